@@ -1,0 +1,211 @@
+"""The edges of every script: the user's files, one-line errors, files that are either whole or absent.
+
+Errors: a script raises `InputError` for anything the user can mend; `run_script` prints it as one line on
+stderr and returns exit code 2. Ctrl-C returns 130 and SIGTERM 143.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any, NoReturn
+
+EXIT_FAILED = 1
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
+
+class InputError(Exception):
+    """Bad input. The message is one line: file, line or row id, what is wrong, what to do."""
+
+
+class RunError(Exception):
+    """A run cannot go on although its input was good. One line as `InputError`, exit code 1."""
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived. Not an `Exception`, so that no handler of ordinary errors takes it."""
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """An `ArgumentParser` whose errors are one line, like all errors of the suite."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_BAD_INPUT, f"error: {message}; see {self.prog} --help\n")
+
+
+def run_script(main: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+    """Runs `main(args)` and turns the errors a user can cause into one line and an exit code."""
+
+    def terminate(signal_number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        return main(args)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except RunError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except Terminated:
+        print("terminated", file=sys.stderr)
+        return EXIT_TERMINATED
+    except BrokenPipeError:  # the reader of our output, such as `head`, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+
+
+@contextmanager
+def atomic_write(path: str | Path) -> Iterator[IO[str]]:
+    """Opens a temporary UTF-8 text file beside `path`; renames it to `path` only if the block succeeds.
+
+    Newlines are written as given (`csv` wants that), so a file is the same on every platform.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", newline="", dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False
+        )
+    except OSError as error:
+        raise InputError(f"{path}: cannot write there ({error.strerror}); name another output path") from error
+    try:
+        with handle:
+            yield handle
+        # NamedTemporaryFile makes files private to their owner; the rest of the suite's files follow the umask.
+        os.chmod(handle.name, 0o666 & ~_umask())
+        os.replace(handle.name, path)
+    except BaseException:
+        Path(handle.name).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Writes `content` as indented JSON; NaN is refused, since it is no JSON."""
+    with atomic_write(path) as handle:
+        json.dump(content, handle, indent=2, ensure_ascii=False, allow_nan=False)
+        handle.write("\n")
+
+
+def write_jsonl(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes one JSON object a line."""
+    with atomic_write(path) as handle:
+        for row in rows:
+            handle.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_csv(path: str | Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes an RFC 4180 CSV (CRLF line ends) with a header row."""
+    with atomic_write(path) as handle:
+        writer = csv.DictWriter(handle, fieldnames=columns, extrasaction="raise")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_json(path: str | Path, remedy: str = "check the path") -> Any:
+    """Reads one JSON document. Raises InputError naming `remedy` where the file is missing or broken."""
+    text = read_text(path, remedy)
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}); {remedy}") from error
+
+
+def read_text(path: str | Path, remedy: str = "check the path") -> str:
+    """Reads a UTF-8 file (with or without a byte order mark)."""
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; {remedy}") from error
+    except IsADirectoryError as error:
+        raise InputError(f"{path}: is a folder, not a file; {remedy}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
+
+
+def read_csv(
+    path: str | Path, required: Sequence[str], remedy: str = "check the path"
+) -> list[tuple[int, dict[str, str]]]:
+    """Reads a CSV into (line number, row) pairs; the line is the one on which the row ends.
+
+    Raises InputError where the file is missing, empty, lacks one of the `required` columns, or a row has more
+    or fewer cells than the header.
+    """
+    text = read_text(path, remedy)
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # whole visits exceed the default limit of 131,072 characters
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows: list[tuple[int, dict[str, str]]] = []
+    try:
+        header = next(reader, None)
+        if not header:
+            raise InputError(f"{path}: the file is empty; expected a header with the columns {', '.join(required)}")
+        missing = [column for column in required if column not in header]
+        if missing:
+            raise InputError(f"{path}, line 1: missing column {', '.join(missing)}; found {', '.join(header)}")
+        for cells in reader:
+            if not cells:
+                continue
+            if len(cells) != len(header):
+                raise InputError(
+                    f"{path}, line {reader.line_num}: {len(cells)} cells where the header has {len(header)}; "
+                    "quote cells that hold commas, quotes or line breaks"
+                )
+            rows.append((reader.line_num, dict(zip(header, cells, strict=True))))
+    except csv.Error as error:
+        raise InputError(
+            f"{path}, line {reader.line_num}: not valid CSV ({error}); quote cells as RFC 4180 asks"
+        ) from error
+    if not rows:
+        raise InputError(f"{path}: the file has a header but no rows; add at least one")
+    return rows
+
+
+def read_jsonl(
+    path: str | Path, required: Sequence[str], remedy: str = "check the path"
+) -> list[tuple[int, dict[str, Any]]]:
+    """Reads a JSONL file into (line number, object) pairs; blank lines are passed over."""
+    rows: list[tuple[int, dict[str, Any]]] = []
+    for number, line in enumerate(read_text(path, remedy).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise InputError(
+                f"{path}, line {number}: not valid JSON ({error.msg}); one object a line is expected"
+            ) from error
+        if not isinstance(row, dict):
+            raise InputError(f"{path}, line {number}: a JSON object is expected, found {type(row).__name__}")
+        missing = [key for key in required if key not in row]
+        if missing:
+            raise InputError(
+                f"{path}, line {number}: missing key {', '.join(missing)}; found {', '.join(row) or 'none'}"
+            )
+        rows.append((number, row))
+    if not rows:
+        raise InputError(f"{path}: the file is empty; expected one JSON object a line with {', '.join(required)}")
+    return rows
