@@ -1,0 +1,193 @@
+"""Preference data: (prompt, chosen, rejected) triplets from JSONL, tokenised for Stage B.
+
+python dpo_dataset.py                                  # checks phase2_data/dpo/train_dpo.jsonl
+python dpo_dataset.py phase2_data/dpo/val_dpo.jsonl    # checks a file, line by line
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from dpo_loss import IGNORED
+from length_limits import LengthReport, encode_within
+from model_loading import DEMO_BASE, load_tokenizer
+from prompt_format import PROMPT_FORMATS, encode_completion
+from script_io import EXIT_BAD_INPUT, InputError, read_jsonl, run_script
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+REQUIRED_KEYS = ("prompt", "chosen", "rejected")
+DEFAULT_TRAIN_JSONL = "phase2_data/dpo/train_dpo.jsonl"
+DATA_REMEDY = "make it with: python generate_phase2_data.py"
+LENGTH_BIAS = 0.1  # relative difference of mean lengths from which a model can tell the answers by length alone
+
+
+@dataclass(frozen=True)
+class Triplet:
+    """One preference pair in token ids; completions end with the end of sequence."""
+
+    id: str
+    prompt: list[int]
+    chosen: list[int]
+    rejected: list[int]
+
+
+class DPODataset:
+    """The triplets of a JSONL file. Those over `max_length` tokens are in `report`, not in the dataset.
+
+    Raises InputError for lines that cannot be trained on, and where chosen and rejected have the same tokens.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        max_length: int = 512,
+        prompt_format: str = "plain",
+        overflow: str = "drop",
+    ) -> None:
+        self.path = str(path)
+        self.pad_id = tokenizer.pad_token_id
+        self.report = LengthReport(max_length)
+        self.triplets: list[Triplet] = []
+        rows = read_jsonl(path, REQUIRED_KEYS, DATA_REMEDY)
+        for line, row in rows:
+            if problem := row_problem(row):
+                raise InputError(
+                    f"{path}, line {line}: {problem}; run python dpo_dataset.py {path} for every such line"
+                )
+            example_id = str(row.get("id", f"line-{line}"))
+            answers = [row["chosen"], row["rejected"]]
+            encoded = encode_within(tokenizer, example_id, row["prompt"], answers, prompt_format, overflow, self.report)
+            if encoded is None:
+                continue
+            prompt, (chosen, rejected) = encoded
+            if chosen == rejected:
+                raise InputError(f"{path}, line {line}: chosen and rejected have the same tokens; delete the line")
+            self.triplets.append(Triplet(example_id, prompt, chosen, rejected))
+        print(f"Loaded {len(rows)} DPO triplets from {path}")
+        self.report.announce(self.path)
+
+    def __len__(self) -> int:
+        return len(self.triplets)
+
+    def tokens(self, index: int) -> int:
+        """Tokens of a triplet, its prompt counted once."""
+        triplet = self.triplets[index]
+        return len(triplet.prompt) + len(triplet.chosen) + len(triplet.rejected)
+
+
+def collate_triplets(triplets: Sequence[Triplet], pad_id: int) -> dict[str, torch.Tensor]:
+    """B triplets as 2B right-padded rows, the chosen ones first: `input_ids`, `attention_mask`, `labels` (2B, T).
+
+    Labels are -100 on prompts and padding.
+    """
+    rows = [(t.prompt, t.chosen) for t in triplets] + [(t.prompt, t.rejected) for t in triplets]
+    length = max(len(prompt) + len(completion) for prompt, completion in rows)
+    ids, mask, labels = [], [], []
+    for prompt, completion in rows:
+        padding = length - len(prompt) - len(completion)
+        ids.append(prompt + completion + [pad_id] * padding)
+        mask.append([1] * (length - padding) + [0] * padding)
+        labels.append([IGNORED] * len(prompt) + completion + [IGNORED] * padding)
+    return {
+        "input_ids": torch.tensor(ids),
+        "attention_mask": torch.tensor(mask),
+        "labels": torch.tensor(labels),
+    }
+
+
+def row_problem(row: dict[str, Any]) -> str | None:
+    """What is wrong with one row, or None."""
+    for key in REQUIRED_KEYS:
+        value = row[key]
+        if isinstance(value, str):
+            if not value.strip():
+                return f"empty {key}; fill in or delete the line"
+        elif not _is_chat(value):
+            return f"{key} is neither text nor a list of messages with role and content"
+    return "chosen and rejected are the same text; delete the line" if row["chosen"] == row["rejected"] else None
+
+
+def _is_chat(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(
+            isinstance(message, dict)
+            and isinstance(message.get("content"), str)
+            and message["content"].strip()
+            and isinstance(message.get("role"), str)
+            for message in value
+        )
+    )
+
+
+def find_problems(path: str | Path, tokenizer: PreTrainedTokenizerBase, prompt_format: str) -> list[str]:
+    """Every problem of a DPO JSONL, one line each; of the length bias, one line for the file."""
+    problems: list[str] = []
+    first_lines: dict[str, int] = {}
+    chosen_tokens = rejected_tokens = 0
+    rows = read_jsonl(path, REQUIRED_KEYS, DATA_REMEDY)
+    for line, row in rows:
+        if problem := row_problem(row):
+            problems.append(f"line {line}: {problem}")
+            continue
+        key = json.dumps([row[name] for name in REQUIRED_KEYS], sort_keys=True)
+        if first_lines.setdefault(key, line) != line:
+            problems.append(f"line {line}: the same triplet as on line {first_lines[key]}; delete one")
+        chosen, rejected = (encode_completion(tokenizer, row[name], prompt_format) for name in REQUIRED_KEYS[1:])
+        if chosen == rejected:
+            problems.append(f"line {line}: chosen and rejected have the same tokens; delete the line")
+        chosen_tokens += len(chosen)
+        rejected_tokens += len(rejected)
+    bias = rejected_tokens / chosen_tokens - 1 if chosen_tokens else 0.0
+    if abs(bias) > LENGTH_BIAS:
+        longer = "longer" if bias > 0 else "shorter"
+        problems.append(f"all lines: rejected are {abs(bias):.0%} {longer} than chosen; length would tell them apart")
+    return problems + _shared_prompts(Path(path), rows)
+
+
+def _shared_prompts(path: Path, rows: list[tuple[int, dict[str, Any]]]) -> list[str]:
+    """Lines whose prompt is also in the other split of the same folder: train beside val."""
+    swapped = {"train": "val", "val": "train"}
+    split = next((name for name in swapped if path.name.startswith(name)), None)
+    other = path.with_name(path.name.replace(split, swapped[split], 1)) if split else path
+    if split is None or not other.exists():
+        return []
+    prompts = {json.dumps(row["prompt"], sort_keys=True) for _, row in read_jsonl(other, REQUIRED_KEYS)}
+    return [
+        f"line {line}: the prompt is also in {other.name}; keep it in one split"
+        for line, row in rows
+        if json.dumps(row["prompt"], sort_keys=True) in prompts
+    ]
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    data = parser.add_argument_group("Data")
+    data.add_argument("file", nargs="?", default=DEFAULT_TRAIN_JSONL, help="a DPO JSONL (default: %(default)s)")
+    data.add_argument("--tokenizer", default=str(DEMO_BASE), help="model folder or hub id (default: the demo's base)")
+    data.add_argument("--prompt_format", choices=PROMPT_FORMATS, default="plain", help="of training (default: plain)")
+    return parser.parse_args(argv)
+
+
+def main(args: argparse.Namespace) -> int:
+    rows = [row for _, row in read_jsonl(args.file, REQUIRED_KEYS, DATA_REMEDY)]
+    problems = find_problems(args.file, load_tokenizer(args.tokenizer), args.prompt_format)
+    print(f"{args.file}: {len(rows)} triplets")
+    print("\n".join(f"{args.file}, {problem}" for problem in problems) or "No problem found.")
+    return EXIT_BAD_INPUT if problems else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_script(main, parse_args()))

@@ -1,0 +1,121 @@
+"""The mathematics of Stage B as pure functions: log-probabilities of completions, and the preference losses.
+
+Shapes: B pairs (or rows), T tokens, V vocabulary. Source of the loss: Rafailov et al. 2023, Direct Preference
+Optimization, arXiv:2305.18290, equation 7; of the variants: where each is computed.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+LOSS_TYPES = ("sigmoid", "ipo", "hinge", "robust")
+IGNORED = -100
+
+
+def completion_logps(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Summed log-probability of each row's completion, log pi(y|x).
+
+    Args:
+        logits: (B, T, V), any floating dtype; position t predicts token t + 1.
+        labels: (B, T) long, -100 wherever a token is not of the completion.
+
+    Returns:
+        (B,) float64 sums in nats and (B,) long counts of the completion's tokens. Token terms are float32 and their
+        sums float64: float32 sums of a hundred terms are off by up to 1e-5 nats.
+    """
+    targets = labels[:, 1:]
+    mask = targets != IGNORED
+    chosen_logits = logits[:, :-1].float()
+    token_logits = chosen_logits.gather(-1, targets.clamp(min=0)[..., None])[..., 0]
+    token_logps = (token_logits - chosen_logits.logsumexp(dim=-1)).masked_fill(~mask, 0.0)
+    # MPS has no float64; there the sums stay float32
+    total_dtype = torch.float32 if logits.device.type == "mps" else torch.float64
+    return token_logps.sum(dim=-1, dtype=total_dtype), mask.sum(dim=-1)
+
+
+def preference_losses(
+    policy_chosen: torch.Tensor,
+    policy_rejected: torch.Tensor,
+    reference_chosen: torch.Tensor,
+    reference_rejected: torch.Tensor,
+    *,
+    beta: float,
+    loss_type: str = "sigmoid",
+    label_smoothing: float = 0.0,
+    chosen_tokens: torch.Tensor | None = None,
+    rejected_tokens: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """The preference term of each pair, (B,).
+
+    Args:
+        policy_chosen, policy_rejected, reference_chosen, reference_rejected: (B,) summed log-probabilities.
+        beta: strength of the tie to the reference (for `ipo`, the tau of its paper).
+        loss_type: `sigmoid` (with label smoothing: conservative DPO), `ipo`, `hinge` or `robust`.
+        label_smoothing: assumed share of pairs whose labels are flipped, in [0, 0.5).
+        chosen_tokens, rejected_tokens: (B,) counts; needed by `ipo` alone.
+    """
+    chosen_ratio = policy_chosen - reference_chosen
+    rejected_ratio = policy_rejected - reference_rejected
+    logits = beta * (chosen_ratio - rejected_ratio)  # the difference of the implicit rewards
+    if loss_type == "sigmoid":
+        # eq. 7: -log sigmoid(beta * difference); with smoothing, Mitchell 2023, "A note on DPO with noisy preferences"
+        return -(1 - label_smoothing) * F.logsigmoid(logits) - label_smoothing * F.logsigmoid(-logits)
+    if loss_type == "robust":
+        # Chowdhury et al. 2024, arXiv:2403.00409, eq. 12: unbiased under flips of known rate
+        kept, flipped = (1 - label_smoothing) * F.logsigmoid(logits), label_smoothing * F.logsigmoid(-logits)
+        return -(kept - flipped) / (1 - 2 * label_smoothing)
+    if loss_type == "hinge":
+        # Zhao et al. 2023, SLiC-HF, arXiv:2305.10425, on the implicit rewards
+        return torch.relu(1 - logits)
+    if loss_type == "ipo":
+        # Azar et al. 2023, arXiv:2310.12036, eq. 17; per token, as its authors ran it, so that beta is free of length
+        if chosen_tokens is None or rejected_tokens is None:
+            raise ValueError("ipo averages over tokens: pass chosen_tokens and rejected_tokens")
+        return (chosen_ratio / chosen_tokens - rejected_ratio / rejected_tokens - 1 / (2 * beta)) ** 2
+    raise ValueError(f"loss_type {loss_type!r} is not one of {', '.join(LOSS_TYPES)}")
+
+
+def zero_margin_loss(loss_type: str, beta: float, label_smoothing: float = 0.0) -> float:
+    """The value of the preference term where policy and reference agree: what step 0 must show."""
+    zero, one = torch.zeros(1, dtype=torch.float64), torch.ones(1)
+    return preference_losses(
+        zero,
+        zero,
+        zero,
+        zero,
+        beta=beta,
+        loss_type=loss_type,
+        label_smoothing=label_smoothing,
+        chosen_tokens=one,
+        rejected_tokens=one,
+    ).item()
+
+
+def nll_losses(policy_chosen: torch.Tensor, chosen_tokens: torch.Tensor) -> torch.Tensor:
+    """Negative log-likelihood a token of each chosen completion, (B,): the tie against likelihood displacement.
+
+    Pang et al. 2024, arXiv:2404.19733, eq. 1; displacement: Razin et al. 2024, arXiv:2410.08847.
+    """
+    return -policy_chosen / chosen_tokens
+
+
+def preference_metrics(
+    policy_chosen: torch.Tensor,
+    policy_rejected: torch.Tensor,
+    reference_chosen: torch.Tensor,
+    reference_rejected: torch.Tensor,
+    beta: float,
+) -> dict[str, torch.Tensor]:
+    """The logged quantities of each pair, every one (B,), detached; names as every DPO library has them."""
+    chosen_rewards = beta * (policy_chosen - reference_chosen).detach()
+    rejected_rewards = beta * (policy_rejected - reference_rejected).detach()
+    return {
+        "chosen_preference": (policy_chosen > policy_rejected).double(),
+        "rewards/chosen": chosen_rewards,
+        "rewards/rejected": rejected_rewards,
+        "rewards/margins": chosen_rewards - rejected_rewards,
+        "rewards/accuracies": (chosen_rewards > rejected_rewards).double(),
+        "logps/chosen": policy_chosen.detach(),
+        "logps/rejected": policy_rejected.detach(),
+    }
