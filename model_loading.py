@@ -8,8 +8,10 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import logging
 import os
 import shutil
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     import torch
     from peft import LoraConfig, PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+# Both speak of what no user of this suite can change.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
 DEMO_BASE = Path(__file__).resolve().parent / "demo" / "base_model"
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -146,12 +152,12 @@ def load_tokenizer(name: str | Path, trust_remote_code: bool = False) -> PreTrai
 def load_base_model(name: str | Path, placement: Placement, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     """A causal language model on its device, frozen, with the tokenizer's end of sequence among its own."""
     from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
+    from transformers.utils.logging import disable_progress_bar
 
-    logging.disable_progress_bar()
+    disable_progress_bar()
     _require_model(name)
     if str(name) == str(DEMO_BASE):
-        print(f"Model: the demo's tiny base ({DEMO_BASE.name}); pass --model_name for a model of your own")
+        print("Base: the demo's own tiny model; --model_name of Stage A takes one of yours")
     try:
         model = AutoModelForCausalLM.from_pretrained(
             name,

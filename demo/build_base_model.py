@@ -76,9 +76,7 @@ def train_tokenizer(vocab_size: int, rng: random.Random) -> PreTrainedTokenizerF
     )
     bpe.train_from_iterator(texts, trainer)
     # every text opens with the beginning of sequence, here as in vLLM and wherever else the tokenizer is used
-    bpe.post_processor = processors.TemplateProcessing(
-        single=f"{BOS} $A", special_tokens=[(BOS, bpe.token_to_id(BOS))]
-    )
+    bpe.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, bpe.token_to_id(BOS))])
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe, pad_token=PAD, bos_token=BOS, eos_token=EOS, model_max_length=1024
     )

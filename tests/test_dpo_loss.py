@@ -1,0 +1,113 @@
+"""The loss against numbers worked by hand, and the log-probabilities against PyTorch's cross-entropy."""
+
+import math
+
+import pytest
+import torch
+
+from dpo_loss import (
+    LOSS_TYPES,
+    completion_logps,
+    nll_losses,
+    preference_losses,
+    preference_metrics,
+    zero_margin_loss,
+)
+
+# One pair: the policy moved +2 nats on chosen and -1 on rejected; with beta 0.1 the margin is 0.3.
+POLICY = (torch.tensor([-8.0]), torch.tensor([-13.0]))
+REFERENCE = (torch.tensor([-10.0]), torch.tensor([-12.0]))
+
+
+def loss(loss_type: str, smoothing: float = 0.0) -> float:
+    counts = {"chosen_tokens": torch.tensor([4]), "rejected_tokens": torch.tensor([5])}
+    return preference_losses(
+        *POLICY, *REFERENCE, beta=0.1, loss_type=loss_type, label_smoothing=smoothing, **counts
+    ).item()
+
+
+def test_sigmoid_by_hand():
+    # -log(1 / (1 + e^-0.3)) = log(1 + 0.7408182) = 0.5543552
+    assert loss("sigmoid") == pytest.approx(0.5543552, abs=1e-6)
+    # the flipped pair costs log(1 + e^0.3) = 0.8543552; with smoothing 0.1: 0.9 * 0.5543552 + 0.1 * 0.8543552
+    assert loss("sigmoid", 0.1) == pytest.approx(0.5843552, abs=1e-6)
+
+
+def test_robust_by_hand():
+    # (0.9 * 0.5543552 - 0.1 * 0.8543552) / 0.8
+    assert loss("robust", 0.1) == pytest.approx(0.5168552, abs=1e-6)
+    assert loss("robust") == pytest.approx(loss("sigmoid"), abs=1e-7)
+
+
+def test_hinge_by_hand():
+    assert loss("hinge") == pytest.approx(0.7, abs=1e-6)
+
+
+def test_ipo_by_hand():
+    # (2/4 - (-1)/5 - 1/(2 * 0.1))^2 = (0.7 - 5)^2
+    assert loss("ipo") == pytest.approx(18.49, abs=1e-4)
+
+
+@pytest.mark.parametrize(("loss_type", "value"), [("sigmoid", math.log(2)), ("hinge", 1.0), ("ipo", 25.0)])
+def test_zero_margin_values(loss_type, value):
+    assert zero_margin_loss(loss_type, beta=0.1) == pytest.approx(value, abs=1e-9)
+
+
+def test_zero_margin_of_robust_is_free_of_smoothing():
+    assert zero_margin_loss("robust", 0.3, 0.2) == pytest.approx(math.log(2), abs=1e-9)
+
+
+def test_ipo_without_counts_and_unknown_types_are_refused():
+    with pytest.raises(ValueError, match="chosen_tokens"):
+        preference_losses(*POLICY, *REFERENCE, beta=0.1, loss_type="ipo")
+    with pytest.raises(ValueError, match="not one of"):
+        preference_losses(*POLICY, *REFERENCE, beta=0.1, loss_type="apo")
+
+
+@pytest.mark.parametrize("loss_type", LOSS_TYPES)
+def test_the_gradient_raises_chosen_and_lowers_rejected(loss_type):
+    chosen, rejected = (part.clone().requires_grad_() for part in POLICY)
+    counts = {"chosen_tokens": torch.tensor([4]), "rejected_tokens": torch.tensor([5])}
+    preference_losses(chosen, rejected, *REFERENCE, beta=0.1, loss_type=loss_type, **counts).sum().backward()
+    assert chosen.grad.item() < 0 < rejected.grad.item()
+
+
+def test_metrics_by_hand_and_detached():
+    chosen = POLICY[0].clone().requires_grad_()
+    metrics = preference_metrics(chosen, POLICY[1], *REFERENCE, beta=0.1)
+    shown = {name: round(value.item(), 6) for name, value in metrics.items()}
+    assert shown == {
+        "chosen_preference": 1.0,
+        "rewards/chosen": 0.2,
+        "rewards/rejected": -0.1,
+        "rewards/margins": 0.3,
+        "rewards/accuracies": 1.0,
+        "logps/chosen": -8.0,
+        "logps/rejected": -13.0,
+    }
+    assert not any(value.requires_grad for value in metrics.values())
+    assert nll_losses(POLICY[0], torch.tensor([4])).item() == 2.0
+
+
+def test_completion_logps_sum_over_the_completion_alone():
+    torch.manual_seed(0)
+    logits, ids = torch.randn(2, 6, 11), torch.randint(0, 11, (2, 6))
+    labels = ids.clone()
+    labels[0, :3] = -100  # prompt of three tokens
+    labels[1, :2] = -100
+    labels[1, 5] = -100  # padding
+    logps, counts = completion_logps(logits, labels)
+    assert counts.tolist() == [3, 3]
+    assert logps.dtype == torch.float64
+    for row in range(2):
+        expected = -torch.nn.functional.cross_entropy(
+            logits[row, :-1].double(), labels[row, 1:], ignore_index=-100, reduction="sum"
+        )
+        assert logps[row].item() == pytest.approx(expected.item(), abs=1e-6)
+
+
+def test_half_precision_logits_are_summed_in_full():
+    logits = torch.randn(1, 400, 50, generator=torch.Generator().manual_seed(1)).bfloat16()
+    labels = torch.randint(0, 50, (1, 400), generator=torch.Generator().manual_seed(2))
+    exact = logits[0, :-1].double().log_softmax(-1).gather(-1, labels[0, 1:, None]).sum()
+    assert completion_logps(logits, labels)[0].item() == pytest.approx(exact.item(), abs=2e-4)

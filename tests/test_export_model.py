@@ -1,0 +1,55 @@
+"""Merged models stand alone, say the same, and remember their prompt format."""
+
+import json
+
+import pytest
+import torch
+from training_helpers import CPU, tiny_base_and_adapter
+from transformers import AutoModelForCausalLM
+
+import export_model
+from model_loading import attach_adapter, load_base_model, load_for_inference, load_tokenizer
+from script_io import InputError
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    return tiny_base_and_adapter(tmp_path_factory.mktemp("export"))
+
+
+def export(adapter, output, *extra):
+    arguments = ["--model_path", str(adapter), "--output_dir", str(output), "--device", "cpu", *extra]
+    assert export_model.main(export_model.parse_args(arguments)) == 0
+    return output
+
+
+def test_the_merged_model_has_the_adapters_logits(folders, tmp_path):
+    base, adapter = folders
+    output = export(adapter, tmp_path / "merged")
+    adapted = attach_adapter(load_base_model(base, CPU, load_tokenizer(base)), adapter, "default", trainable=False)
+    ids = torch.arange(3, 40).view(1, -1)
+    with torch.no_grad():
+        expected = adapted.eval()(input_ids=ids).logits
+        actual = AutoModelForCausalLM.from_pretrained(output)(input_ids=ids).logits
+    torch.testing.assert_close(actual, expected, atol=1e-4, rtol=0)
+    assert load_for_inference(output, device="cpu").prompt_format == "plain"
+
+
+@pytest.mark.parametrize("bits", ["8bit", "4bit"])
+def test_quantised_exports_load_and_stay_close(folders, tmp_path, bits):
+    output = export(folders[1], tmp_path / bits, "--quantize", bits)
+    config = json.loads((output / "config.json").read_text())["quantization_config"]
+    assert config[f"load_in_{bits}"] is True
+    exact = load_for_inference(export(folders[1], tmp_path / "exact"), device="cpu").model
+    quantised = load_for_inference(output, device="cpu").model
+    ids = torch.arange(3, 40).view(1, -1)
+    with torch.no_grad():
+        one, other = (model(input_ids=ids).logits.flatten().float() for model in (exact, quantised))
+    assert torch.corrcoef(torch.stack([one, other]))[0, 1] > 0.9
+    assert not torch.equal(one, other)
+
+
+def test_a_used_folder_is_refused(folders, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match="not empty"):
+        export(folders[1], tmp_path)

@@ -1,0 +1,86 @@
+"""Loss and LoRA gradients of Stage B's step against TRL's DPOTrainer, on the same model and batch, in float32."""
+
+import pytest
+import torch
+from training_helpers import CPU, perturb, tiny_base_and_adapter, write_triplets
+
+from dpo_dataset import DPODataset
+from model_loading import attach_adapter, load_base_model, load_tokenizer
+from policy_adapters import load_adapter_pair, turn_dropout_off
+from stage_b_dpo_training import PairData, losses, parse_args, score_pairs
+
+BETA = 0.1
+
+
+class FakeRun:
+    """The few fields of a run that scoring pairs reads."""
+
+    def __init__(self, model):
+        self.model = self.policy = model
+        self.device = torch.device("cpu")
+
+
+def our_step(base, adapter, dataset, loss_type, smoothing):
+    tokenizer = load_tokenizer(base)
+    pair = load_adapter_pair(load_base_model(base, CPU, tokenizer), adapter, fresh_rank=None, live=True)
+    perturb(pair.model, 7, 0.05)
+    args = parse_args(["--loss_type", loss_type, "--label_smoothing", str(smoothing), "--beta", str(BETA)])
+    scores = score_pairs(FakeRun(pair.model), pair, PairData(dataset, None), range(len(dataset)))
+    loss = losses(args, scores)[1].mean()
+    loss.backward()
+    gradients = {
+        name.replace(".policy.", "."): parameter.grad
+        for name, parameter in pair.model.named_parameters()
+        if parameter.grad is not None
+    }
+    return loss.item(), gradients
+
+
+def trl_step(base, adapter, dataset, loss_type, smoothing, folder):
+    from datasets import Dataset
+    from trl import DPOConfig, DPOTrainer
+
+    tokenizer = load_tokenizer(base)
+    model = attach_adapter(load_base_model(base, CPU, tokenizer), adapter, "default", trainable=True)
+    turn_dropout_off(model)
+    config = DPOConfig(
+        output_dir=str(folder),
+        beta=BETA,
+        loss_type=[loss_type],
+        label_smoothing=smoothing,
+        bf16=False,
+        use_cpu=True,
+        gradient_checkpointing=False,
+        report_to=[],
+        max_length=None,
+    )
+    rows = Dataset.from_list([{"prompt": "a", "chosen": " b", "rejected": " c"}])
+    trainer = DPOTrainer(model=model, args=config, train_dataset=rows, processing_class=tokenizer)
+    perturb(trainer.model, 7, 0.05)
+    examples = [
+        {"prompt_ids": t.prompt, "chosen_ids": t.chosen, "rejected_ids": t.rejected} for t in dataset.triplets
+    ]
+    loss = trainer.compute_loss(trainer.model, trainer.data_collator(examples))
+    loss.backward()
+    gradients = {
+        name.replace(".default.", "."): parameter.grad
+        for name, parameter in trainer.model.named_parameters()
+        if parameter.grad is not None
+    }
+    return loss.item(), gradients
+
+
+@pytest.mark.parametrize(
+    ("loss_type", "smoothing"), [("sigmoid", 0.0), ("ipo", 0.0), ("hinge", 0.0), ("robust", 0.1)]
+)
+def test_loss_and_gradients_equal_trl(tmp_path, loss_type, smoothing):
+    base, adapter = tiny_base_and_adapter(tmp_path)
+    dataset = DPODataset(write_triplets(tmp_path / "t.jsonl", 6), load_tokenizer(base))
+    loss, gradients = our_step(base, adapter, dataset, loss_type, smoothing)
+    their_loss, their_gradients = trl_step(base, adapter, dataset, loss_type, smoothing, tmp_path / "trl")
+    assert loss == pytest.approx(their_loss, abs=1e-5)
+    assert gradients.keys() == their_gradients.keys()
+    assert len(gradients) == 16  # two layers, four modules, A and B
+    for name, gradient in gradients.items():
+        assert (gradient - their_gradients[name]).abs().max() < 1e-5, name
+        assert gradient.abs().max() > 1e-5, name  # a comparison of zeros would prove nothing

@@ -1,0 +1,87 @@
+"""A trained-looking adapter, data files and command lines that the training tests share."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from tiny_models import build_tiny_model
+
+from model_loading import Placement, add_lora, load_base_model, load_tokenizer, save_adapter
+from prompt_format import build_prompt
+
+ROOT = Path(__file__).resolve().parents[1]
+CPU = Placement(torch.device("cpu"), torch.float32, "none")
+LINEAR = ["q_proj", "v_proj", "o_proj", "down_proj"]
+
+
+def random_adapter(folder: Path, base: Path, seed: int = 0) -> Path:
+    """An adapter whose B matrices are not zero, as after training, with dropout in its configuration."""
+    tokenizer = load_tokenizer(base)
+    model = add_lora(load_base_model(base, CPU, tokenizer), 4, 8, 0.05, LINEAR)
+    perturb(model, seed, 0.2)
+    save_adapter(model, folder, tokenizer, "plain", base_model=str(base))
+    return folder
+
+
+def perturb(model: torch.nn.Module, seed: int, scale: float) -> None:
+    """Adds the same noise to the trainable tensors of models whose trainable tensors come in the same order."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter += scale * torch.randn(parameter.shape, generator=generator)
+
+
+def tiny_base_and_adapter(folder: Path, architecture: str = "llama") -> tuple[Path, Path]:
+    base = build_tiny_model(folder / "base", architecture)
+    return base, random_adapter(folder / "sft", base)
+
+
+def write_triplets(path: Path, count: int, seed: int = 0) -> Path:
+    """Triplets of varied lengths that differ in one number."""
+    rng = random.Random(seed)
+    rows = []
+    for number in range(count):
+        age, dose = rng.randint(20, 90), rng.randint(1, 9)
+        extra = " Denies fever." * rng.randint(0, 3)
+        note = f"A {age}-year-old with chest pain.{extra} Started apixaban {dose} mg twice daily."
+        rows.append(
+            {
+                "id": f"t{number}",
+                "prompt": build_prompt(note),
+                "chosen": f"Age {age}, apixaban {dose} mg.{extra}",
+                "rejected": f"Age {age}, apixaban {dose}0 mg.{extra}",
+            }
+        )
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def write_phase1(path: Path, count: int, seed: int = 0) -> Path:
+    rng = random.Random(seed)
+    lines = ["id,clinical_note,model_summary,label,hallucination_type"]
+    for number in range(count):
+        age = rng.randint(20, 90)
+        extra = " Denies fever." * rng.randint(0, 3)
+        lines.append(f"r{number},A {age}-year-old with chest pain.{extra},Age {age}.{extra},factual,")
+    path.write_text("\r\n".join(lines) + "\r\n", encoding="utf-8")
+    return path
+
+
+def run(script: str, *arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Runs a script of the suite as a user would."""
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "2"}
+    return subprocess.run(
+        [sys.executable, str(ROOT / script), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd or ROOT,
+        env=environment,
+        check=False,
+    )
