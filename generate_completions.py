@@ -1,0 +1,271 @@
+"""Samples several summaries of every note, for `judge_completions.py` to rank: the on-policy way to Stage B's data.
+
+In:  a Phase 1 CSV (its distinct notes), or a JSONL file with `prompt`; a model folder or a server.
+Out: `completions.jsonl`, one row a prompt: {id, prompt, reference (where known), completions, finished}; beside it
+     `completions.config.json`, the settings it was made with. A run that is broken off goes on where it stopped.
+
+    python generate_completions.py --max_prompts 20
+    python generate_completions.py --base_url http://localhost:8000/v1 --served_model sft --num_completions 5
+
+Sampling from the model that is to be trained keeps the pairs on its own distribution (Tajwar et al. 2024).
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from generation import (
+    Completion,
+    LocalSampler,
+    Sampler,
+    add_endpoint_arguments,
+    add_sampling_arguments,
+    endpoint_sampler,
+    local_sampler,
+)
+from prompt_format import build_prompt
+from script_io import InputError, read_csv, read_json, read_jsonl, run_script, write_json, write_jsonl
+
+DEFAULT_MODEL_PATH = "./models/sft_specialist/final_model"
+SAMPLING_FLAGS = ("num_completions", "max_new_tokens", "temperature", "seed")  # with the model, they make the texts
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt to complete. `reference` is a factual summary of its note, None where there is none."""
+
+    prompt_id: str
+    text: str
+    reference: str | None
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    from model_loading import add_model_arguments
+
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    data = parser.add_argument_group("Data")
+    data.add_argument(
+        "--prompts_path",
+        type=Path,
+        default=Path("phase1_data/sft/train_set_processed.csv"),
+        help="Phase 1 .csv, or .jsonl with prompt and perhaps id and reference (default: %(default)s)",
+    )
+    data.add_argument("--max_prompts", type=int, help="number of prompts, from the top of the file (default: all)")
+    model = parser.add_argument_group("Model")
+    model.add_argument(
+        "--model_path",
+        default=DEFAULT_MODEL_PATH,
+        help="model or adapter folder, or a hub id (default: %(default)s, what Stage A writes)",
+    )
+    output = parser.add_argument_group("Output")
+    output.add_argument(
+        "--output_path",
+        type=Path,
+        default=Path("phase2_data/on_policy/completions.jsonl"),
+        help="where the completions go; rows that are there already are kept and not made again (default: %(default)s)",
+    )
+    add_sampling_arguments(parser, temperature=0.9)
+    parser.add_argument("--num_completions", type=int, default=3, help="summaries sampled for each prompt (default: 3)")
+    add_endpoint_arguments(parser)
+    add_model_arguments(parser)
+    return parser.parse_args(argv)
+
+
+def read_prompts(path: Path) -> list[Prompt]:
+    """The distinct prompts of a Phase 1 CSV or a JSONL file, in its order; ids are unique."""
+    if path.suffix.lower() == ".csv":
+        prompts = prompts_of_phase1(path)
+    elif path.suffix.lower() == ".jsonl":
+        prompts = prompts_of_jsonl(path)
+    else:
+        raise InputError(f"{path}: the name must end in .csv or .jsonl; rename or convert the file")
+    texts: dict[str, str] = {}
+    for prompt in prompts:
+        if texts.setdefault(prompt.prompt_id, prompt.text) != prompt.text:
+            raise InputError(f"{path}: the id {prompt.prompt_id} stands for two different notes; give each its own")
+    return prompts
+
+
+def prompts_of_phase1(path: Path) -> list[Prompt]:
+    """One prompt for each distinct note; its reference is the note's first factual summary."""
+    from sft_dataset import DATA_REMEDY, FACTUAL_LABELS, REQUIRED_COLUMNS, row_problem
+
+    found: dict[str, Prompt] = {}
+    for line, row in read_csv(path, REQUIRED_COLUMNS, DATA_REMEDY):
+        if problem := row_problem(row):
+            raise InputError(f"{path}, line {line}: {problem}")
+        text = build_prompt(row["clinical_note"])
+        reference = row["model_summary"].strip() if row["label"] in FACTUAL_LABELS else None
+        known = found.get(text)
+        if known is None:
+            found[text] = Prompt(row.get("id") or f"line-{line}", text, reference)
+        elif known.reference is None:
+            found[text] = Prompt(known.prompt_id, text, reference)
+    return list(found.values())
+
+
+def prompts_of_jsonl(path: Path) -> list[Prompt]:
+    """One prompt for each distinct `prompt`; an id that is not given is the line number."""
+    found: dict[str, Prompt] = {}
+    for line, row in read_jsonl(path, ("prompt",), "name a JSONL file with `prompt` by --prompts_path"):
+        text, reference = row["prompt"], row.get("reference")
+        if not isinstance(text, str) or not text.strip():
+            raise InputError(f"{path}, line {line}: prompt is not a text; give it as one string")
+        if reference is not None and not isinstance(reference, str):
+            raise InputError(f"{path}, line {line}: reference is not a text; give it as one string or leave it out")
+        found.setdefault(text, Prompt(str(row.get("id", f"line-{line}")), text, reference or None))
+    return list(found.values())
+
+
+def settings_of(args: argparse.Namespace) -> dict[str, Any]:
+    """Whatever the texts depend on: a file is resumed only where all of it is the same."""
+    served = {
+        "base_url": args.base_url,
+        "served_model": args.served_model,
+        "prompt_format": args.endpoint_prompt_format,
+    }
+    model_path = str(Path(args.model_path))
+    local = {"model_path": model_path, "weights_sha256": weights_sha256(Path(model_path))}
+    local |= {name: getattr(args, name) for name in ("dtype", "use_8bit", "use_4bit")}
+    return (served if args.base_url else local) | {name: getattr(args, name) for name in SAMPLING_FLAGS}
+
+
+def weights_sha256(folder: Path) -> str | None:
+    """A hash of the weights in a folder, which tells a model trained anew at the same place; None for a hub id."""
+    digest = hashlib.sha256()
+    files = sorted(folder.glob("*.safetensors"))
+    for file in files:
+        with file.open("rb") as handle:
+            digest.update(hashlib.file_digest(handle, "sha256").digest())
+    return digest.hexdigest() if files else None
+
+
+def config_path_of(output_path: Path) -> Path:
+    return output_path.with_name(f"{output_path.stem}.config.json")
+
+
+def read_output(output_path: Path, settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The rows made so far, by prompt; a last line that a kill has torn is dropped from the file.
+
+    Raises InputError where the rows there were made with other settings.
+    """
+    if not output_path.exists():
+        return {}
+    remedy = "name another --output_path, or move the file aside to start afresh"
+    stored = read_json(config_path_of(output_path), remedy)
+    changed = [name for name in {**stored, **settings} if stored.get(name) != settings.get(name)]
+    if changed:
+        pairs = ", ".join(f"{name} {stored.get(name)} there, {settings.get(name)} now" for name in changed)
+        raise InputError(f"{output_path}: made with other settings ({pairs}); {remedy}")
+    drop_torn_line(output_path)
+    if output_path.stat().st_size == 0:
+        return {}
+    columns = ("id", "prompt", "completions", "finished")
+    return {row["prompt"]: row for _, row in read_jsonl(output_path, columns, remedy)}
+
+
+def drop_torn_line(path: Path) -> None:
+    """Cuts the file behind its last line end: what follows was being written when the run was killed."""
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        print(f"{path}: dropped a torn last line of {len(content) - whole} bytes; its prompt is completed again")
+        with path.open("r+b") as handle:
+            handle.truncate(whole)
+
+
+def row_of(prompt: Prompt, completions: Sequence[Completion]) -> dict[str, Any]:
+    """The stored form; `reference` is left out where it is not known."""
+    row: dict[str, Any] = {"id": prompt.prompt_id, "prompt": prompt.text}
+    if prompt.reference is not None:
+        row["reference"] = prompt.reference
+    row["completions"] = [completion.text for completion in completions]
+    row["finished"] = [completion.finished for completion in completions]
+    return row
+
+
+def without_long_ones(sampler: Sampler, prompts: Sequence[Prompt], max_new_tokens: int) -> list[Prompt]:
+    """Leaves out the prompts for which the local model has no room, and says which; a server judges for itself."""
+    if not isinstance(sampler, LocalSampler):
+        return list(prompts)
+    errors = {error.index: error for error in sampler.too_long([prompt.text for prompt in prompts], max_new_tokens)}
+    for index, error in errors.items():
+        print(f"left out: prompt {prompts[index].prompt_id}: {error.reason}", file=sys.stderr)
+    return [prompt for index, prompt in enumerate(prompts) if index not in errors]
+
+
+def append_completions(
+    sampler: Sampler, prompts: Sequence[Prompt], args: argparse.Namespace, settings: dict[str, Any]
+) -> None:
+    """Stores the settings and completes the prompts, appending each row as soon as it is there."""
+    prompts = without_long_ones(sampler, prompts, args.max_new_tokens)
+    if not prompts:
+        return
+    sampled = {name: getattr(args, name) for name in SAMPLING_FLAGS}
+    results = sampler.complete(
+        [prompt.text for prompt in prompts], batch_size=args.batch_size, progress="Completions", **sampled
+    )
+    write_json(config_path_of(args.output_path), settings)
+    with args.output_path.open("a", encoding="utf-8", newline="") as handle:
+        for index, completions in results:
+            handle.write(json.dumps(row_of(prompts[index], completions), ensure_ascii=False) + "\n")
+            handle.flush()
+
+
+def make_sampler(args: argparse.Namespace) -> Sampler:
+    """The server's model or the local one."""
+    if args.base_url:
+        return endpoint_sampler(args, args.served_model)
+    return local_sampler(args, args.model_path)
+
+
+def check_args(args: argparse.Namespace) -> None:
+    """Raises InputError for flags that do not go together."""
+    if bool(args.base_url) != bool(args.served_model):
+        raise InputError("--base_url and --served_model go together: the server, and its name for the model")
+    if args.base_url and args.model_path != DEFAULT_MODEL_PATH:
+        raise InputError("--model_path and --base_url name two models; give one of them")
+    if args.max_prompts is not None and args.max_prompts < 1:
+        raise InputError(f"--max_prompts {args.max_prompts}: give 1 or more, or leave it out for all")
+    if args.output_path.suffix != ".jsonl":
+        raise InputError(f"--output_path {args.output_path}: the name must end in .jsonl")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Completes the prompts that have no row yet; then puts the rows into the order of the prompts."""
+    check_args(args)
+    prompts = read_prompts(args.prompts_path)[: args.max_prompts]
+    known = sum(prompt.reference is not None for prompt in prompts)
+    print(f"Loaded {len(prompts)} prompts from {args.prompts_path}, {known} with a reference")
+    settings = settings_of(args)
+    rows = read_output(args.output_path, settings)
+    missing = [prompt for prompt in prompts if prompt.text not in rows]
+    print(f"{len(prompts) - len(missing)} are completed already, {len(missing)} are to do")
+    if missing:
+        append_completions(make_sampler(args), missing, args, settings)
+        rows = read_output(args.output_path, settings)
+        if not rows:
+            raise InputError("no prompt leaves room for its completion; lower --max_new_tokens or use another model")
+        place = {prompt.text: number for number, prompt in enumerate(prompts)}
+        write_jsonl(args.output_path, sorted(rows.values(), key=lambda row: place.get(row["prompt"], len(place))))
+    finished = [each for row in rows.values() for each in row["finished"]]
+    print(f"{finished.count(False)} of {len(finished)} completions were broken off at {args.max_new_tokens} tokens")
+    if left_out := len(prompts) - sum(prompt.text in rows for prompt in prompts):
+        print(f"{left_out} of {len(prompts)} prompts were left out as too long for the model (named above)")
+    print(f"Saved {len(rows)} rows to {args.output_path}")
+    print(f"Next: python judge_completions.py --completions_path {args.output_path}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_script(main, parse_args()))

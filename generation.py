@@ -1,0 +1,278 @@
+"""Completions of prompts from a model in this process, and the flags that choose between it and a server."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from endpoint import EndpointSampler
+from prompt_format import PROMPT_FORMATS, encode_prompt
+from sampling import Completion, Job, PromptTooLong, Sampler, check_settings, gather, with_progress
+from script_io import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+    from model_loading import LoadedModel
+
+__all__ = [
+    "Completion",
+    "EndpointSampler",
+    "LocalSampler",
+    "PromptTooLong",
+    "Sampler",
+    "add_endpoint_arguments",
+    "add_sampling_arguments",
+    "endpoint_sampler",
+    "local_sampler",
+]
+
+
+def add_sampling_arguments(parser: argparse.ArgumentParser, *, temperature: float) -> None:
+    """Flags of every script that generates, with the script's own default temperature."""
+    group = parser.add_argument_group("Generation")
+    group.add_argument(
+        "--max_new_tokens", type=int, default=150, help="tokens after which a summary is broken off (default: 150)"
+    )
+    group.add_argument(
+        "--temperature",
+        type=float,
+        default=temperature,
+        help=f"0 always takes the likeliest token; above 0 samples, the higher the freer (default: {temperature})",
+    )
+    group.add_argument(
+        "--batch_size",
+        type=int,
+        default=8,
+        help="sequences generated at once; halved by itself when memory runs out (default: 8)",
+    )
+
+
+def add_endpoint_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags that put an OpenAI-compatible server in the place of a local model."""
+    group = parser.add_argument_group("Endpoint (instead of a local model)")
+    group.add_argument(
+        "--base_url", help="address of the server, such as http://localhost:8000/v1; the key is OPENAI_API_KEY"
+    )
+    group.add_argument("--served_model", help="name under which the server knows the model")
+    group.add_argument(
+        "--endpoint_prompt_format",
+        choices=PROMPT_FORMATS,
+        default="plain",
+        help="plain asks /completions, chat asks /chat/completions; a local model's format is read from its folder "
+        "(default: plain)",
+    )
+    group.add_argument("--concurrency", type=int, default=8, help="requests under way at once (default: 8)")
+
+
+def local_sampler(args: argparse.Namespace, model_path: str) -> LocalSampler:
+    """The model at `model_path`, loaded as the flags of `add_model_arguments` say."""
+    from model_loading import load_for_inference
+
+    loaded = load_for_inference(
+        model_path,
+        device=args.device,
+        dtype=args.dtype,
+        use_8bit=args.use_8bit,
+        use_4bit=args.use_4bit,
+        trust_remote_code=args.trust_remote_code,
+    )
+    return LocalSampler(loaded, model_path)
+
+
+def endpoint_sampler(args: argparse.Namespace, served_model: str) -> EndpointSampler:
+    """The model that the server of `add_endpoint_arguments` knows under this name."""
+    return EndpointSampler(
+        args.base_url, served_model, prompt_format=args.endpoint_prompt_format, concurrency=args.concurrency
+    )
+
+
+class LocalSampler:
+    """A model in this process, by `transformers`' `generate`."""
+
+    def __init__(self, loaded: LoadedModel, name: str) -> None:
+        self.loaded = loaded
+        self.name = name
+        self.end_ids = end_of_sequence_ids(loaded)
+        config = loaded.model.config.get_text_config()
+        self.context_tokens: int | None = getattr(config, "max_position_embeddings", None)
+
+    def complete(
+        self,
+        prompts: Sequence[str],
+        *,
+        num_completions: int = 1,
+        max_new_tokens: int = 150,
+        temperature: float = 0.7,
+        batch_size: int = 8,
+        seed: int = 42,
+        progress: str | None = None,
+    ) -> Iterator[tuple[int, list[Completion]]]:
+        """See `Sampler`. `batch_size` counts sequences; it is halved for good when memory runs out."""
+        check_settings(num_completions, max_new_tokens, temperature, batch_size)
+        encoded = [encode_prompt(self.loaded.tokenizer, text, self.loaded.prompt_format) for text in prompts]
+        for error in self._too_long(encoded, max_new_tokens):
+            raise error
+        # Longest first: memory runs out at once or never, and neighbours in a batch need little padding.
+        order = sorted(range(len(prompts)), key=lambda index: -len(encoded[index]))
+        jobs = [Job(index, sample, prompts[index], seed) for index in order for sample in range(num_completions)]
+
+        def generate(batch: list[Job]) -> list[Completion]:
+            return self._generate(batch, [encoded[job.index] for job in batch], max_new_tokens, temperature)
+
+        results = run_in_batches(jobs, batch_size, generate)
+        return with_progress(gather(results, num_completions), len(prompts), progress)
+
+    def too_long(self, prompts: Sequence[str], max_new_tokens: int) -> list[PromptTooLong]:
+        """What `complete` would raise, for every prompt that leaves no room in the model's context."""
+        encoded = [encode_prompt(self.loaded.tokenizer, text, self.loaded.prompt_format) for text in prompts]
+        return self._too_long(encoded, max_new_tokens)
+
+    def _too_long(self, encoded: Sequence[Sequence[int]], max_new_tokens: int) -> list[PromptTooLong]:
+        context = self.context_tokens
+        return [
+            PromptTooLong(index, len(ids), max_new_tokens, context)
+            for index, ids in enumerate(encoded)
+            if context is not None and len(ids) + max_new_tokens > context
+        ]
+
+    def _generate(
+        self, batch: list[Job], encoded: list[list[int]], max_new_tokens: int, temperature: float
+    ) -> list[Completion]:
+        """Completes one batch."""
+        import torch
+        from transformers import GenerationConfig
+
+        pad_id = self.loaded.tokenizer.pad_token_id
+        pad_id = self.end_ids[0] if pad_id is None else pad_id
+        started = time.perf_counter()
+        input_ids, attention_mask = pad_left(encoded, pad_id)
+        # Sampling is done by `Draw`, so `generate` itself always takes the best token, and a model's own settings
+        # (temperature, penalties) stay out.
+        settings = GenerationConfig(
+            do_sample=False,
+            num_beams=1,
+            repetition_penalty=1.0,
+            no_repeat_ngram_size=0,
+            max_new_tokens=max_new_tokens,
+            eos_token_id=self.end_ids,
+            pad_token_id=pad_id,
+        )
+        with torch.inference_mode():
+            output = self.loaded.model.generate(
+                input_ids=input_ids.to(self.loaded.device),
+                attention_mask=attention_mask.to(self.loaded.device),
+                generation_config=settings,
+                logits_processor=[Draw(batch, input_ids.shape[1], max_new_tokens, temperature)] if temperature else [],
+            )
+        new_ids: list[list[int]] = output[:, input_ids.shape[1] :].tolist()
+        seconds = (time.perf_counter() - started) / len(batch)
+        return [self._read(ids, seconds) for ids in new_ids]
+
+    def _read(self, ids: list[int], seconds: float) -> Completion:
+        """Cuts a row of new tokens behind its first end of sequence and decodes it."""
+        end = next((place for place, token in enumerate(ids) if token in self.end_ids), None)
+        kept = ids if end is None else ids[: end + 1]
+        text = self.loaded.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return Completion(text.strip(), end is not None, len(kept), seconds)
+
+
+def end_of_sequence_ids(loaded: LoadedModel) -> list[int]:
+    """The tokens that end a completion: those the model was made to stop at, and the tokenizer's own."""
+    configured = loaded.model.generation_config.eos_token_id
+    ids = set(configured) if isinstance(configured, list) else {configured}
+    ids.add(loaded.tokenizer.eos_token_id)
+    ids.discard(None)
+    if not ids:
+        raise InputError(f"{loaded.tokenizer.name_or_path}: the model has no end-of-sequence token; set eos_token_id")
+    return sorted(ids)
+
+
+def pad_left(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and attention mask, both (B, T), every row ending at the last column."""
+    import torch
+
+    longest = max(len(row) for row in rows)
+    ids = [[pad_id] * (longest - len(row)) + list(row) for row in rows]
+    mask = [[0] * (longest - len(row)) + [1] * len(row) for row in rows]
+    return torch.tensor(ids), torch.tensor(mask)
+
+
+class Draw:
+    """A logits processor that draws each row's next token with that row's own random numbers.
+
+    Inverse transform: the token is the first whose cumulative probability reaches a uniform number in (0, 1].
+    """
+
+    def __init__(self, batch: Sequence[Job], prompt_tokens: int, max_new_tokens: int, temperature: float) -> None:
+        self.prompt_tokens = prompt_tokens
+        self.temperature = temperature
+        self.uniform = uniform_numbers(batch, max_new_tokens)
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """(B, V) logits -> (B, V) with 0 at the drawn token and -inf elsewhere."""
+        import torch
+
+        # The Metal backend has no float64; in float32 the sum over a large vocabulary loses some of its digits.
+        precision = torch.float32 if scores.device.type == "mps" else torch.float64
+        cumulative = torch.softmax(scores.to(precision) / self.temperature, dim=-1).cumsum(dim=-1)
+        step = input_ids.shape[1] - self.prompt_tokens
+        target = self.uniform[:, step, None].to(cumulative) * cumulative[:, -1:]
+        # The first place with cumulative >= target > 0 always has a probability above 0.
+        token = torch.searchsorted(cumulative, target)
+        return torch.full_like(scores, -torch.inf).scatter_(1, token, 0.0)
+
+
+def uniform_numbers(batch: Sequence[Job], count: int) -> torch.Tensor:
+    """(B, count) numbers in (0, 1], each row from its job's digest."""
+    import numpy as np
+    import torch
+
+    generators = [np.random.default_rng(int.from_bytes(job.digest)) for job in batch]
+    return torch.from_numpy(np.stack([1.0 - generator.random(count) for generator in generators]))
+
+
+def run_in_batches(
+    jobs: Sequence[Job], batch_size: int, generate: Callable[[list[Job]], list[Completion]]
+) -> Iterator[tuple[Job, Completion]]:
+    """Runs the jobs in order. Where memory runs out, the batch is halved and tried again."""
+    start = 0
+    while start < len(jobs):
+        batch = list(jobs[start : start + batch_size])
+        try:
+            completions = generate(batch)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if len(batch) == 1:
+                raise InputError(
+                    f"prompt {batch[0].index}: out of memory even alone; use --use_8bit or --use_4bit, a smaller model "
+                    "or a shorter note"
+                ) from error
+            batch_size = len(batch) // 2
+        else:
+            yield from zip(batch, completions, strict=True)
+            start += len(batch)
+            continue
+        # Outside the handler, whose traceback would keep the failed batch's tensors alive.
+        free_memory()
+        print(f"out of memory with {len(batch)} sequences at once; going on with {batch_size}", file=sys.stderr)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True for every backend's way of saying so; only CUDA's has a class of its own."""
+    import torch
+
+    text = str(error).lower()
+    is_named = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return is_named or "out of memory" in text or "can't allocate memory" in text
+
+
+def free_memory() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

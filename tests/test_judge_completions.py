@@ -1,0 +1,204 @@
+"""Which pair a prompt comes to, the split by prompt, and the files, judged by the real fact checker."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_server import Server
+
+from dpo_dataset import row_problem as triplet_problem
+from evaluation.stats import ratio_interval
+from judge_completions import (
+    OUTCOMES,
+    Pair,
+    Sample,
+    main,
+    make_pair,
+    parse_args,
+    read_completions,
+    split_by_prompt,
+)
+from prompt_format import build_prompt
+from script_io import InputError
+
+NOTE = (
+    "A 58-year-old woman takes metformin 500 mg twice daily. She denies chest pain. Blood pressure 142/88 mmHg. "
+    "Pain in the left knee."
+)
+REFERENCE = "58-year-old woman on metformin 500 mg twice daily, left knee pain."
+COMPLETE = "A 58-year-old woman takes metformin 500 mg twice daily and has left knee pain."
+SHORT = "A 58-year-old woman with left knee pain."
+WRONG_DOSE = "58-year-old woman on metformin 850 mg twice daily, left knee pain."
+WRONG_TWICE = "58-year-old woman on metformin 850 mg twice daily, right knee pain."
+
+
+def sample(
+    text: str, errors: int = 0, coverage: float | None = 1.0, *, score: float = 0.0, ends: bool = True
+) -> Sample:
+    return Sample(text, ends, errors, score, coverage)
+
+
+def test_best_sound_completion_against_the_worst() -> None:
+    good, middling, bad, worse = sample("good"), sample("b", 0, 0.5), sample("bad", 1, 1.0), sample("worse", 1, 0.5)
+    samples = [bad, good, worse, middling]
+    for _ in range(5):
+        random.Random(0).shuffle(samples)
+        assert make_pair(samples, "reference") == Pair("pair", "good", good, worse)
+    assert make_pair([middling, good], "reference") == Pair("pair", "good", good, middling)
+
+
+def test_score_decides_among_equals() -> None:
+    first, second = sample("first", score=0.2), sample("second", score=0.1)
+    wrong, very_wrong = sample("wrong", 1, score=0.5), sample("very wrong", 1, score=0.9)
+    assert make_pair([first, wrong, second, very_wrong], None) == Pair("pair", "second", second, very_wrong)
+
+
+def test_the_reference_is_chosen_where_no_completion_is_sound() -> None:
+    bad, incomplete = sample("bad", 2), sample("incomplete", 0, 0.5)
+    assert make_pair([bad, incomplete], "reference") == Pair("pair", "reference", None, bad)
+    assert make_pair([incomplete], "reference") == Pair("pair", "reference", None, incomplete)
+
+
+def test_a_text_that_was_broken_off_is_never_chosen() -> None:
+    cut, bad = sample("cut", ends=False), sample("bad", 1)
+    assert make_pair([cut, bad], "reference") == Pair("pair", "reference", None, bad)
+    assert make_pair([cut, bad], None).outcome == "unfinished_chosen"
+    bad_and_cut = sample("bad and cut", 1, ends=False)
+    assert make_pair([sample("good"), bad_and_cut], None).rejected == bad_and_cut
+
+
+def test_prompts_that_come_to_no_pair() -> None:
+    assert make_pair([], "reference").outcome == "all_failed"
+    assert make_pair([sample("a"), sample("b", score=0.3)], "reference").outcome == "tie"
+    assert make_pair([sample("a", 1), sample("b", 2)], None).outcome == "nothing_to_choose"
+    assert make_pair([sample("the  reference", 1)], "the reference").outcome == "identical"
+    assert make_pair([sample("a", 0, None), sample("b", 0, None)], None).outcome == "tie"
+
+
+def triplet(number: int) -> dict[str, Any]:
+    return {"id": str(number), "prompt": f"prompt {number}"}
+
+
+def test_split_keeps_a_prompt_on_its_side_whatever_else_is_there() -> None:
+    rows = [triplet(number) for number in range(1000)]
+    train, validation = split_by_prompt(rows, 0.1, 42)
+    assert 70 <= len(validation) <= 130  # 100, and three standard deviations of 9.5
+    assert len(train) + len(validation) == 1000
+    held_out = {row["prompt"] for row in validation}
+    few_train, few_validation = split_by_prompt(rows[300:700] * 2, 0.1, 42)
+    assert {row["prompt"] for row in few_validation} == held_out & {row["prompt"] for row in rows[300:700]}
+    assert not {row["prompt"] for row in few_train} & {row["prompt"] for row in few_validation}
+    assert {row["prompt"] for row in split_by_prompt(rows, 0.1, 7)[1]} != held_out
+
+
+def test_split_of_a_few_prompts_leaves_neither_side_empty() -> None:
+    for count in range(2, 12):
+        train, validation = split_by_prompt([triplet(number) for number in range(count)], 0.01, 42)
+        assert (len(train), len(validation)) == (count - 1, 1)
+    assert split_by_prompt([triplet(1)], 0.1, 42) == ([triplet(1)], [])
+    assert split_by_prompt([triplet(1), triplet(2)], 0.0, 42)[1] == []
+
+
+def write_completions(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def completions_path(tmp_path: Path) -> Path:
+    rows: list[dict[str, Any]] = [
+        {"id": "a", "reference": REFERENCE, "completions": [WRONG_DOSE, COMPLETE, WRONG_TWICE]},
+        {"id": "b", "reference": REFERENCE, "completions": [SHORT, WRONG_DOSE]},
+        {"id": "c", "completions": [SHORT, SHORT]},
+        {"id": "d", "completions": [WRONG_DOSE, " "]},
+        {"id": "e", "completions": [COMPLETE, WRONG_DOSE], "finished": [False, True]},
+    ]
+    for row in rows:  # five notes that differ by one harmless word
+        row["prompt"] = build_prompt(f"{NOTE} Case {row['id']}.")
+    return write_completions(tmp_path / "completions.jsonl", rows)
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_pairs_statistics_and_split_on_disk(
+    completions_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(parse_args(["--completions_path", str(completions_path), "--output_dir", str(out)])) == 0
+    pairs = rows_of(out / "preferences.jsonl")
+    found = [(row["source_id"], row["chosen"], row["rejected"], row["chosen_from"]) for row in pairs]
+    assert found == [("a", COMPLETE, WRONG_TWICE, "completion"), ("b", REFERENCE, WRONG_DOSE, "reference")]
+    assert [row["rejected_errors"] for row in pairs] == [2, 1]
+    assert not [triplet_problem(row) for row in pairs if triplet_problem(row)]
+    train, validation = rows_of(out / "train.jsonl"), rows_of(out / "val.jsonl")
+    assert sorted(row["id"] for row in train + validation) == sorted(row["id"] for row in pairs)
+    assert (len(train), len(validation)) == (1, 1)
+
+    stats = json.loads((out / "judge_stats.json").read_text())
+    outcomes = {"pair": 2, "tie": 1, "nothing_to_choose": 1, "unfinished_chosen": 1}
+    assert stats["outcomes"] == {name: outcomes.get(name, 0) for name in OUTCOMES}
+    counts = {"sampled": 11, "judged": 10, "judge_failures": 0, "blank": 1, "unfinished": 1, "hallucinated": 5}
+    assert stats["completions"] == counts
+    assert stats["hallucination_rate"] == 0.5
+    # by prompt 2 of 3, 1 of 2, 0 of 2, 1 of 1, 1 of 2
+    assert stats["hallucination_rate_ci95"] == list(ratio_interval([2, 1, 0, 1, 1], [3, 2, 2, 1, 2]) or ())
+    assert stats["chosen_from"] == {"completion": 1, "reference": 1}
+    assert stats["mean_words_chosen"] == (14 + 11) / 2
+    assert stats["mean_words_rejected"] == 11
+    assert "learn length instead of truth" in capsys.readouterr().err  # 12.5 words against 11
+    assert (stats["prompts"], stats["pairs"], stats["ties"]) == (5, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"prompt": "p"}, "line 1: missing key completions"),
+        ({"prompt": "", "completions": ["a"]}, "line 1: prompt is not a text"),
+        ({"prompt": "p", "completions": "a"}, "line 1: completions is not a list of texts"),
+        ({"prompt": "p", "completions": ["a", 1]}, "line 1: completions is not a list of texts"),
+        ({"prompt": "p", "completions": ["a"], "reference": 1}, "line 1: reference is not a text"),
+        ({"prompt": "p", "completions": ["a"], "finished": [True, True]}, "line 1: finished must hold one"),
+    ],
+)
+def test_rows_that_cannot_be_judged(tmp_path: Path, row: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        read_completions(write_completions(tmp_path / "c.jsonl", [row]))
+
+
+def test_no_pair_at_all_writes_nothing(tmp_path: Path) -> None:
+    path = write_completions(tmp_path / "c.jsonl", [{"prompt": build_prompt(NOTE), "completions": [SHORT]}])
+    with pytest.raises(InputError, match="no pair can be made"):
+        main(parse_args(["--completions_path", str(path), "--output_dir", str(tmp_path / "out")]))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_judge_that_fails_is_counted_and_gives_no_verdict(
+    completions_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Server() as server:  # answers with words where a judge answers with JSON
+        flags = ["--judge", "openai", "--judge_base_url", server.url, "--output_dir", str(tmp_path / "out")]
+        with pytest.raises(InputError, match="no pair can be made"):
+            main(parse_args(["--completions_path", str(completions_path), *flags]))
+    printed = capsys.readouterr().out
+    assert "Judged 0 of 11 completions; the judge failed on 10" in printed
+    assert "Hallucinated" not in printed
+    assert "5 prompts: the judge failed on every completion" in printed
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--val_fraction", "1"], "--val_fraction 1.0"),
+        (["--criterion_file", "x"], "--criterion_file is for --judge openai"),
+        (["--judge_model", "x"], "--judge_model is for --judge nli and openai"),
+    ],
+)
+def test_flags_that_cannot_be_meant(completions_path: Path, flags: list[str], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        main(parse_args(["--completions_path", str(completions_path), *flags]))
