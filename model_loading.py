@@ -162,12 +162,12 @@ def load_base_model(name: str | Path, placement: Placement, tokenizer: PreTraine
         model = AutoModelForCausalLM.from_pretrained(
             name,
             dtype=placement.dtype,
-            quantization_config=_quantisation_config(placement),
+            **_quantisation(placement),
             device_map={"": placement.device},
             use_safetensors=True,
             trust_remote_code=placement.trust_remote_code,
         )
-    except (OSError, ValueError, ImportError, KeyError) as error:
+    except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
         raise InputError(
             f"{name}: no model could be loaded ({_first_line(error)}); name a folder with config.json and "
             "model.safetensors, or a hub id"
@@ -194,20 +194,22 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
-def _quantisation_config(placement: Placement) -> Any:
+def _quantisation(placement: Placement) -> dict[str, Any]:
+    """Arguments of `from_pretrained`; none leaves a model that is stored quantised as it is stored."""
     if placement.quantisation == "none":
-        return None
+        return {}
     from transformers import BitsAndBytesConfig
 
     if placement.quantisation == "8bit":
-        return BitsAndBytesConfig(load_in_8bit=True)
+        return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True)}
     # NF4 with quantised constants: Dettmers et al. 2023 (QLoRA, arXiv:2305.14314), section 3
-    return BitsAndBytesConfig(
+    config = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=placement.dtype,
     )
+    return {"quantization_config": config}
 
 
 def _keep_4bit_trainable(model: PreTrainedModel) -> None:
