@@ -1,0 +1,1 @@
+"""Measurements against other implementations and against labels that people made."""

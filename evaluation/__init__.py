@@ -1,0 +1,1 @@
+"""Measures how truthful summaries are: fact checker, judges, metrics, intervals, reports."""

@@ -1,0 +1,235 @@
+"""Measures how often a model's summaries state what their notes do not.
+
+In:  a model and a test CSV (`id, clinical_note, model_summary, label`), or with --predictions summaries made
+     elsewhere (CSV or JSONL with `clinical_note, generated_summary` and, where there are, `id, reference_summary`).
+Out: in --output_dir `evaluation_results.csv` (a row for each summary), `evaluation_summary.json` (rates with their
+     intervals) and `report.html` (both, to read in a browser).
+
+    python evaluation/evaluate_model.py --model_path models/dpo_hallucination_resistant/final_model
+    python evaluation/evaluate_model.py --predictions predictions.csv --output_dir evaluation_results/elsewhere
+
+Each distinct note is summarised once; the first of its rows labelled factual or factual_with_evidence is the
+reference. What is counted, and how, stands in evaluation/metrics.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in evaluation/ only
+
+from evaluation.fact_checker import without_citations
+from evaluation.judges import JUDGES, Judge, make_judge
+from evaluation.metrics import ROW_COLUMNS, Example, Row, Summary, aggregate, summary_row
+from evaluation.report import write_evaluation_report
+from generation import add_sampling_arguments, local_sampler
+from model_loading import add_model_arguments
+from prompt_format import build_prompt
+from script_io import InputError, read_csv, read_jsonl, run_script, write_csv, write_json
+
+if TYPE_CHECKING:
+    from generation import LocalSampler
+
+FACTUAL_LABELS = ("factual", "factual_with_evidence")
+DATA_REMEDY = "make the demo's data with python demo/make_phase1_data.py, or name yours with --test_data"
+RESULTS_FILE, SUMMARY_FILE, REPORT_FILE = "evaluation_results.csv", "evaluation_summary.json", "report.html"
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    source = parser.add_argument_group("Model (one of the two)").add_mutually_exclusive_group(required=True)
+    source.add_argument("--model_path", help="adapter or whole model: a folder or a hub id")
+    source.add_argument("--predictions", type=Path, help="summaries made elsewhere; no model is loaded")
+    data = parser.add_argument_group("Data")
+    data.add_argument(
+        "--test_data",
+        type=Path,
+        default=Path("phase1_data/sft/test_set_processed.csv"),
+        help="CSV of notes and reference summaries; not read with --predictions (default: %(default)s)",
+    )
+    data.add_argument("--max_examples", type=int, help="evaluate the first N notes only (default: all)")
+    add_sampling_arguments(parser, temperature=0.0)
+    judge = parser.add_argument_group("Judge")
+    judge.add_argument(
+        "--judge",
+        choices=JUDGES,
+        default="facts",
+        help="facts: rules, offline; nli: an entailment model; openai: a language model (default: facts)",
+    )
+    judge.add_argument("--judge_model", help="path of the nli model, or name of the openai model (gpt-4o-mini)")
+    judge.add_argument("--judge_base_url", help="address of the openai judge (default: OPENAI_BASE_URL, else OpenAI)")
+    judge.add_argument("--yes", action="store_true", help="notes may leave this machine for the openai judge")
+    add_model_arguments(parser)
+    output = parser.add_argument_group("Output")
+    output.add_argument(
+        "--output_dir",
+        type=Path,
+        default=Path("evaluation_results"),
+        help="folder of the results (default: %(default)s)",
+    )
+    return parser.parse_args(argv)
+
+
+def read_test_data(path: Path) -> list[Example]:
+    """One example for each distinct note, in the order of the file."""
+    rows = read_csv(path, ("id", "clinical_note", "model_summary", "label"), DATA_REMEDY)
+    examples: dict[str, Example] = {}
+    for line, row in rows:
+        note = row["clinical_note"]
+        if not note.strip():
+            raise InputError(f"{path}, line {line}: the clinical_note is empty; fill it or remove the row")
+        if note in examples and examples[note].reference:
+            continue
+        if row["label"] in FACTUAL_LABELS:
+            examples[note] = Example(row["id"], note, _plain(row["model_summary"]), row["label"])
+        else:
+            examples.setdefault(note, Example(row["id"], note, "", ""))
+    return list(examples.values())
+
+
+def _plain(summary: str) -> str:
+    return without_citations(summary).strip()
+
+
+def read_predictions(path: Path) -> tuple[list[Example], list[Summary]]:
+    """The summaries of a file, each with its note and, where it has one, its reference."""
+    reader = read_jsonl if path.suffix.lower() in (".jsonl", ".json") else read_csv
+    examples, summaries = [], []
+    ids: dict[str, int] = {}
+    for line, row in reader(path, ("clinical_note", "generated_summary")):
+        wrong = [key for key in ("clinical_note", "generated_summary") if not isinstance(row[key], str)]
+        if wrong or not row["clinical_note"].strip():
+            raise InputError(
+                f"{path}, line {line}: {(wrong or ['clinical_note'])[0]} is no text or empty; mend the row"
+            )
+        example_id = str(row.get("id") or row.get("example_id") or f"line-{line}")
+        if example_id in ids:
+            raise InputError(f"{path}, line {line}: id {example_id} stands on line {ids[example_id]} already")
+        ids[example_id] = line
+        reference = _plain(str(row.get("reference_summary") or ""))
+        examples.append(Example(example_id, row["clinical_note"], reference, str(row.get("label") or "")))
+        summaries.append(Summary(row["generated_summary"], _known_end(row.get("finished"))))
+    return examples, summaries
+
+
+def _known_end(cell: Any) -> bool | None:
+    return {"1": True, "true": True, "0": False, "false": False}.get(str(cell).lower())
+
+
+def generate(args: argparse.Namespace, examples: Sequence[Example]) -> tuple[list[Example], list[Summary], list[str]]:
+    """(examples, their summaries, ids left out because the note leaves no room in the model's context)."""
+    sampler = local_sampler(args, args.model_path)
+    kept, left_out = _fitting(sampler, examples, args.max_new_tokens)
+    summaries: list[Summary] = [Summary("")] * len(kept)
+    settings = {name: getattr(args, name) for name in ("max_new_tokens", "temperature", "batch_size", "seed")}
+    prompts = [build_prompt(example.note) for example in kept]
+    for index, (completion,) in sampler.complete(prompts, progress="Summaries", **settings):
+        summaries[index] = Summary(completion.text, completion.finished, completion.seconds)
+    return kept, summaries, left_out
+
+
+def _fitting(
+    sampler: LocalSampler, examples: Sequence[Example], max_new_tokens: int
+) -> tuple[list[Example], list[str]]:
+    problems = sampler.too_long([build_prompt(example.note) for example in examples], max_new_tokens)
+    too_long = {problem.index for problem in problems}
+    if len(too_long) == len(examples):
+        raise InputError(f"no note fits into the model; of {examples[0].example_id}: {problems[0].reason}")
+    for problem in problems:
+        print(f"warning: {examples[problem.index].example_id} is left out: {problem.reason}", file=sys.stderr)
+    kept = [example for index, example in enumerate(examples) if index not in too_long]
+    return kept, [examples[index].example_id for index in sorted(too_long)]
+
+
+def judge_summaries(judge: Judge, examples: Sequence[Example], summaries: Sequence[Summary]) -> list[Row]:
+    """The rows of the results, in the order of the examples."""
+    from tqdm import tqdm
+
+    pairs = zip(examples, summaries, strict=True)
+    return [
+        summary_row(example, summary, judge.check(example.note, summary.text))
+        for example, summary in tqdm(pairs, total=len(examples), desc="Judging", unit="summary")
+    ]
+
+
+def settings_of(args: argparse.Namespace, judge: Judge) -> dict[str, Any]:
+    """What the figures depend on, as it stands in `evaluation_summary.json`."""
+    generated = args.model_path is not None
+    return {
+        "model": args.model_path or str(args.predictions),
+        "judge": judge.name,
+        "test_data": str(args.test_data) if generated else str(args.predictions),
+        "temperature": args.temperature if generated else None,
+        "max_new_tokens": args.max_new_tokens if generated else None,
+        "seed": args.seed,
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    found = {"python": sys.version.split()[0]}
+    for package in ("torch", "transformers", "peft", "rouge-score", "rapidfuzz", "scipy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def percent(summary: dict[str, Any], name: str) -> str:
+    """`12.3% (95% interval 8.1% to 18.2%)`, or that there is nothing to measure."""
+    if summary[name] is None:
+        return "not measured"
+    low, high = summary[f"{name}_ci95"]
+    return f"{summary[name]:.1%} (95% interval {low:.1%} to {high:.1%})"
+
+
+def print_result(summary: dict[str, Any], output_dir: Path) -> None:
+    """The figures, where the files are, and what to do next."""
+    words = summary["mean_summary_words"]
+    print(f"\nHallucination rate: {percent(summary, 'hallucination_rate')} of {summary['n']} summaries")
+    print(f"Claim error rate:   {percent(summary, 'claim_error_rate')} of {summary['claims']} claims")
+    print(f"Coverage:           {percent(summary, 'coverage')} of the references' facts, n={summary['coverage_n']}")
+    print(f"Summary length:     {words:.1f} words on average; {percent(summary, 'empty_rate')} empty")
+    if summary["judge_failures"]:
+        print(f"Judge failures:     {summary['judge_failures']} of {summary['summaries']} summaries, in no rate above")
+    print(f"Saved {RESULTS_FILE}, {SUMMARY_FILE} and {REPORT_FILE} to {output_dir}")
+    print(f"Next: python manual_assessment_tool.py --results_csv {output_dir / RESULTS_FILE}")
+    print(f"  or: python evaluation/compare_models.py {output_dir} OTHER_EVALUATION_FOLDER")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Generates or reads, judges, writes."""
+    if args.max_examples is not None and args.max_examples < 1:
+        raise InputError(f"--max_examples {args.max_examples}: give 1 or more")
+    judge = make_judge(
+        args.judge, args.judge_model, base_url=args.judge_base_url, assume_yes=args.yes, device=args.device
+    )
+    left_out: list[str] = []
+    if args.predictions:
+        examples, summaries = read_predictions(args.predictions)
+        examples, summaries = examples[: args.max_examples], summaries[: args.max_examples]
+        print(f"Loaded {len(examples)} examples from {args.predictions}")
+    else:
+        examples = read_test_data(args.test_data)[: args.max_examples]
+        print(f"Loaded {len(examples)} examples from {args.test_data}")
+        examples, summaries, left_out = generate(args, examples)
+    rows = judge_summaries(judge, examples, summaries)
+    summary = {**settings_of(args, judge), "left_out": left_out, **aggregate(rows, args.seed)}
+    write_csv(args.output_dir / RESULTS_FILE, ROW_COLUMNS, rows)
+    write_json(args.output_dir / SUMMARY_FILE, summary)
+    write_evaluation_report(args.output_dir)
+    print_result(summary, args.output_dir)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_script(main, parse_args()))

@@ -1,0 +1,170 @@
+"""Verdicts, exact spans and evidence of the fact checker, on notes like the demo's and on dialogues."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from evaluation.fact_checker import Claim, check_summary, coverage, main, parse_args
+from script_io import InputError
+
+NOTE = (
+    "Patient is a 54-year-old woman with 3 weeks of chest pain. She also reports fatigue. Denies fever or night "
+    "sweats. BP 142/88, HR 96 bpm, temp 37.4 C. Labs: hemoglobin 9.1 g/dL, TSH of 3.2 mIU/L. Chest x-ray was "
+    "performed. Allergic to aspirin. Discontinued warfarin 5 mg once daily. Father had gout. Left knee "
+    "osteoarthritis was ruled out. Suspected pulmonary embolism. Started apixaban 10 mg twice daily and metoprolol "
+    "25 mg every morning. Follow up in 2 weeks."
+)
+SUMMARY = (
+    "54-year-old woman with chest pain for 3 weeks. Suspected pulmonary embolism; Denies fever. Treated with "
+    "apixaban 10 mg twice daily and metoprolol 25 mg every morning; Follow-up in 2 weeks."
+)
+
+
+def errors(summary: str, note: str = NOTE) -> list[tuple[str, str, str]]:
+    """(type, verdict, words) of the errors; their words are checked to stand where they say."""
+    check = check_summary(note, summary)
+    for claim in check.claims:
+        assert summary[claim.start : claim.end] == claim.text
+    return [(claim.type, claim.verdict, claim.text) for claim in check.errors]
+
+
+def test_faithful_summary_has_only_supported_claims() -> None:
+    check = check_summary(NOTE, SUMMARY)
+    assert {claim.verdict for claim in check.claims} == {"supported"}
+    assert {claim.type for claim in check.claims} >= {"age", "sex", "duration", "dose", "frequency", "follow_up"}
+    assert not check.has_hallucination
+    assert check.score == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("54-year-old", "45-year-old", ("age", "contradicted", "45-year-old")),
+        ("woman", "man", ("sex", "contradicted", "man")),
+        ("3 weeks", "5 weeks", ("duration", "contradicted", "5 weeks")),
+        ("10 mg", "100 mg", ("dose", "contradicted", "100 mg")),
+        ("twice daily", "three times daily", ("frequency", "contradicted", "three times daily")),
+        ("metoprolol", "carvedilol", ("drug", "unsupported", "carvedilol")),
+        ("Suspected pulmonary", "Confirmed pulmonary", ("certainty", "contradicted", "pulmonary embolism")),
+        ("Denies fever", "Reports fever", ("negation", "contradicted", "fever")),
+        ("pulmonary embolism", "pneumonia", ("condition", "unsupported", "pneumonia")),
+        ("in 2 weeks", "in 3 weeks", ("follow_up", "contradicted", "3 weeks")),
+        ("with chest pain", "with headache", ("symptom", "unsupported", "headache")),
+    ],
+)
+def test_one_wrong_fact_is_found_by_kind(old: str, new: str, expected: tuple[str, str, str]) -> None:
+    assert old in SUMMARY
+    assert expected in errors(SUMMARY.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("summary", "expected"),
+    [
+        ("BP 124/88.", ("vital", "contradicted", "BP 124/88")),
+        ("Hemoglobin 9.7 g/dL.", ("lab", "contradicted", "Hemoglobin 9.7 g/dL")),
+        ("Lactate 2.1 mmol/L.", ("lab", "unsupported", "Lactate 2.1 mmol/L")),
+        ("Allergic to lithium.", ("allergy", "unsupported", "lithium")),
+        ("Started warfarin.", ("drug_status", "contradicted", "warfarin")),
+        ("Patient has gout.", ("attribution", "contradicted", "gout")),
+        ("Mother had gout.", ("family_history", "contradicted", "gout")),
+        ("Has osteoarthritis.", ("negation", "contradicted", "osteoarthritis")),
+        ("Denies chest pain.", ("negation", "contradicted", "chest pain")),
+        ("Pulmonary embolism was ruled out.", ("negation", "contradicted", "Pulmonary embolism")),
+    ],
+)
+def test_facts_that_the_note_states_otherwise(summary: str, expected: tuple[str, str, str]) -> None:
+    assert expected in errors(summary)
+
+
+@pytest.mark.parametrize(
+    "summary",
+    [
+        "BP 142/88, heart rate 96.",
+        "Apixaban 0.01 g BID.",
+        "Metoprolol 25 mg daily.",
+        "Warfarin was stopped. Allergy to aspirin. Father had gout.",
+        "Chest pain for 21 days; no night sweats.",
+    ],
+)
+def test_other_wording_of_the_same_facts_is_supported(summary: str) -> None:
+    assert errors(summary) == []
+
+
+def test_laterality() -> None:
+    note = "Swelling of the left knee after a fall."
+    assert errors("Right knee swelling.", note) == [("laterality", "contradicted", "Right")]
+    assert errors("Left knee swelling.", note) == []
+
+
+def test_evidence_is_the_sentence_of_the_note() -> None:
+    (claim,) = (c for c in check_summary(NOTE, "Apixaban 5 mg twice daily.").claims if c.type == "dose")
+    assert claim.evidence == "Started apixaban 10 mg twice daily and metoprolol 25 mg every morning."
+    assert claim.evidence_start == NOTE.index("Started apixaban")
+    (unknown,) = check_summary(NOTE, "Has asthma.").errors
+    assert (unknown.evidence, unknown.evidence_start) == (None, None)
+
+
+def test_dialogue_answer_decides() -> None:
+    note = "Doctor: Any fever?\nPatient: No.\nDoctor: Any cough?\nPatient: Yes, for two weeks."
+    assert errors("Cough for 2 weeks, no fever.", note) == []
+    assert errors("Fever and cough.", note) == [("negation", "contradicted", "Fever")]
+
+
+def test_citations_and_list_numbers_are_no_claims() -> None:
+    cited = "Chest pain. [Evidence: S1,7; Conf: 0.85] Has asthma."
+    check = check_summary(NOTE, cited)
+    assert [(claim.text, claim.verdict) for claim in check.claims] == [
+        ("Chest pain", "supported"),
+        ("asthma", "unsupported"),
+    ]
+    assert cited[check.errors[0].start : check.errors[0].end] == "asthma"
+    assert errors("1. Chest pain. 2. Fatigue.") == []
+
+
+def test_words_that_the_note_lacks_are_for_review_only() -> None:
+    check = check_summary(NOTE, "Chest pain after gardening.")
+    assert Claim("word", "gardening", 17, 26, "unsupported", "review", None, None) in check.claims
+    assert not check.has_hallucination
+
+
+def test_score_ranks_by_how_much_is_wrong() -> None:
+    summaries = (
+        SUMMARY,
+        SUMMARY + " Gardening.",
+        SUMMARY.replace("10 mg", "100 mg"),
+        SUMMARY.replace("10 mg", "100 mg").replace("54-", "45-"),
+    )
+    scores = [check_summary(NOTE, summary).score for summary in summaries]
+    assert scores == sorted(set(scores))
+
+
+def test_empty_summary_claims_nothing() -> None:
+    assert check_summary(NOTE, "").claims == ()
+    assert check_summary("", "Has asthma.").has_hallucination
+
+
+def test_coverage_counts_facts_of_the_reference() -> None:
+    """The reference: age, sex, symptom, duration."""
+    reference = "54-year-old woman with chest pain for 3 weeks."
+    assert coverage(reference, reference) == (4, 4)
+    assert coverage(reference, "54-year-old woman with chest pain.") == (3, 4)
+    assert coverage(reference, "45-year-old man with chest pain for 3 weeks.") == (2, 4)
+    assert coverage("", "Chest pain.") == (0, 0)
+
+
+def test_command_line_prints_plain_text_where_there_is_no_terminal() -> None:
+    command = [sys.executable, "evaluation/fact_checker.py", "--note", NOTE, "--summary", "Apixaban 5 mg twice daily."]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0
+    assert "contradicted  error  dose" in run.stdout
+    assert "\x1b" not in run.stdout
+    assert "1 of 3 facts contradicted or unsupported" in run.stdout
+
+
+def test_empty_text_is_refused() -> None:
+    with pytest.raises(InputError, match="--summary: the text is empty"):
+        main(parse_args(["--note", NOTE, "--summary", " "]))

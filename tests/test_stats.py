@@ -1,0 +1,80 @@
+"""Intervals and tests against values worked by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from evaluation.stats import mcnemar_p, paired_difference, ratio, ratio_interval, wilson_interval
+
+
+def test_wilson_interval_of_six_in_ten() -> None:
+    """z = 1.95996: centre (0.6 + z²/20) / (1 + z²/10) = 0.57225, half width 0.25942."""
+    z = 1.959964
+    centre = (0.6 + z * z / 20) / (1 + z * z / 10)
+    half = z * math.sqrt(0.6 * 0.4 / 10 + z * z / 400) / (1 + z * z / 10)
+    assert wilson_interval(6, 10) == pytest.approx((centre - half, centre + half), abs=1e-6)
+    assert [round(100 * bound) for bound in wilson_interval(6, 10)] == [31, 83]
+
+
+def test_wilson_interval_at_the_ends() -> None:
+    """0 of 10: upper bound z² / (10 + z²) = 0.27753; nothing counted: nothing known."""
+    assert wilson_interval(0, 10) == pytest.approx((0, 0.27753), abs=1e-5)
+    assert wilson_interval(10, 10) == pytest.approx((1 - 0.27753, 1), abs=1e-5)
+    assert wilson_interval(0, 0) == (0, 1)
+
+
+def test_mcnemar_by_hand() -> None:
+    """1 against 5 discordant pairs: 2 * (C(6,0) + C(6,1)) / 2**6 = 14/64."""
+    assert mcnemar_p(1, 5) == pytest.approx(14 / 64)
+    assert mcnemar_p(5, 1) == pytest.approx(14 / 64)
+    assert mcnemar_p(0, 10) == pytest.approx(2 / 1024)
+    assert mcnemar_p(0, 0) == 1
+
+
+def test_ratio_is_of_sums_not_of_ratios() -> None:
+    assert ratio([1, 0], [1, 9]) == pytest.approx(0.1)
+    assert ratio([0, 0], [0, 0]) is None
+
+
+def test_bootstrap_of_a_mean_agrees_with_its_standard_error() -> None:
+    """Denominators of one: the ratio is a mean, whose interval is near mean ± 1.96 * sd / sqrt(n)."""
+    values = [float(i % 5 == 0) for i in range(500)]
+    low, high = ratio_interval(values, [1.0] * 500) or (0, 0)
+    half = 1.96 * math.sqrt(0.2 * 0.8 / 500)
+    assert (low, high) == pytest.approx((0.2 - half, 0.2 + half), abs=0.004)
+
+
+def test_bootstrap_resamples_summaries_not_claims() -> None:
+    """All errors in half of the summaries: the interval must be that of 20 clusters, not of 200 claims."""
+    errors, claims = [10, 0] * 10, [10] * 20
+    low, high = ratio_interval(errors, claims) or (0, 0)
+    assert high - low == pytest.approx(2 * 1.96 * math.sqrt(0.25 / 20), abs=0.06)
+
+
+def test_bootstrap_is_seeded_and_undefined_without_claims() -> None:
+    errors, claims = [0, 1, 2, 0, 1, 3, 0, 0, 1, 0], [3, 4, 5, 2, 7, 6, 5, 4, 3, 8]
+    assert ratio_interval(errors, claims, seed=1) == ratio_interval(errors, claims, seed=1)
+    assert ratio_interval([0, 0], [0, 0]) is None
+    assert ratio_interval([0, 1], [0, 2]) == (0.5, 0.5)  # resamples without a claim are left out
+
+
+def test_paired_difference_uses_the_pairing() -> None:
+    """Each note has exactly one error fewer of ten: the difference is the same in every resample."""
+    first = [float(2 + i % 7) for i in range(40)]
+    second = [value - 1 for value in first]
+    result = paired_difference((first, [10.0] * 40), (second, [10.0] * 40))
+    assert result is not None
+    assert result.difference == pytest.approx(-0.1)
+    assert result.interval == pytest.approx((-0.1, -0.1))
+    assert result.holds
+
+
+def test_paired_difference_that_does_not_hold() -> None:
+    first, second = [1.0, 0.0] * 10, [0.0, 1.0] * 10
+    result = paired_difference((first, [1.0] * 20), (second, [1.0] * 20))
+    assert result is not None
+    assert result.difference == 0
+    assert not result.holds
+    assert paired_difference(([0], [0]), ([1], [1])) is None
