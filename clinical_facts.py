@@ -1,0 +1,323 @@
+"""The facts that a clinical text states, read by rules: values with what they belong to, findings with their scope.
+
+`extract_facts` reads a note, a dialogue or a summary. Values are normalised so that `==` compares them: "500 mg" and
+"0.5 g" are both "500 mg", "14 days" and "2 weeks" both "336 hours", "BID" and "every 12 hours" both "2 per day".
+Findings (conditions, symptoms, drugs, procedures) carry the lexicon's name as key and value. The lexicons were
+written for this project from general medical knowledge; columns: name (canonical), group (what is alike), synonyms
+(separated by semicolons; one in capitals of up to five letters matches capitals only).
+
+Types: age sex dose frequency duration vital lab laterality condition symptom drug drug_status allergy procedure
+procedure_status family_history follow_up date number. The rules miss what they have no word for; they are made to
+be silent rather than wrong.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import clinical_values
+from clinical_scope import Token, answer_flag, is_question, scopes, tokens_of
+from clinical_text import Turn, dialogue_turns, regular_form, sentences
+from clinical_values import Fact, ignoring_case
+
+__all__ = ["Concept", "Fact", "concepts", "extract_facts", "sentences"]
+
+_LEXICON_FOLDER = Path(__file__).resolve().parent / "lexicons"
+_LEXICONS = {"drug": "drugs", "condition": "conditions", "symptom": "symptoms", "procedure": "procedures"}
+
+
+# ------------------------------------------------------------------------------------------- lexicons
+
+
+@dataclass(frozen=True)
+class Concept:
+    """A finding of the lexicon: its name as one writes it, and the group of those that are alike."""
+
+    name: str
+    group: str
+
+
+@dataclass(frozen=True)
+class _Term:
+    type: str
+    name: str
+    capitals_only: bool
+
+
+Phrase = tuple[str, ...]
+
+
+@lru_cache(maxsize=1)
+def _lexicon() -> tuple[dict[Phrase, _Term], dict[str, int], dict[tuple[str, str], Concept]]:
+    """Phrase -> term, first word -> length of its longest phrase, (type, name in lower case) -> concept."""
+    phrases: dict[Phrase, _Term] = {}
+    known: dict[tuple[str, str], Concept] = {}
+    for kind, file_name in _LEXICONS.items():
+        with open(_LEXICON_FOLDER / f"{file_name}.csv", encoding="utf-8", newline="") as handle:
+            for row in csv.DictReader(handle):
+                known[kind, row["name"].lower()] = Concept(row["name"], row["group"])
+                for synonym in filter(None, [row["name"], *row["synonyms"].split(";")]):
+                    capitals_only = len(synonym) <= 5 and synonym.upper() == synonym and synonym.isalpha()
+                    phrase = tuple(token.word for token in tokens_of(synonym))
+                    phrases.setdefault(phrase, _Term(kind, row["name"].lower(), capitals_only))
+    longest: dict[str, int] = {}
+    for phrase in phrases:
+        longest[phrase[0]] = max(longest.get(phrase[0], 0), len(phrase))
+    return phrases, longest, known
+
+
+def concepts(fact_type: str) -> dict[str, Concept]:
+    """The findings of one type: name in lower case, as in `Fact.value` -> concept, in the order of the lexicon."""
+    return {name: concept for (kind, name), concept in _lexicon()[2].items() if kind == fact_type}
+
+
+def _findings(text: str, tokens: Sequence[Token]) -> Iterator[Fact]:
+    """The longest phrase of the lexicons at each place; a final plural s is passed over."""
+    phrases, longest, _ = _lexicon()
+    index = 0
+    while index < len(tokens):
+        reach = longest.get(tokens[index].word) or longest.get(tokens[index].word.removesuffix("s"), 0)
+        for length in range(min(reach, len(tokens) - index), 0, -1):
+            term = _term(phrases, tokens[index : index + length], text)
+            if term:
+                start, end = tokens[index].start, tokens[index + length - 1].end
+                yield Fact(term.type, start, end, "", term.name, term.name)
+                index += length - 1
+                break
+        index += 1
+
+
+def _term(phrases: dict[Phrase, _Term], tokens: Sequence[Token], text: str) -> _Term | None:
+    phrase = tuple(token.word for token in tokens)
+    term = phrases.get(phrase) or phrases.get((*phrase[:-1], phrase[-1].removesuffix("s")))
+    if term and term.capitals_only and not text[tokens[0].start : tokens[-1].end].isupper():
+        return None
+    return term
+
+
+# -------------------------------------------------------------------------------------------- binding
+
+_STATUS = ignoring_case(
+    r"\b(?:(?P<started>started?(?: on)?|starting|initiated?|prescribed?|treat(?:ed)? with|began|begin|begun|plan:|"
+    r"adding|added)"
+    r"|(?P<stopped>stop(?:ped|ping)?|discontinued?|discontinuing|held|hold|came off|off of|quit))\b"
+)
+_STATUS_AFTER = ignoring_case(
+    r"^(?:[^.;,\n]{0,40}?)\b(?:(?:was|were|is|has been|have been|will be)\s+)?"
+    r"(?:(?P<started>started|initiated|prescribed|begun)|(?P<stopped>stopped|discontinued|held))\b"
+)
+_PROCEDURE_STATUS = ignoring_case(
+    r"\b(?:(?P<planned>planned|scheduled|will (?:be|get|have|undergo|order|obtain|do)|plan:?|to be done|"
+    r"ordered?|pending|recommend(?:ed)?|arrange|refer(?:red)?|is going to|schedule|consider)"
+    r"|(?P<performed>performed|done|completed|underwent|undergone|showed|shows|revealed|demonstrated|"
+    r"status post|s/p|had))\b"
+)
+_ALLERGY = ignoring_case(r"\b(?:allerg(?:y|ies|ic)|nkda|nka)\b")
+_RELATIVE = ignoring_case(
+    r"\b(?P<name>(?:(?:maternal|paternal) )?(?:mother|father|mom|dad|brother|sister|uncle|aunt|grandmother|grandfather|"
+    r"son|daughter|cousin|parent|sibling)|maternal|paternal)s?\b"
+)
+_SAME_RELATIVE = {"mom": "mother", "dad": "father"}
+
+
+def _overlaps(fact: Fact, taken: Sequence[Fact]) -> bool:
+    return any(fact.start < other.end and other.start < fact.end for other in taken)
+
+
+def _without_overlaps(*groups: Sequence[Fact]) -> list[Fact]:
+    """All facts, save those that overlap one of an earlier group or an earlier, longer one of their own."""
+    kept: list[Fact] = []
+    for group in groups:
+        for fact in sorted(group, key=lambda fact: (fact.start, -fact.end)):
+            if not _overlaps(fact, kept):
+                kept.append(fact)
+    return kept
+
+
+def _bind_to_drugs(facts: Sequence[Fact], findings: Sequence[Fact], text: str, ends: Sequence[int]) -> list[Fact]:
+    """Doses and frequencies with their drug as key; a frequency of no drug is left out."""
+    drugs = [fact for fact in findings if fact.type == "drug"]
+    bound = []
+    for fact in facts:
+        if fact.type not in ("dose", "frequency"):
+            bound.append(fact)
+            continue
+        drug = _drug_of(fact, drugs, text, ends)
+        if drug or fact.type == "dose":
+            bound.append(replace(fact, key=drug.key if drug else ""))
+    return bound
+
+
+def _drug_of(fact: Fact, drugs: Sequence[Fact], text: str, ends: Sequence[int]) -> Fact | None:
+    """The drug after "of" ("50 mg of X") or at once, else the one before in the sentence, else the one after,
+    else the last one of the sentence or question before."""
+    after = next((drug for drug in drugs if drug.start >= fact.end), None)
+    before = next((drug for drug in reversed(drugs) if drug.end <= fact.start), None)
+    sentence = bisect_left(ends, fact.end)
+    if after and fact.type == "dose" and re.fullmatch(r"\s*(?:of )?(?:oral |iv )?", text[fact.end : after.start]):
+        return after
+    if before and bisect_left(ends, before.end) == sentence:
+        return before
+    if after and bisect_left(ends, after.end) == sentence and after.start - fact.end < 40:
+        return after
+    return (
+        before if before and sentence - bisect_left(ends, before.end) <= 2 and fact.start - before.end < 120 else None
+    )
+
+
+def _bind_durations(facts: Sequence[Fact], findings: Sequence[Fact], ends: Sequence[int]) -> list[Fact]:
+    """Durations with the nearest condition or symptom of their sentence as key."""
+    ills = [fact for fact in findings if fact.type in ("condition", "symptom")]
+    bound = []
+    for fact in facts:
+        if fact.type == "duration":
+            sentence = bisect_left(ends, fact.end)
+            near = [ill for ill in ills if bisect_left(ends, ill.end) == sentence and _distance(fact, ill) <= 40]
+            nearest = min(near, key=lambda ill: _distance(fact, ill), default=None)
+            fact = replace(fact, key=nearest.key if nearest else "")  # noqa: PLW2901
+        bound.append(fact)
+    return bound
+
+
+def _distance(first: Fact, second: Fact) -> int:
+    return max(second.start - first.end, first.start - second.end)
+
+
+def _status_facts(text: str, findings: Sequence[Fact], bounds: Sequence[tuple[int, int]]) -> Iterator[Fact]:
+    """`drug_status` (started, stopped) and `procedure_status` (performed, planned) where the sentence says so."""
+    for fact in findings:
+        start, end = next(((s, e) for s, e in bounds if s <= fact.start < e), (fact.start, fact.end))
+        if fact.type == "drug":
+            status = _drug_status(text, fact, start, end)
+        elif fact.type == "procedure":
+            words = list(_PROCEDURE_STATUS.finditer(text, start, end))
+            nearest = min(words, key=lambda m: max(m.start() - fact.end, fact.start - m.end()), default=None)
+            status = nearest.lastgroup if nearest else None
+        else:
+            continue
+        if status:
+            yield replace(fact, type=f"{fact.type}_status", value=status)
+
+
+def _drug_status(text: str, drug: Fact, start: int, end: int) -> str | None:
+    following = text[drug.end : end]
+    if match := _STATUS_AFTER.match(following.split(" and ")[0]):
+        return match.lastgroup
+    before = list(_STATUS.finditer(text, start, drug.start))
+    if not before or ";" in text[before[-1].end() : drug.start]:
+        return None
+    return before[-1].lastgroup
+
+
+def _with_allergies(text: str, findings: Sequence[Fact], bounds: Sequence[tuple[int, int]]) -> list[Fact]:
+    """Drugs named as allergies become `allergy`; "allergies" with no drug is an allergy to `any`."""
+    changed = list(findings)
+    for match in _ALLERGY.finditer(text):
+        index = next((i for i, (s, e) in enumerate(bounds) if s <= match.start() < e), 0)
+        start, end = bounds[index]
+        reach = bounds[index + 1][1] if text[end - 1] == "?" and index + 1 < len(bounds) else end
+        named = [i for i, f in enumerate(changed) if f.type in ("drug", "allergy") and start <= f.start < reach]
+        for i in named:
+            changed[i] = replace(changed[i], type="allergy")
+        if not named:
+            changed.append(Fact("allergy", match.start(), match.end(), "", "any", "any"))
+    return sorted(changed, key=lambda fact: fact.start)
+
+
+def _family_history(text: str, fact: Fact, bounds: Sequence[tuple[int, int]]) -> Fact | None:
+    """Whose the condition is, where the sentence names one relative nearest to it."""
+    start, end = bounds[fact.sentence]
+    relatives = list(_RELATIVE.finditer(text, start, end))
+    if not relatives:
+        return None
+    before = [match for match in relatives if match.end() <= fact.start]
+    name = (before[-1] if before else relatives[0])["name"].lower()
+    return replace(fact, type="family_history", value=_SAME_RELATIVE.get(name, name))
+
+
+# ----------------------------------------------------------------------------------------- everything
+
+
+def extract_facts(text: str) -> list[Fact]:
+    """All facts of `text` in order of their start. Deterministic; the same text gives the same list."""
+    return list(_extract(text))
+
+
+@lru_cache(maxsize=2048)
+def _extract(text: str) -> tuple[Fact, ...]:
+    form = regular_form(text)
+    plain = form.text
+    tokens, bounds, turns = tokens_of(plain), sentences(plain), dialogue_turns(plain)
+    findings = _with_allergies(plain, list(_findings(plain, tokens)), bounds) if bounds else []
+    values = _value_facts(plain, turns, findings, [end for _, end in bounds])
+    facts = [*_scoped(plain, tokens, bounds, turns, findings), *_scoped(plain, tokens, bounds, turns, values)]
+    facts += _status_facts(plain, [fact for fact in facts if fact.type in ("drug", "procedure")], bounds)
+    familial = [fact for fact in facts if fact.family and fact.type == "condition" and not fact.negated]
+    facts += filter(None, (_family_history(plain, fact, bounds) for fact in familial))
+    starts = [start for start, _ in sentences(text)]
+    placed = []
+    for fact in facts:
+        start, end = form.original_span(fact.start, fact.end)
+        sentence = max(0, bisect_right(starts, start) - 1)
+        placed.append(replace(fact, start=start, end=end, text=text[start:end], sentence=sentence))
+    return tuple(sorted(placed, key=lambda fact: (fact.start, fact.end, fact.type)))
+
+
+def _value_facts(text: str, turns: Sequence[Turn], findings: Sequence[Fact], ends: Sequence[int]) -> list[Fact]:
+    """Values in order of trust: what an earlier pattern has read, a later one leaves alone."""
+    facts = _without_overlaps(
+        list(clinical_values.age_facts(text)),
+        [*clinical_values.vital_facts(text), *clinical_values.lab_facts(text)],
+        list(clinical_values.frequency_facts(text)),
+        [*clinical_values.dose_facts(text), *clinical_values.duration_facts(text)],
+        list(clinical_values.date_facts(text)),
+    )
+    inside = [fact for fact in findings if any(mark.isdigit() for mark in text[fact.start : fact.end])]
+    facts += [fact for fact in clinical_values.number_facts(text) if not _overlaps(fact, [*facts, *inside])]
+    facts = _bind_durations(_bind_to_drugs(facts, findings, text, ends), findings, ends)
+    sides = _without_overlaps(
+        list(clinical_values.laterality_facts(text, findings)), list(clinical_values.sex_facts(text, turns))
+    )
+    return sorted([*facts, *sides], key=lambda fact: fact.start)
+
+
+def _scoped(
+    text: str,
+    tokens: Sequence[Token],
+    bounds: Sequence[tuple[int, int]],
+    turns: Sequence[Turn],
+    facts: Sequence[Fact],
+) -> list[Fact]:
+    """The facts with their sentence and their scope."""
+    token_starts, fact_starts = [token.start for token in tokens], [fact.start for fact in facts]
+    scoped: list[Fact] = []
+    for index, (start, end) in enumerate(bounds):
+        inside = facts[bisect_left(fact_starts, start) : bisect_left(fact_starts, end)]
+        if not inside:
+            continue
+        words = tokens[bisect_left(token_starts, start) : bisect_left(token_starts, end)]
+        flags = scopes(text, words, (start, end), [(fact.start, fact.end) for fact in inside])
+        answer = None
+        if is_question(text[start:end], bool(turns)):
+            following = bounds[index + 1] if index + 1 < len(bounds) else None
+            answer = answer_flag(text, (start, end), following, turns)
+        for fact, flag in zip(inside, flags, strict=True):
+            scoped.append(_with_flags(fact, flag | {answer} if answer else flag, index))
+    return scoped
+
+
+def _with_flags(fact: Fact, flags: set[str], sentence: int) -> Fact:
+    return replace(
+        fact,
+        negated="negated" in flags,
+        uncertain="uncertain" in flags,
+        historical="historical" in flags,
+        family="family" in flags,
+        sentence=sentence,
+    )

@@ -1,0 +1,191 @@
+"""Clinical text made regular: sentences, dialogue turns, and numbers in words written as digits.
+
+`sentences` works on the text as it stands. `regular_form` gives a copy in which "twenty-five" reads "25", "two and a
+half" reads "2.5" and dictated letters ("M G", "C T") are joined, with the way back to the original characters, so
+that every later pattern has to know one spelling only.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from dataclasses import dataclass
+
+_UNITS = {
+    word: value
+    for value, word in enumerate(
+        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+        "seventeen eighteen nineteen".split()
+    )
+}
+_TENS = {
+    word: 10 * value
+    for value, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), start=2)
+}
+_TENS["fourty"] = 40  # a frequent misspelling in transcripts
+_SCALES = {"hundred": 100, "thousand": 1000, "million": 1_000_000}
+_NUMBER_WORD = "|".join(sorted([*_UNITS, *_TENS, *_SCALES, "point"], key=len, reverse=True))
+_SPOKEN_NUMBER = re.compile(
+    rf"\b(?:{_NUMBER_WORD})(?:(?:[ -]+|[ ]+and[ ]+)(?:{_NUMBER_WORD}))*\b(?P<half>[ ]+and a half\b)?", re.IGNORECASE
+)
+_NUMBER_WORDS = re.compile(_NUMBER_WORD, re.IGNORECASE)
+# "one" alone is mostly a pronoun; it counts only before something that is measured or counted
+_COUNTED = re.compile(
+    r"[ -]+(?:(?:and a half )?(?:second|minute|hour|day|week|month|year|time|tablet|pill|capsule|puff|unit|drop|pack"
+    r"|gram|milligram|microgram|liter|pound|or two|to two)s?\b|m ?l\b|m ?g\b|mcg\b|m c g\b)",
+    re.IGNORECASE,
+)
+_DICTATED_LETTERS = re.compile(r"\b(?!I )[A-Z](?: [A-Z]){1,4}\b(?!')")
+
+
+@dataclass(frozen=True)
+class RegularForm:
+    """`text` is the rewritten text; `changes` are (start in `text`, end in `text`, start, end in the original)."""
+
+    text: str
+    changes: tuple[tuple[int, int, int, int], ...]
+
+    def original_span(self, start: int, end: int) -> tuple[int, int]:
+        """The characters of the original that `text[start:end]` stands for."""
+        return self._position(start, 2), self._position(end, 3)
+
+    def _position(self, position: int, side: int) -> int:
+        """`side` 2 maps a position inside a change to the change's start, 3 to its end."""
+        index = bisect_right(self.changes, position, key=lambda change: change[0]) - 1
+        if index < 0:
+            return position
+        change = self.changes[index]
+        if side == 3 and position == change[0]:  # the span ends before this change begins
+            return change[2]
+        return change[side] if position < change[1] else position - change[1] + change[3]
+
+
+def regular_form(text: str) -> RegularForm:
+    """`text` with numbers in words as digits and dictated letters joined."""
+    pieces: list[str] = []
+    changes: list[tuple[int, int, int, int]] = []
+    done = length = 0
+    for start, end, new in _rewrites(text):
+        pieces += [text[done:start], new]
+        length += start - done + len(new)
+        changes.append((length - len(new), length, start, end))
+        done = end
+    return RegularForm("".join([*pieces, text[done:]]), tuple(changes))
+
+
+def _rewrites(text: str) -> list[tuple[int, int, str]]:
+    found = [(m.start(), m.end(), m[0].replace(" ", "")) for m in _DICTATED_LETTERS.finditer(text)]
+    for match in _SPOKEN_NUMBER.finditer(text):
+        if match[0].lower() == "one" and not _COUNTED.match(text, match.end()):
+            continue
+        value = spoken_number(match[0][: -len(match["half"])] if match["half"] else match[0])
+        if value is not None:
+            found.append((match.start(), match.end(), f"{float(value) + 0.5:g}" if match["half"] else value))
+    return sorted(found)
+
+
+def spoken_number(words: str) -> str | None:
+    """`one hundred and five` -> `105`, `point one two five` -> `0.125`, `nineteen ninety three` -> `1993`.
+
+    None where the words are no single number.
+    """
+    whole, point, fraction = " ".join(_NUMBER_WORDS.findall(words.lower())).partition("point")
+    value = _whole_number(whole.split())
+    if value is None:
+        return None
+    if not point:
+        return str(value)
+    if fraction.split() and all(word in _UNITS for word in fraction.split()):
+        return f"{value}.{''.join(str(_UNITS[word]) for word in fraction.split())}"
+    whole_fraction = _whole_number(fraction.split())
+    return f"{value}.{whole_fraction}" if fraction.split() and whole_fraction is not None else None
+
+
+def _whole_number(words: list[str]) -> int | None:
+    total = group = 0
+    previous = ""
+    for word in words:
+        if word in _SCALES:
+            if word == "hundred":
+                group = max(group, 1) * 100
+            else:
+                total, group = total + max(group, 1) * _SCALES[word], 0
+        elif word in _TENS or _UNITS[word] >= 10:
+            value = _TENS.get(word) or _UNITS[word]
+            if group and previous not in _SCALES:  # "one forty" is 140, "nineteen ninety" 1990
+                group *= 100
+            group += value
+        else:
+            if previous in _UNITS:  # digits one by one: a telephone number or two numbers
+                return None
+            group += _UNITS[word]
+        previous = word
+    return total + group
+
+
+# ------------------------------------------------------------------------------------------ sentences
+
+_ABBREVIATIONS = frozenset(
+    "dr mr mrs ms prof st jr sr vs etc approx no fig dept est e.g i.e p.o b.i.d t.i.d q.i.d q.d q.h.s p.r.n h.s i.v "
+    "i.m s.c a.m p.m u.s mg ml tab tabs cap caps wk wks hr hrs yr yrs mo mos min pt hx dx".split()
+)
+# white space before the mark: transcripts in which the marks are tokens of their own
+_SENTENCE_END = re.compile(r"[.?!]+[\"')\]]*(?=\s|$)|\n+")
+_LIST_MARKER = re.compile(r"(?:^|[.?!:;\n])\s*\d{1,2}$")
+
+
+def sentences(text: str) -> list[tuple[int, int]]:
+    """Spans of the sentences, without the white space around them.
+
+    Line breaks end a sentence; decimals, abbreviations and list numbers ("1. ") do not.
+    """
+    spans: list[tuple[int, int]] = []
+    start = 0
+    for match in _SENTENCE_END.finditer(text):
+        if _ends_sentence(text, start, match):
+            _append_stripped(spans, text, start, match.end())
+            start = match.end()
+    _append_stripped(spans, text, start, len(text))
+    return spans
+
+
+def _append_stripped(spans: list[tuple[int, int]], text: str, start: int, end: int) -> None:
+    piece = text[start:end]
+    if stripped := piece.strip():
+        start += len(piece) - len(piece.lstrip())
+        spans.append((start, start + len(stripped)))
+
+
+def _ends_sentence(text: str, start: int, mark: re.Match[str]) -> bool:
+    if not mark[0].startswith("."):
+        return True
+    before = text[start : mark.start()]
+    word = before.rsplit(None, 1)[-1].lower().lstrip("(\"'[") if before.strip() else ""
+    following = text[mark.end() : mark.end() + 3].lstrip()[:1]
+    if word in _ABBREVIATIONS:
+        # titles never end a sentence; other abbreviations do where a capital follows
+        return word not in {"dr", "mr", "mrs", "ms", "prof", "st", "vs"} and not following.islower()
+    if re.fullmatch(r"[a-z]", word) and following.isalpha():  # an initial
+        return following.isupper() and len(before.split()) > 1 and not before.rsplit(None, 1)[-1].isupper()
+    return not _LIST_MARKER.search(text[max(0, start - 3) : mark.start()])
+
+
+# ---------------------------------------------------------------------------------------------- turns
+
+_SPEAKER = re.compile(r"(?m)^[ \t]*(?:\[(\w+)\]|(Doctor|Patient|Guest_\w+|Clinician|Nurse|Provider)[ ]?:)[ \t]*")
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One speaker's turn: `speaker` in lower case, the span of what is said."""
+
+    speaker: str
+    start: int
+    end: int
+
+
+def dialogue_turns(text: str) -> list[Turn]:
+    """The turns of a dialogue ("Doctor: …" or "[doctor] …", one a line); none where the text is no dialogue."""
+    marks = list(_SPEAKER.finditer(text))
+    ends = [mark.start() for mark in marks[1:]] + [len(text)]
+    return [Turn((mark[1] or mark[2]).lower(), mark.end(), end) for mark, end in zip(marks, ends, strict=False)]
