@@ -19,7 +19,7 @@ from dpo_loss import IGNORED
 from length_limits import LengthReport, encode_within
 from model_loading import DEMO_BASE, load_tokenizer
 from prompt_format import PROMPT_FORMATS, encode_completion
-from script_io import EXIT_BAD_INPUT, InputError, read_jsonl, run_script
+from script_io import EXIT_BAD_INPUT, ArgumentParser, InputError, read_jsonl, run_script
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -173,7 +173,7 @@ def _shared_prompts(path: Path, rows: list[tuple[int, dict[str, Any]]]) -> list[
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data = parser.add_argument_group("Data")
     data.add_argument("file", nargs="?", default=DEFAULT_TRAIN_JSONL, help="a DPO JSONL (default: %(default)s)")
     data.add_argument("--tokenizer", default=str(DEMO_BASE), help="model folder or hub id (default: the demo's base)")

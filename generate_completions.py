@@ -31,7 +31,7 @@ from generation import (
     local_sampler,
 )
 from prompt_format import build_prompt
-from script_io import InputError, read_csv, read_json, read_jsonl, run_script, write_json, write_jsonl
+from script_io import ArgumentParser, InputError, read_csv, read_json, read_jsonl, run_script, write_json, write_jsonl
 
 DEFAULT_MODEL_PATH = "./models/sft_specialist/final_model"
 SAMPLING_FLAGS = ("num_completions", "max_new_tokens", "temperature", "seed")  # with the model, they make the texts
@@ -50,7 +50,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     from model_loading import add_model_arguments
 
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     data = parser.add_argument_group("Data")

@@ -10,7 +10,8 @@ Out: `train_dpo.jsonl` and `val_dpo.jsonl` (prompt, chosen, rejected, id, source
 
 Summaries labelled hallucinated are paired with a factual one of the same note (type `phase1`) and come first. All
 other rejected texts are made: each differs from its factual summary in one fact, and code has verified that the
-note supports the old fact and not the new one. Every choice comes from --seed and the row's id.
+note supports the old fact and not the new one. Factual summaries in which the fact checker finds an error are left out
+and listed: what Stage B prefers must be true. Every choice comes from --seed and the row's id.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from evaluation.fact_checker import check_summary
 from hard_negatives import Edit, Negative, verified_negatives
 from negative_editors import EDITORS, Case, Detail, details_of
 from prompt_format import build_prompt
@@ -105,6 +107,7 @@ class SplitReport:
     paired: int = 0
     without_negative: int = 0
     over_share: int = 0
+    unsound_ids: list[str] = field(default_factory=list)
     rejected_candidates: Counter[str] = field(default_factory=Counter)
 
 
@@ -312,6 +315,7 @@ def split_stats(rows: Sequence[Mapping[str, Any]], report: SplitReport) -> dict[
         "lengths": lengths,
         "examples": report.examples,
         "factual_examples": report.factual,
+        "factual_left_out_as_unsound": report.unsound_ids,
         "factual_without_negative": report.without_negative,
         "left_out_over_category_share": report.over_share,
         "rejected_candidates": dict(report.rejected_candidates.most_common()),
@@ -343,9 +347,18 @@ def make_split(
     factual = [example for example in examples if example.label in FACTUAL]
     print(f"Filtered to {len(factual)} factual examples")
     report.examples, report.factual = len(examples), len(factual)
-    pairs = phase1_pairs(examples, report) if PHASE1 in types else []
+    sound: list[Example] = []
+    for example in factual:
+        if check_summary(example.note, example.summary).has_hallucination:
+            report.unsound_ids.append(example.row_id)
+        else:
+            sound.append(example)
+    if report.unsound_ids:
+        print(f"Left out {len(report.unsound_ids)} of them, whose own summary states what the note does not")
+    hallucinated = [example for example in examples if example.label == HALLUCINATED]
+    pairs = phase1_pairs([*sound, *hallucinated], report) if PHASE1 in types else []
     categories = [name for name in types if name != PHASE1]
-    return pairs + made_rows(find_choices(factual, split, categories, args, report), args.seed, report)
+    return pairs + made_rows(find_choices(sound, split, categories, args, report), args.seed, report)
 
 
 def main(args: argparse.Namespace) -> int:

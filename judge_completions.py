@@ -8,9 +8,10 @@ Out: in --output_dir `preferences.jsonl` (every pair), `train.jsonl` and `val.js
     python judge_completions.py --completions_path phase2_data/on_policy/completions.jsonl
     python judge_completions.py --completions_path phase2_data/on_policy/completions.jsonl --val_fraction 0.2
 
-Chosen is the best completion if it is free of errors and states all that the reference states, else the reference
-where there is one: pairs of two flawed summaries would teach the lesser flaw. Rejected is the worst completion if it
-has errors or leaves out more than the chosen one.
+Chosen is the best completion if it is free of errors and states all that the reference truly states, else the
+reference where there is one and the judge finds no error in it either: pairs of two flawed summaries would teach the
+lesser flaw, and references that people wrote are not always faithful. Rejected is the worst completion if it has
+errors or leaves out more than the chosen one.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import hashlib
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from evaluation.fact_checker import coverage
 from evaluation.judges import JUDGES, Judge, make_judge
 from evaluation.stats import ratio, ratio_interval
 from prompt_format import note_of_prompt
-from script_io import InputError, read_jsonl, read_text, run_script, write_json, write_jsonl
+from script_io import ArgumentParser, InputError, read_jsonl, read_text, run_script, write_json, write_jsonl
 
 COMPLETIONS_REMEDY = "make it with: python generate_completions.py"
 MOST_LENGTH_BIAS = 0.1  # relative difference of mean words from which the user is warned
@@ -40,7 +41,7 @@ OUTCOMES = {
     "tie": "all completions are equally good",
     "identical": "chosen and rejected are the same text",
     "unfinished_chosen": "the only one good enough was broken off",
-    "nothing_to_choose": "every completion is flawed and no reference is known",
+    "nothing_to_choose": "every completion is flawed and no sound reference is known",
     "all_failed": "the judge failed on every completion, or all were blank",
 }
 
@@ -53,7 +54,7 @@ class Sample:
     finished: bool
     errors: int
     score: float  # the judge's continuous score, higher is worse
-    coverage: float | None  # share of the reference's facts that it states; None where no reference is known
+    coverage: float | None  # share of the reference's true facts that it states; None where no reference is known
 
     @property
     def badness(self) -> tuple[int, float, float]:
@@ -100,7 +101,7 @@ def same_words(first: str, second: str) -> bool:
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     data = parser.add_argument_group("Data")
@@ -144,6 +145,11 @@ class Row:
     reference: str | None
     completions: list[str]
     finished: list[bool]
+    reference_is_sound: bool = True
+
+    @property
+    def sound_reference(self) -> str | None:
+        return self.reference if self.reference_is_sound else None
 
 
 def read_completions(path: Path) -> list[Row]:
@@ -199,9 +205,28 @@ def judge_row(judge: Judge, row: Row, counts: Counter[str]) -> list[Sample]:
         if check is None:
             counts["judge_failures"] += 1
             continue
-        stated, facts = coverage(row.reference, text) if row.reference else (0, 0)
-        samples.append(Sample(text, finished, len(check.errors), check.score, stated / facts if facts else None))
+        samples.append(Sample(text, finished, len(check.errors), check.score, true_coverage(row, text)))
     return samples
+
+
+def true_coverage(row: Row, text: str) -> float | None:
+    """The share of the reference's facts that a text states; facts that the note does not support are not asked for."""
+    if not row.reference:
+        return None
+    stated, facts = coverage(row.reference, text)
+    asked = facts if row.reference_is_sound else coverage(row.reference, note_of_prompt(row.prompt))[0]
+    return min(1.0, stated / asked) if asked else None
+
+
+def judge_reference(judge: Judge, row: Row, counts: Counter[str]) -> Row:
+    """The row, with the judge's word on its reference; one that the judge failed on is not trusted either."""
+    if not row.reference:
+        return row
+    check = judge.check(note_of_prompt(row.prompt), row.reference)
+    is_sound = check is not None and not check.errors
+    counts["references"] += 1
+    counts["unsound_references"] += not is_sound
+    return replace(row, reference_is_sound=is_sound)
 
 
 def row_of(row: Row, pair: Pair, judge_name: str) -> dict[str, Any]:
@@ -217,7 +242,7 @@ def row_of(row: Row, pair: Pair, judge_name: str) -> dict[str, Any]:
         "chosen_from": "completion" if pair.chosen_sample else "reference",
     }
     for side, sample in (("chosen", pair.chosen_sample), ("rejected", pair.rejected)):
-        if sample:  # a reference is trusted, not judged
+        if sample:  # a reference has no sample; it is chosen only where the judge found no error in it
             content[f"{side}_errors"] = sample.errors
             content[f"{side}_score"] = sample.score
             content[f"{side}_coverage"] = sample.coverage
@@ -266,6 +291,7 @@ def statistics(
             "hallucinated": sum(hallucinated),
             **{name: counts[name] for name in ("judge_failures", "blank", "unfinished")},
         },
+        "references": {name: counts[name] for name in ("references", "unsound_references")},
         "hallucination_rate": ratio(hallucinated, judged),
         "hallucination_rate_ci95": ratio_interval(hallucinated, judged),
         "chosen_from": dict(Counter(row["chosen_from"] for row in pairs)),
@@ -286,6 +312,10 @@ def print_statistics(stats: dict[str, Any]) -> None:
         low, high = stats["hallucination_rate_ci95"]
         rate = stats["hallucination_rate"]
         print(f"Hallucinated: {found['hallucinated']} ({rate:.1%}, 95% interval {low:.1%} to {high:.1%})")
+    references = stats["references"]
+    print(
+        f"References: {references['references']}, of which {references['unsound_references']} are not sound themselves"
+    )
     for name, meaning in OUTCOMES.items():
         print(f"  {stats['outcomes'][name]:>6} prompts: {meaning}")
     if stats["pairs"]:
@@ -307,8 +337,9 @@ def main(args: argparse.Namespace) -> int:
     rows = read_completions(args.completions_path)
     print(f"Loaded {len(rows)} prompts from {args.completions_path}")
     counts = Counter[str]()
+    rows = [judge_reference(judge, row, counts) for row in tqdm(rows, desc="Judging references", unit="prompt")]
     samples = [judge_row(judge, row, counts) for row in tqdm(rows, desc="Judging", unit="prompt")]
-    results = [make_pair(found, row.reference) for row, found in zip(rows, samples, strict=True)]
+    results = [make_pair(found, row.sound_reference) for row, found in zip(rows, samples, strict=True)]
     pairs = [row_of(row, pair, judge.name) for row, pair in zip(rows, results, strict=True) if pair.outcome == "pair"]
     stats = statistics(results, samples, counts, pairs)
     print_statistics(stats)

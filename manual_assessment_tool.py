@@ -27,7 +27,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from assessment_report import ERROR_TYPES, FACTUAL, HALLUCINATED, SKIPPED, THRESHOLD, Rating, report
-from script_io import InputError, atomic_write, read_csv, read_json, run_script, write_json
+from script_io import ArgumentParser, InputError, atomic_write, read_csv, read_json, run_script, write_json
 
 WIDEST_TEXT = 100  # columns; longer lines are tiring to read
 
@@ -106,7 +106,7 @@ class RatingBook:
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     data = parser.add_argument_group("Data")

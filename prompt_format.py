@@ -130,6 +130,7 @@ def load_prompt_format(folder: str | Path, tokenizer: PreTrainedTokenizerBase, r
         )
     if stored["sha256"] != format_hash(tokenizer, prompt_format):
         raise InputError(
-            f"{path}: the prompt is no longer rendered as in training; restore the tokenizer's chat template or train anew"
+            f"{path}: the prompt is no longer rendered as in training; restore the tokenizer's chat template, "
+            "or train anew"
         )
     return prompt_format

@@ -22,8 +22,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from model_loading import DEMO_BASE
-from script_io import ArgumentParser, InputError, RunError, read_json, read_jsonl, run_script, write_json, write_jsonl
+from model_loading import DEMO_BASE, DEVICES
+from script_io import (
+    EXIT_BAD_INPUT,
+    ArgumentParser,
+    InputError,
+    RunError,
+    read_json,
+    read_jsonl,
+    run_script,
+    write_json,
+    write_jsonl,
+)
 from training_run import provenance
 
 ROOT = Path(__file__).resolve().parent
@@ -49,8 +59,8 @@ DEMO_RECIPE = Recipe(
         "--learning_rate", "1e-3", "--num_epochs", "3", "--batch_size", "16", "--lora_dropout", "0",
         "--lora_target_modules", *LINEAR_LAYERS, "--eval_batch_size", "50", "--early_stopping_patience", "2",
     ),
-    negatives=("--adversarial_ratio", "0.25"),
-    sampling=("--num_completions", "8", "--temperature", "1.0", "--max_prompts", "400", "--batch_size", "128"),
+    negatives=("--adversarial_ratio", "0.1"),
+    sampling=("--num_completions", "8", "--temperature", "1.0", "--max_prompts", "300", "--batch_size", "128"),
     stage_b=(
         "--learning_rate", "1e-3", "--num_epochs", "2", "--batch_size", "16", "--nll_weight", "1",
         "--eval_batch_size", "50",
@@ -71,7 +81,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     chain.add_argument("--overflow", choices=("drop", "shorten_note"), default="drop", help="for long notes (drop)")
     chain.add_argument("--max_length", type=int, default=512, help="tokens of an example (default: 512)")
     chain.add_argument("--max_examples", type=int, help="notes to evaluate on (default: all of the test split)")
-    chain.add_argument("--device", default="auto", help="passed to every script (default: auto)")
+    chain.add_argument("--device", choices=DEVICES, default="auto", help="passed to every script (default: auto)")
     chain.add_argument("--seed", type=int, default=42, help="of everything (default: 42)")
     output = parser.add_argument_group("Output")
     output.add_argument("--output_dir", help="folder of the run (default: runs/demo for --demo, else runs/pipeline)")
@@ -106,7 +116,8 @@ class Pipeline:
         self.seconds[name] = round(time.perf_counter() - start, 1)
         if process.returncode:
             last = log.read_text(encoding="utf-8").strip().splitlines()[-1:] or ["no output"]
-            raise RunError(f"{script} failed ({last[0]}); its whole output is in {log}")
+            failure = InputError if process.returncode == EXIT_BAD_INPUT else RunError
+            raise failure(f"{script} failed ({last[0].removeprefix('error: ')}); its whole output is in {log}")
         write_json(marker, {"command": command, "seconds": self.seconds[name]})
         print(f"[{name}] {self.seconds[name]:.0f} s", flush=True)
 

@@ -78,9 +78,11 @@ def atomic_write(path: str | Path) -> Iterator[IO[str]]:
     Newlines are written as given (`csv` wants that), so a file is the same on every platform.
     """
     path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; name a file to write")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = tempfile.NamedTemporaryFile(
+        handle = tempfile.NamedTemporaryFile(  # noqa: SIM115  (closed below, whatever happens)
             "w", encoding="utf-8", newline="", dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False
         )
     except OSError as error:
@@ -134,7 +136,7 @@ def read_json(path: str | Path, remedy: str = "check the path") -> Any:
 
 
 def read_text(path: str | Path, remedy: str = "check the path") -> str:
-    """Reads a UTF-8 file (with or without a byte order mark)."""
+    """Reads a UTF-8 file (with or without a byte order mark); every line end becomes \\n, whichever system wrote it."""
     try:
         return Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:

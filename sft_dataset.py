@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from length_limits import LengthReport, encode_within
 from prompt_format import build_prompt
-from script_io import EXIT_BAD_INPUT, InputError, read_csv, run_script
+from script_io import EXIT_BAD_INPUT, ArgumentParser, InputError, read_csv, run_script
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -172,7 +172,7 @@ def _shared_notes(path: Path, rows: list[tuple[int, dict[str, str]]]) -> list[st
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data = parser.add_argument_group("Data")
     data.add_argument("file", nargs="?", default=DEFAULT_TRAIN_CSV, help="a Phase 1 CSV (default: %(default)s)")
     return parser.parse_args(argv)

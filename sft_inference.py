@@ -30,7 +30,7 @@ from generation import (
     local_sampler,
 )
 from prompt_format import build_prompt, note_of_prompt
-from script_io import InputError, read_csv, read_jsonl, read_text, run_script, write_csv, write_jsonl
+from script_io import ArgumentParser, InputError, read_csv, read_jsonl, read_text, run_script, write_csv, write_jsonl
 
 DEFAULT_MODEL_PATH = "./models/sft_specialist/final_model"
 RESULT_COLUMNS = ("model", "generated_summary", "num_tokens", "seconds", "finished")
@@ -108,7 +108,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     from model_loading import add_model_arguments
 
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     data = parser.add_argument_group("Data").add_mutually_exclusive_group()

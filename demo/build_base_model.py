@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs from any working folder
 
 from demo.pretraining_text import sample_document
-from script_io import ArgumentParser, atomic_write, run_script
+from script_io import ArgumentParser, InputError, atomic_write, run_script
 
 if TYPE_CHECKING:
     import torch
@@ -34,13 +34,16 @@ if TYPE_CHECKING:
 
 PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"
 CONTEXT_WEIGHT = 0.3  # of a context token in the loss; a target token counts 1
+MATCHED_DIMENSIONS = 28  # of a head's width in which the second layer's lookup heads match content
 DOCUMENTS_A_POOL = 512  # sorted by length before they are cut into batches
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     model = parser.add_argument_group("Model")
-    model.add_argument("--hidden_size", type=int, default=256, help="width, a multiple of 4 (default: %(default)s)")
+    model.add_argument(
+        "--hidden_size", type=int, default=256, help="width, a multiple of 8 from 112 (default: %(default)s)"
+    )
     model.add_argument("--intermediate_size", type=int, default=640, help="MLP width (default: %(default)s)")
     model.add_argument("--num_layers", type=int, default=4, help="layers, at least 2 (default: %(default)s)")
     model.add_argument("--vocab_size", type=int, default=2048, help="tokens of the BPE (default: %(default)s)")
@@ -55,6 +58,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     output.add_argument("--logging_steps", type=int, default=50, help="steps between lines (default: %(default)s)")
     output.add_argument("--save_steps", type=int, default=500, help="steps between copies (default: %(default)s)")
     return parser.parse_args(argv)
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Raises InputError for what would fail only after the training, or give no model with lookup heads."""
+    if args.hidden_size < 4 * MATCHED_DIMENSIONS or args.hidden_size % 8:
+        raise InputError(
+            f"--hidden_size {args.hidden_size}: must be a multiple of 8, at least {4 * MATCHED_DIMENSIONS}"
+        )
+    if args.num_layers < 2:
+        raise InputError(f"--num_layers {args.num_layers}: must be at least 2")
+    if Path(args.output_dir).is_file():
+        raise InputError(f"{args.output_dir}: is a file; name a folder with --output_dir")
 
 
 def train_tokenizer(vocab_size: int, rng: random.Random) -> PreTrainedTokenizerFast:
@@ -124,8 +139,8 @@ def wire_lookup_heads(model: LlamaForCausalLM) -> None:
             layer.mlp.down_proj.weight.mul_(0.05)
         first, second = model.model.layers[0].self_attn, model.model.layers[1].self_attn
         # Low frequencies of the rotary embedding turn little over a note, so content is matched there.
-        half = head_width // 2
-        matched = torch.cat([torch.arange(half - 14, half), torch.arange(head_width - 14, head_width)])
+        half, slow = head_width // 2, MATCHED_DIMENSIONS // 2
+        matched = torch.cat([torch.arange(half - slow, half), torch.arange(head_width - slow, head_width)])
         for head in range(3):
             rows = slice(head * head_width, (head + 1) * head_width)
             _attend_back(first, rows, head_width, distance=head + 1, theta=_rope_theta(model))
@@ -240,6 +255,7 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Pa
 def main(args: argparse.Namespace) -> int:
     import torch
 
+    check_arguments(args)
     if args.num_threads:
         torch.set_num_threads(args.num_threads)
     rng = random.Random(args.seed)

@@ -30,11 +30,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def rows(case: Case) -> Iterator[dict[str, str]]:
-    """The factual row of a case, and its hallucinated one where it has one."""
+    """The row of a case that is labelled factual, and its hallucinated one where it has one."""
     label = "factual_with_evidence" if case.citation else "factual"
-    yield dict(zip(COLUMNS, (case.id, case.note, case.summary + case.citation, label, ""), strict=True))
+    yield dict(zip(COLUMNS, (case.id, case.note, case.reference + case.citation, label, ""), strict=True))
     if case.wrong_summary and case.wrong_type:
-        cells = (f"{case.id}-h", case.note, case.wrong_summary, "hallucinated", case.wrong_type)
+        # the same citation as its factual twin: a pair must not be told apart by it
+        cells = (f"{case.id}-h", case.note, case.wrong_summary + case.citation, "hallucinated", case.wrong_type)
         yield dict(zip(COLUMNS, cells, strict=True))
 
 
