@@ -131,7 +131,7 @@ _ABBREVIATIONS = frozenset(
 )
 # white space before the mark: transcripts in which the marks are tokens of their own
 _SENTENCE_END = re.compile(r"[.?!]+[\"')\]]*(?=\s|$)|\n+")
-_LIST_MARKER = re.compile(r"(?:^|[.?!:;\n])\s*\d{1,2}$")
+_LIST_MARKER = re.compile(r"(?:^|[.?!:;]\s+|\n\s*)\d{1,2}$")
 
 
 def sentences(text: str) -> list[tuple[int, int]]:
@@ -165,6 +165,8 @@ def _ends_sentence(text: str, start: int, mark: re.Match[str]) -> bool:
     if word in _ABBREVIATIONS:
         # titles never end a sentence; other abbreviations do where a capital follows
         return word not in {"dr", "mr", "mrs", "ms", "prof", "st", "vs"} and not following.islower()
+    if re.search(r"\d\s+[CF]$", before):  # a temperature in degrees, no initial
+        return True
     if re.fullmatch(r"[a-z]", word) and following.isalpha():  # an initial
         return following.isupper() and len(before.split()) > 1 and not before.rsplit(None, 1)[-1].isupper()
     return not _LIST_MARKER.search(text[max(0, start - 3) : mark.start()])

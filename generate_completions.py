@@ -136,7 +136,7 @@ def settings_of(args: argparse.Namespace) -> dict[str, Any]:
     }
     model_path = str(Path(args.model_path))
     local = {"model_path": model_path, "weights_sha256": weights_sha256(Path(model_path))}
-    local |= {name: getattr(args, name) for name in ("dtype", "use_8bit", "use_4bit")}
+    local |= {name: getattr(args, name) for name in ("dtype", "use_8bit", "use_4bit", "overflow")}
     return (served if args.base_url else local) | {name: getattr(args, name) for name in SAMPLING_FLAGS}
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from endpoint import EndpointSampler
+from length_limits import OVERFLOWS, shorten_prompt
 from prompt_format import PROMPT_FORMATS, encode_prompt
 from sampling import Completion, Job, PromptTooLong, Sampler, check_settings, gather, with_progress
 from script_io import InputError
@@ -49,6 +50,13 @@ def add_sampling_arguments(parser: argparse.ArgumentParser, *, temperature: floa
         default=8,
         help="sequences generated at once; halved by itself when memory runs out (default: 8)",
     )
+    group.add_argument(
+        "--overflow",
+        choices=OVERFLOWS,
+        default="drop",
+        help="for notes that leave a local model no room; drop: refuse them or leave them out, named; shorten_note: "
+        "cut their middle out, marked (default: drop)",
+    )
 
 
 def add_endpoint_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,7 +88,7 @@ def local_sampler(args: argparse.Namespace, model_path: str) -> LocalSampler:
         use_4bit=args.use_4bit,
         trust_remote_code=args.trust_remote_code,
     )
-    return LocalSampler(loaded, model_path)
+    return LocalSampler(loaded, model_path, args.overflow)
 
 
 def endpoint_sampler(args: argparse.Namespace, served_model: str) -> EndpointSampler:
@@ -93,9 +101,11 @@ def endpoint_sampler(args: argparse.Namespace, served_model: str) -> EndpointSam
 class LocalSampler:
     """A model in this process, by `transformers`' `generate`."""
 
-    def __init__(self, loaded: LoadedModel, name: str) -> None:
+    def __init__(self, loaded: LoadedModel, name: str, overflow: str = "drop") -> None:
+        """With `overflow` `shorten_note`, notes that leave no room for the answer lose their middle, marked."""
         self.loaded = loaded
         self.name = name
+        self.overflow = overflow
         self.end_ids = end_of_sequence_ids(loaded)
         config = loaded.model.config.get_text_config()
         self.context_tokens: int | None = getattr(config, "max_position_embeddings", None)
@@ -113,7 +123,7 @@ class LocalSampler:
     ) -> Iterator[tuple[int, list[Completion]]]:
         """See `Sampler`. `batch_size` counts sequences; it is halved for good when memory runs out."""
         check_settings(num_completions, max_new_tokens, temperature, batch_size)
-        encoded = [encode_prompt(self.loaded.tokenizer, text, self.loaded.prompt_format) for text in prompts]
+        encoded = [self._encode(text, max_new_tokens) for text in prompts]
         for error in self._too_long(encoded, max_new_tokens):
             raise error
         # Longest first: memory runs out at once or never, and neighbours in a batch need little padding.
@@ -128,8 +138,22 @@ class LocalSampler:
 
     def too_long(self, prompts: Sequence[str], max_new_tokens: int) -> list[PromptTooLong]:
         """What `complete` would raise, for every prompt that leaves no room in the model's context."""
-        encoded = [encode_prompt(self.loaded.tokenizer, text, self.loaded.prompt_format) for text in prompts]
-        return self._too_long(encoded, max_new_tokens)
+        return self._too_long([self._encode(text, max_new_tokens) for text in prompts], max_new_tokens)
+
+    def _encode(self, prompt: str, max_new_tokens: int) -> list[int]:
+        """The prompt's tokens, its note shortened where it must be and may be."""
+
+        def encode(text: str) -> list[int]:
+            return encode_prompt(self.loaded.tokenizer, text, self.loaded.prompt_format)
+
+        ids = encode(prompt)
+        if self.overflow == "drop" or self.context_tokens is None:
+            return ids
+        room = self.context_tokens - max_new_tokens
+        if len(ids) <= room:
+            return ids
+        shortened = shorten_prompt(prompt, lambda text: len(encode(text)) <= room)
+        return ids if shortened is None else encode(shortened)
 
     def _too_long(self, encoded: Sequence[Sequence[int]], max_new_tokens: int) -> list[PromptTooLong]:
         context = self.context_tokens

@@ -156,6 +156,7 @@ def preference_pairs(pipeline: Pipeline, phase1: Path, model: Path, number: int)
         "generate_completions.py",
         *("--prompts_path", phase1 / "train_set_processed.csv", "--model_path", model),
         *("--output_path", folder / "completions.jsonl", "--seed", seed, "--device", pipeline.args.device),
+        *("--overflow", pipeline.args.overflow),
         *pipeline.recipe.sampling,
     )
     pipeline.run(
@@ -195,6 +196,7 @@ def evaluate(pipeline: Pipeline, name: str, model: Path | str, phase1: Path) -> 
             "evaluation/evaluate_model.py",
             *("--model_path", model, "--test_data", phase1 / "test_set_processed.csv", "--output_dir", folder),
             *("--temperature", temperature, "--seed", str(pipeline.args.seed), "--device", pipeline.args.device),
+            *("--overflow", pipeline.args.overflow),
             *pipeline.recipe.generation,
             *limit,
         )

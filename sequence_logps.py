@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import torch
 
@@ -30,7 +31,9 @@ def batch_logps(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple
 
 def _can_keep_logits(model: torch.nn.Module) -> bool:
     """Whether the innermost model's forward takes `logits_to_keep`."""
-    while hasattr(model, "module"):  # DistributedDataParallel
-        model = model.module
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner: Any = model
+    while hasattr(inner, "module"):  # DistributedDataParallel
+        inner = inner.module
+    if hasattr(inner, "get_base_model"):  # peft
+        inner = inner.get_base_model()
     return "logits_to_keep" in inspect.signature(inner.forward).parameters

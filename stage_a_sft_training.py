@@ -51,10 +51,11 @@ from training_run import (
     clip_gradients,
     finish,
     log_step,
+    look_into_run_folder,
     make_accelerator,
     make_optimizer,
-    open_run_folder,
     resume_from,
+    start_run_folder,
     stop_on_signals,
     warn_if_same_file,
 )
@@ -94,19 +95,21 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, SFTDataset, SFTDatas
     from sft_dataset import SFTDataset
 
     placement = choose_placement(args)
+    checkpoint = look_into_run_folder(args)
     accelerator = make_accelerator(args, placement)
     tokenizer = load_tokenizer(args.model_name, args.trust_remote_code)
     prompt_format = load_prompt_format(args.model_name, tokenizer, args.prompt_format)
     options: dict[str, Any] = {"max_length": args.max_length, "prompt_format": prompt_format, "overflow": args.overflow}
     train, val = (SFTDataset(path, tokenizer, **options) for path in (args.train_data_path, args.val_data_path))
     warn_if_same_file(args.train_data_path, args.val_data_path)
-    checkpoint = open_run_folder(args, accelerator)
 
     base = load_base_model(args.model_name, placement, tokenizer)
     torch.manual_seed(args.seed)  # of the adapter's start
     policy = add_lora(base, args.lora_r, args.lora_alpha, args.lora_dropout, args.lora_target_modules)
     if args.gradient_checkpointing:
         enable_gradient_checkpointing(policy)
+    if not checkpoint:
+        start_run_folder(args, accelerator)
     run = TrainingRun(
         args,
         Path(args.output_dir),

@@ -56,10 +56,11 @@ from training_run import (
     finish,
     log_metrics,
     log_step,
+    look_into_run_folder,
     make_accelerator,
     make_optimizer,
-    open_run_folder,
     resume_from,
+    start_run_folder,
     stop_on_signals,
     warn_if_same_file,
 )
@@ -147,6 +148,7 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, AdapterPair, PairDat
 
     base_name = require_adapter(args.sft_model_path, SFT_REMEDY)["base_model_name_or_path"]
     placement = choose_placement(args)
+    checkpoint = look_into_run_folder(args)
     accelerator = make_accelerator(args, placement)
     tokenizer = load_tokenizer(args.sft_model_path, args.trust_remote_code)
     prompt_format = load_prompt_format(args.sft_model_path, tokenizer, args.prompt_format)
@@ -154,11 +156,12 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, AdapterPair, PairDat
     options: dict[str, Any] = {"max_length": args.max_length, "prompt_format": prompt_format, "overflow": args.overflow}
     train, val = (DPODataset(path, tokenizer, **options) for path in (args.train_data_path, args.val_data_path))
     warn_if_same_file(args.train_data_path, args.val_data_path)
-    checkpoint = open_run_folder(args, accelerator)
 
     base = load_base_model(base_name, placement, tokenizer)
     torch.manual_seed(args.seed)  # of a fresh adapter's start
     pair = load_adapter_pair(base, args.sft_model_path, fresh_rank=args.lora_r, live=args.reference == "live")
+    if not checkpoint:
+        start_run_folder(args, accelerator)
     if args.gradient_checkpointing:
         enable_gradient_checkpointing(pair.model)
     trainable = count_parameters(pair.model, trainable=True)

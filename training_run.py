@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -66,8 +67,8 @@ class TrainingState:
         return means
 
 
-def open_run_folder(args: argparse.Namespace, accelerator: Accelerator) -> Path | None:
-    """Prepares `--output_dir`; returns the checkpoint to resume from, or None.
+def look_into_run_folder(args: argparse.Namespace) -> Path | None:
+    """The checkpoint to resume from, or None for a fresh run; writes nothing, so that it can be done before all else.
 
     Raises InputError where an earlier run is in the way, or where one is to be resumed under other settings.
     """
@@ -86,13 +87,17 @@ def open_run_folder(args: argparse.Namespace, accelerator: Accelerator) -> Path 
             f"{folder}: holds an earlier run; pass --resume to go on, --overwrite_output_dir to delete it, or another "
             "--output_dir"
         )
-    accelerator.wait_for_everyone()  # all have looked before one writes
+    return None
+
+
+def start_run_folder(args: argparse.Namespace, accelerator: Accelerator) -> None:
+    """Deletes an earlier run and writes the settings of the new one, once data and model have turned out good."""
+    folder = Path(args.output_dir)
     if accelerator.is_main_process:
-        if used:
+        if folder.exists():
             _delete_earlier_run(folder)
         write_json(folder / CONFIG_FILE, {"arguments": vars(args), **provenance()})
     accelerator.wait_for_everyone()
-    return None
 
 
 # What may differ between a run and its resumption.
@@ -392,7 +397,7 @@ def peak_memory_bytes(device: torch.device) -> int:
     except ImportError:  # Windows
         import psutil
 
-        return int(psutil.Process().memory_info().peak_wset)
+        return int(getattr(psutil.Process().memory_info(), "peak_wset"))  # noqa: B009 - Windows alone has it
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # macOS reports bytes, Linux KiB
 
@@ -493,7 +498,10 @@ def make_accelerator(args: argparse.Namespace, placement: Placement) -> Accelera
     from accelerate import Accelerator
 
     tracker = None if args.report_to == "none" else args.report_to
+    if tracker and find_spec(tracker) is None:
+        raise InputError(f"--report_to {tracker} needs a package that is not installed; run: pip install {tracker}")
     accelerator = Accelerator(cpu=placement.device.type == "cpu", log_with=tracker, project_dir=args.output_dir)
+    accelerator.wait_for_everyone()  # all have looked into the folder before one writes there
     if tracker:
         accelerator.init_trackers(Path(args.output_dir).name, config={k: str(v) for k, v in vars(args).items()})
     return accelerator

@@ -28,7 +28,7 @@ from scipy.stats import rankdata, spearmanr
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in benchmarks/ only
 
 from evaluation.fact_checker import check_summary
-from script_io import InputError, read_csv, run_script, write_json
+from script_io import ArgumentParser, InputError, read_csv, run_script, write_json
 
 Array = NDArray[np.float64]
 STRATA = 5
@@ -124,7 +124,7 @@ def _with_interval(metric: Callable[[Labelled], float], data: Labelled, resample
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data = parser.add_argument_group("Data")
     data.add_argument("--labelled_csv", type=Path, required=True, help="CSV of labelled summaries (columns: see above)")
     data.add_argument("--group_column", help="column that groups the summaries of one note (default: clinical_note)")

@@ -31,6 +31,7 @@ from script_io import ArgumentParser, InputError, atomic_write, run_script
 if TYPE_CHECKING:
     import torch
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers.models.llama.modeling_llama import LlamaAttention
 
 PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"
 CONTEXT_WEIGHT = 0.3  # of a context token in the loss; a target token counts 1
@@ -164,7 +165,7 @@ def _rope_theta(model: LlamaForCausalLM) -> float:
     return float(model.config.rope_parameters["rope_theta"])
 
 
-def _attend_back(attention: torch.nn.Module, rows: slice, head_width: int, distance: int, theta: float) -> None:
+def _attend_back(attention: LlamaAttention, rows: slice, head_width: int, distance: int, theta: float) -> None:
     """Makes one head attend `distance` tokens back whatever the content: all in the biases, turned by the rotation."""
     import torch
 

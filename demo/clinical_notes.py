@@ -226,6 +226,7 @@ def _lab_results(rng: random.Random, count: int) -> tuple[LabResult, ...]:
 
 # ---------------------------------------------------------------------------------------------- notes
 
+_Told = tuple[str, ...]  # a sentence, then the kinds of statement that it supports
 Sentence = tuple[str, frozenset[str]]  # the text, and the kinds of statement that it supports
 
 
@@ -245,7 +246,7 @@ def note_sentences(facts: Facts, rng: random.Random) -> list[Sentence]:
     return [(capitalise(text), frozenset(kinds)) for text, *kinds in sentences]
 
 
-def _opening(facts: Facts, rng: random.Random) -> tuple[str, ...]:
+def _opening(facts: Facts, rng: random.Random) -> _Told:
     age, sex, symptom, duration = facts.age, facts.sex, facts.symptom, facts.duration
     article = "an" if age in (18, *range(80, 90)) else "a"
     text = rng.choice(
@@ -259,10 +260,10 @@ def _opening(facts: Facts, rng: random.Random) -> tuple[str, ...]:
     return text, "demographics"
 
 
-def _history(facts: Facts, rng: random.Random) -> list[tuple[str, ...]]:
+def _history(facts: Facts, rng: random.Random) -> list[_Told]:
     pronoun = {"man": "he", "woman": "she"}[facts.sex]
     denied = facts.denied
-    sentences: list[tuple[str, ...]] = [
+    sentences: list[_Told] = [
         (
             rng.choice(
                 (
@@ -276,8 +277,8 @@ def _history(facts: Facts, rng: random.Random) -> list[tuple[str, ...]]:
     ]
     if facts.second_symptom:
         symptom = facts.second_symptom
-        templates = (f"{pronoun} also reports {symptom}.", f"Associated with {symptom}.", f"Positive for {symptom}.")
-        sentences.append((rng.choice(templates), "symptom"))
+        wordings = (f"{pronoun} also reports {symptom}.", f"Associated with {symptom}.", f"Positive for {symptom}.")
+        sentences.append((rng.choice(wordings), "symptom"))
     if facts.family_history:
         relative, condition = facts.family_history
         templates = (f"{relative} had {condition}.", f"Family history: {condition} in {relative}.")
@@ -285,8 +286,8 @@ def _history(facts: Facts, rng: random.Random) -> list[tuple[str, ...]]:
     return sentences
 
 
-def _findings(facts: Facts, rng: random.Random) -> list[tuple[str, ...]]:
-    sentences = [_vital_signs(facts, rng)]
+def _findings(facts: Facts, rng: random.Random) -> list[_Told]:
+    sentences: list[_Told] = [_vital_signs(facts, rng)]
     if facts.labs:
         results = ", ".join(
             rng.choice((f"{lab.name} {lab.value} {lab.unit}", f"{lab.name} of {lab.value} {lab.unit}"))
@@ -307,7 +308,7 @@ def _findings(facts: Facts, rng: random.Random) -> list[tuple[str, ...]]:
     return sentences
 
 
-def _vital_signs(facts: Facts, rng: random.Random) -> tuple[str, ...]:
+def _vital_signs(facts: Facts, rng: random.Random) -> _Told:
     systolic, diastolic = facts.blood_pressure
     signs = [
         (rng.choice((f"BP {systolic}/{diastolic}", f"blood pressure {systolic}/{diastolic} mmHg")), "blood_pressure"),
@@ -322,7 +323,7 @@ def _vital_signs(facts: Facts, rng: random.Random) -> tuple[str, ...]:
     return ", ".join(text for text, _ in signs) + ".", *(kind for _, kind in signs)
 
 
-def _assessment(facts: Facts, rng: random.Random) -> list[tuple[str, ...]]:
+def _assessment(facts: Facts, rng: random.Random) -> list[_Told]:
     diagnosis = facts.diagnosis
     confirmed = (
         f"Diagnosis of {diagnosis} confirmed.",
@@ -336,17 +337,17 @@ def _assessment(facts: Facts, rng: random.Random) -> list[tuple[str, ...]]:
         f"Findings raise concern for {diagnosis}.",
         f"Assessment: possible {diagnosis}.",
     )
-    sentences = [(rng.choice(confirmed if facts.certainty == "confirmed" else suspected), "diagnosis")]
+    sentences: list[_Told] = [(rng.choice(confirmed if facts.certainty == "confirmed" else suspected), "diagnosis")]
     if facts.ruled_out:
         templates = (f"{facts.ruled_out} was ruled out.", f"No evidence of {facts.ruled_out}.")
         sentences.append((rng.choice(templates), "ruled_out"))
     return sentences
 
 
-def _plan(facts: Facts, rng: random.Random) -> list[tuple[str, ...]]:
+def _plan(facts: Facts, rng: random.Random) -> list[_Told]:
     drugs = [str(medication) for medication in facts.started]
     templates = (f"Started {' and '.join(drugs)}.", f"Plan: {', '.join(drugs)}.", f"Prescribed {' plus '.join(drugs)}.")
-    sentences = [(rng.choice(templates), "started")]
+    sentences: list[_Told] = [(rng.choice(templates), "started")]
     if facts.follow_up:
         after = facts.follow_up
         templates = (f"Follow up in {after}.", f"Return to clinic in {after}.", f"Review after {after}.")

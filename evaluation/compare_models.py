@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Pyt
 
 from evaluation.report import read_evaluation, write_comparison_report
 from evaluation.stats import Difference, mcnemar_p, p_text, paired_difference, wilson_interval
-from script_io import InputError, run_script, write_json
+from script_io import ArgumentParser, InputError, run_script, write_json
 
 ALPHA = 0.05
 Row = Mapping[str, str]
@@ -30,7 +30,7 @@ COMPARED_SETTINGS = ("judge", "temperature", "max_new_tokens")
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data = parser.add_argument_group("Data")
     data.add_argument("first", type=Path, help="evaluation folder of the model to start from, such as the SFT model")
     data.add_argument("second", type=Path, help="evaluation folder of the model to compare with it")

@@ -30,7 +30,7 @@ from evaluation.report import write_evaluation_report
 from generation import add_sampling_arguments, local_sampler
 from model_loading import add_model_arguments
 from prompt_format import build_prompt
-from script_io import InputError, read_csv, read_jsonl, run_script, write_csv, write_json
+from script_io import ArgumentParser, InputError, read_csv, read_jsonl, run_script, write_csv, write_json
 
 if TYPE_CHECKING:
     from generation import LocalSampler
@@ -42,7 +42,7 @@ RESULTS_FILE, SUMMARY_FILE, REPORT_FILE = "evaluation_results.csv", "evaluation_
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     source = parser.add_argument_group("Model (one of the two)").add_mutually_exclusive_group(required=True)

@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Pyt
 from clinical_facts import Fact, extract_facts, sentences
 from evaluation.content_words import WordSupport, content_words
 from evaluation.fact_comparison import CONTRADICTED, FINDINGS, SUPPORTED, UNSUPPORTED, Comparison, compare
-from script_io import InputError, read_text, run_script
+from script_io import ArgumentParser, InputError, read_text, run_script
 
 ERROR, REVIEW = "error", "review"
 _CITATION = re.compile(r"\s*\[Evidence:[^\]\n]*\]?")
@@ -157,7 +157,7 @@ _COLOURS = {SUPPORTED: "32", CONTRADICTED: "31", UNSUPPORTED: "35"}
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data = parser.add_argument_group("Data")
     data.add_argument("--note", required=True, help="the clinical note, or @FILE to read it from a UTF-8 file")
     data.add_argument("--summary", required=True, help="the summary to check, or @FILE")

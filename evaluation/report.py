@@ -23,10 +23,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Pyt
 
 from clinical_facts import sentences
 from evaluation.stats import p_text
-from script_io import InputError, atomic_write, read_csv, read_json, run_script
+from script_io import ArgumentParser, InputError, atomic_write, read_csv, read_json, run_script
 
 REMEDY = "make it with python evaluation/evaluate_model.py"
 CHANGES = ("both hallucinated", "only first hallucinated", "only second hallucinated", "no error in either")
+SUMMARY_KEYS = (
+    "model", "judge", "summaries", "judge_failures", "left_out", "by_type", "claims", "hallucination_rate", "coverage",
+    "test_data", "temperature", "max_new_tokens", "seed",
+)  # fmt: skip
 Span = dict[str, Any]
 
 # measure, is a share, meaning; the definitions stand in metrics.py
@@ -78,12 +82,22 @@ def read_evaluation(folder: Path) -> tuple[dict[str, Any], list[dict[str, str]]]
         raise InputError(f"{folder}: no such folder; {REMEDY} --output_dir {folder}")
     columns = ("example_id", "clinical_note", "generated_summary", "has_hallucination", "unsupported_spans")
     rows = [row for _, row in read_csv(folder / "evaluation_results.csv", columns, REMEDY)]
-    return read_json(folder / "evaluation_summary.json", REMEDY), rows
+    path = folder / "evaluation_summary.json"
+    summary = read_json(path, REMEDY)
+    missing = [key for key in SUMMARY_KEYS if key not in summary] if isinstance(summary, dict) else SUMMARY_KEYS
+    if missing:
+        raise InputError(f"{path}: not the summary of an evaluation, {', '.join(missing)} missing; {REMEDY}")
+    return summary, rows
 
 
 def spans_of(row: Mapping[str, str]) -> list[Span]:
     """The wrong claims of a row."""
-    return json.loads(row["unsupported_spans"]) if row["unsupported_spans"] else []
+    try:
+        spans: list[Span] = json.loads(row["unsupported_spans"]) if row["unsupported_spans"] else []
+    except json.JSONDecodeError as error:
+        row_id = row["example_id"]
+        raise InputError(f"evaluation_results.csv, {row_id}: unsupported_spans is no JSON; {REMEDY}") from error
+    return spans
 
 
 def types_of(spans: Iterable[Span]) -> str:
@@ -208,7 +222,7 @@ def write_comparison_report(
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data = parser.add_argument_group("Data")
     data.add_argument("folder", type=Path, help="evaluation folder: its report.html is written anew")
     return parser.parse_args(argv)

@@ -103,9 +103,7 @@ def test_the_phase1_checker_names_every_bad_line(tmp_path, capsys):
         "d,Note one.,Sum.,factual,\n"
         "a,Note three.,Sum.,hallucinated,dose\n"
     )
-    (tmp_path / "test_set_processed.csv").write_text(
-        "clinical_note,model_summary,label\nNote three.,Other.,factual\n"
-    )
+    (tmp_path / "test_set_processed.csv").write_text("clinical_note,model_summary,label\nNote three.,Other.,factual\n")
     assert sft_dataset.main(sft_dataset.parse_args([str(path)])) == 2
     lines = capsys.readouterr().out.splitlines()[1:]
     assert lines == [

@@ -255,3 +255,20 @@ def test_endpoint_out_of_reach_names_the_url() -> None:
         pass
     with pytest.raises(InputError, match=rf"{server.url}: not reachable .*start the server or correct --base_url"):
         list(EndpointSampler(server.url, "sft").complete(["one"]))
+
+
+def test_shorten_note_makes_room_and_keeps_what_fits_as_it_is(tmp_path):
+    from length_limits import SHORTENED_MARK
+
+    loaded = load_for_inference(build_tiny_model(tmp_path), device="cpu")
+    short, long = build_prompt("Chest pain."), build_prompt(" ".join(f"word{i}" for i in range(400)))
+    dropping, shortening = LocalSampler(loaded, "tiny"), LocalSampler(loaded, "tiny", "shorten_note")
+    assert [error.index for error in dropping.too_long([short, long], 20)] == [1]
+    assert shortening.too_long([short, long], 20) == []
+    seen = loaded.tokenizer.decode(shortening._encode(long, 20))
+    assert SHORTENED_MARK in seen
+    assert "word0 " in seen
+    assert "word399" in seen
+    assert shortening._encode(short, 20) == dropping._encode(short, 20)
+    assert len(shortening._encode(long, 20)) + 20 <= shortening.context_tokens
+    assert len(list(shortening.complete([long], max_new_tokens=20, temperature=0))) == 1

@@ -57,9 +57,7 @@ def trl_step(base, adapter, dataset, loss_type, smoothing, folder):
     rows = Dataset.from_list([{"prompt": "a", "chosen": " b", "rejected": " c"}])
     trainer = DPOTrainer(model=model, args=config, train_dataset=rows, processing_class=tokenizer)
     perturb(trainer.model, 7, 0.05)
-    examples = [
-        {"prompt_ids": t.prompt, "chosen_ids": t.chosen, "rejected_ids": t.rejected} for t in dataset.triplets
-    ]
+    examples = [{"prompt_ids": t.prompt, "chosen_ids": t.chosen, "rejected_ids": t.rejected} for t in dataset.triplets]
     loss = trainer.compute_loss(trainer.model, trainer.data_collator(examples))
     loss.backward()
     gradients = {
@@ -70,9 +68,7 @@ def trl_step(base, adapter, dataset, loss_type, smoothing, folder):
     return loss.item(), gradients
 
 
-@pytest.mark.parametrize(
-    ("loss_type", "smoothing"), [("sigmoid", 0.0), ("ipo", 0.0), ("hinge", 0.0), ("robust", 0.1)]
-)
+@pytest.mark.parametrize(("loss_type", "smoothing"), [("sigmoid", 0.0), ("ipo", 0.0), ("hinge", 0.0), ("robust", 0.1)])
 def test_loss_and_gradients_equal_trl(tmp_path, loss_type, smoothing):
     base, adapter = tiny_base_and_adapter(tmp_path)
     dataset = DPODataset(write_triplets(tmp_path / "t.jsonl", 6), load_tokenizer(base))

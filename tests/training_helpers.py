@@ -35,7 +35,7 @@ def perturb(model: torch.nn.Module, seed: int, scale: float) -> None:
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:
-                parameter += scale * torch.randn(parameter.shape, generator=generator)
+                parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
 
 
 def tiny_base_and_adapter(folder: Path, architecture: str = "llama") -> tuple[Path, Path]:

@@ -1,0 +1,684 @@
+"""Every script's command line: its help, its flags and who reads them, its defaults, and what bad input comes to."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import importlib
+import json
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from tiny_models import build_tiny_model
+from training_helpers import ROOT, random_adapter, write_phase1, write_triplets
+
+from prompt_format import build_prompt
+from script_io import run_script, write_csv, write_json, write_jsonl
+
+FOLDERS = ("", "evaluation", "demo", "benchmarks")
+MAIN_GUARD = 'if __name__ == "__main__":'
+SOURCES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+    for folder in FOLDERS
+    for path in sorted((ROOT / folder).glob("*.py"))
+    if path.name != "__init__.py"
+}
+SCRIPTS = [name for name, path in SOURCES.items() if MAIN_GUARD in path.read_text(encoding="utf-8")]
+TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in SOURCES.items()}
+NAMED_BY_THE_CONTRACT = {
+    *("stage_a_sft_training", "generate_phase2_data", "generate_completions", "judge_completions"),
+    *("stage_b_dpo_training", "sft_inference", "export_model", "manual_assessment_tool", "run_pipeline"),
+    *("sft_dataset", "dpo_dataset", "evaluation.evaluate_model", "evaluation.compare_models"),
+}
+
+
+class _Captured(Exception):
+    """Carries a parser out of the function that builds it."""
+
+
+def parser_of(script: str) -> argparse.ArgumentParser:
+    """The parser that the script's `parse_args` builds."""
+
+    def capture(self: argparse.ArgumentParser, *_: Any, **__: Any) -> None:
+        raise _Captured(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(argparse.ArgumentParser, "parse_args", capture)
+        with pytest.raises(_Captured) as caught:
+            importlib.import_module(script).parse_args([])
+    parser: argparse.ArgumentParser = caught.value.args[0]
+    return parser
+
+
+@pytest.fixture(scope="module")
+def parsers() -> dict[str, argparse.ArgumentParser]:
+    return {script: parser_of(script) for script in SCRIPTS}
+
+
+def options(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
+    """What the parser offers, by the name under which `args` has it."""
+    return {action.dest: action for action in parser._actions if action.dest != "help"}
+
+
+# ---------------------------------------------------------------------------------------------- help
+
+
+def test_the_scripts_of_the_contract_are_there() -> None:
+    assert set(SCRIPTS) >= NAMED_BY_THE_CONTRACT
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_explains_every_flag(script: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        importlib.import_module(script).parse_args(["--help"])
+    assert caught.value.code == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    for name, action in options(parser_of(script)).items():
+        assert action.help, name
+        assert not action.option_strings or action.option_strings[0] in printed.out
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_says_what_a_flag_does_when_it_is_left_out(script: str) -> None:
+    for name, action in options(parser_of(script)).items():
+        if action.default in (None, False, [], argparse.SUPPRESS) or action.required:
+            continue
+        default = action.default if isinstance(action.default, list) else [action.default]
+        shown = str(action.help) % {**vars(action), "prog": "x"}
+        # the word, or every part of the value, numbers compared as numbers
+        assert "default" in shown or all(_says(shown, value) for value in default), f"--{name}: {shown}"
+
+
+def _says(text: str, value: Any) -> bool:
+    if isinstance(value, int | float):
+        return float(value) in [float(number) for number in re.findall(r"\d+(?:\.\d+)?(?:e-?\d+)?", text)]
+    return str(value) in text
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("stage_b_dpo_training.py",),
+        ("sft_inference.py",),
+        ("evaluation/evaluate_model.py",),
+        ("-m", "evaluation.evaluate_model"),
+        ("-m", "evaluation.compare_models"),
+        ("demo/make_phase1_data.py",),
+    ],
+    ids=" ".join,
+)
+def test_help_from_another_folder(command: tuple[str, ...], tmp_path: Path) -> None:
+    is_module = command[0] == "-m"
+    arguments = [*command] if is_module else [str(ROOT / command[0])]
+    process = subprocess.run(
+        [sys.executable, *arguments, "--help"],
+        cwd=tmp_path,
+        env={"PATH": "/usr/bin:/bin", **({"PYTHONPATH": str(ROOT)} if is_module else {})},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (process.returncode, process.stderr) == (0, "")
+    assert process.stdout.startswith("usage: ")
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_the_commands_in_a_scripts_docstring_are_accepted_by_it(script: str) -> None:
+    # continuation lines end in a backslash; what follows a # is a remark
+    text = re.sub(r"\\\s*\n\s*", " ", importlib.import_module(script).__doc__ or "")
+    commands = [shlex.split(line, comments=True) for line in re.findall(r"(?m)^\s*(python .*)$", text)]
+    assert len(commands) >= 2, "a script shows two commands that run as they stand"
+    for _, *words in commands:
+        target, arguments = (words[1], words[2:]) if words[0] == "-m" else (words[0], words[1:])
+        module = target.removesuffix(".py").replace("/", ".")
+        assert module in SCRIPTS, target
+        importlib.import_module(module).parse_args(arguments)
+
+
+# ------------------------------------------------------------------------------- flags and their readers
+
+
+def local_imports(module: str) -> set[str]:
+    """The modules of this repository that a module imports, wherever in its text."""
+    found: set[str] = set()
+    for node in ast.walk(TREES[module]):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found & set(SOURCES)
+
+
+def reachable(module: str) -> set[str]:
+    """The module and all that it imports, directly or through others."""
+    found, waiting = set(), [module]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += local_imports(name)
+    return found
+
+
+def is_args(node: ast.AST) -> bool:
+    """`args`, or `something.args`."""
+    return getattr(node, "id", None) == "args" or getattr(node, "attr", None) == "args"
+
+
+def read_names(module: str, *, with_checks: bool) -> set[str]:
+    """The attributes of `args` that the module reads; without those that are only checked for their range."""
+    tree = TREES[module]
+    constants = {
+        target.id: strings(statement.value)
+        for statement in tree.body
+        if isinstance(statement, ast.Assign)
+        for target in statement.targets
+        if isinstance(target, ast.Name)
+    }
+    found: set[str] = set()
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef) and (with_checks or not function.name.startswith("check")):
+            found |= names_read_in(function, constants)
+    return found
+
+
+def names_read_in(function: ast.FunctionDef, constants: dict[str, set[str]]) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(function):
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load) and is_args(node.value):
+            found.add(node.attr)
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "getattr" and is_args(node.args[0]):
+            # getattr(args, name) for name in ("a", "b"), or in a constant of the module
+            found |= strings(function)
+            found |= {s for name in ast.walk(function) for s in constants.get(getattr(name, "id", ""), ())}
+    return found
+
+
+def strings(node: ast.AST) -> set[str]:
+    return {n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+
+
+# The contract gives all model scripts the same flags; merging an adapter draws no random number.
+WITHOUT_EFFECT = {"export_model": {"seed"}}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_no_flag_that_nothing_reads(script: str, parsers: dict[str, argparse.ArgumentParser]) -> None:
+    read = {name for module in reachable(script) for name in read_names(module, with_checks=False)}
+    # storing all settings (`vars(args)`) is no use of one
+    unread = set(options(parsers[script])) - read
+    assert unread == WITHOUT_EFFECT.get(script, set()), f"{script} offers {sorted(unread)}, which nothing reads"
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_no_read_of_a_flag_that_is_not_offered(script: str, parsers: dict[str, argparse.ArgumentParser]) -> None:
+    attributes = {
+        node.attr
+        for node in ast.walk(TREES[script])
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "args"
+    }
+    assert attributes <= set(options(parsers[script]))
+
+
+def test_the_search_for_readers_finds_what_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = "def main(args):\n    vars(args)\n    return args.used\ndef check(args):\n    return args.checked\n"
+    monkeypatch.setitem(TREES, "sample", ast.parse(source))
+    assert read_names("sample", with_checks=False) == {"used"}
+    assert read_names("sample", with_checks=True) == {"used", "checked"}
+    loop = 'NAMES = ("a", "b")\ndef main(args):\n    return {n: getattr(args, n) for n in NAMES}\n'
+    monkeypatch.setitem(TREES, "sample", ast.parse(loop))
+    assert read_names("sample", with_checks=False) == {"a", "b"}
+
+
+# Data modules that can be run to check a file are imported for their data; `SFTInference` is the public exception.
+LIBRARIES = {"sft_dataset", "dpo_dataset", "sft_inference", "evaluation.fact_checker", "evaluation.report"}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_scripts_never_import_each_other(script: str) -> None:
+    assert not (local_imports(script) - LIBRARIES) & set(SCRIPTS)
+
+
+def test_nothing_but_the_class_is_taken_from_inference() -> None:
+    for module, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module == "sft_inference":
+                assert [alias.name for alias in node.names] == ["SFTInference"], module
+
+
+# ------------------------------------------------------------------------------------------- defaults
+
+MODEL_FLAGS = {"device": "auto", "dtype": "auto", "use_8bit": False, "use_4bit": False, "seed": 42}
+STAGE_FLAGS = {
+    **MODEL_FLAGS,
+    **{"num_epochs": 2, "gradient_accumulation_steps": 1, "max_length": 512, "overflow": "drop"},
+    **{"lr_scheduler": "cosine", "gradient_checkpointing": False, "resume": False, "overwrite_output_dir": False},
+    **{"report_to": "none"},
+}
+STAGE_FLAGS_OF_ANY_DEFAULT = {
+    *("warmup_ratio", "warmup_steps", "max_grad_norm", "weight_decay", "logging_steps", "eval_steps", "save_steps"),
+    *("eval_batch_size", "early_stopping_patience", "train_data_path", "val_data_path", "prompt_format"),
+}
+REQUIRED = object()
+# Copied by hand from the contract's tables.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "stage_a_sft_training": {
+        **STAGE_FLAGS,
+        **{"model_name": str(ROOT / "demo" / "base_model"), "output_dir": "./models/sft_specialist"},
+        **{"train_data_path": "phase1_data/sft/train_set_processed.csv"},
+        **{"val_data_path": "phase1_data/sft/validation_set_processed.csv", "learning_rate": 2e-4, "batch_size": 8},
+        **{"lora_r": 16, "lora_alpha": 32, "lora_dropout": 0.05, "lora_target_modules": ["q_proj", "v_proj"]},
+    },
+    "stage_b_dpo_training": {
+        **STAGE_FLAGS,
+        **{"sft_model_path": "./models/sft_specialist/final_model", "beta": 0.1, "loss_type": "sigmoid"},
+        **{"train_data_path": "phase2_data/dpo/train_dpo.jsonl", "val_data_path": "phase2_data/dpo/val_dpo.jsonl"},
+        **{"output_dir": "./models/dpo_hallucination_resistant", "learning_rate": 5e-6, "batch_size": 4},
+        **{"label_smoothing": 0, "nll_weight": 0, "reference": "cached", "lora_r": None},
+    },
+    "generate_phase2_data": {
+        **{"phase1_dir": "phase1_data/sft", "phase2_dir": "phase2_data/dpo", "adversarial_ratio": 1.0},
+        **{"types": None, "exclude_types": [], "seed": 42},
+    },
+    "generate_completions": {
+        **MODEL_FLAGS,
+        **{"prompts_path": "phase1_data/sft/train_set_processed.csv", "num_completions": 3, "temperature": 0.9},
+        **{"model_path": "./models/sft_specialist/final_model", "base_url": None, "served_model": None},
+    },
+    "judge_completions": {
+        **{"completions_path": REQUIRED, "judge": "facts", "judge_model": None, "criterion_file": None},
+        **{"val_fraction": 0.1, "output_dir": "phase2_data/on_policy"},
+    },
+    "sft_inference": {
+        **MODEL_FLAGS,
+        **{"model_path": "./models/sft_specialist/final_model", "base_url": None, "served_model": None},
+        **{"clinical_note": None, "input_file": None, "compare_model_path": None, "compare_served_model": None},
+        **{"output_file": None, "max_new_tokens": 150, "temperature": 0.7, "batch_size": 8},
+    },
+    "evaluation.evaluate_model": {
+        **MODEL_FLAGS,
+        **{"model_path": None, "predictions": None, "test_data": "phase1_data/sft/test_set_processed.csv"},
+        **{"output_dir": "evaluation_results", "max_examples": None, "temperature": 0, "max_new_tokens": 150},
+        **{"batch_size": 8, "judge": "facts", "judge_model": None},
+    },
+    "evaluation.compare_models": {"first": REQUIRED, "second": REQUIRED},
+    "manual_assessment_tool": {
+        **{"results_csv": REQUIRED, "start_idx": 0, "max_examples": None, "assessor": "assessor", "blind": False},
+    },
+    "run_pipeline": {
+        **{"demo": False, "model_name": None, "phase1_dir": "phase1_data/sft", "output_dir": None, "rounds": 1},
+        **{"control": False, "seed": 42},
+    },
+    "export_model": {**MODEL_FLAGS, "model_path": REQUIRED, "output_dir": REQUIRED, "quantize": "none"},
+    "sft_dataset": {"file": "phase1_data/sft/train_set_processed.csv"},
+    "dpo_dataset": {"file": "phase2_data/dpo/train_dpo.jsonl"},
+}
+CHOICES = {
+    ("stage_a_sft_training", "device"): ("auto", "cuda", "mps", "cpu"),
+    ("stage_a_sft_training", "dtype"): ("auto", "float32", "bfloat16", "float16"),
+    ("stage_a_sft_training", "overflow"): ("drop", "shorten_note"),
+    ("stage_a_sft_training", "lr_scheduler"): ("cosine", "linear", "constant"),
+    ("stage_a_sft_training", "report_to"): ("none", "tensorboard", "wandb", "trackio"),
+    ("stage_b_dpo_training", "loss_type"): ("sigmoid", "ipo", "hinge", "robust"),
+    ("stage_b_dpo_training", "reference"): ("cached", "live"),
+    ("judge_completions", "judge"): ("facts", "nli", "openai"),
+    ("evaluation.evaluate_model", "judge"): ("facts", "nli", "openai"),
+    ("export_model", "quantize"): ("none", "8bit", "4bit"),
+}
+
+
+@pytest.mark.parametrize("script", DEFAULTS)
+def test_flags_have_the_contracts_defaults(script: str, parsers: dict[str, argparse.ArgumentParser]) -> None:
+    offered = options(parsers[script])
+    for name, default in DEFAULTS[script].items():
+        assert name in offered, name
+        action = offered[name]
+        if default is REQUIRED:
+            assert action.required, name
+        else:
+            found = str(action.default) if isinstance(action.default, Path) else action.default
+            assert (found, action.required) == (default, False), name
+
+
+@pytest.mark.parametrize("script", ["stage_a_sft_training", "stage_b_dpo_training"])
+def test_the_stages_share_their_flags(script: str, parsers: dict[str, argparse.ArgumentParser]) -> None:
+    assert set(options(parsers[script])) >= STAGE_FLAGS_OF_ANY_DEFAULT
+
+
+@pytest.mark.parametrize(("script", "flag"), CHOICES)
+def test_flags_have_the_contracts_choices(script: str, flag: str, parsers: dict[str, argparse.ArgumentParser]) -> None:
+    assert sorted(options(parsers[script])[flag].choices or ()) == sorted(CHOICES[script, flag])
+
+
+def test_flags_use_underscores(parsers: dict[str, argparse.ArgumentParser]) -> None:
+    flags = [
+        text for parser in parsers.values() for action in options(parser).values() for text in action.option_strings
+    ]
+    assert not [flag for flag in flags if "-" in flag.removeprefix("--")]
+
+
+# ------------------------------------------------------------------------------------------ bad input
+
+NOTE = "A 54-year-old woman with chest pain. Started apixaban 10 mg twice daily."
+RESULT_COLUMNS = ("example_id", "clinical_note", "generated_summary", "has_hallucination", "unsupported_spans")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one good file of each kind, a model and an adapter, and one bad file of each kind."""
+    folder = tmp_path_factory.mktemp("inputs")
+    random_adapter(folder / "sft", build_tiny_model(folder / "base"))
+    write_phase1(folder / "good.csv", 4)
+    write_triplets(folder / "good.jsonl", 4)
+    write_csv(folder / "predictions.csv", RESULT_COLUMNS, [dict.fromkeys(RESULT_COLUMNS, "") | _result()])
+    write_jsonl(folder / "completions.jsonl", [{"prompt": build_prompt(NOTE), "completions": ["Age 45.", "Age 54."]}])
+    (folder / "empty.csv").write_bytes(b"")
+    (folder / "empty.jsonl").write_bytes(b"")
+    (folder / "column.csv").write_text("name,text\nx,y\n")
+    (folder / "broken.jsonl").write_text(
+        '{"prompt": "a", "chosen": "b", "rejected": "c", "completions": []}\n{"prompt"\n'
+    )
+    (folder / "key.jsonl").write_text('{"text": "a"}\n')
+    (folder / "empty.txt").write_text("\n")
+    _weightless_folders(folder)
+    _phase1_folders(folder)
+    _evaluation_folders(folder)
+    _used_folders(folder)
+    return folder
+
+
+def _result() -> dict[str, str]:
+    return {"example_id": "1", "clinical_note": NOTE, "generated_summary": "Age 45.", "unsupported_spans": "[]"}
+
+
+def _weightless_folders(folder: Path) -> None:
+    for whole, weights in (("base", "model.safetensors"), ("sft", "adapter_model.safetensors")):
+        shutil.copytree(folder / whole, folder / f"weightless_{whole}")
+        (folder / f"weightless_{whole}" / weights).unlink()
+    # weights as a pickle are no weights: unpickling runs whatever the file says
+    shutil.copytree(folder / "weightless_sft", folder / "pickled")
+    (folder / "pickled" / "adapter_model.bin").write_bytes(b"\x80\x04N.")
+    (folder / "nothing").mkdir()
+
+
+def _phase1_folders(folder: Path) -> None:
+    for name, source in (("good", "good.csv"), ("empty", "empty.csv"), ("column", "column.csv")):
+        (folder / f"phase1_{name}").mkdir()
+        for split in ("train", "validation", "test"):
+            shutil.copy(folder / source, folder / f"phase1_{name}" / f"{split}_set_processed.csv")
+
+
+def _evaluation_folders(folder: Path) -> None:
+    for name, source in (("empty", "empty.csv"), ("column", "column.csv"), ("broken", "predictions.csv")):
+        (folder / f"evaluation_{name}").mkdir()
+        shutil.copy(folder / source, folder / f"evaluation_{name}" / "evaluation_results.csv")
+        (folder / f"evaluation_{name}" / "evaluation_summary.json").write_text('{\n"model": ')
+
+
+def _used_folders(folder: Path) -> None:
+    (folder / "used").mkdir()
+    write_json(folder / "used" / "completions.config.json", {"temperature": 0.1})
+    write_jsonl(folder / "used" / "completions.jsonl", [{"id": "1"}])
+    write_json(folder / "used" / "manual_assessment.json", {"ratings": [{"verdict": "factual"}]})
+    shutil.copy(folder / "predictions.csv", folder / "used" / "results.csv")
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A command that cannot run, and what its one line on stderr must say."""
+
+    script: str
+    arguments: str  # relative to the folder of `place`
+    says: tuple[str, ...]
+
+
+STAGE_A = "--model_name base --train_data_path good.csv --val_data_path good.csv --output_dir out --device cpu"
+STAGE_B = "--sft_model_path sft --train_data_path good.jsonl --val_data_path good.jsonl --output_dir out --device cpu"
+SAMPLE = "--prompts_path good.csv --model_path sft --output_path out/c.jsonl --device cpu"
+INFER = "--model_path sft --clinical_note Cough. --device cpu"
+EVALUATE = "--model_path sft --test_data good.csv --output_dir out --device cpu"
+PREDICTED = "--predictions predictions.csv --output_dir out"
+EXPORT = "--model_path sft --output_dir out --device cpu"
+JUDGE = "--completions_path completions.jsonl --output_dir out"
+AGREEMENT = "benchmarks.fact_checker_agreement"
+NO_FILE, EMPTY, NO_COLUMN = "no such file", "the file is empty", "line 1: missing column"
+NOT_JSON, NO_KEY, NO_WEIGHTS = "line 2: not valid JSON", "line 1: missing key", "no adapter_model.safetensors there"
+NO_MODEL, NO_BASE_WEIGHTS = "no such model folder", "no model could be loaded"
+BAD_DEVICE = "argument --device: invalid choice: 'gpu'"
+
+
+def _csv_mistakes(script: str, rest: str, flag: str) -> list[Mistake]:
+    files = {"none.csv": NO_FILE, "empty.csv": EMPTY, "column.csv": NO_COLUMN, "nothing": "is a folder, not a file"}
+    return [Mistake(script, f"{rest} {flag} {file}", (file, says)) for file, says in files.items()]
+
+
+def _jsonl_mistakes(script: str, rest: str, flag: str) -> list[Mistake]:
+    files = {"none.jsonl": NO_FILE, "empty.jsonl": EMPTY, "broken.jsonl": NOT_JSON, "key.jsonl": NO_KEY}
+    return [Mistake(script, f"{rest} {flag} {file}", (file, says)) for file, says in files.items()]
+
+
+def _adapter_mistakes(script: str, rest: str, flag: str, *, bases_too: bool) -> list[Mistake]:
+    """An adapter without weights or with a pickle; where whole models are taken as well, those without weights."""
+    found = [Mistake(script, f"{rest} {flag} {name}", (name, NO_WEIGHTS)) for name in ("weightless_sft", "pickled")]
+    if bases_too:
+        found.append(Mistake(script, f"{rest} {flag} ./none", ("none", NO_MODEL)))
+        found.append(Mistake(script, f"{rest} {flag} weightless_base", ("weightless_base", NO_BASE_WEIGHTS)))
+        found.append(Mistake(script, f"{rest} {flag} ./nothing", ("nothing", "no tokenizer could be loaded")))
+    else:
+        found.append(Mistake(script, f"{rest} {flag} ./none", ("none", "no adapter_config.json there")))
+        found.append(Mistake(script, f"{rest} {flag} base", ("base", "no adapter_config.json there")))
+    return found
+
+
+MISTAKES = [
+    *_csv_mistakes("stage_a_sft_training", STAGE_A, "--train_data_path"),
+    *_csv_mistakes("stage_a_sft_training", STAGE_A, "--val_data_path"),
+    *_csv_mistakes("generate_completions", SAMPLE, "--prompts_path")[:3],
+    *_csv_mistakes("sft_inference", "--model_path sft --device cpu", "--input_file")[:3],
+    *_csv_mistakes("evaluation.evaluate_model", EVALUATE, "--test_data"),
+    *_csv_mistakes("evaluation.evaluate_model", "--output_dir out", "--predictions"),
+    *_csv_mistakes("manual_assessment_tool", "", "--results_csv"),
+    *_csv_mistakes("sft_dataset", "", ""),
+    *_csv_mistakes(AGREEMENT, "", "--labelled_csv"),
+    *_jsonl_mistakes("stage_b_dpo_training", STAGE_B, "--train_data_path"),
+    *_jsonl_mistakes("stage_b_dpo_training", STAGE_B, "--val_data_path"),
+    *_jsonl_mistakes("generate_completions", SAMPLE, "--prompts_path"),
+    *_jsonl_mistakes("judge_completions", "--output_dir out", "--completions_path"),
+    *_jsonl_mistakes("evaluation.evaluate_model", "--output_dir out", "--predictions")[:2],
+    *_jsonl_mistakes("sft_inference", "--model_path sft --device cpu", "--input_file")[:3],
+    *_jsonl_mistakes("dpo_dataset", "--tokenizer base", ""),
+    *_adapter_mistakes("stage_b_dpo_training", STAGE_B, "--sft_model_path", bases_too=False),
+    *_adapter_mistakes("export_model", EXPORT, "--model_path", bases_too=False),
+    *_adapter_mistakes("generate_completions", SAMPLE, "--model_path", bases_too=True),
+    *_adapter_mistakes("sft_inference", INFER, "--model_path", bases_too=True),
+    *_adapter_mistakes("sft_inference", INFER, "--compare_model_path", bases_too=True),
+    *_adapter_mistakes("evaluation.evaluate_model", EVALUATE, "--model_path", bases_too=True),
+    Mistake("stage_a_sft_training", f"{STAGE_A} --model_name ./none", ("none", NO_MODEL)),
+    Mistake("stage_a_sft_training", f"{STAGE_A} --model_name weightless_base", ("weightless_base", NO_BASE_WEIGHTS)),
+    Mistake("stage_a_sft_training", f"{STAGE_A} --model_name ./nothing", ("nothing", "no tokenizer could be loaded")),
+    Mistake("dpo_dataset", "good.jsonl --tokenizer ./none", ("none", NO_MODEL)),
+    Mistake("evaluation.evaluate_model", "--predictions broken.jsonl --output_dir out", ("broken.jsonl", "line 1")),
+    Mistake("sft_inference", "--model_path sft --input_file empty.txt", ("empty.txt", EMPTY)),
+    Mistake("sft_inference", "--input_file key.jsonl", ("key.jsonl, line 1", "no key clinical_note or prompt")),
+    Mistake("evaluation.fact_checker", "--note @none.txt --summary Cough.", ("none.txt", NO_FILE)),
+    Mistake("judge_completions", f"{JUDGE} --judge openai --criterion_file none --yes", (NO_FILE,)),
+    *(
+        Mistake(script, f"{rest} --judge nli --judge_model {model}", ("--judge_model", model, "name an NLI model"))
+        for model in ("./none", "weightless_base", "./nothing")
+        for script, rest in (("judge_completions", JUDGE), ("evaluation.evaluate_model", PREDICTED))
+    ),
+    # every folder of evaluations
+    *(
+        Mistake(script, arguments, ("evaluation_results.csv", says) if says in (EMPTY, NO_COLUMN) else (says,))
+        for name, says in (
+            ("none", "no such folder"),
+            ("nothing", NO_FILE),
+            ("evaluation_empty", EMPTY),
+            ("evaluation_column", NO_COLUMN),
+            ("evaluation_broken", "evaluation_summary.json, line"),
+        )
+        for script, arguments in (
+            ("evaluation.report", name),
+            ("evaluation.compare_models", f"{name} {name}"),
+        )
+    ),
+    # folders of Phase 1 files
+    *(
+        Mistake("generate_phase2_data", f"--phase1_dir {name} --phase2_dir out", ("train_set_processed.csv", says))
+        for name, says in (("nothing", NO_FILE), ("phase1_empty", EMPTY), ("phase1_column", NO_COLUMN))
+    ),
+    Mistake("run_pipeline", "--model_name base --phase1_dir nothing", ("train_set_processed.csv", NO_FILE)),
+    Mistake("run_pipeline", "", ("pass either --demo or --model_name",)),
+    # unknown devices
+    *(
+        Mistake(script, f"{arguments} --device gpu", (BAD_DEVICE,))
+        for script, arguments in (
+            ("stage_a_sft_training", STAGE_A),
+            ("stage_b_dpo_training", STAGE_B),
+            ("generate_completions", SAMPLE),
+            ("sft_inference", INFER),
+            ("evaluation.evaluate_model", EVALUATE),
+            ("export_model", EXPORT),
+            ("run_pipeline", "--demo"),
+        )
+    ),
+    # output folders in use
+    Mistake("stage_a_sft_training", f"{STAGE_A} --output_dir used", ("used", "holds an earlier run", "--resume")),
+    Mistake("stage_b_dpo_training", f"{STAGE_B} --output_dir used", ("used", "holds an earlier run", "--resume")),
+    Mistake("export_model", f"{EXPORT} --output_dir used", ("used", "is not empty", "--overwrite_output_dir")),
+    Mistake("generate_completions", f"{SAMPLE} --output_path used/completions.jsonl", ("made with other settings",)),
+    Mistake("manual_assessment_tool", "--results_csv used/results.csv", ("manual_assessment.json", "move it aside")),
+    # output paths that cannot be
+    Mistake("stage_a_sft_training", f"{STAGE_A} --output_dir good.csv", ("good.csv", "is a file")),
+    Mistake("stage_b_dpo_training", f"{STAGE_B} --output_dir good.csv", ("good.csv", "is a file")),
+    Mistake("export_model", f"{EXPORT} --output_dir good.csv", ("good.csv", "is not empty")),
+    Mistake("sft_inference", f"{INFER} --output_file good.csv/out.jsonl --max_new_tokens 1", ("cannot write there",)),
+    Mistake("generate_phase2_data", "--phase1_dir phase1_good --phase2_dir good.csv", ("cannot write there",)),
+    Mistake("judge_completions", f"{JUDGE} --output_dir good.csv", ("cannot write there",)),
+    Mistake("evaluation.evaluate_model", f"{PREDICTED} --output_dir good.csv", ("cannot write there",)),
+    Mistake("demo.make_phase1_data", "--output_dir column.csv", ("cannot write there",)),
+    Mistake("demo.build_base_model", "--output_dir column.csv", ("column.csv", "is a file")),
+    Mistake("demo.build_base_model", "--output_dir out --hidden_size 64", ("--hidden_size 64", "112")),
+    # resuming what is not there
+    Mistake("stage_a_sft_training", f"{STAGE_A} --output_dir nothing --resume", ("nothing", "no checkpoint to resume")),
+    Mistake("stage_b_dpo_training", f"{STAGE_B} --output_dir nothing --resume", ("nothing", "no checkpoint to resume")),
+]  # fmt: skip
+
+
+@pytest.fixture
+def restored_signals() -> Iterator[None]:
+    earlier = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, earlier)
+
+
+def run_here(module: ModuleType, arguments: str) -> Any:
+    """The exit code of the script, run in this process as `python SCRIPT ARGUMENTS` would."""
+    try:
+        args = module.parse_args(shlex.split(arguments))
+    except SystemExit as left:
+        return left.code
+    return run_script(module.main, args)
+
+
+def files_below(folder: Path) -> dict[str, int]:
+    return {str(path.relative_to(folder)): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: f"{mistake.script} {mistake.arguments}")
+@pytest.mark.usefixtures("restored_signals")
+def test_bad_input_is_one_line_and_leaves_nothing_half_written(
+    mistake: Mistake, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    before = files_below(place)
+    module = importlib.import_module(mistake.script)
+    capsys.readouterr()
+    code = run_here(module, mistake.arguments)
+    printed = capsys.readouterr()
+    assert code == 2, printed
+    lines = [line for line in printed.err.splitlines() if not is_progress(line)]
+    assert len(lines) == 1, printed.err
+    assert lines[0].startswith("error: ")
+    for part in mistake.says:
+        assert part in lines[0]
+    assert "Traceback" not in printed.out
+    assert files_below(place) == before
+
+
+def is_progress(line: str) -> bool:
+    """A progress bar or what its carriage returns leave, or the warning that both data files are one."""
+    return not line.strip() or "%|" in line or line.startswith("warning: the validation file equals the training file")
+
+
+def test_every_script_meets_every_kind_of_bad_input_that_it_can() -> None:
+    tried = {mistake.script for mistake in MISTAKES}
+    assert set(SCRIPTS) <= tried
+
+
+def test_errors_of_a_real_process_are_one_line_too(place: Path) -> None:
+    process = subprocess.run(
+        [sys.executable, str(ROOT / "stage_b_dpo_training.py"), *shlex.split(STAGE_B), "--sft_model_path", "none"],
+        cwd=place,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 2
+    assert process.stderr.count("\n") == 1
+    assert "python stage_a_sft_training.py" in process.stderr  # the command that makes what is missing
+
+
+@pytest.mark.usefixtures("restored_signals")
+def test_a_stage_that_refuses_its_input_ends_the_pipeline_likewise(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    arguments = f"--model_name weightless_base --phase1_dir phase1_good --output_dir {tmp_path} --device cpu"
+    assert run_here(importlib.import_module("run_pipeline"), arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: stage_a_sft_training.py failed (weightless_base: no model could be loaded")
+    assert error.endswith(f"its whole output is in {tmp_path}/logs/sft.log\n")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "file"),
+    [
+        ("generate_phase2_data", "--phase1_dir phase1_good --phase2_dir again", "phase2_stats.json"),
+        ("judge_completions", "--completions_path completions.jsonl --output_dir again", "judge_stats.json"),
+        ("evaluation.evaluate_model", "--predictions predictions.csv --output_dir again", "evaluation_summary.json"),
+    ],
+)
+@pytest.mark.usefixtures("restored_signals")
+def test_what_can_be_made_again_is_made_again_in_a_used_folder(
+    script: str, arguments: str, file: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("phase1_good", "completions.jsonl", "predictions.csv"):
+        copy = shutil.copytree if (place / name).is_dir() else shutil.copy
+        copy(place / name, tmp_path / name)
+    if script == "judge_completions":
+        rows = [{"prompt": build_prompt(NOTE), "reference": "Age 54.", "completions": ["Age 45.", "Age 54."]}]
+        write_jsonl(tmp_path / "completions.jsonl", rows)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "again").mkdir()
+    (tmp_path / "again" / file).write_text("torn")
+    (tmp_path / "again" / "mine.txt").write_text("mine")
+    module = importlib.import_module(script)
+    assert run_here(module, arguments) == 0
+    first = (tmp_path / "again" / file).read_bytes()
+    json.loads(first)
+    assert run_here(module, arguments) == 0
+    assert (tmp_path / "again" / file).read_bytes() == first
+    assert (tmp_path / "again" / "mine.txt").read_text() == "mine"
