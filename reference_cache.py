@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,7 +64,7 @@ def read_or_score(path: Path, key: str, count: int, score: Callable[[], Logps]) 
             raise InputError(f"{path}: not a safetensors file ({error}); delete it") from error
     chosen, rejected = score()
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # several processes may write the same numbers
     save_file({"chosen": chosen, "rejected": rejected}, temporary, metadata={"key": key})
     temporary.replace(path)
     print(f"Reference log-probabilities saved to {path}")

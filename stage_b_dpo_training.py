@@ -376,7 +376,8 @@ def main(args: argparse.Namespace) -> int:
     run, pair, train, val = prepare(args)
     if run.state.step == 0:
         first = evaluate(run, pair, val)
-        log_metrics(run.folder, "val", 0, 0.0, first)
+        if run.accelerator.is_main_process:
+            log_metrics(run.folder, "val", 0, 0.0, first)
         print(f"Before training: Val Loss: {first['loss']:.4f}, Chosen Preference: {first['chosen_preference']:.0%}")
     with stop_on_signals() as stop:
         train_loop(run, pair, train, val, stop)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -501,6 +502,8 @@ def make_accelerator(args: argparse.Namespace, placement: Placement) -> Accelera
     if tracker and find_spec(tracker) is None:
         raise InputError(f"--report_to {tracker} needs a package that is not installed; run: pip install {tracker}")
     accelerator = Accelerator(cpu=placement.device.type == "cpu", log_with=tracker, project_dir=args.output_dir)
+    if not accelerator.is_main_process:  # one process speaks for all; errors still come through
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
     accelerator.wait_for_everyone()  # all have looked into the folder before one writes there
     if tracker:
         accelerator.init_trackers(Path(args.output_dir).name, config={k: str(v) for k, v in vars(args).items()})

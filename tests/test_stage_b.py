@@ -1,14 +1,17 @@
 """Stage B end to end on tiny models: its files, its numbers, its resumption."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
 from peft import AutoPeftModelForCausalLM
 from safetensors.torch import load_file
 from tiny_models import build_tiny_model
-from training_helpers import random_adapter, tiny_base_and_adapter, write_triplets
+from training_helpers import ROOT, random_adapter, tiny_base_and_adapter, write_triplets
 
 import stage_b_dpo_training as stage_b
 from script_io import InputError, RunError
@@ -142,6 +145,39 @@ def test_accumulation_changes_no_gradient(inputs, tmp_path):
     for one, other in zip(metrics(whole, "train"), metrics(parts, "train"), strict=True):
         assert one["loss"] == pytest.approx(other["loss"], abs=1e-6)
         assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-5)
+
+
+def test_two_processes_train_as_one_does(inputs, tmp_path):
+    one = train(inputs, tmp_path / "one")
+    options = vars(arguments(inputs, tmp_path / "two", "--batch_size", "2"))
+    names = (
+        "sft_model_path",
+        "train_data_path",
+        "val_data_path",
+        "output_dir",
+        "device",
+        "learning_rate",
+        "batch_size",
+    )
+    flags = [word for name in names for word in (f"--{name}", str(options[name]))]
+    launched = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"),
+            *(str(ROOT / "stage_b_dpo_training.py"), *flags),
+        ],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=300,
+        check=False,
+    )
+    assert launched.returncode == 0, launched.stderr[-2000:]
+    assert launched.stdout.count("DPO Training completed!") == 1
+    two = tmp_path / "two"
+    for kind in ("train", "val"):
+        pairs = list(zip(metrics(one, kind), metrics(two, kind), strict=True))
+        assert [second["loss"] for _, second in pairs] == pytest.approx([first["loss"] for first, _ in pairs], abs=1e-5)
+    assert_same_weights(one, two, 1e-4)
 
 
 def test_checkpointing_changes_no_gradient(inputs, tmp_path):
