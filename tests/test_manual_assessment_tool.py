@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from evaluation.stats import wilson_interval
 
 from assessment_report import Rating, decision, further_ratings, report, tally
+from evaluation.stats import wilson_interval
 from manual_assessment_tool import PROMPT, Example, RatingBook, load_examples, select_examples
 from script_io import InputError, write_csv
 
