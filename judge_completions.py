@@ -337,8 +337,11 @@ def main(args: argparse.Namespace) -> int:
     rows = read_completions(args.completions_path)
     print(f"Loaded {len(rows)} prompts from {args.completions_path}")
     counts = Counter[str]()
-    rows = [judge_reference(judge, row, counts) for row in tqdm(rows, desc="Judging references", unit="prompt")]
-    samples = [judge_row(judge, row, counts) for row in tqdm(rows, desc="Judging", unit="prompt")]
+    rows = [
+        judge_reference(judge, row, counts)
+        for row in tqdm(rows, desc="Judging references", unit="prompt", disable=None)
+    ]
+    samples = [judge_row(judge, row, counts) for row in tqdm(rows, desc="Judging", unit="prompt", disable=None)]
     results = [make_pair(found, row.sound_reference) for row, found in zip(rows, samples, strict=True)]
     pairs = [row_of(row, pair, judge.name) for row, pair in zip(rows, results, strict=True) if pair.outcome == "pair"]
     stats = statistics(results, samples, counts, pairs)

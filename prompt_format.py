@@ -43,7 +43,7 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Text, prompt_forma
     """Token ids of a prompt, with the tokenizer's beginning of sequence exactly once where it uses one."""
     if prompt_format == "chat":
         return _ids(tokenizer, _render_chat(tokenizer, prompt))
-    ids: list[int] = tokenizer(_plain(prompt)).input_ids
+    ids: list[int] = tokenizer(_plain(prompt), verbose=False).input_ids
     if ids and ids[-1] == tokenizer.eos_token_id:  # some tokenizers close every text
         ids = ids[:-1]
     while len(ids) > 1 and ids[0] == ids[1] == tokenizer.bos_token_id:
@@ -62,7 +62,7 @@ def encode_completion(tokenizer: PreTrainedTokenizerBase, completion: Text, prom
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    ids: list[int] = tokenizer(text, add_special_tokens=False).input_ids
+    ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False).input_ids
     return ids
 
 

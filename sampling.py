@@ -105,4 +105,4 @@ def with_progress(
     """Shows a progress bar over the prompts on stderr where there is a label."""
     from tqdm import tqdm
 
-    yield from tqdm(items, total=total, desc=label, disable=label is None, unit="prompt")
+    yield from tqdm(items, total=total, desc=label, disable=True if label is None else None, unit="prompt")

@@ -156,7 +156,7 @@ def judge_summaries(judge: Judge, examples: Sequence[Example], summaries: Sequen
     pairs = zip(examples, summaries, strict=True)
     return [
         summary_row(example, summary, judge.check(example.note, summary.text))
-        for example, summary in tqdm(pairs, total=len(examples), desc="Judging", unit="summary")
+        for example, summary in tqdm(pairs, total=len(examples), desc="Judging", unit="summary", disable=None)
     ]
 
 
