@@ -75,7 +75,7 @@ class DPODataset:
                 raise InputError(f"{path}, line {line}: chosen and rejected have the same tokens; delete the line")
             self.triplets.append(Triplet(example_id, prompt, chosen, rejected))
         print(f"Loaded {len(rows)} DPO triplets from {path}")
-        self.report.announce(self.path)
+        self.report.announce(self.path, overflow)
 
     def __len__(self) -> int:
         return len(self.triplets)

@@ -33,14 +33,16 @@ class LengthReport:
         """The `--max_length` under which `share` of the examples would be kept whole."""
         return sorted(self.lengths)[math.ceil(share * len(self.lengths)) - 1]
 
-    def announce(self, path: str) -> None:
+    def announce(self, path: str, overflow: str = "drop") -> None:
         """Prints kept, left out, shortened and the longest; warns over 5% left out, raises InputError over 50%."""
         total, dropped = len(self.lengths), len(self.dropped_ids)
         print(
             f"  {path}: kept {total - dropped} of {total}, left out {dropped}, shortened {len(self.shortened_ids)}; "
             f"longest {max(self.lengths)} tokens, --max_length {self.max_length}"
         )
-        remedy = f"--max_length {self.length_that_keeps(0.99)} keeps 99% of them, --overflow shorten_note keeps all"
+        remedy = f"--max_length {self.length_that_keeps(0.99)} keeps 99% of them"
+        if overflow == "drop":
+            remedy += ", --overflow shorten_note all whose summaries are not too long themselves"
         if dropped > STOP_SHARE * total:
             raise InputError(f"{path}: {dropped} of {total} examples are over --max_length {self.max_length}; {remedy}")
         if dropped > WARN_SHARE * total:

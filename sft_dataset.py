@@ -67,7 +67,7 @@ class SFTDataset(Dataset[Batch]):
             if encoded:
                 self.ids.append(row["id"])
                 self.examples.append((encoded[0], encoded[1][0]))
-        self.report.announce(self.path)
+        self.report.announce(self.path, overflow)
         self.longest = max(len(prompt) + len(completion) for prompt, completion in self.examples)
 
     def __len__(self) -> int:
