@@ -244,10 +244,11 @@ def learning_rate_factor(step: int, num_steps: int) -> float:
 
 
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Saves a float16 copy and the hash of its weights."""
+    """Saves a float16 copy, to be loaded as float32, and the hash of its weights."""
     import copy
 
     copy.deepcopy(model).half().save_pretrained(folder)
+    model.config.save_pretrained(folder)  # float32: stored in half the space, computed with in full
     tokenizer.save_pretrained(folder)
     with atomic_write(folder / "sha256.txt") as handle:
         handle.write(f"{hashlib.sha256((folder / 'model.safetensors').read_bytes()).hexdigest()}  model.safetensors\n")

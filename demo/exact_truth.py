@@ -1,27 +1,15 @@
-"""The exact figures of an evaluation on the demo's notes, where every fact is known.
-
-In:  an `evaluation_results.csv` over notes of the demo, of any split.
-Out: on stdout, the figures of `evaluation_summary.json` by the facts themselves, as JSON.
-
-    python demo/exact_truth.py --results_csv evaluation_results/evaluation_results.csv
-    python demo/exact_truth.py --results_csv runs/demo/evaluation/dpo_greedy/evaluation_results.csv
-"""
+"""The exact figures of an evaluation on the demo's notes, where every fact is known."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs from any working folder
-
 from demo.cases import NOTES, facts_by_note
 from demo.clinical_notes import ExactVerdict, Facts, check_summary
 from evaluation.stats import ratio, ratio_interval, wilson_interval
-from script_io import ArgumentParser, InputError, read_csv, run_script
+from script_io import InputError, read_csv
 
 
 def all_facts() -> dict[str, Facts]:
@@ -61,19 +49,3 @@ def _figures(verdicts: list[ExactVerdict], words: list[int]) -> dict[str, Any]:
         "mean_summary_words": sum(words) / n,
         "by_type": {name: {"summaries": count, "rate": count / n} for name, count in by_type.most_common()},
     }
-
-
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    data = parser.add_argument_group("Data")
-    data.add_argument("--results_csv", type=Path, required=True, help="of evaluation/evaluate_model.py, on demo notes")
-    return parser.parse_args(argv)
-
-
-def main(args: argparse.Namespace) -> int:
-    print(json.dumps(exact_figures(args.results_csv, all_facts()), indent=2))
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(run_script(main, parse_args()))

@@ -570,8 +570,8 @@ MISTAKES = [
     Mistake("demo.make_phase1_data", "--output_dir column.csv", ("cannot write there",)),
     Mistake("demo.build_base_model", "--output_dir column.csv", ("column.csv", "is a file")),
     Mistake("demo.build_base_model", "--output_dir out --hidden_size 64", ("--hidden_size 64", "112")),
-    Mistake("demo.exact_truth", "--results_csv none.csv", ("none.csv", "no such file")),
-    Mistake("demo.exact_truth", "--results_csv column.csv", ("column.csv",)),
+    Mistake("demo.score_exactly", "--results_csv none.csv", ("none.csv", "no such file")),
+    Mistake("demo.score_exactly", "--results_csv column.csv", ("column.csv",)),
     # resuming what is not there
     Mistake("stage_a_sft_training", f"{STAGE_A} --output_dir nothing --resume", ("nothing", "no checkpoint to resume")),
     Mistake("stage_b_dpo_training", f"{STAGE_B} --output_dir nothing --resume", ("nothing", "no checkpoint to resume")),
