@@ -247,8 +247,11 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Pa
     """Saves a float16 copy, to be loaded as float32, and the hash of its weights."""
     import copy
 
+    import torch
+
     copy.deepcopy(model).half().save_pretrained(folder)
-    model.config.save_pretrained(folder)  # float32: stored in half the space, computed with in full
+    model.config.dtype = torch.float32  # stored in half the space, computed with in full
+    model.config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     with atomic_write(folder / "sha256.txt") as handle:
         handle.write(f"{hashlib.sha256((folder / 'model.safetensors').read_bytes()).hexdigest()}  model.safetensors\n")

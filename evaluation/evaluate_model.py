@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 FACTUAL_LABELS = ("factual", "factual_with_evidence")
 DATA_REMEDY = "make the demo's data with python demo/make_phase1_data.py, or name yours with --test_data"
+LOW_COVERAGE = 0.3  # under which the hallucination rate alone would mislead
 RESULTS_FILE, SUMMARY_FILE, REPORT_FILE = "evaluation_results.csv", "evaluation_summary.json", "report.html"
 
 
@@ -199,6 +200,8 @@ def print_result(summary: dict[str, Any], output_dir: Path) -> None:
     print(f"Claim error rate:   {percent(summary, 'claim_error_rate')} of {summary['claims']} claims")
     print(f"Coverage:           {percent(summary, 'coverage')} of the references' facts, n={summary['coverage_n']}")
     print(f"Summary length:     {words:.1f} words on average; {percent(summary, 'empty_rate')} empty")
+    if summary["coverage"] is not None and summary["coverage"] < LOW_COVERAGE:
+        print("warning: these summaries say little; a low rate of them is no merit, see the coverage", file=sys.stderr)
     if summary["judge_failures"]:
         print(f"Judge failures:     {summary['judge_failures']} of {summary['summaries']} summaries, in no rate above")
     print(f"Saved {RESULTS_FILE}, {SUMMARY_FILE} and {REPORT_FILE} to {output_dir}")
