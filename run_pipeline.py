@@ -63,7 +63,7 @@ DEMO_RECIPE = Recipe(
     negatives=("--adversarial_ratio", "0.1"),
     sampling=("--num_completions", "8", "--temperature", "1.0", "--max_prompts", "300", "--batch_size", "128"),
     stage_b=(
-        "--learning_rate", "1e-3", "--num_epochs", "2", "--batch_size", "16", "--beta", "0.05", "--nll_weight", "10",
+        "--learning_rate", "2e-3", "--num_epochs", "3", "--batch_size", "16", "--beta", "0.1", "--nll_weight", "10",
         "--eval_batch_size", "50",
     ),
     generation=("--batch_size", "100"),
