@@ -7,7 +7,7 @@ Out: `--output_dir` with every stage's folder, its log under `logs/`, and `resul
     python run_pipeline.py --model_name Qwen/Qwen2.5-1.5B --phase1_dir phase1_data/sft --output_dir runs/qwen --control
 
 Every stage is one command of this suite, printed before it runs, so that each can be run again by hand. A stage that
-has finished under the same command is skipped on a rerun. The control takes Stage B's steps on the same chosen texts
+has finished under the same command, on inputs that have not changed since, is skipped on a rerun. The control takes Stage B's steps on the same chosen texts
 without the preference term: what Stage B adds is its distance to the control, not to Stage A.
 """
 
@@ -102,11 +102,16 @@ class Pipeline:
         """Runs one script; skips it where the same command has finished before."""
         command = [script, *map(str, arguments)]
         marker = self.folder / "stages" / f"{name}.json"
-        if marker.exists() and read_json(marker)["command"] == command:
+        if (
+            marker.exists()
+            and read_json(marker)["command"] == command
+            and newest(inputs_of(command)) <= newest([marker])
+        ):
             self.seconds[name] = read_json(marker)["seconds"]
             print(f"[{name}] finished before, skipped")
             return
         print(f"[{name}] python {shlex.join(command)}", flush=True)
+        marker.unlink(missing_ok=True)
         log = self.folder / "logs" / f"{name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         start = time.perf_counter()
@@ -127,6 +132,21 @@ class Pipeline:
         common = ["--output_dir", str(self.folder / name), "--overwrite_output_dir", "--seed", str(self.args.seed)]
         length = ["--max_length", str(self.args.max_length), "--overflow", self.args.overflow]
         return [*common, *length, "--device", self.args.device]
+
+
+OUTPUT_FLAGS = ("--output_dir", "--output_path", "--phase2_dir")
+
+
+def inputs_of(command: Sequence[str]) -> list[Path]:
+    """The files and folders that a command names and reads."""
+    named = zip(command, command[1:], strict=False)
+    return [Path(word) for flag, word in named if flag not in OUTPUT_FLAGS and Path(word).exists()]
+
+
+def newest(paths: Sequence[Path]) -> float:
+    """When the last change was made to any of these files, or below these folders; seconds since 1970."""
+    files = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path])]
+    return max((file.stat().st_mtime for file in files if file.is_file()), default=0.0)
 
 
 def stage_a(pipeline: Pipeline, phase1: Path, base: str) -> Path:
@@ -152,23 +172,29 @@ def preference_pairs(pipeline: Pipeline, phase1: Path, model: Path, number: int)
         *("--phase1_dir", phase1, "--phase2_dir", folder / "negatives", "--seed", seed),
         *pipeline.recipe.negatives,
     )
+    completions = folder / "completions.jsonl"
+    if completions.exists() and newest([model]) > newest([completions]):
+        completions.unlink()  # of a model that has been trained anew since
+        completions.with_suffix(".config.json").unlink(missing_ok=True)
     pipeline.run(
         f"completions_{number}",
         "generate_completions.py",
         *("--prompts_path", phase1 / "train_set_processed.csv", "--model_path", model),
-        *("--output_path", folder / "completions.jsonl", "--seed", seed, "--device", pipeline.args.device),
+        *("--output_path", completions, "--seed", seed, "--device", pipeline.args.device),
         *("--overflow", pipeline.args.overflow),
         *pipeline.recipe.sampling,
     )
     pipeline.run(
         f"judging_{number}",
         "judge_completions.py",
-        *("--completions_path", folder / "completions.jsonl", "--output_dir", folder / "on_policy", "--seed", seed),
+        *("--completions_path", completions, "--output_dir", folder / "on_policy", "--seed", seed),
     )
     for split in ("train", "val"):
         sources = (folder / "negatives" / f"{split}_dpo.jsonl", folder / "on_policy" / f"{split}.jsonl")
-        rows = [row for path in sources for _, row in read_jsonl(path, ("prompt", "chosen", "rejected"))]
-        write_jsonl(folder / f"{split}.jsonl", rows)
+        joined = folder / f"{split}.jsonl"
+        if not joined.exists() or newest(sources) > newest([joined]):
+            rows = [row for path in sources for _, row in read_jsonl(path, ("prompt", "chosen", "rejected"))]
+            write_jsonl(joined, rows)
     return folder
 
 

@@ -71,6 +71,17 @@ def test_a_rerun_skips_what_is_finished_and_ends_in_the_table(finished, capsys):
     assert "hallucination rate [95% CI]" in last[0]
 
 
+def test_a_stage_runs_again_when_what_it_reads_has_changed(finished, capsys):
+    folder, arguments = finished
+    weights = folder / "dpo" / "final_model" / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes())  # as a new training would
+    assert run_pipeline.main(run_pipeline.parse_args(arguments)) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("finished before, skipped") == 12
+    assert "[evaluate_dpo_greedy] python evaluation/evaluate_model.py" in printed
+    assert "[evaluate_dpo_sampled] python evaluation/evaluate_model.py" in printed
+
+
 def test_the_demo_and_a_model_exclude_each_other():
     for arguments in ([], ["--demo", "--model_name", "x"]):
         with pytest.raises(InputError, match="either --demo or --model_name"):
