@@ -7,8 +7,9 @@ Out: `--output_dir` with every stage's folder, its log under `logs/`, and `resul
     python run_pipeline.py --model_name Qwen/Qwen2.5-1.5B --phase1_dir phase1_data/sft --output_dir runs/qwen --control
 
 Every stage is one command of this suite, printed before it runs, so that each can be run again by hand. A stage that
-has finished under the same command, on inputs that have not changed since, is skipped on a rerun. The control takes Stage B's steps on the same chosen texts
-without the preference term: what Stage B adds is its distance to the control, not to Stage A.
+has finished under the same command, on inputs that have not changed since, is skipped on a rerun. The control takes
+Stage B's steps on the same chosen texts without the preference term: what Stage B adds is its distance to the control,
+not to Stage A.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -139,8 +142,7 @@ OUTPUT_FLAGS = ("--output_dir", "--output_path", "--phase2_dir")
 
 def inputs_of(command: Sequence[str]) -> list[Path]:
     """The files and folders that a command names and reads."""
-    named = zip(command, command[1:], strict=False)
-    return [Path(word) for flag, word in named if flag not in OUTPUT_FLAGS and Path(word).exists()]
+    return [Path(word) for flag, word in pairwise(command) if flag not in OUTPUT_FLAGS and Path(word).exists()]
 
 
 def newest(paths: Sequence[Path]) -> float:
