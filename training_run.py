@@ -131,13 +131,19 @@ def _delete_earlier_run(folder: Path) -> None:
 
 def provenance() -> dict[str, Any]:
     """Versions of what the numbers depend on, and the commit of this suite where git knows it."""
+    packages = ("torch", "transformers", "peft", "accelerate", "bitsandbytes")
+    return {"versions": package_versions(packages), "commit": commit()}
+
+
+def package_versions(packages: Sequence[str]) -> dict[str, str]:
+    """The version of Python and of those of the packages that are installed."""
     versions = {"python": sys.version.split()[0]}
-    for package in ("torch", "transformers", "peft", "accelerate", "bitsandbytes"):
+    for package in packages:
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return {"versions": versions, "commit": commit()}
+    return versions
 
 
 def commit() -> str | None:

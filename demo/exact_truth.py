@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from evaluation.stats import ratio, ratio_interval, wilson_interval
 from script_io import InputError, read_csv
 
 
+@cache
 def all_facts() -> dict[str, Facts]:
     """What is true of every note of the demo, whichever its split."""
     return {note: facts for split in NOTES for note, facts in facts_by_note(split).items()}

@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,12 +30,14 @@ from generation import add_sampling_arguments, local_sampler
 from model_loading import add_model_arguments
 from prompt_format import build_prompt
 from script_io import ArgumentParser, InputError, read_csv, read_jsonl, run_script, write_csv, write_json
+from training_run import package_versions
 
 if TYPE_CHECKING:
     from generation import LocalSampler
 
 FACTUAL_LABELS = ("factual", "factual_with_evidence")
 DATA_REMEDY = "make the demo's data with python demo/make_phase1_data.py, or name yours with --test_data"
+PACKAGES = ("torch", "transformers", "peft", "rouge-score", "rapidfuzz", "scipy")  # what the figures depend on
 LOW_COVERAGE = 0.3  # under which the hallucination rate alone would mislead
 RESULTS_FILE, SUMMARY_FILE, REPORT_FILE = "evaluation_results.csv", "evaluation_summary.json", "report.html"
 
@@ -171,18 +172,8 @@ def settings_of(args: argparse.Namespace, judge: Judge) -> dict[str, Any]:
         "temperature": args.temperature if generated else None,
         "max_new_tokens": args.max_new_tokens if generated else None,
         "seed": args.seed,
-        "versions": versions(),
+        "versions": package_versions(PACKAGES),
     }
-
-
-def versions() -> dict[str, str]:
-    found = {"python": sys.version.split()[0]}
-    for package in ("torch", "transformers", "peft", "rouge-score", "rapidfuzz", "scipy"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def percent(summary: dict[str, Any], name: str) -> str:
