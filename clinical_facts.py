@@ -7,93 +7,51 @@ written for this project from general medical knowledge; columns: name (canonica
 (separated by semicolons; one in capitals of up to five letters matches capitals only).
 
 Types: age sex dose frequency duration vital lab laterality condition symptom drug drug_status allergy procedure
-procedure_status family_history follow_up date number. The rules miss what they have no word for; they are made to
-be silent rather than wrong.
+procedure_status family_history follow_up date number organism, and the attributes of `clinical_attributes`. The rules
+miss what they have no word for; they are made to be silent rather than wrong.
 """
 
 from __future__ import annotations
 
-import csv
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import replace
 from functools import lru_cache
-from pathlib import Path
 
+import clinical_attributes
+import clinical_measurements
 import clinical_values
-from clinical_scope import Token, answer_flag, is_question, scopes, tokens_of
-from clinical_text import Turn, dialogue_turns, regular_form, sentences
+from clinical_lexicons import Concept, Phrase, Term, concepts, on_change, phrase_table
+from clinical_relatives import relatives_meant, relatives_with
+from clinical_scope import Span, Token, answer_flag, is_question, scopes, tokens_of
+from clinical_text import RegularForm, Turn, dialogue_turns, lower_case, regular_form, sentences
 from clinical_values import Fact, ignoring_case
 
 __all__ = ["Concept", "Fact", "concepts", "extract_facts", "sentences"]
 
-_LEXICON_FOLDER = Path(__file__).resolve().parent / "lexicons"
-_LEXICONS = {"drug": "drugs", "condition": "conditions", "symptom": "symptoms", "procedure": "procedures"}
-
-
-# ------------------------------------------------------------------------------------------- lexicons
-
-
-@dataclass(frozen=True)
-class Concept:
-    """A finding of the lexicon: its name as one writes it, and the group of those that are alike."""
-
-    name: str
-    group: str
-
-
-@dataclass(frozen=True)
-class _Term:
-    type: str
-    name: str
-    capitals_only: bool
-
-
-Phrase = tuple[str, ...]
-
-
-@lru_cache(maxsize=1)
-def _lexicon() -> tuple[dict[Phrase, _Term], dict[str, int], dict[tuple[str, str], Concept]]:
-    """Phrase -> term, first word -> length of its longest phrase, (type, name in lower case) -> concept."""
-    phrases: dict[Phrase, _Term] = {}
-    known: dict[tuple[str, str], Concept] = {}
-    for kind, file_name in _LEXICONS.items():
-        with open(_LEXICON_FOLDER / f"{file_name}.csv", encoding="utf-8", newline="") as handle:
-            for row in csv.DictReader(handle):
-                known[kind, row["name"].lower()] = Concept(row["name"], row["group"])
-                for synonym in filter(None, [row["name"], *row["synonyms"].split(";")]):
-                    capitals_only = len(synonym) <= 5 and synonym.upper() == synonym and synonym.isalpha()
-                    phrase = tuple(token.word for token in tokens_of(synonym))
-                    phrases.setdefault(phrase, _Term(kind, row["name"].lower(), capitals_only))
-    longest: dict[str, int] = {}
-    for phrase in phrases:
-        longest[phrase[0]] = max(longest.get(phrase[0], 0), len(phrase))
-    return phrases, longest, known
-
-
-def concepts(fact_type: str) -> dict[str, Concept]:
-    """The findings of one type: name in lower case, as in `Fact.value` -> concept, in the order of the lexicon."""
-    return {name: concept for (kind, name), concept in _lexicon()[2].items() if kind == fact_type}
-
 
 def _findings(text: str, tokens: Sequence[Token]) -> Iterator[Fact]:
     """The longest phrase of the lexicons at each place; a final plural s is passed over."""
-    phrases, longest, _ = _lexicon()
+    phrases, longest = phrase_table()
     index = 0
     while index < len(tokens):
-        reach = longest.get(tokens[index].word) or longest.get(tokens[index].word.removesuffix("s"), 0)
+        word = tokens[index].word
+        reach = longest.get(word) or (longest.get(word[:-1], 0) if word[-1] == "s" else 0)
         for length in range(min(reach, len(tokens) - index), 0, -1):
             term = _term(phrases, tokens[index : index + length], text)
             if term:
                 start, end = tokens[index].start, tokens[index + length - 1].end
+                following = tokens[index + length].word if index + length < len(tokens) else ""
+                if following in _AGAINST or (term.capitals_only and following == ":"):
+                    break  # "flu vaccine" is no flu, "MS:" a header
                 yield Fact(term.type, start, end, "", term.name, term.name)
                 index += length - 1
                 break
         index += 1
 
 
-def _term(phrases: dict[Phrase, _Term], tokens: Sequence[Token], text: str) -> _Term | None:
+def _term(phrases: dict[Phrase, Term], tokens: Sequence[Token], text: str) -> Term | None:
     phrase = tuple(token.word for token in tokens)
     term = phrases.get(phrase) or phrases.get((*phrase[:-1], phrase[-1].removesuffix("s")))
     if term and term.capitals_only and not text[tokens[0].start : tokens[-1].end].isupper():
@@ -118,12 +76,10 @@ _PROCEDURE_STATUS = ignoring_case(
     r"|(?P<performed>performed|done|completed|underwent|undergone|showed|shows|revealed|demonstrated|"
     r"status post|s/p|had))\b"
 )
-_ALLERGY = ignoring_case(r"\b(?:allerg(?:y|ies|ic)|nkda|nka)\b")
-_RELATIVE = ignoring_case(
-    r"\b(?P<name>(?:(?:maternal|paternal) )?(?:mother|father|mom|dad|brother|sister|uncle|aunt|grandmother|grandfather|"
-    r"son|daughter|cousin|parent|sibling)|maternal|paternal)s?\b"
+_ALLERGY = ignoring_case(
+    r"\b(?:allerg(?:y|ies|ic)|nkda|nka)\b(?! (?:medic|meds|pill|shot|season|test|clinic|specialist|doctor|injection))"
 )
-_SAME_RELATIVE = {"mom": "mother", "dad": "father"}
+_AGAINST = frozenset({"vaccine", "vaccines", "vaccination", "vaccinations", "immunization", "shot", "shots"})
 
 
 def _overlaps(fact: Fact, taken: Sequence[Fact]) -> bool:
@@ -150,7 +106,7 @@ def _bind_to_drugs(facts: Sequence[Fact], findings: Sequence[Fact], text: str, e
             continue
         drug = _drug_of(fact, drugs, text, ends)
         if drug or fact.type == "dose":
-            bound.append(replace(fact, key=drug.key if drug else ""))
+            bound.append(replace(fact, key=drug.key) if drug else fact)
     return bound
 
 
@@ -180,7 +136,7 @@ def _bind_durations(facts: Sequence[Fact], findings: Sequence[Fact], ends: Seque
             sentence = bisect_left(ends, fact.end)
             near = [ill for ill in ills if bisect_left(ends, ill.end) == sentence and _distance(fact, ill) <= 40]
             nearest = min(near, key=lambda ill: _distance(fact, ill), default=None)
-            fact = replace(fact, key=nearest.key if nearest else "")  # noqa: PLW2901
+            fact = replace(fact, key=nearest.key) if nearest else fact  # noqa: PLW2901
         bound.append(fact)
     return bound
 
@@ -189,7 +145,7 @@ def _distance(first: Fact, second: Fact) -> int:
     return max(second.start - first.end, first.start - second.end)
 
 
-def _status_facts(text: str, findings: Sequence[Fact], bounds: Sequence[tuple[int, int]]) -> Iterator[Fact]:
+def _status_facts(text: str, findings: Sequence[Fact], bounds: Sequence[Span]) -> Iterator[Fact]:
     """`drug_status` (started, stopped) and `procedure_status` (performed, planned) where the sentence says so."""
     for fact in findings:
         start, end = next(((s, e) for s, e in bounds if s <= fact.start < e), (fact.start, fact.end))
@@ -215,10 +171,12 @@ def _drug_status(text: str, drug: Fact, start: int, end: int) -> str | None:
     return before[-1].lastgroup
 
 
-def _with_allergies(text: str, findings: Sequence[Fact], bounds: Sequence[tuple[int, int]]) -> list[Fact]:
+def _with_allergies(text: str, findings: Sequence[Fact], bounds: Sequence[Span]) -> list[Fact]:
     """Drugs named as allergies become `allergy`; "allergies" with no drug is an allergy to `any`."""
     changed = list(findings)
     for match in _ALLERGY.finditer(text):
+        if any(f.start <= match.start() < f.end and f.type != "allergy" for f in findings):  # "allergic rhinitis"
+            continue
         index = next((i for i, (s, e) in enumerate(bounds) if s <= match.start() < e), 0)
         start, end = bounds[index]
         reach = bounds[index + 1][1] if text[end - 1] == "?" and index + 1 < len(bounds) else end
@@ -230,15 +188,11 @@ def _with_allergies(text: str, findings: Sequence[Fact], bounds: Sequence[tuple[
     return sorted(changed, key=lambda fact: fact.start)
 
 
-def _family_history(text: str, fact: Fact, bounds: Sequence[tuple[int, int]]) -> Fact | None:
-    """Whose the condition is, where the sentence names one relative nearest to it."""
-    start, end = bounds[fact.sentence]
-    relatives = list(_RELATIVE.finditer(text, start, end))
-    if not relatives:
-        return None
-    before = [match for match in relatives if match.end() <= fact.start]
-    name = (before[-1] if before else relatives[0])["name"].lower()
-    return replace(fact, type="family_history", value=_SAME_RELATIVE.get(name, name))
+def _family_history(text: str, fact: Fact, bounds: Sequence[Span], meant: Mapping[int, str]) -> list[Fact]:
+    """Whose the condition is, once for each relative, where the sentence tells."""
+    names = relatives_with(text, (fact.start, fact.end), bounds[fact.sentence])
+    names = names or [meant[fact.sentence]] if fact.sentence in meant else names
+    return [replace(fact, type="family_history", value=name) for name in dict.fromkeys(names)]
 
 
 # ----------------------------------------------------------------------------------------- everything
@@ -255,69 +209,95 @@ def _extract(text: str) -> tuple[Fact, ...]:
     plain = form.text
     tokens, bounds, turns = tokens_of(plain), sentences(plain), dialogue_turns(plain)
     findings = _with_allergies(plain, list(_findings(plain, tokens)), bounds) if bounds else []
-    values = _value_facts(plain, turns, findings, [end for _, end in bounds])
-    facts = [*_scoped(plain, tokens, bounds, turns, findings), *_scoped(plain, tokens, bounds, turns, values)]
+    values = _value_facts(plain, tokens, turns, findings, [end for _, end in bounds])
+    facts = [*_scoped(plain, bounds, turns, findings), *_scoped(plain, bounds, turns, values)]
+    meant = relatives_meant(plain, bounds, turns)
+    facts = [replace(fact, family=True) if fact.sentence in meant else fact for fact in facts]
     facts += _status_facts(plain, [fact for fact in facts if fact.type in ("drug", "procedure")], bounds)
     familial = [fact for fact in facts if fact.family and fact.type == "condition" and not fact.negated]
-    facts += filter(None, (_family_history(plain, fact, bounds) for fact in familial))
-    starts = [start for start, _ in sentences(text)]
-    placed = []
-    for fact in facts:
-        start, end = form.original_span(fact.start, fact.end)
-        sentence = max(0, bisect_right(starts, start) - 1)
-        placed.append(replace(fact, start=start, end=end, text=text[start:end], sentence=sentence))
+    facts += [history for fact in familial for history in _family_history(plain, fact, bounds, meant)]
+    placed = _placed(text, form, facts) if form.changes else facts
     return tuple(sorted(placed, key=lambda fact: (fact.start, fact.end, fact.type)))
 
 
-def _value_facts(text: str, turns: Sequence[Turn], findings: Sequence[Fact], ends: Sequence[int]) -> list[Fact]:
-    """Values in order of trust: what an earlier pattern has read, a later one leaves alone."""
-    facts = _without_overlaps(
-        list(clinical_values.age_facts(text)),
-        [*clinical_values.vital_facts(text), *clinical_values.lab_facts(text)],
-        list(clinical_values.frequency_facts(text)),
-        [*clinical_values.dose_facts(text), *clinical_values.duration_facts(text)],
-        list(clinical_values.date_facts(text)),
-    )
-    inside = [fact for fact in findings if any(mark.isdigit() for mark in text[fact.start : fact.end])]
-    facts += [fact for fact in clinical_values.number_facts(text) if not _overlaps(fact, [*facts, *inside])]
-    facts = _bind_durations(_bind_to_drugs(facts, findings, text, ends), findings, ends)
-    sides = _without_overlaps(
-        list(clinical_values.laterality_facts(text, findings)), list(clinical_values.sex_facts(text, turns))
-    )
-    return sorted([*facts, *sides], key=lambda fact: fact.start)
+def _placed(text: str, form: RegularForm, facts: Sequence[Fact]) -> Iterator[Fact]:
+    """The facts of the regular form, moved to where the original text states them."""
+    starts = [start for start, _ in sentences(text)]
+    for fact in facts:
+        start, end = form.original_span(fact.start, fact.end)
+        sentence = max(0, bisect_right(starts, start) - 1)
+        yield Fact(  # as in `_with_flags`
+            fact.type,
+            start,
+            end,
+            text[start:end],
+            fact.key,
+            fact.value,
+            negated=fact.negated,
+            uncertain=fact.uncertain,
+            historical=fact.historical,
+            family=fact.family,
+            asked=fact.asked,
+            sentence=sentence,
+        )
 
 
-def _scoped(
-    text: str,
-    tokens: Sequence[Token],
-    bounds: Sequence[tuple[int, int]],
-    turns: Sequence[Turn],
-    facts: Sequence[Fact],
+on_change(_extract.cache_clear)
+
+
+def _value_facts(
+    text: str, tokens: Sequence[Token], turns: Sequence[Turn], findings: Sequence[Fact], ends: Sequence[int]
 ) -> list[Fact]:
+    """Values in order of trust: what an earlier pattern has read, a later one leaves alone."""
+    lower = lower_case(text)
+    facts = _without_overlaps(
+        list(clinical_values.age_facts(lower)),
+        [*clinical_measurements.vital_facts(lower, tokens), *clinical_measurements.lab_facts(lower, tokens)],
+        list(clinical_values.frequency_facts(lower)),
+        [*clinical_values.dose_facts(lower), *clinical_values.duration_facts(lower)],
+        list(clinical_values.date_facts(lower)),
+    )
+    inside = [fact for fact in findings if not text[fact.start : fact.end].isalpha()]
+    facts += [fact for fact in clinical_values.number_facts(lower) if not _overlaps(fact, [*facts, *inside])]
+    facts = _bind_durations(_bind_to_drugs(facts, findings, text, ends), findings, ends)
+    attributes = clinical_attributes.attribute_facts(text, findings)
+    sides = _without_overlaps(
+        list(clinical_values.laterality_facts(lower, findings)), list(clinical_values.sex_facts(text, tokens, turns))
+    )
+    return sorted([*facts, *sides, *attributes], key=lambda fact: fact.start)
+
+
+def _scoped(text: str, bounds: Sequence[Span], turns: Sequence[Turn], facts: Sequence[Fact]) -> list[Fact]:
     """The facts with their sentence and their scope."""
-    token_starts, fact_starts = [token.start for token in tokens], [fact.start for fact in facts]
+    fact_starts = [fact.start for fact in facts]
     scoped: list[Fact] = []
     for index, (start, end) in enumerate(bounds):
         inside = facts[bisect_left(fact_starts, start) : bisect_left(fact_starts, end)]
         if not inside:
             continue
-        words = tokens[bisect_left(token_starts, start) : bisect_left(token_starts, end)]
-        flags = scopes(text, words, (start, end), [(fact.start, fact.end) for fact in inside])
+        sentence = text[start:end]
+        flags = scopes(sentence, tuple((fact.start - start, fact.end - start) for fact in inside))
         answer = None
-        if is_question(text[start:end], bool(turns)):
+        if is_question(sentence, bool(turns)):
             following = bounds[index + 1] if index + 1 < len(bounds) else None
             answer = answer_flag(text, (start, end), following, turns)
         for fact, flag in zip(inside, flags, strict=True):
-            scoped.append(_with_flags(fact, flag | {answer} if answer else flag, index))
+            scoped.append(_with_flags(text, fact, flag | {answer} if answer else flag, index))
     return scoped
 
 
-def _with_flags(fact: Fact, flags: set[str], sentence: int) -> Fact:
-    return replace(
-        fact,
+def _with_flags(text: str, fact: Fact, flags: Set[str], sentence: int) -> Fact:
+    return Fact(  # `replace` takes twice as long, and this runs for every fact of every text
+        fact.type,
+        fact.start,
+        fact.end,
+        text[fact.start : fact.end],
+        fact.key,
+        fact.value,
         negated="negated" in flags,
         uncertain="uncertain" in flags,
         historical="historical" in flags,
         family="family" in flags,
+        asked="asked" in flags,
         sentence=sentence,
     )

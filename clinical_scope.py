@@ -10,17 +10,17 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
-from clinical_text import Turn
+from clinical_text import Turn, lower_case
 
 Span = tuple[int, int]
 # hyphens and white space only separate words; punctuation stands for itself, so that a phrase never crosses it
 TOKEN = re.compile(r"n't|[A-Za-z0-9&]+?(?=n't\b)|[A-Za-z0-9&]+(?:['’][A-Za-z]+)*|[,;:.?!/()\n]")
 
 
-@dataclass(frozen=True)
-class Token:
+class Token(NamedTuple):
     """A word or a punctuation mark, in lower case, with its span."""
 
     word: str
@@ -30,7 +30,8 @@ class Token:
 
 def tokens_of(text: str) -> list[Token]:
     """The words and punctuation marks of `text`."""
-    return [Token(m[0].lower().replace("’", "'"), m.start(), m.end()) for m in TOKEN.finditer(text)]
+    lower = lower_case(text).replace("’", "'")
+    return [Token(lower[start:end], start, end) for start, end in (match.span() for match in TOKEN.finditer(text))]
 
 
 # kind, direction: `wide` reaches to the end of the segment, `run` only the nearest list of findings,
@@ -40,9 +41,11 @@ _TRIGGERS: dict[tuple[str, str], str] = {
         "no|denies|denied|deny|denying|without|negative for|no evidence of|no sign of|no signs of|no history of|"
         "no reports of|no complaints of|no known|absence of|absent|free of|rules out|ruled out for|never had|"
         "never|neither|nor|no family history of|does not have|do not have|did not have|not have|n't have|"
-        "not had|n't had|no longer has|unremarkable for|non|none of|denial of|fails to reveal|resolved"
+        "not had|n't had|no longer has|unremarkable for|non|none of|denial of|fails to reveal|resolved|"
+        "not reporting|not report|not having|not experiencing|not experience|not complaining of|not complain of|"
+        "not endorse|not notice|not noticed"
     ),
-    ("negated", "near"): "not|n't|cannot|unable to|lack of|quit|negative",
+    ("negated", "near"): "not|n't|cannot|unable to|lack of|negative",
     ("negated", "back"): (
         "ruled out|was ruled out|were ruled out|is ruled out|has been ruled out|excluded|was excluded|denied|"
         "were denied|was denied|negative|absent|unlikely|is unlikely|"
@@ -53,6 +56,7 @@ _TRIGGERS: dict[tuple[str, str], str] = {
         "presumed|presumptive|concern for|concerning for|concerned for|concerned about|worried about|may have|"
         "might have|could be|may be|might be|could have|question of|questionable|consistent with possible|"
         "versus|vs|rule out|r/o|to rule out|differential includes|apparent|cannot exclude|not sure|evaluate for|"
+        "concerns of|concern of|unknown history of|"
         "appears to be|seems to be|if"
     ),
     ("uncertain", "back"): (
@@ -63,21 +67,28 @@ _TRIGGERS: dict[tuple[str, str], str] = {
         "history of|past medical history of|past history of|hx of|h/o|history significant for|medical history|"
         "past medical history|status post|s/p|previous|previously|prior|former|formerly|past"
     ),
+    ("historical", "near"): "quit|stopped|ex|used to|gave up|stop",
     ("historical", "back"): "in the past|years ago|year ago|as a child|in childhood|history|months ago",
     ("family", "all"): (
-        "mother|father|mom|dad|brother|brothers|sister|sisters|sibling|siblings|uncle|uncles|aunt|aunts|"
-        "grandmother|grandfather|grandparents|grandparent|parents|parent|cousin|cousins|niece|nephew|family history|"
+        "no family history of|mother|father|mom|dad|brother|brothers|sister|sisters|sibling|siblings|uncle|"
+        "uncles|aunt|aunts|"
+        "grandmother|grandfather|grandma|grandpa|grandparents|grandparent|parents|parent|cousin|cousins|niece|"
+        "nephew|family history|"
         "maternal|paternal|runs in the family|run in the family|runs in my family|runs in your family|in his family|"
         "in her family|in the family|in my family|in your family|side of the family|relatives|relative|"
         "his son|her son|my son|his daughter|her daughter|my daughter|son had|daughter had|"
         "children have|family member|family members"
     ),
     ("end", "end"): (
-        ";|but|however|although|though|except|except for|apart from|aside from|other than|yet|still has|still have|"
-        "presents with|presented with|presenting with|presents for|who presents|who presented|complains of|"
-        "complaining of|complained of|and reports|and complains|, reports|, has|, had|, have|and has|and had|and he|"
-        "and she|and i|, he|, she|, i|and the patient|, the patient|positive for|admits to|admits|endorses|reports|"
-        "does have|is here|came in|because of|, with|developed"
+        ";|but|until|however|although|though|except|except for|apart from|aside from|other than|yet|presents with|"
+        "presented with|presenting with|presents for|who presents|who presented|complains of|complaining of|"
+        "complained of|and complains|and i|, i|and the patient|, the patient|positive for|admits to|admits|"
+        "endorses|is here|came in|because of"
+    ),
+    # a new clause, but a relative who was named before goes on: "Mother is alive and has gout"
+    ("end", "clause"): (
+        "still has|still have|and reports|, reports|, has|, had|, have|and has|and had|and he|and she|, he|, she|"
+        "reports|does have|, with|developed"
     ),
     # phrases that hold a trigger's words without its meaning
     ("pseudo", ""): (
@@ -87,29 +98,35 @@ _TRIGGERS: dict[tuple[str, str], str] = {
         "gram negative|non smoker|not necessarily|why not|whether or not|history of present illness|no time|"
         "past week|past month|past year|past day|past few|past several|past couple|over the past|in the past year|"
         "for the past|history taking|likely to|no relief|family doctor|family physician|"
-        "as if|what if|if you|if i|if he|if she|if it|if there|let me know if|past weeks|past months|past years|"
+        "as if|what if|if you|if i|if he|if she|if it|if there|let me know if|presents with his mother|"
+        "presents with her mother|presents with his father|"
+        "presents with her father|comes in with his mother|comes in with her mother|accompanied by his mother|"
+        "accompanied by her mother|accompanied by mother|brought in by his mother|brought in by her mother|"
+        "past weeks|past months|past years|"
         "past days"
     ),
 }
 
 
-def _phrase_table() -> dict[str, list[tuple[tuple[str, ...], str, str]]]:
-    """First word -> (words, kind, direction), the longest phrase first; one phrase may have two meanings."""
-    table: dict[str, list[tuple[tuple[str, ...], str, str]]] = {}
-    for (kind, direction), phrases in _TRIGGERS.items():
+Meaning = tuple[str, str]  # kind, direction
+
+
+def _phrase_table() -> tuple[dict[tuple[str, ...], list[Meaning]], dict[str, int]]:
+    """Phrase -> its meanings (one phrase may have two), and first word -> length of its longest phrase."""
+    meanings: dict[tuple[str, ...], list[Meaning]] = {}
+    longest: dict[str, int] = {}
+    for meaning, phrases in _TRIGGERS.items():
         for phrase in phrases.split("|"):
             words = tuple(token.word for token in tokens_of(phrase))
-            table.setdefault(words[0], []).append((words, kind, direction))
-    for entries in table.values():
-        entries.sort(key=lambda entry: -len(entry[0]))
-    return table
+            meanings.setdefault(words, []).append(meaning)
+            longest[words[0]] = max(longest.get(words[0], 0), len(words))
+    return meanings, longest
 
 
-_TABLE = _phrase_table()
+_MEANINGS, _LONGEST = _phrase_table()
 
 
-@dataclass(frozen=True)
-class _Trigger:
+class _Trigger(NamedTuple):
     kind: str
     direction: str
     start: int
@@ -122,48 +139,45 @@ def _triggers(tokens: Sequence[Token], taken: Sequence[Span]) -> list[_Trigger]:
     inside = {start for start, _ in taken}
     index = 0
     while index < len(tokens):
-        token = tokens[index]
-        matched = [] if token.start in inside else _matches(tokens, index)
-        for words, kind, direction in matched:
-            end = tokens[index + len(words) - 1].end
-            found.append(_Trigger(kind, direction, token.start, end))
-        index += len(matched[0][0]) if matched else 1
+        word, start, _ = tokens[index]
+        length = _phrase_length(tokens, index) if word in _LONGEST and start not in inside else 0
+        if length:
+            phrase = tokens[index : index + length]
+            for kind, direction in _MEANINGS[tuple(token.word for token in phrase)]:
+                found.append(_Trigger(kind, direction, start, phrase[-1].end))
+        index += length or 1
     return found
 
 
-def _matches(tokens: Sequence[Token], index: int) -> list[tuple[tuple[str, ...], str, str]]:
-    """All meanings of the longest phrase that begins at `index`."""
-    longest: list[tuple[tuple[str, ...], str, str]] = []
-    for entry in _TABLE.get(tokens[index].word, ()):
-        words = entry[0]
-        if longest and len(words) < len(longest[0][0]):
-            break
-        if all(index + i < len(tokens) and tokens[index + i].word == word for i, word in enumerate(words)):
-            longest.append(entry)
-    return longest
+def _phrase_length(tokens: Sequence[Token], index: int) -> int:
+    """Words of the longest phrase that begins at `index`, 0 where none does."""
+    words = tuple(token.word for token in tokens[index : index + _LONGEST[tokens[index].word]])
+    return next((length for length in range(len(words), 0, -1) if words[:length] in _MEANINGS), 0)
 
 
 _LIST_GAP = re.compile(r"[\s,]*(?:(?:and/or|and|or|nor|any|no|and no|or any|plus|,)[\s,]*)*(?:[a-z]+ )?", re.IGNORECASE)
 
 
-def scopes(text: str, tokens: Sequence[Token], sentence: Span, findings: Sequence[Span]) -> list[set[str]]:
+@lru_cache(maxsize=20_000)
+def scopes(sentence: str, findings: tuple[Span, ...]) -> tuple[frozenset[str], ...]:
     """The flags (`negated`, `uncertain`, `historical`, `family`) of each finding of one sentence.
 
-    `tokens` are those of the sentence; `findings` are spans in `text`, in order.
+    `findings` are spans in the sentence, in order. Texts that differ in one place share most of their sentences, so
+    the answers are kept.
     """
     flags: list[set[str]] = [set() for _ in findings]
-    if not findings:
-        return flags
-    triggers = _triggers(tokens, findings)
-    ends = [trigger.start for trigger in triggers if trigger.kind == "end"]
+    triggers = _triggers(tokens_of(sentence), findings)
+    every_end = [trigger.start for trigger in triggers if trigger.kind == "end"]
+    hard_ends = [trigger.start for trigger in triggers if (trigger.kind, trigger.direction) == ("end", "end")]
     for trigger in triggers:
         if trigger.kind in ("end", "pseudo"):
             continue
+        ends = hard_ends if trigger.kind == "family" else every_end
         segment = bisect_right(ends, trigger.start)
         inside = [i for i, finding in enumerate(findings) if bisect_right(ends, finding[0]) == segment]
-        for i in _governed(text, trigger, findings, inside):
+        for i in _governed(sentence, trigger, findings, inside):
             flags[i].add(trigger.kind)
-    return flags
+    return tuple(map(frozenset, flags))
 
 
 def _governed(text: str, trigger: _Trigger, findings: Sequence[Span], inside: Sequence[int]) -> list[int]:
@@ -209,18 +223,41 @@ def _run_back(text: str, position: int, findings: Sequence[Span], before: Sequen
 
 # ------------------------------------------------------------------------------- question and answer
 
-_FILLER = r"^\W*(?:(?:um|uh|oh|well|actually|hmm|hm|okay|ok|so|let's see|doctor|honestly)\W+)*"
+_FILLER = (
+    r"^\W*(?:(?:um+|uh+|er|oh|ah|well|actually|hmm?|okay|ok|alright|so|let's see|let me think|doctor|honestly|luckily|"
+    r"thankfully|fortunately|unfortunately|thank (?:god|goodness|you)|hopefully|i mean|no idea but|sir|ma'am|see|"
+    r"good question|as of now|not really sure but)\W+)*"
+)
 _NO = re.compile(
-    _FILLER + r"(?:no|nope|nah|none|never|not|negative|neither|nothing|i (?:do|have|did|am|was) ?(?:not|n't)|"
-    r"i(?:'m| am) not|i don't|i haven't|i didn't|(?:he|she) (?:does|has|did|is) ?(?:not|n't)|"
-    r"(?:he|she) (?:doesn't|hasn't|didn't|isn't))\b",
+    _FILLER + r"(?:no|nope|nah|none|never|not|negative|neither|nothing|zero|"
+    r"(?:i|we|they|you) (?:(?:do|have|did|am|was|are|were|had) ?(?:not|n't)|don't|haven't|didn't|wasn't|aren't|never)|"
+    r"i'm not|i've (?:never|not)|i can't (?:think|say|recall)|(?:everything|all|that|it)(?:'s| is| seems?| has been) "
+    r"(?:all |pretty |just |been )?(?:fine|good|normal|okay|clear|negative)|all (?:good|normal|fine|clear)|"
+    r"(?:he|she|it|that|there) (?:(?:does|has|did|is|was) ?(?:not|n't)|doesn't|hasn't|didn't|isn't|wasn't|never))\b"
+    r"|^[^.?!,]{0,25}, (?:no|nope)\b",
     re.IGNORECASE,
 )
-_UNSURE = re.compile(_FILLER + r"(?:not (?:sure|really sure|certain)|i(?:'m| am) not (?:sure|certain))", re.IGNORECASE)
+_UNSURE = re.compile(
+    _FILLER + r"(?:not (?:sure|really sure|certain|that sure)|i(?:'m| am) not (?:sure|certain|positive)|"
+    r"i don't (?:know|remember|recall)|no (?:idea|clue))",
+    re.IGNORECASE,
+)
 _YES = re.compile(
-    _FILLER + r"(?:yes|yeah|yep|yup|yea|correct|right|that's right|that is right|that's correct|both|sure|absolutely|"
-    r"exactly|i do|i am|i have|i did|i was|mm-?hm|uh-?huh|definitely|of course|sometimes|a little|a bit|"
-    r"(?:he|she) (?:does|has|did|is))\b",
+    _FILLER + r"(?:yes|yeah|yep|yup|yea|ye|correct|right|that(?:'s| is| would be) (?:right|correct|true)|both|sure|"
+    r"absolutely|exactly|indeed|certainly|true|you(?:'re| are) right|you bet|i think so|"
+    r"i believe so|mm-?hm+|uh-?huh|definitely|of course|sometimes|"
+    r"occasionally|often|always|all the time|once in a while|every now and then|now and then|a little|a bit|just a|"
+    r"(?:i|we|he|she|it|they) (?:do|does|am|is|are|have|has|did|was|were|had)"
+    r"(?=\s*(?:[,.;!?]|$|and\b|but\b|indeed\b|that\b|those\b|it\b|too\b|sometimes\b)))(?![\w'])",
+    re.IGNORECASE,
+)
+# what such a question is about is taken for granted: "How long have you had the fever?"
+_PRESUPPOSING = re.compile(
+    r"(?:\[?\w+\]?:\s*)?(?:[^,.?]{0,30},\s*|(?:okay|so|and|well|alright|great|good|now|remind me|but|then|exactly|"
+    r"do you (?:know|remember|recall)|(?:can|could) you (?:tell me|describe)|tell me)\s+)*"
+    r"(?:when|where|why|which|who|since when|(?:for|in|at|to|on) (?:how|what|which)|"
+    r"how (?:long|much|many|often|bad|severe|old|far|would|did|do|does)|"
+    r"what (?!about|(?:is|are|was|were) (?:the results?|your)\b))\b",
     re.IGNORECASE,
 )
 
@@ -234,14 +271,17 @@ _QUESTION = re.compile(
 
 def is_question(sentence: str, in_dialogue: bool) -> bool:
     """Whether a sentence asks; in dialogues also one whose question mark the transcript lacks."""
-    return sentence.endswith("?") or (in_dialogue and bool(_QUESTION.match(sentence)))
+    return sentence.endswith("?") or (in_dialogue and (sentence.endswith("-") or bool(_QUESTION.match(sentence))))
 
 
 def answer_flag(text: str, sentence: Span, following: Span | None, turns: Sequence[Turn]) -> str | None:
-    """What the answer makes of the findings in a question: `negated`, `uncertain`, or None where they hold.
+    """What the answer makes of the findings in a question, or None where they hold.
 
-    `following` is the next sentence, for texts that are no dialogue ("Any fever? No.").
+    `negated`, `uncertain` where the one asked isn't sure, `asked` where the answer isn't understood. `following` is the
+    next sentence, for texts that are no dialogue ("Any fever? No.").
     """
+    if _PRESUPPOSING.match(text[slice(*sentence)]):
+        return None
     turn = next((i for i, turn in enumerate(turns) if turn.start < sentence[1] <= turn.end), None)
     if turn is not None:
         answer = text[turns[turn + 1].start : turns[turn + 1].end] if turn + 1 < len(turns) else ""
@@ -251,4 +291,4 @@ def answer_flag(text: str, sentence: Span, following: Span | None, turns: Sequen
         return "uncertain"
     if _NO.match(answer):
         return "negated"
-    return None if _YES.match(answer) else "uncertain"
+    return None if _YES.match(answer) else "asked"

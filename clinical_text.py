@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 _UNITS = {
@@ -23,10 +24,21 @@ _TENS = {
     for value, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), start=2)
 }
 _TENS["fourty"] = 40  # a frequent misspelling in transcripts
+_ORDINALS = {
+    word: value
+    for value, word in enumerate(
+        "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth "
+        "fifteenth sixteenth seventeenth eighteenth nineteenth twentieth".split(),
+        start=1,
+    )
+} | {"thirtieth": 30, "nineth": 9}
+_ORDINAL_ENDINGS = ("first", "second", "third", "urth", "fth", "xth", "enth", "ghth", "inth", "neth", "tieth")
 _SCALES = {"hundred": 100, "thousand": 1000, "million": 1_000_000}
 _NUMBER_WORD = "|".join(sorted([*_UNITS, *_TENS, *_SCALES, "point"], key=len, reverse=True))
 _SPOKEN_NUMBER = re.compile(
-    rf"\b(?:{_NUMBER_WORD})(?:(?:[ -]+|[ ]+and[ ]+)(?:{_NUMBER_WORD}))*\b(?P<half>[ ]+and a half\b)?", re.IGNORECASE
+    rf"\b(?:{_NUMBER_WORD})(?:(?:(?:(?<=hundred)|(?<=thousand))[ ]+and[ ]+|[ -]+)(?:{_NUMBER_WORD}))*\b"
+    r"(?P<half>[ ]+and a half\b)?",
+    re.IGNORECASE,
 )
 _NUMBER_WORDS = re.compile(_NUMBER_WORD, re.IGNORECASE)
 # "one" alone is mostly a pronoun; it counts only before something that is measured or counted
@@ -35,6 +47,20 @@ _COUNTED = re.compile(
     r"|gram|milligram|microgram|liter|pound|or two|to two)s?\b|m ?l\b|m ?g\b|mcg\b|m c g\b)",
     re.IGNORECASE,
 )
+_MONTH = "(?:January|February|March|April|May|June|July|August|September|October|November|December)"
+_MONTH_DAY = re.compile(
+    rf"(?:\b{_MONTH} (?:the )?)?"
+    rf"\b(?P<day>(?:(?P<tens>{'|'.join(_TENS)})[ -])?(?P<ordinal>{'|'.join(_ORDINALS)}))\b(?: of {_MONTH}\b)?",
+    re.IGNORECASE,
+)
+_DECADES = {"twenties": "20s", "thirties": "30s", "forties": "40s", "fifties": "50s", "sixties": "60s"} | {
+    "seventies": "70s",
+    "eighties": "80s",
+    "nineties": "90s",
+}
+_DECADE = re.compile(rf"\b(?P<century>nineteen )?(?P<decade>{'|'.join(_DECADES)})\b", re.IGNORECASE)
+_SHORT_YEAR = re.compile(r"\bO (?P<year>one|two|three|four|five|six|seven|eight|nine)\b(?!-)")
+_HALF = re.compile(r"(?<![\w./])(?P<whole>\d{1,3})[ -]1/2(?![\d/])")  # "2-1/2 months"
 _DICTATED_LETTERS = re.compile(r"\b(?!I )[A-Z](?: [A-Z]){1,4}\b(?!')")
 
 
@@ -75,13 +101,31 @@ def regular_form(text: str) -> RegularForm:
 
 def _rewrites(text: str) -> list[tuple[int, int, str]]:
     found = [(m.start(), m.end(), m[0].replace(" ", "")) for m in _DICTATED_LETTERS.finditer(text)]
+    if "1/2" in text:
+        found += [(m.start(), m.end(), f"{m['whole']}.5") for m in _HALF.finditer(text)]
+    first = list(_ordinals_decades_and_short_years(text))  # their words are numbers too
     for match in _SPOKEN_NUMBER.finditer(text):
+        if any(start < match.end() and match.start() < end for start, end, _ in first):
+            continue
         if match[0].lower() == "one" and not _COUNTED.match(text, match.end()):
             continue
         value = spoken_number(match[0][: -len(match["half"])] if match["half"] else match[0])
         if value is not None:
             found.append((match.start(), match.end(), f"{float(value) + 0.5:g}" if match["half"] else value))
-    return sorted(found)
+    return sorted([*found, *first])
+
+
+def _ordinals_decades_and_short_years(text: str) -> Iterator[tuple[int, int, str]]:
+    """ "July twenty first" -> 21th, "in her seventies" -> 70s, "O four" -> 04."""
+    lower = text.lower()
+    for match in _MONTH_DAY.finditer(text) if any(ending in lower for ending in _ORDINAL_ENDINGS) else ():
+        if match.span() != match.span("day") or text.startswith(" birthday", match.end()):
+            number = _TENS.get((match["tens"] or "").lower(), 0) + _ORDINALS[match["ordinal"].lower()]
+            yield *match.span("day"), f"{number}th"
+    for match in _DECADE.finditer(text) if "ties" in lower else ():
+        yield match.start(), match.end(), ("19" if match["century"] else "") + _DECADES[match["decade"].lower()]
+    for match in _SHORT_YEAR.finditer(text) if "O " in text else ():
+        yield match.start(), match.end(), f"0{_UNITS[match['year']]}"
 
 
 def spoken_number(words: str) -> str | None:
@@ -185,9 +229,19 @@ class Turn:
     start: int
     end: int
 
+    @property
+    def by_doctor(self) -> bool:
+        return self.speaker in ("doctor", "clinician", "nurse", "provider")
+
 
 def dialogue_turns(text: str) -> list[Turn]:
     """The turns of a dialogue ("Doctor: …" or "[doctor] …", one a line); none where the text is no dialogue."""
     marks = list(_SPEAKER.finditer(text))
     ends = [mark.start() for mark in marks[1:]] + [len(text)]
     return [Turn((mark[1] or mark[2]).lower(), mark.end(), end) for mark, end in zip(marks, ends, strict=False)]
+
+
+def lower_case(text: str) -> str:
+    """`text` in lower case, character by character, so that spans stay right ("İ" has two characters then)."""
+    lower = text.lower()
+    return lower if len(lower) == len(text) else "".join(c.lower() if len(c.lower()) == 1 else c for c in text)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import argparse
 import csv
-import io
 import json
 import os
+import shutil
 import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any, NoReturn
@@ -98,6 +98,25 @@ def atomic_write(path: str | Path) -> Iterator[IO[str]]:
         raise
 
 
+@contextmanager
+def scratch_folder(folder: str | Path) -> Iterator[Path]:
+    """A temporary folder inside `folder`, removed at the end; `folder` too where it was made here and is left empty."""
+    folder = Path(folder)
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".scratch.", dir=folder))
+    except OSError as error:
+        raise InputError(f"{folder}: cannot write there ({error.strerror}); name another output path") from error
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+        for each in made:
+            with suppress(OSError):  # it holds something
+                each.rmdir()
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
@@ -152,15 +171,30 @@ def read_text(path: str | Path, remedy: str = "check the path") -> str:
 def read_csv(
     path: str | Path, required: Sequence[str], remedy: str = "check the path"
 ) -> list[tuple[int, dict[str, str]]]:
-    """Reads a CSV into (line number, row) pairs; the line is the one on which the row ends.
+    """All rows of a CSV, as `stream_csv` gives them."""
+    return list(stream_csv(path, required, remedy))
+
+
+def stream_csv(
+    path: str | Path, required: Sequence[str], remedy: str = "check the path"
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Reads a CSV as (line number, row) pairs, one at a time; the line is the one on which the row ends.
 
     Raises InputError where the file is missing, empty, lacks one of the `required` columns, or a row has more
     or fewer cells than the header.
     """
-    text = read_text(path, remedy)
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # whole visits exceed the default limit of 131,072 characters
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    rows: list[tuple[int, dict[str, str]]] = []
+    try:
+        with open(path, encoding="utf-8-sig") as handle:
+            yield from _csv_rows(path, handle, required)
+    except (OSError, UnicodeDecodeError):
+        read_text(path, remedy)  # says what is wrong, and at which byte of the whole file
+        raise
+
+
+def _csv_rows(path: str | Path, handle: IO[str], required: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    reader = csv.reader(handle, strict=True)
+    has_rows = False
     try:
         header = next(reader, None)
         if not header:
@@ -168,22 +202,20 @@ def read_csv(
         missing = [column for column in required if column not in header]
         if missing:
             raise InputError(f"{path}, line 1: missing column {', '.join(missing)}; found {', '.join(header)}")
-        for cells in reader:
-            if not cells:
-                continue
+        for cells in filter(None, reader):
             if len(cells) != len(header):
                 raise InputError(
                     f"{path}, line {reader.line_num}: {len(cells)} cells where the header has {len(header)}; "
                     "quote cells that hold commas, quotes or line breaks"
                 )
-            rows.append((reader.line_num, dict(zip(header, cells, strict=True))))
+            has_rows = True
+            yield reader.line_num, dict(zip(header, cells, strict=True))
     except csv.Error as error:
         raise InputError(
             f"{path}, line {reader.line_num}: not valid CSV ({error}); quote cells as RFC 4180 asks"
         ) from error
-    if not rows:
+    if not has_rows:
         raise InputError(f"{path}: the file has a header but no rows; add at least one")
-    return rows
 
 
 def read_jsonl(

@@ -24,9 +24,20 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in evaluation/ only
 
-from clinical_facts import Fact, extract_facts, sentences
+from clinical_facts import Fact, concepts, extract_facts, sentences
+from clinical_text import dialogue_turns
 from evaluation.content_words import WordSupport, content_words
-from evaluation.fact_comparison import CONTRADICTED, FINDINGS, SUPPORTED, UNSUPPORTED, Comparison, compare
+from evaluation.fact_comparison import (
+    ATTRIBUTES,
+    CONTRADICTED,
+    FINDINGS,
+    STATUSES,
+    SUPPORTED,
+    UNSUPPORTED,
+    Comparison,
+    compare,
+    numbers_in,
+)
 from script_io import ArgumentParser, InputError, read_text, run_script
 
 ERROR, REVIEW = "error", "review"
@@ -89,13 +100,44 @@ def check_summary(note: str, summary: str) -> FactCheck:
     note_facts, note_sentences = extract_facts(note), sentences(note)
     support = WordSupport(note)
     summary_facts = [fact for fact in extract_facts(text) if not _is_list_number(text, fact)]
-    claims = [
-        _claim(text, fact, comparison, note, note_sentences)
-        for fact in summary_facts
-        if (comparison := _compare(fact, note_facts, support))
-    ]
-    claims += _word_claims(text, summary_facts, support)
+    judged = [(fact, _compare(fact, note_facts, support)) for fact in summary_facts]
+    claims = [_claim(text, fact, comparison, note, note_sentences) for fact, comparison in judged if comparison]
+    claims += _word_claims(text, [fact for fact, c in judged if c or fact.type not in ATTRIBUTES], support)
     return FactCheck(tuple(sorted(claims, key=lambda claim: (claim.start, claim.end, claim.type))))
+
+
+_VALUES = frozenset({"age", "dose", "duration", "lab", "number", "vital"})
+_SIDE_WORDS = {"left": "left", "right": "right", "bilateral": "both|bilateral|each|either", "both": "both|bilateral"}
+
+
+def unsound_claims(note: str, summary: str) -> tuple[Claim, ...]:
+    """The errors that are reliable enough to say that the text is not true of its note.
+
+    `FactCheck.errors` is made to miss little; its false alarms do not matter where summaries are compared, but where
+    a text is kept or left out because of one (the chosen text of a preference pair), each costs a true example. Of a
+    written note all errors count. In a dialogue the same thing is said in other words and over several turns: there
+    a value counts whose number the dialogue does not have, a side that it does not name, and a drug. Of the other
+    kinds of alarm on 1,020 summaries of MTS-Dialog that people wrote (CC BY 4.0), fewer than half were real.
+    """
+    errors = check_summary(note, summary).errors
+    if not dialogue_turns(note):
+        return errors
+    return tuple(claim for claim in errors if _is_sure(claim, note))
+
+
+def _is_sure(claim: Claim, dialogue: str) -> bool:
+    """Whether the error stands even if the parser did not see what belongs to what."""
+    if claim.type in _VALUES:
+        return not numbers_in(claim.text) <= numbers_in(dialogue)
+    if claim.type == "laterality" and claim.verdict == UNSUPPORTED:
+        return not re.search(rf"\b(?:{_SIDE_WORDS.get(claim.text.lower(), claim.text)})", dialogue, re.IGNORECASE)
+    return (claim.type, claim.verdict) == ("drug", UNSUPPORTED) and not _names_a_class(claim.text)
+
+
+def _names_a_class(text: str) -> bool:
+    """Whether a drug's name is that of many: "NSAIDs", "steroids"."""
+    known = concepts("drug")
+    return any("class" in known[fact.key].group for fact in extract_facts(text) if fact.key in known)
 
 
 def without_citations(summary: str) -> str:
@@ -129,7 +171,7 @@ def _claim(text: str, fact: Fact, comparison: Comparison, note: str, note_senten
 
 
 def _word_claims(text: str, facts: Sequence[Fact], support: WordSupport) -> Iterator[Claim]:
-    """Content words outside every fact, which the note does not have."""
+    """Content words outside all of `facts`, which the note does not have."""
     for start, word in content_words(text):
         end = start + len(word)
         inside = any(fact.start < end and start < fact.end for fact in facts)
@@ -143,10 +185,9 @@ def coverage(reference: str, summary: str) -> tuple[int, int]:
     verdicts: dict[tuple[str, str, str, bool], bool] = {}
     for fact in extract_facts(without_citations(reference)):
         comparison = compare(fact, stated_facts)
-        if fact.key == "pronoun" or fact.type.endswith("_status") or (fact.family and fact.type in FINDINGS):
+        if comparison is None or fact.type in STATUSES | ATTRIBUTES:
             continue
-        stated = comparison is not None and comparison.verdict == SUPPORTED
-        verdicts[fact.type, fact.key, fact.value, fact.negated] = stated
+        verdicts[fact.type, fact.key, fact.value, fact.negated] = comparison.verdict == SUPPORTED
     return sum(verdicts.values()), len(verdicts)
 
 

@@ -13,13 +13,34 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from clinical_facts import Fact
+from clinical_relatives import same_relative
 from clinical_text import regular_form
 
 SUPPORTED, CONTRADICTED, UNSUPPORTED, UNVERIFIABLE = "supported", "contradicted", "unsupported", "unverifiable"
-FINDINGS = frozenset({"condition", "symptom", "drug", "procedure"})
+FINDINGS = frozenset({"condition", "symptom", "drug", "procedure", "organism"})
+STATUSES = frozenset({"drug_status", "procedure_status"})
+ATTRIBUTES = frozenset({"severity", "acuity", "stage", "direction", "cause", "order", "route"})
 _ILLNESSES = frozenset({"condition", "symptom"})  # the same word may be either: "anxiety"
+_HABITS = frozenset(
+    "smoking;alcohol use;alcohol abuse;drug abuse;cocaine use;marijuana use;methamphetamine use;chewing tobacco".split(
+        ";"
+    )
+)
+_REGIONS = {  # body part -> where it is; a side without a part ("the left one") is everywhere
+    part: region
+    for region, parts in (
+        ("leg", "leg foot ankle knee hip thigh calf shin toe heel extremity limb groin tibia fibula femur patella"),
+        ("arm", "arm hand wrist elbow shoulder finger thumb forearm humerus radius pinky clavicle collarbone scapula"),
+        ("trunk", "chest lung lobe rib breast axilla armpit flank abdomen back kidney"),
+    )
+    for part in parts.split()
+}
 _ONCE_A_DAY = frozenset({"morning", "evening", "bedtime"})
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_YEAR = re.compile(r"(?<![\d/])(?:19|20)\d\d$|(?<=/)(?:(?:19|20)\d\d|[3-9][2-9]|[4-9]\d)$")
+_NO_UNIT = frozenset({"", "daily", "once", "twice", "every", "at", "in", "and"})  # what may follow a bare number
+_AT_AGE = re.compile(r"age|.*\bof age$", re.IGNORECASE)
+_ARTICLES = frozenset({"0", "1"})  # "a pack a day", "none": said without a number
 _TIMES = frozenset({"duration", "follow_up"})
 
 
@@ -55,7 +76,16 @@ def _compare_values(fact: Fact, note_facts: Sequence[Fact]) -> Comparison:
     others = _same_type(fact, note_facts)
     rivals = [other for other in others if other.key == fact.key and fact.key]
     candidates = rivals or [other for other in others if not (fact.key and other.key)]
-    return _decide(fact, next((other for other in candidates if agrees(fact, other)), None), rivals)
+    agreeing = next((other for other in candidates if agrees(fact, other)), None)
+    bare = None if agreeing or rivals or fact.type == "frequency" else _bare_number(fact, note_facts)
+    return Comparison(UNVERIFIABLE, bare, fact.type) if bare else _decide(fact, agreeing, rivals)
+
+
+def _bare_number(fact: Fact, note_facts: Sequence[Fact]) -> Fact | None:
+    """The number of a measured value where the note has it without a unit or a name: "twenty daily" for 20 mg."""
+    written = numbers_in(fact.text)
+    bare = (other for other in note_facts if other.type in ("number", "age", "dose") and other.key in _NO_UNIT)
+    return next((other for other in bare if written & numbers_in(other.text)), None)
 
 
 def agrees(fact: Fact, other: Fact) -> bool:
@@ -68,12 +98,17 @@ def agrees(fact: Fact, other: Fact) -> bool:
 
 
 def _compare_age(fact: Fact, note_facts: Sequence[Fact]) -> Comparison:
-    """The patient's age; a relative's is only looked for, since no note has a single one."""
-    if fact.family:
-        return _compare_numbers(fact, note_facts)
+    """The patient's age; one of a relative or of another time ("at age 7") is only looked for among all numbers."""
     ages = _same_type(fact, note_facts)
-    # "8 months old" and an age given as "8-month" differ by rounding only
-    near = next((age for age in ages if abs(float(age.value) - float(fact.value)) < 0.05), None)
+    # "8 months old" and an age given as "8-month" differ by rounding only; "five decades" is a duration
+    years = [(age, float(age.value)) for age in ages] + [
+        (other, float(other.value.split()[0]) / 8760)
+        for other in note_facts
+        if other.type == "duration" and "-" not in other.value
+    ]
+    near = next((other for other, value in years if abs(value - float(fact.value)) < 0.05), None)
+    if not near and (not ages or fact.family or _AT_AGE.match(fact.text)):
+        return _compare_numbers(fact, note_facts)
     return _decide(fact, near, ages)
 
 
@@ -99,15 +134,53 @@ def _compare_times(fact: Fact, note_facts: Sequence[Fact]) -> Comparison:
     return _decide(fact, agreeing, [other for other in bound if fact.key or fact.type == "follow_up"])
 
 
-def _compare_numbers(fact: Fact, note_facts: Sequence[Fact]) -> Comparison:
-    """Numbers without a unit of their own, and dates: the same value in any fact of the note."""
-    number = fact.value.rstrip("%")
-    agreeing = next((other for other in note_facts if number in (other.value, *_numbers_in(other.text))), None)
+def _compare_side(fact: Fact, note_facts: Sequence[Fact]) -> Comparison:
+    """The side of a body part; where the note has no side of this part, one of a part near it or of none will do."""
+    others = _same_type(fact, note_facts)
+    rivals = [other for other in others if other.key == fact.key and fact.key and not other.asked]
+    agreeing = next((other for other in rivals if other.value == fact.value), None)
+    unbound = next((other for other in others if not other.key and other.value == fact.value), None)
+    if rivals:
+        return _decide(fact, agreeing or unbound, rivals)
+    near = [other for other in others if _is_near(fact.key, other.key)]
+    agreeing = next((other for other in near if other.value == fact.value), None)
+    if not agreeing and fact.value == "both" and {other.value for other in near} >= {"left", "right"}:
+        agreeing = near[0]
+    elsewhere = next((other for other in others if other.value == fact.value), None)
+    if elsewhere and not agreeing:
+        return Comparison(UNVERIFIABLE, elsewhere, fact.type)
     return _decide(fact, agreeing, [])
 
 
+def _is_near(part: str, other: str) -> bool:
+    unbound = {"", "side"} & {part, other}
+    return bool(unbound) or (part in _REGIONS and _REGIONS[part] == _REGIONS.get(other))
+
+
+def _compare_numbers(fact: Fact, note_facts: Sequence[Fact]) -> Comparison:
+    """Numbers without a unit of their own, and dates: the same value in any fact of the note."""
+    wanted = _spellings(fact)
+    agreeing = next((other for other in note_facts if wanted & {other.value, *numbers_in(other.text)}), None)
+    if not agreeing and wanted <= _ARTICLES:
+        return Comparison(UNVERIFIABLE, None, fact.type)
+    return _decide(fact, agreeing, [])
+
+
+def _spellings(fact: Fact) -> set[str]:
+    """What the note may have for the number or date: 96 for 1996, 1994 or 94 for 12/94."""
+    number = fact.value.rstrip("%")
+    if fact.type == "age":  # as written: 14 for "14 months"
+        return {number, *numbers_in(fact.text)}
+    if fact.type != "date" and not re.fullmatch(r"(?:19|20)\d\d", number):
+        return {number}
+    if out_of_ten := re.fullmatch(r"(\d+)/10", number):  # the tenth of a month, or a score of pain
+        return {number, out_of_ten[1]}
+    year = _YEAR.search(number)
+    return {number, year[0], year[0][-2:], f"19{year[0][-2:]}", f"20{year[0][-2:]}"} if year else {number}
+
+
 @lru_cache(maxsize=10_000)
-def _numbers_in(text: str) -> frozenset[str]:
+def numbers_in(text: str) -> frozenset[str]:
     """As written, before any conversion of units: "seven pounds" holds 7."""
     return frozenset(_NUMBER.findall(regular_form(text).text))
 
@@ -119,16 +192,25 @@ def _compare_findings(fact: Fact, note_facts: Sequence[Fact]) -> Comparison | No
     mentions = [other for other in note_facts if _names_same(fact, other)]
     if not mentions:
         return Comparison(UNSUPPORTED, None, "negation" if fact.negated else fact.type)
-    own = [other for other in mentions if not other.family]
+    asked = next((other for other in mentions if other.asked), None)
+    own = [other for other in mentions if not (other.family or other.asked)]
+    same_polarity = [other for other in own if _same_polarity(fact, other)]
+    same_certainty = [other for other in same_polarity if other.uncertain == fact.uncertain]
+    if same_certainty or (same_polarity and (fact.negated or fact.type not in _ILLNESSES)):
+        return Comparison(SUPPORTED, (same_certainty or same_polarity)[0], fact.type)
+    if asked:  # whatever the answer was, it may agree
+        return Comparison(UNVERIFIABLE, asked, fact.type)
+    if not own and fact.negated and any(other.negated for other in mentions):
+        return Comparison(UNVERIFIABLE, mentions[0], fact.type)
     if not own:
         return Comparison(CONTRADICTED, mentions[0], "attribution")
-    same_polarity = [other for other in own if other.negated == fact.negated]
-    if not same_polarity:
-        return Comparison(CONTRADICTED, own[0], "negation")
-    same_certainty = [other for other in same_polarity if other.uncertain == fact.uncertain]
-    if same_certainty or fact.negated or fact.type not in _ILLNESSES:
-        return Comparison(SUPPORTED, (same_certainty or same_polarity)[0], fact.type)
-    return Comparison(CONTRADICTED, same_polarity[0], "certainty")
+    return Comparison(CONTRADICTED, (same_polarity or own)[0], "certainty" if same_polarity else "negation")
+
+
+def _same_polarity(fact: Fact, other: Fact) -> bool:
+    """Whoever has given up a habit has had it and has it no more."""
+    given_up = fact.key in _HABITS and (fact.historical or other.historical)
+    return given_up or fact.negated == other.negated
 
 
 def _names_same(fact: Fact, other: Fact) -> bool:
@@ -136,9 +218,9 @@ def _names_same(fact: Fact, other: Fact) -> bool:
     return same_kind and other.value == fact.value
 
 
-def _compare_status(fact: Fact, note_facts: Sequence[Fact]) -> Comparison | None:
-    """Started or stopped, performed or planned: only where the note says one or the other of the same thing."""
-    rivals = [other for other in _same_type(fact, note_facts) if other.key == fact.key]
+def _compare_where_stated(fact: Fact, note_facts: Sequence[Fact]) -> Comparison | None:
+    """Started or stopped, mild or severe, from what cause: only where the note says one or another of the same."""
+    rivals = [other for other in _same_type(fact, note_facts) if fact.key and other.key == fact.key]
     if not rivals:
         return None
     return _decide(fact, next((other for other in rivals if other.value == fact.value), None), rivals)
@@ -160,10 +242,12 @@ def _compare_allergy(fact: Fact, note_facts: Sequence[Fact]) -> Comparison:
 def _compare_family_history(fact: Fact, note_facts: Sequence[Fact]) -> Comparison:
     """The relative and the condition; a condition that the note gives to the patient alone is misattributed."""
     same = [other for other in _same_type(fact, note_facts) if other.key == fact.key]
-    agreeing = next((other for other in same if other.value == fact.value), None)
+    agreeing = next((other for other in same if same_relative(other.value, fact.value)), None)
     if agreeing or same:
         return _decide(fact, agreeing, same)
     own = [other for other in note_facts if other.type in _ILLNESSES and other.value == fact.key]
+    if any(other.asked for other in own):
+        return Comparison(UNVERIFIABLE, own[0], fact.type)
     return Comparison(CONTRADICTED, own[0], "attribution") if own else Comparison(UNSUPPORTED, None, fact.type)
 
 
@@ -171,12 +255,12 @@ Rule = Callable[[Fact, Sequence[Fact]], Comparison | None]
 _RULES: dict[str, Rule] = {
     "age": _compare_age,
     "sex": _compare_sex,
+    "laterality": _compare_side,
     "duration": _compare_times,
     "follow_up": _compare_times,
     "number": _compare_numbers,
     "date": _compare_numbers,
-    "drug_status": _compare_status,
-    "procedure_status": _compare_status,
+    **dict.fromkeys(STATUSES | ATTRIBUTES, _compare_where_stated),
     "allergy": _compare_allergy,
     "family_history": _compare_family_history,
 }

@@ -31,9 +31,9 @@ def one(text: str, key: str) -> Fact:
 
 
 def flags(text: str, key: str) -> str:
-    """The initials of the flags that hold: n(egated) u(ncertain) h(istorical) f(amily)."""
+    """The initials of the flags that hold: n(egated) u(ncertain) h(istorical) f(amily) a(sked)."""
     fact = one(text, key)
-    names = ("negated", "uncertain", "historical", "family")
+    names = ("negated", "uncertain", "historical", "family", "asked")
     return "".join(name[0] for name in names if getattr(fact, name))
 
 
@@ -138,11 +138,103 @@ def test_scope(text: str, key: str, expected: str) -> None:
 
 @pytest.mark.parametrize(
     ("answer", "expected"),
-    [("No.", "n"), ("Nope, none at all.", "n"), ("Yes, a bit.", ""), ("Let me think.", "u"), ("I'm not sure.", "u")],
+    [("No.", "n"), ("Nope, none at all.", "n"), ("Yes, a bit.", ""), ("Let me think.", "a"), ("I'm not sure.", "u")],
 )
 def test_the_answer_decides_on_its_question(answer: str, expected: str) -> None:
     assert flags(f"Doctor: Hello. Any fever? \nPatient: {answer}", "fever") == expected
     assert flags(f"[doctor] hello . any fever ?\n[patient] {answer}", "fever") == expected
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "expected"),
+    [
+        ("Any fever?", "Luckily, no.", "n"),
+        ("Any fever?", "Nothing of the kind.", "n"),
+        ("Any fever?", "Not that I know of.", "n"),
+        ("Any fever?", "That would be correct.", ""),
+        ("Any fever?", "I have always been like this.", "a"),
+        ("Fever or-", "No.", "n"),
+        ("You had a fever, correct?", "Well, around four years.", "a"),
+        ("How long have you had the fever?", "No idea.", ""),  # asked as of something known
+        ("Do you remember when your fever began?", "No.", ""),
+    ],
+)
+def test_what_is_not_understood_is_only_asked(question: str, answer: str, expected: str) -> None:
+    assert flags(f"Doctor: Hello. {question}\nPatient: {answer}", "fever") == expected
+
+
+@pytest.mark.parametrize(
+    ("said", "read"),
+    [
+        ("I'm sixty six now.", "66"),
+        ("I recently celebrated my seventy second birthday.", "72"),
+        ("In my seventy eight years on this earth I saw much.", "78"),
+        ("He's five now, and he fell.", "5"),
+        ("The boy is a 5-year, 6-month-old male.", "5.5"),
+    ],
+)
+def test_ages_as_people_say_them(said: str, read: str) -> None:
+    assert values(said, "age") == [("", read)]
+
+
+def test_what_is_no_age() -> None:
+    assert values("I am 5 feet tall. He is 20 weeks along. I'm 5 years sober. The ECOG scale is 1.", "age") == []
+
+
+@pytest.mark.parametrize(
+    ("said", "read"),
+    [
+        ("On October twenty fourth it began.", "10/24"),
+        ("On the fifth of November it began.", "11/5"),
+        ("Since 12/94 it is so.", "12/94"),
+        ("It was September first of nineteen ninety five.", "9/1 1995"),
+    ],
+)
+def test_dates_as_people_say_them(said: str, read: str) -> None:
+    assert " ".join(value for _, value in values(said, "date")) == read
+
+
+def test_a_score_of_pain_is_no_date() -> None:
+    assert values("Pain is 6-7/10.", "date") == []
+
+
+def test_two_numbers_joined_by_and_are_two() -> None:
+    text = "They are thirty seven and thirty eight, of one hundred and five."
+    assert regular_form(text).text == "They are 37 and 38, of 105."
+
+
+def test_durations_as_people_say_them() -> None:
+    assert values("It has been so for about a month.", "duration") == [("", "730 hours")]
+    assert values("A year and a half ago. A couple weeks. A second visit. A week early.", "duration") == [
+        ("", "13140 hours"),
+        ("", "336 hours"),
+        ("", "168 hours"),
+    ]
+
+
+def test_relatives_named_together_by_a_possessive_and_by_a_pronoun() -> None:
+    assert values("My mom and dad both have gout.", "family_history") == [("gout", "father"), ("gout", "mother")]
+    assert values("My mom's brother had gout.", "family_history") == [("gout", "maternal uncle")]
+    assert values("My uncles on my mother's side had gout.", "family_history") == [("gout", "uncle")]
+    assert values("Mother is alive and has gout.", "family_history") == [("gout", "mother")]
+    said = "Doctor: And your brother?\nPatient: He passed away. He had lymphoma. She has gout."
+    assert values(said, "family_history") == [("lymphoma", "brother")]
+    assert values("Mother had gout. She has lymphoma.", "family_history") == [("gout", "mother")]
+
+
+def test_sides_without_a_body_part() -> None:
+    assert values("Doctor: Which knee?\nPatient: Right.", "laterality") == [("", "right")]
+    assert values("Doctor: You are fifty, right?\nPatient: Right.", "laterality") == []
+    assert values("Pain in both my arms.", "laterality") == [("arm", "both")]
+
+
+def test_vaccines_and_headers_name_no_illness() -> None:
+    assert {fact.type for fact in extract_facts("She had a flu shot and a pneumonia vaccine. MS: no pain.")} <= {
+        "procedure",
+        "procedure_status",
+        "sex",
+        "symptom",
+    }
 
 
 def test_a_question_may_lack_its_mark() -> None:

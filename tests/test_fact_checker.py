@@ -8,7 +8,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-from evaluation.fact_checker import Claim, check_summary, coverage, main, parse_args
+from evaluation.fact_checker import Claim, check_summary, coverage, main, parse_args, unsound_claims
 from script_io import InputError
 
 NOTE = (
@@ -114,6 +114,82 @@ def test_dialogue_answer_decides() -> None:
     assert errors("Fever and cough.", note) == [("negation", "contradicted", "Fever")]
 
 
+@pytest.mark.parametrize("summary", ["She has a fever.", "She denies fever.", "Possible fever."])
+def test_a_finding_only_asked_about_contradicts_nothing(summary: str) -> None:
+    check = check_summary("Doctor: Any fever?\nPatient: Let me think.", summary)
+    assert [claim.verdict for claim in check.claims if claim.type == "symptom"] == ["unverifiable"]
+
+
+@pytest.mark.parametrize("summary", ["He quit smoking.", "He does not smoke.", "Former smoker."])
+def test_a_habit_given_up_is_both_had_and_had_no_more(summary: str) -> None:
+    assert errors(summary, "Doctor: Do you smoke?\nPatient: I quit smoking years ago.") == []
+
+
+def test_a_denial_that_the_note_gives_of_relatives_only_is_open() -> None:
+    note = "Doctor: Anyone in the family had a stroke?\nPatient: No."
+    assert errors("Negative for stroke.", note) == []
+    assert errors("She had a stroke.", note) == [("attribution", "contradicted", "stroke")]
+
+
+@pytest.mark.parametrize(
+    ("note", "summary", "wrong"),
+    [
+        ("Pain of the right foot.", "Right lower extremity pain.", []),  # parts of one limb
+        ("The left one hurts, the knee.", "Left knee pain.", []),
+        ("Left knee and right knee hurt.", "Bilateral leg pain.", []),
+        ("Right ear pain.", "Right knee pain.", []),  # open: another part on the same side
+        ("Left knee pain.", "Right knee pain.", [("laterality", "contradicted", "Right")]),
+        ("Knee pain.", "Right knee pain.", [("laterality", "unsupported", "Right")]),
+    ],
+)
+def test_sides_of_parts_near_each_other(note: str, summary: str, wrong: list[tuple[str, str, str]]) -> None:
+    assert [error for error in errors(summary, note) if error[0] == "laterality"] == wrong
+
+
+@pytest.mark.parametrize(
+    ("note", "summary", "kind"),
+    [
+        ("I have completed five decades.", "50-year-old.", "age"),
+        ("She is fourteen months.", "14-month-old.", "age"),
+        ("The doctor saw him in ninety six.", "Seen in 1996.", "date"),
+        ("It hurts, eight out of ten.", "Pain 8/10.", "date"),
+        ("I smoke a pack a day.", "1 pack of cigarettes.", "number"),
+        ("She was in her seventies.", "In her 70s.", "number"),
+        ("I take Benicar, twenty daily.", "Benicar 20 mg.", "dose"),
+    ],
+)
+def test_values_said_in_other_ways_are_no_errors(note: str, summary: str, kind: str) -> None:
+    assert kind not in [error for error, *_ in errors(summary, note)]
+
+
+@pytest.mark.parametrize(
+    ("summary", "verdicts"),
+    [
+        ("Severe pneumonia.", ["contradicted"]),
+        ("Mild pneumonia.", ["supported"]),
+        ("Severe asthma.", []),  # the note does not say how severe: nothing added to what is said of asthma itself
+    ],
+)
+def test_attributes_are_judged_only_where_the_note_has_them(summary: str, verdicts: list[str]) -> None:
+    claims = check_summary("Mild pneumonia. Asthma.", summary).claims
+    assert [claim.verdict for claim in claims if claim.type == "severity"] == verdicts
+
+
+def test_an_attribute_that_is_not_judged_stays_a_word_for_review() -> None:
+    (claim,) = [claim for claim in check_summary("Asthma.", "Severe asthma.").claims if claim.is_wrong]
+    assert (claim.type, claim.level, claim.text) == ("word", "review", "Severe")
+    assert coverage("Severe asthma.", "Asthma.") == (1, 1)
+
+
+def test_unsound_claims_are_all_errors_of_a_note_but_only_sure_ones_of_a_dialogue() -> None:
+    note = "Patient is 54-year-old. Denies fever."
+    dialogue = "Doctor: How old are you?\nPatient: I'm 54, sir.\nDoctor: Any fever?\nPatient: No."
+    summary = "54-year-old with fever for 3 weeks."
+    assert [claim.type for claim in unsound_claims(note, summary)] == ["negation", "duration"]
+    assert [claim.type for claim in unsound_claims(dialogue, summary)] == ["duration"]
+    assert unsound_claims(note, "54-year-old, denies fever.") == ()
+
+
 def test_citations_and_list_numbers_are_no_claims() -> None:
     cited = "Chest pain. [Evidence: S1,7; Conf: 0.85] Has asthma."
     check = check_summary(NOTE, cited)
@@ -168,3 +244,13 @@ def test_command_line_prints_plain_text_where_there_is_no_terminal() -> None:
 def test_empty_text_is_refused() -> None:
     with pytest.raises(InputError, match="--summary: the text is empty"):
         main(parse_args(["--note", NOTE, "--summary", " "]))
+
+
+def test_in_a_dialogue_a_value_is_wrong_for_sure_only_where_its_number_is_not_said() -> None:
+    dialogue = "Doctor: Your hemoglobin, let me see.\nPatient: And?\nDoctor: Eight point two. Take aspirin, not NSAIDs."
+    assert unsound_claims(dialogue, "Hemoglobin 8.2.") == ()
+    assert [claim.text for claim in unsound_claims(dialogue, "Hemoglobin 9.2.")] == ["Hemoglobin 9.2"]
+    assert unsound_claims(dialogue, "Steroids were discussed.") == ()
+    assert [claim.text for claim in unsound_claims(dialogue, "Takes metformin.")] == ["metformin"]
+    assert [claim.text for claim in unsound_claims(dialogue, "Left knee pain.")] == ["Left"]
+    assert unsound_claims(f"{dialogue}\nPatient: My left hip.", "Left knee pain.") == ()

@@ -1,15 +1,20 @@
-"""The script end to end on small CSV files, and the arithmetic of its shares."""
+"""The script end to end on small CSV files."""
 
 import csv
 import json
 import random
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+import example_index
 import generate_phase2_data as script
+from clinical_lexicons import remove_lexicon_dir
 from demo.clinical_notes import sample_facts, write_note, write_summary
+from hard_negatives import Edit, Negative
+from pair_selection import Balance, difference
 from prompt_format import build_prompt
 from script_io import InputError, run_script
 
@@ -158,19 +163,6 @@ def test_excluded_types_do_not_occur(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("counts", "limit"),
-    [
-        ({"a": 10, "b": 10, "c": 10, "d": 10, "e": 10, "f": 10}, None),
-        ({"a": 50, "b": 10, "c": 10, "d": 10, "e": 10, "f": 10}, 12),  # 12 of 62 is 19.4%, 13 of 63 is 20.6%
-        ({"a": 50, "b": 10, "c": 10, "d": 10, "e": 10}, None),  # five categories cannot all be under 20%
-        ({"a": 500, "b": 10, "c": 10, "d": 10, "e": 10, "f": 10}, None),  # nine in ten triplets would be lost
-    ],
-)
-def test_share_limit(counts: dict[str, int], limit: int | None) -> None:
-    assert script.share_limit(counts) == limit
-
-
-@pytest.mark.parametrize(
     ("rows", "flags", "words"),
     [
         ([("a", "Note.", "Summary.", "true", "")], [], "line 2: unknown label 'true'"),
@@ -183,8 +175,17 @@ def test_share_limit(counts: dict[str, int], limit: int | None) -> None:
         ),
         ([("a", "N.", "S.", "factual", "")], ["--types", "dose", "--exclude_types", "dose"], "leave no type"),
         ([("a", "N.", "S.", "factual", "")], ["--types", "dose"], "no triplet could be made"),
-        ([("a", "N.", "S.", "factual", "")], ["--adversarial_ratio", "-1"], "give a number from 0 up"),
-        ([("a", "N.", "S.", "factual", "")], ["--adversarial_ratio", "nan"], "give a number from 0 up"),
+        ([("a", "N.", "S.", "factual", "")], ["--adversarial_ratio", "0"], "give a number above 0"),
+        ([("a", "N.", "S.", "factual", "")], ["--adversarial_ratio", "inf"], "give a number above 0"),
+        ([("a", "N.", "S.", "factual", "")], ["--num_workers", "0"], "--num_workers 0: give 1 or more"),
+        ([("a", "N.", "S.", "hallucinated", "")], [], "none of 1 rows is labelled factual"),
+        (
+            [("a", "Aspirin 81 mg.", "Aspirin 810 mg.", "factual", ""), ("b", "N.", "S.", "factual", "")],
+            ["--types", "age"],
+            "of the 2 factual summaries looked at: 1 state what their note does not, 1 have no fact that these types",
+        ),
+        ([("a", "N.", "S.", "factual", "")], ["--adversarial_ratio", "-1"], "give a number above 0"),
+        ([("a", "N.", "S.", "factual", "")], ["--adversarial_ratio", "nan"], "give a number above 0"),
     ],
 )
 def test_bad_input_is_one_line(
@@ -209,3 +210,98 @@ def test_help_describes_every_type(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     for name in script.TYPES:
         assert f"  {name}" in printed
+
+
+def test_any_number_of_workers_gives_the_same_bytes(made: Path) -> None:
+    first = {path.name: path.read_bytes() for path in (made / "out").iterdir()}
+    assert set(first) == {"train_dpo.jsonl", "val_dpo.jsonl", "left_out.jsonl", "phase2_stats.json"}
+    assert run(made, "--num_workers", "2") == 0
+    assert {path.name: path.read_bytes() for path in (made / "out").iterdir()} == first
+
+
+def test_words_and_lengths_of_the_two_sides_balance(made: Path) -> None:
+    rows = read(made, "train_dpo.jsonl")
+    changes = [
+        difference(row["chosen"], Negative("", row["rejected"], tuple(Edit(**edit) for edit in row["edits"])))
+        for row in rows
+    ]
+    balance = Balance()
+    for change in changes:
+        balance.add(change)
+    # were the signs drawn independently, the squares of the sums would be those of the pairs, summed
+    assert balance.imbalance() < sum(count * count for change in changes for count in change.values())
+    longer = [len(row["rejected"].split()) - len(row["chosen"].split()) for row in rows]
+    assert abs(sum(words > 0 for words in longer) - sum(words < 0 for words in longer)) <= 3
+    stats = json.loads((made / "out" / "phase2_stats.json").read_text(encoding="utf-8"))["train"]
+    assert stats["lengths"]["rejected_longer"] == round(sum(words > 0 for words in longer) / len(rows), 4)
+    assert stats["yield"] == 1.0
+
+
+def test_unsound_summaries_are_listed_with_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    note = "A 54-year-old man takes aspirin 81 mg daily for stroke."
+    train: list[Row] = [
+        ("good", note, "Aspirin 81 mg daily.", "factual", ""),
+        ("bad", note, "Aspirin 810 mg daily.", "factual", ""),
+        ("wrong", note, "Aspirin 8 mg daily.", "hallucinated", "dose"),
+        ("wrong", note, "Aspirin 5 mg daily.", "hallucinated", "dose"),
+    ]
+    write_phase1(tmp_path / "in", train, [("v", "A man of 40 with gout.", "Gout.", "factual", "")])
+    assert run(tmp_path, "--types", "phase1", "dose", "--adversarial_ratio", "4") == 0
+    (claim,) = read(tmp_path, "left_out.jsonl")
+    assert (claim["split"], claim["id"], claim["type"], claim["verdict"]) == ("train", "bad", "dose", "contradicted")
+    assert "810" in claim["text"]
+    stats = json.loads((tmp_path / "out" / "phase2_stats.json").read_text(encoding="utf-8"))["train"]
+    assert (stats["factual_left_out_as_unsound"], stats["first_left_out_ids"]) == (1, ["bad"])
+    rows = read(tmp_path, "train_dpo.jsonl")
+    assert [row["id"] for row in rows[:2]] == ["good-phase1-wrong", "good-phase1-wrong~2"]  # ids stay apart
+    assert {row["source_id"] for row in rows} == {"good"}  # the unsound one is no partner either
+    assert "Left out 1 of 2, whose own summary states what the note does not" in capsys.readouterr().out
+
+
+def test_no_pair_comes_twice(tmp_path: Path) -> None:
+    note = "A 54-year-old man takes aspirin 81 mg daily for stroke."
+    good: Row = ("a", note, "Aspirin 81 mg daily.", "factual", "")
+    wrong: Row = ("b", note, "Aspirin 810 mg daily.", "hallucinated", "dose")
+    write_phase1(tmp_path / "in", [good, wrong, good, wrong], [("v", "A man of 40 with gout.", "Gout.", "factual", "")])
+    assert run(tmp_path, "--types", "phase1", "dose", "--adversarial_ratio", "9") == 0
+    rows = read(tmp_path, "train_dpo.jsonl")
+    assert len({row["rejected"] for row in rows}) == len({row["id"] for row in rows}) == len(rows) > 1
+    stats = json.loads((tmp_path / "out" / "phase2_stats.json").read_text(encoding="utf-8"))["train"]
+    assert (stats["examples"], stats["repeated_examples"], stats["by_type"]["phase1"]) == (4, 2, 1)
+
+
+def test_names_of_the_users_lexicon_are_read(tmp_path: Path) -> None:
+    lexicon = tmp_path / "names"
+    lexicon.mkdir()
+    rows = "name,group,synonyms\nflumoxitol,imaginary,\nzandipine,imaginary,\n"
+    (lexicon / "drugs.csv").write_text(rows, encoding="utf-8")
+    train: list[Row] = [("a", "She takes flumoxitol for gout.", "Takes flumoxitol.", "factual", "")]
+    write_phase1(tmp_path / "in", train, [("v", "He takes zandipine for gout.", "Takes zandipine.", "factual", "")])
+    try:
+        assert run(tmp_path, "--types", "drug", "--lexicon_dir", str(lexicon), "--num_workers", "2") == 0
+    finally:
+        remove_lexicon_dir(lexicon)
+    assert [row["rejected"] for row in read(tmp_path, "train_dpo.jsonl")] == ["Takes zandipine."]
+    assert run(tmp_path, "--types", "drug") == 2  # the names are gone again
+
+
+def test_validation_without_a_factual_row_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_phase1(tmp_path / "in", synthetic(3, 1, "train"), [("v", "A note.", "Gout.", "hallucinated", "")])
+    assert run(tmp_path) == 0
+    assert read(tmp_path, "val_dpo.jsonl") == []
+    assert "val_dpo.jsonl is empty; Stage B needs pairs" in capsys.readouterr().err
+
+
+def test_memory_does_not_grow_with_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(example_index, "PROFILED_SUMMARIES", 20)
+    peaks = []
+    # the first only fills the caches, which hold the last texts parsed: about as many for each number of rows
+    for count, ratio in ((150, "0.5"), (200, "0.5"), (2000, "0.05")):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        write_phase1(folder / "in", synthetic(count, 1, "train"), synthetic(2, 2, "validation"))
+        tracemalloc.start()
+        assert run(folder, "--types", "age", "--adversarial_ratio", ratio) == 0
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[2] < 1.5 * peaks[1]

@@ -25,6 +25,8 @@ from script_io import (
     read_json,
     read_jsonl,
     run_script,
+    scratch_folder,
+    stream_csv,
     write_csv,
     write_json,
     write_jsonl,
@@ -113,6 +115,26 @@ def test_csv_cells_come_back_as_they_were_written(tmp_path: Path) -> None:
     assert [line for line, _ in found][:1] == [5]
     assert found[1][0] == 6
     assert (tmp_path / "a.csv").read_bytes().startswith(b"id,note\r\n1,")
+
+
+def test_a_csv_is_streamed(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id\n1\n2\n3,4\n")
+    rows = stream_csv(tmp_path / "a.csv", ("id",))
+    assert [next(rows), next(rows)] == [(2, {"id": "1"}), (3, {"id": "2"})]
+    with pytest.raises(InputError, match=r"a\.csv, line 4: 2 cells"):  # not before it is reached
+        next(rows)
+
+
+def test_a_scratch_folder_leaves_nothing_of_its_own(tmp_path: Path) -> None:
+    with scratch_folder(tmp_path / "new" / "out") as scratch:
+        assert scratch.parent == tmp_path / "new" / "out"
+        (scratch / "file").write_text("x")
+    assert list(tmp_path.iterdir()) == []
+    with scratch_folder(tmp_path / "new"):
+        (tmp_path / "new" / "result").write_text("kept")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["result"]
+    with pytest.raises(InputError, match="result: cannot write there"), scratch_folder(tmp_path / "new" / "result"):
+        pass
 
 
 def test_jsonl_objects_come_back_as_they_were_written(tmp_path: Path) -> None:

@@ -1,0 +1,250 @@
+"""What the pairs of generate_phase2_data.py are worth: their yield, their variety, and what gives them away.
+
+In:  the Phase 1 CSV files, the folder that generate_phase2_data.py made from them, and MEDEC's right and wrong
+     sentences as a CSV of `note_id, clinical_note, model_summary, label, hallucination_type`, where there are any.
+Out: on stdout, training and validation pairs together: no-ops, repeats, shares of the categories, lengths; the share
+     of the factual summaries with a simple trigger that yield a negative; the accuracy of classifiers that see
+     single texts and never the note, on held-out notes, beside the same for unverified edits of the same summaries;
+     the share of MEDEC's errors that fall in a category. With --sample_file 100 random pairs to read by eye.
+
+    python benchmarks/hard_negatives.py
+    python benchmarks/hard_negatives.py --medec_csv medec_pairs.csv --sample_file sample.txt --output out.json
+
+The accuracies' intervals resample notes. MTS-Dialog, ACI-Bench and MEDEC are published under CC BY 4.0 by their
+authors (Ben Abacha, Yim and others).
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in benchmarks/ only
+
+from benchmarks import hard_negatives_leakage as leakage
+from benchmarks import hard_negatives_medec as medec
+from benchmarks import hard_negatives_triggers as triggers
+from prompt_format import note_of_prompt
+from script_io import ArgumentParser, InputError, atomic_write, read_csv, read_jsonl, run_script, write_json
+
+SPLITS = {"train": ("train_set_processed.csv", "train_dpo.jsonl"),
+          "validation": ("validation_set_processed.csv", "val_dpo.jsonl")}  # fmt: skip
+LEFT_OUT = "left_out.jsonl"
+REMEDY = "run generate_phase2_data.py first, or check --phase2_dir"
+FACTUAL = ("factual", "factual_with_evidence")
+SAMPLED_PAIRS = 100
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One line of a DPO file."""
+
+    split: str
+    pair_id: str
+    source_id: str
+    note: str
+    chosen: str
+    rejected: str
+    edits: tuple[dict[str, Any], ...]
+
+    @property
+    def category(self) -> str:
+        return str(self.edits[0]["type"])
+
+
+def read_pairs(phase2_dir: Path) -> list[Pair]:
+    """All pairs of both splits. Raises InputError where a file is missing or a line lacks a key."""
+    keys = ("id", "source_id", "prompt", "chosen", "rejected", "edits")
+    pairs = []
+    for split, (_, name) in SPLITS.items():
+        path = phase2_dir / name
+        if path.is_file() and not path.stat().st_size:  # no validation pairs
+            continue
+        for line, row in read_jsonl(path, keys, REMEDY):
+            if not row["edits"]:
+                raise InputError(f"{path}, line {line}: edits is empty; {REMEDY}")
+            note = note_of_prompt(row["prompt"])
+            texts = (row["id"], row["source_id"], note, row["chosen"], row["rejected"])
+            pairs.append(Pair(split, *texts, tuple(row["edits"])))
+    if not pairs:
+        raise InputError(f"{phase2_dir}: no pairs; {REMEDY}")
+    return pairs
+
+
+def read_summaries(phase1_dir: Path) -> list[tuple[triggers.Summary, str]]:
+    """The factual summaries of both splits, each with its note."""
+    found = []
+    for split, (name, _) in SPLITS.items():
+        for _, row in read_csv(phase1_dir / name, ("id", "clinical_note", "model_summary", "label")):
+            if row["label"] in FACTUAL:
+                found.append((triggers.Summary((split, row["id"]), row["model_summary"]), row["clinical_note"]))
+    return found
+
+
+def read_unsound(phase2_dir: Path) -> set[tuple[str, str]]:
+    """(split, id) of the summaries that the generator left out, since their note does not support them."""
+    path = phase2_dir / LEFT_OUT
+    if path.is_file() and not path.stat().st_size:
+        return set()
+    return {(row["split"], row["id"]) for _, row in read_jsonl(path, ("split", "id"), REMEDY)}
+
+
+def squeezed(text: str) -> str:
+    """In lower case, with single spaces."""
+    return re.sub(r"\s+", " ", text).strip().lower()
+
+
+def soundness(pairs: Sequence[Pair]) -> dict[str, Any]:
+    """No-ops, repeats, categories and lengths. Lengths count words between white space."""
+    categories = Counter(pair.category for pair in pairs)
+    seen = Counter((squeezed(pair.note), squeezed(pair.chosen), squeezed(pair.rejected)) for pair in pairs)
+    words = [(leakage.count_words(pair.chosen), leakage.count_words(pair.rejected)) for pair in pairs]
+    largest, count = categories.most_common(1)[0]
+    return {
+        "triplets": len(pairs),
+        "summaries": len({(pair.split, pair.source_id) for pair in pairs}),
+        "no_ops": sum(pair.rejected == pair.chosen for pair in pairs),
+        "no_ops_but_for_spaces_and_case": sum(squeezed(pair.rejected) == squeezed(pair.chosen) for pair in pairs),
+        "duplicate_pairs": len(pairs) - len(seen),
+        "categories": len(categories),
+        "by_category": dict(categories.most_common()),
+        "largest_category": {"name": largest, "share": round(count / len(pairs), 4)},
+        "by_verdict": dict(Counter(pair.edits[0]["verdict"] for pair in pairs).most_common()),
+        "mean_words": {
+            "chosen": round(sum(chosen for chosen, _ in words) / len(words), 2),
+            "rejected": round(sum(rejected for _, rejected in words) / len(words), 2),
+        },
+        "rejected_in_words": {
+            "longer": sum(rejected > chosen for chosen, rejected in words),
+            "equal": sum(rejected == chosen for chosen, rejected in words),
+            "shorter": sum(rejected < chosen for chosen, rejected in words),
+        },
+        "edit_position_by_fifth": leakage.edit_positions(
+            [(pair.edits[0]["start"], pair.edits[0]["end"], len(pair.chosen)) for pair in pairs]
+        ),
+    }
+
+
+def measure(args: argparse.Namespace, pairs: Sequence[Pair]) -> dict[str, Any]:
+    """All figures; prints those of each part as soon as they are known."""
+    summaries = read_summaries(args.phase1_dir)
+    figures: dict[str, Any] = {"pairs": soundness(pairs)}
+    print_soundness(figures["pairs"])
+    with_negative = {(pair.split, pair.source_id) for pair in pairs}
+    figures["yield"] = triggers.measure(
+        [summary for summary, _ in summaries], with_negative, read_unsound(args.phase2_dir)
+    )
+    print_lines(triggers.report(figures["yield"]))
+    texts = [leakage.TextPair(pair.note, pair.chosen, pair.rejected) for pair in pairs]
+    figures["single_texts"] = leakage.measure(texts, args.seed)
+    print_lines(leakage.report("Single texts, chosen or rejected", figures["single_texts"]))
+    figures["unverified_edits"] = measure_unverified(summaries, args.seed)
+    if args.medec_csv:
+        figures["medec"], single = medec.measure(args.medec_csv, args.seed)
+        print_lines(medec.report(figures["medec"]))
+        print_lines(medec.missed(single) if args.verbose else [])
+    return figures
+
+
+def measure_unverified(summaries: Sequence[tuple[triggers.Summary, str]], seed: int) -> dict[str, Any]:
+    """The same classifiers on unverified edits of the same summaries."""
+    pairs, shares = leakage.unverified_pairs([(note, summary.text) for summary, note in summaries], seed)
+    figures = {**shares, **leakage.measure(pairs, seed)}
+    print_lines(leakage.report("For comparison, unverified edits of the same summaries", figures))
+    no_ops = ", ".join(f"{share:.1%} of {name}s" for name, share in shares["no_op_share"].items())
+    print(f"  changed nothing: {no_ops}; of what is left {shares['template_share']:.1%} is a pasted sentence")
+    return figures
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """The lines, flushed, since the next part may take a minute."""
+    for line in lines:
+        print(line, flush=True)
+
+
+def print_soundness(figures: dict[str, Any]) -> None:
+    """The counts of `soundness`."""
+    print(
+        f"{figures['triplets']} triplets of {figures['summaries']} summaries, {figures['no_ops']} no-ops "
+        f"({figures['no_ops_but_for_spaces_and_case']} but for spaces and case), {figures['duplicate_pairs']} repeats"
+    )
+    largest = figures["largest_category"]
+    print(f"{figures['categories']} categories, the largest {largest['name']} with {largest['share']:.1%}")
+    print("  " + ", ".join(f"{name} {count}" for name, count in figures["by_category"].items()))
+    lengths, words = figures["rejected_in_words"], figures["mean_words"]
+    print(f"Mean words {words['chosen']} chosen, {words['rejected']} rejected; rejected longer {lengths['longer']}, "
+          f"equal {lengths['equal']}, shorter {lengths['shorter']}")  # fmt: skip
+    print(f"Edits by fifth of the text: {figures['edit_position_by_fifth']}")
+
+
+def marked(pair: Pair) -> str:
+    """The chosen text with each edit as [[old -> new]]."""
+    text = pair.chosen
+    for edit in sorted(pair.edits, key=lambda edit: -edit["start"]):
+        text = f"{text[: edit['start']]}[[{edit['old']} -> {edit['new']}]]{text[edit['end'] :]}"
+    return text
+
+
+def write_sample(path: Path, pairs: Sequence[Pair], seed: int) -> None:
+    """Random pairs with their notes, for reading."""
+    sample = random.Random(seed).sample(list(pairs), min(SAMPLED_PAIRS, len(pairs)))
+    with atomic_write(path) as handle:
+        for number, pair in enumerate(sample, start=1):
+            handle.write(f"=== {number}. {pair.pair_id}  {pair.category}  {pair.edits[0]['verdict']}\n")
+            handle.write(f"NOTE\n{pair.note}\n\nCHOSEN [[old -> new]] \n{marked(pair)}\n\n")
+    print(f"Wrote {len(sample)} pairs to {path}")
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    data = parser.add_argument_group("Data")
+    data.add_argument(
+        "--phase1_dir",
+        type=Path,
+        default=Path("phase1_data/sft"),
+        help="folder of the Phase 1 CSV files (default: phase1_data/sft)",
+    )
+    data.add_argument(
+        "--phase2_dir",
+        type=Path,
+        default=Path("phase2_data/dpo"),
+        help="folder that generate_phase2_data.py made from them (default: phase2_data/dpo)",
+    )
+    data.add_argument("--medec_csv", type=Path, help="also measure the recall on this CSV (default: leave it out)")
+    statistics = parser.add_argument_group("Statistics")
+    statistics.add_argument(
+        "--seed", type=int, default=42, help="of the folds, the bootstrap and the sample (default: 42)"
+    )
+    output = parser.add_argument_group("Output")
+    output.add_argument("--output", type=Path, help="also write the figures there as JSON (default: print only)")
+    output.add_argument("--sample_file", type=Path, help="write 100 random pairs there as text (default: write none)")
+    output.add_argument(
+        "--verbose", action="store_true", help="list the errors of --medec_csv that no category covers (default: no)"
+    )
+    return parser.parse_args(argv)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Measures, prints and writes."""
+    pairs = read_pairs(args.phase2_dir)
+    figures = measure(args, pairs)
+    if args.sample_file:
+        write_sample(args.sample_file, pairs, args.seed)
+    if args.output:
+        write_json(args.output, figures)
+        print(f"Wrote {args.output}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_script(main, parse_args()))

@@ -1,0 +1,112 @@
+"""Seconds and memory that generate_phase2_data.py takes for a thousand notes and for a hundred thousand.
+
+In:  nothing; synthetic notes of demo/clinical_notes.py are written to a temporary folder.
+Out: for each size a line with seconds on the clock and of the processor, triplets, and the generator's peak memory;
+     with --output_file the same as JSON.
+
+    python benchmarks/hard_negatives_scale.py --notes 1000 --adversarial_ratio 10
+    python benchmarks/hard_negatives_scale.py --notes 1000 100000 --adversarial_ratio 0.1 --output_file scale.json
+
+The memory is that of the largest process (`ru_maxrss`), with one worker the only one. It is to be the same for every
+number of notes; the ratio changes how many of them are parsed, and so the time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in benchmarks/ only
+
+from demo.clinical_notes import sample_facts, write_note, write_summary
+from script_io import ArgumentParser, RunError, read_json, run_script, write_json
+
+ROOT = Path(__file__).resolve().parents[1]
+KIB_PER_RSS_UNIT = 1 / 1024 if sys.platform == "darwin" else 1  # macOS reports bytes, Linux KiB
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument(
+        "--notes", type=int, nargs="+", default=[1000], help="training notes, one run for each number (default: 1000)"
+    )
+    parser.add_argument(
+        "--adversarial_ratio", type=float, default=1.0, help="negatives for each summary (default: 1.0)"
+    )
+    parser.add_argument("--num_workers", type=int, default=1, help="processes of the generator (default: 1)")
+    parser.add_argument("--seed", type=int, default=42, help="seed of the notes and of the negatives (default: 42)")
+    parser.add_argument("--output_file", type=Path, help="JSON file for the figures (default: none)")
+    return parser.parse_args(argv)
+
+
+def write_phase1(folder: Path, notes: int, seed: int) -> None:
+    """`notes` training rows and ten for validation, streamed to the two CSV files."""
+    rng = random.Random(f"{seed}|scale")
+    for split, count in (("train", notes), ("validation", 10)):
+        with open(folder / f"{split}_set_processed.csv", "w", newline="", encoding="utf-8") as handle:
+            writer = csv.writer(handle)
+            writer.writerow(("id", "clinical_note", "model_summary", "label"))
+            for index in range(count):
+                facts = sample_facts(rng, split)
+                writer.writerow((f"{split}-{index}", write_note(facts, rng), write_summary(facts, rng), "factual"))
+
+
+def measure(notes: int, ratio: float, num_workers: int, seed: int) -> dict[str, Any]:
+    """One run of the generator in a process of its own. Raises RunError with its last line where it fails."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_phase1(folder, notes, seed)
+        command = [sys.executable, str(ROOT / "generate_phase2_data.py"), "--phase1_dir", name, "--seed", str(seed)]
+        command += ["--phase2_dir", str(folder / "out"), "--adversarial_ratio", str(ratio)]
+        command += ["--num_workers", str(num_workers)]
+        with open(folder / "log", "w+", encoding="utf-8") as log:
+            start = time.perf_counter()
+            process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+            _, status, usage = os.wait4(process.pid, 0)
+            seconds = time.perf_counter() - start
+            process.returncode = os.waitstatus_to_exitcode(status)
+            if process.returncode:
+                log.seek(0)
+                raise RunError(f"generate_phase2_data.py failed: {log.read().strip().splitlines()[-1:]}")
+        stats = read_json(folder / "out" / "phase2_stats.json")
+    triplets = sum(stats[split]["triplets"] for split in ("train", "validation"))
+    return {
+        "notes": notes,
+        "adversarial_ratio": ratio,
+        "num_workers": num_workers,
+        "seconds": round(seconds, 1),
+        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1),
+        "triplets": triplets,
+        "triplets_per_second": round(triplets / seconds, 1),
+        "peak_rss_mib": round(usage.ru_maxrss * KIB_PER_RSS_UNIT / 1024, 1),
+    }
+
+
+def main(args: argparse.Namespace) -> int:
+    """A run for each size, printed as it ends."""
+    runs = []
+    columns = ("notes", "seconds", "cpu_seconds", "triplets", "triplets_per_second", "peak_rss_mib")
+    print("".join(f"{column:>21}" for column in columns))
+    for notes in args.notes:
+        found = measure(notes, args.adversarial_ratio, args.num_workers, args.seed)
+        runs.append(found)
+        print("".join(f"{found[column]:21}" for column in columns), flush=True)
+    if args.output_file:
+        write_json(args.output_file, {"python": sys.version.split()[0], "seed": args.seed, "runs": runs})
+        print(f"Wrote {args.output_file}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_script(main, parse_args()))

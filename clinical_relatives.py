@@ -1,0 +1,100 @@
+"""Relatives: whose a finding is where a sentence names one, several, or only "he" or "she".
+
+In a dialogue in which the patient speaks, "he" and "she" are somebody else: "My grandfather is gone. He had lymphoma."
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from clinical_text import Turn
+
+Span = tuple[int, int]
+_KIN = (
+    "mother|father|mom|dad|brother|sister|uncle|aunt|grandmother|grandfather|grandma|grandpa|son|daughter|cousin|parent|"
+    "sibling"
+)
+_RELATIVE = re.compile(
+    rf"\b(?:(?P<owner>mother|father|mom|dad)['’]s (?P<theirs>mother|father|mom|dad|brother|sister)"
+    rf"|(?P<name>(?:(?:maternal|paternal) )?(?:{_KIN})|maternal|paternal))s?\b(?P<side>(?:['’]s?)? side)?",
+    re.IGNORECASE,
+)
+_SAME = {"mom": "mother", "dad": "father", "grandma": "grandmother", "grandpa": "grandfather"}
+_OF_PARENT = {"mother": "grandmother", "father": "grandfather", "brother": "uncle", "sister": "aunt"}
+_SIDE_OF = {"mother": "maternal", "father": "paternal"}
+_JOINED = re.compile(
+    r"(?:\s|,|&|\band\b|\bor\b|\bboth\b|\bmy\b|\bhis\b|\bher\b|\byour\b|\bthe\b|\ba\b|\bher\b)*", re.IGNORECASE
+)
+_MALE = frozenset({"father", "brother", "uncle", "grandfather", "son"})
+_FEMALE = frozenset({"mother", "sister", "aunt", "grandmother", "daughter"})
+_PRONOUN = re.compile(
+    r"(?:^|[.,:]\s*|\bthat |\band |\bbut |\bsaid |\bthink |\bbelieve )(?P<word>he|she|they)\b", re.IGNORECASE
+)
+_REACH = 6  # sentences over which a pronoun still means the relative named last
+
+
+def _name(match: re.Match[str]) -> str:
+    """`mother`, `maternal uncle`, `paternal` (side)."""
+    if match["owner"]:
+        owner, theirs = (_SAME.get(match[part].lower(), match[part].lower()) for part in ("owner", "theirs"))
+        return f"{_SIDE_OF[owner]} {_OF_PARENT[theirs]}"
+    *side, kin = match["name"].lower().split()
+    return " ".join([*side, _SAME.get(kin, kin)])
+
+
+def relatives_with(text: str, finding: Span, sentence: Span) -> list[str]:
+    """The relatives of whom the sentence tells the finding: those named last before it, else first after it."""
+    found = list(_RELATIVE.finditer(text, *sentence))
+    found = [match for match in found if not match["side"]] or found
+    before = [match for match in found if match.end() <= finding[0]]
+    chain = before[::-1] if before else found
+    chosen = chain[:1]
+    for match in chain[1:]:
+        first, second = sorted((match, chosen[-1]), key=lambda m: m.start())
+        if _name(match) in map(_name, chosen) or not _JOINED.fullmatch(text, first.end(), second.start()):
+            break
+        chosen.append(match)
+    return [_name(match) for match in chosen]
+
+
+def relatives_meant(text: str, bounds: Sequence[Span], turns: Sequence[Turn]) -> dict[int, str]:
+    """Sentence -> the relative whom it calls "he" or "she", in what a patient says."""
+    meant: dict[int, str] = {}
+    if not any(turn.speaker == "patient" for turn in turns):
+        return meant
+    name, named_at = "", 0
+    for index, (start, end) in enumerate(bounds):
+        if found := list(_RELATIVE.finditer(text, start, end)):
+            name, named_at = _name(found[-1]), index
+            continue
+        speaker = next((turn.speaker for turn in turns if turn.start < end <= turn.end), "")
+        pronoun = _PRONOUN.search(_spoken(text, start, end, turns)) if name and index - named_at <= _REACH else None
+        if speaker == "patient" and pronoun and _may_be(pronoun["word"].lower(), name):
+            meant[index], named_at = name, index
+    return meant
+
+
+def _spoken(text: str, start: int, end: int, turns: Sequence[Turn]) -> str:
+    """The sentence without the speaker's mark before it."""
+    return text[max([start, *(turn.start for turn in turns if start < turn.start < end)]) : end]
+
+
+def _may_be(pronoun: str, name: str) -> bool:
+    kin = name.split()[-1]
+    return pronoun == "they" or kin not in (_FEMALE if pronoun == "he" else _MALE)
+
+
+def same_relative(first: str, second: str) -> bool:
+    """Whether two names may be one relative's: "uncle" and "maternal uncle", "parent" and "mother"."""
+    sides = {"maternal", "paternal"}
+    one, other = set(first.split()), set(second.split())
+    if len((one | other) & sides) == 2:
+        return False
+    kin, other_kin = one - sides, other - sides
+    if not kin or not other_kin:
+        return True
+    general = {"parent": {"mother", "father"}, "sibling": {"brother", "sister"}}
+    return kin == other_kin or any(
+        {wide} in (kin, other_kin) and (kin | other_kin) & some for wide, some in general.items()
+    )

@@ -1,0 +1,39 @@
+"""The editor of management: one action for another, a treatment for a test or the other way round."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator
+
+from clinical_facts import Fact, concepts
+from editors.case import Candidate, Case, capital_like, one_replacement, shuffled
+from editors.names import NEVER
+
+_OPENS = re.compile(r"(?:^|[.;:\n]\s*|[.;:]\s+(?:an?|the) )$", re.IGNORECASE)
+_ACTION = re.compile(
+    r"(?P<noun> therapy| treatment)? (?P<be>is|was) (?:then |also )?(?:started|given|administered|prescribed|initiated|"
+    r"performed|ordered|obtained|done|scheduled|planned|recommended|indicated)\b"
+)
+_VERBS = {"drug": "started", "procedure": "performed"}
+_MANY = re.compile(r"s$|, |/")
+
+
+def edit_management(case: Case, rng: random.Random) -> Iterator[Candidate]:
+    """ "Metronidazole was started." -> "Urinalysis was performed."."""
+    named = {other.key for other in [*case.note_facts, *case.facts]}
+    for fact in shuffled([fact for fact in case.of_type("drug", "procedure") if not fact.negated], rng):
+        action = _ACTION.match(case.text, fact.end)
+        if action and _OPENS.search(case.text[: fact.start]):
+            kind = "procedure" if fact.type == "drug" else "drug"
+            others = [
+                concept.name
+                for name, concept in concepts(kind).items()
+                if name not in named and concept.group not in NEVER and ", " not in concept.group
+            ]
+            for name in case.corpus.in_proportion(kind, [name for name in others if not _MANY.search(name)], rng):
+                yield one_replacement(fact.start, action.end(), _statement(fact, action, kind, name))
+
+
+def _statement(fact: Fact, action: re.Match[str], kind: str, name: str) -> str:
+    return capital_like(fact.text, f"{name} {action['be']} {_VERBS[kind]}")

@@ -1,0 +1,206 @@
+"""Editors that exchange one name for another: drugs, diagnoses, symptoms, procedures, organisms, allergies, causes."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterable, Iterator
+
+from clinical_facts import Fact, concepts
+from clinical_lexicons import sound_alikes
+from editors.case import (
+    NOT_NOUNS,
+    Candidate,
+    Case,
+    capital_like,
+    cased_like,
+    one_replacement,
+    rewordings,
+    rules,
+    shuffled,
+)
+
+# what may stand after a finding so that another finding reads as well in its place
+_READS_ON = re.compile(
+    r"\s*(?:$|[.,;:)/\n]|\d|\b(?:and|or|but|for|since|who|which|that|was|is|were|are|has|have|had|after|"
+    r"before|today|discontinued|ruled|on|in|at|as|to|by|from|when|while|due|secondary|associated|however|"
+    r"versus|vs|status|therapy|started|stopped|daily|once|twice|per|every|bid|tid|b\.i\.d|t\.i\.d|q\w*)\b)",
+    re.IGNORECASE,
+)
+# what may stand before it
+_OPENS = re.compile(
+    r"(?:^|[.;:,(/\n]|\d\.?|\b(?:of|with|for|has|had|have|having|and|or|nor|denies|denied|denying|reports|reported|"
+    r"suspected|possible|likely|probable|confirmed|no|not|without|including|include|includes|included|to|on|as|takes|"
+    r"take|took|taking|started|start|starting|continue|continued|continues|her|his|their|my|stopped|stop|discontinue|"
+    r"discontinued|plus|from|any|both|prescribed|given|received|receives|receiving|recent|chronic|acute|severe|mild|"
+    r"moderate|significant|than|used|uses|using|some|occasional|intermittent|positive|negative|"
+    r"known|prior|previous|past|underwent|undergone|undergo|mg|mcg|the|this|experienced|experiencing|develop|"
+    r"developed|suffers|contracted|remote|about|except|also|iv|po|oral|home|increasing|persistent|grew|grows|"
+    r"growing|showed|shows|revealed|treat|treated|treating|by))\s*$",
+    re.IGNORECASE,
+)
+_ARTICLE = re.compile(r"\b(?:an?|another|one) $", re.IGNORECASE)
+_VERB_OF_ONE = re.compile(r"\s+(?:is|was|has)\b")
+_VERB_OF_MANY = re.compile(r"\s+(?:are|were|have)\b")
+HABITS = "substance habit"
+# too general to be another name's like; tobacco for caffeine is no likely error
+NEVER = frozenset({"general", "general drug class", HABITS})
+_COUNTABLE, _PLURAL = ", countable", ", plural"  # groups whose names take an article, or are many
+
+
+def edit_drug(case: Case, rng: random.Random) -> Iterator[Candidate]:
+    yield from _swaps(case, rng, "drug")
+
+
+def edit_condition(case: Case, rng: random.Random) -> Iterator[Candidate]:
+    yield from _swaps(case, rng, "condition")
+
+
+def edit_symptom(case: Case, rng: random.Random) -> Iterator[Candidate]:
+    yield from _swaps(case, rng, "symptom")
+
+
+def edit_procedure(case: Case, rng: random.Random) -> Iterator[Candidate]:
+    yield from _swaps(case, rng, "procedure")
+
+
+def edit_organism(case: Case, rng: random.Random) -> Iterator[Candidate]:
+    yield from _swaps(case, rng, "organism")
+
+
+def _swaps(case: Case, rng: random.Random, fact_type: str) -> Iterator[Candidate]:
+    """Another name of the same group that neither text has, where the neighbours allow it.
+
+    A denied finding is left alone: that something else is absent is seldom wrong.
+    """
+    for fact in shuffled([fact for fact in case.of_type(fact_type) if not fact.negated], rng):
+        if _stands_free(case.text, fact, _group(fact_type, fact)):
+            for name in case.corpus.in_proportion(fact_type, _neighbours(case, fact, fact_type), rng):
+                if not (name.endswith("s") and not fact.key.endswith("s") and _VERB_OF_ONE.match(case.text, fact.end)):
+                    yield one_replacement(fact.start, fact.end, _written(case.text, fact, name))
+
+
+def _neighbours(case: Case, fact: Fact, fact_type: str) -> list[str]:
+    """The other names of the fact's group that neither text has; a part of the old name would only say less."""
+    known, group = concepts(fact_type), _group(fact_type, fact)
+    if group in NEVER:
+        return []
+    named = {other.key for other in [*case.note_facts, *case.facts]}
+    told = f"{case.note}\n{case.text}".lower()
+    return [
+        concept.name
+        for name, concept in known.items()
+        if concept.group == group
+        and name not in told
+        and fact.key not in name
+        and not any(name in other for other in named)
+    ]
+
+
+def _group(fact_type: str, fact: Fact) -> str:
+    known = concepts(fact_type)
+    return known[fact.key].group if fact.key in known else "general"
+
+
+def _stands_free(text: str, fact: Fact, group: str) -> bool:
+    """Whether the other names of the group read as well in the place of the fact."""
+    if fact.text.lower() in NOT_NOUNS:
+        return False
+    before, is_plural = text[max(0, fact.start - 30) : fact.start], fact.text.lower().endswith("s")
+    if not _READS_ON.match(text, fact.end) or (group.endswith(_PLURAL) and not is_plural):
+        return False
+    if group.endswith(_COUNTABLE):
+        is_plural = is_plural and not fact.key.endswith("s")
+        return not is_plural and bool(_OPENS.search(before) or _ARTICLE.search(before))
+    return bool(_OPENS.search(before)) and not _VERB_OF_MANY.match(text, fact.end)
+
+
+def _written(text: str, fact: Fact, name: str) -> str:
+    """`name` with a capital where the sentence, the heading or the list opens with it, or all is in capitals."""
+    start, end = text.rfind("\n", 0, fact.start) + 1, text.find("\n", fact.end)
+    if text[start : end if end >= 0 else len(text)].isupper():
+        return name.upper()
+    before = text[: fact.start].rstrip()
+    listed = bool(re.search(r"(?:^|[.;:\n])\s*(?:\d+[.)])?$", before)) or before.endswith((",", "and"))
+    return name[:1].upper() + name[1:] if fact.text[:1].isupper() and not fact.text.isupper() and listed else name
+
+
+def edit_sound_alike(case: Case, rng: random.Random) -> Iterator[Candidate]:
+    named = {other.key for other in [*case.note_facts, *case.facts]}
+    for fact in shuffled(case.of_type("drug"), rng):
+        alike = sound_alikes().get(fact.text.lower()) or sound_alikes().get(fact.key, ())
+        others = [name for name in alike if name.lower() not in named]
+        if _stands_free(case.text, fact, "drug"):
+            for name in case.corpus.in_proportion("drug", others, rng):
+                yield one_replacement(fact.start, fact.end, _written(case.text, fact, name))
+
+
+# ------------------------------------------------------------------------------------------- allergies
+
+_ALLERGENS = ("penicillin", "sulfa", "codeine", "aspirin", "morphine", "amoxicillin", "ibuprofen")
+_NO_ALLERGIES = (
+    r"\bno known (?:drug |medication |medicine |medical |food )?allergies\b|\bno (?:drug |medication )?allergies\b|"
+    r"\bNKDA\b|\bNKA\b"
+)
+
+
+def edit_allergy(case: Case, rng: random.Random) -> Iterator[Candidate]:
+    named = {other.key for other in [*case.note_facts, *case.facts]}
+    others = [concepts("drug")[form].name for form in case.corpus.uses.get("allergy", ()) if form in concepts("drug")]
+    allergens = [name for name in dict.fromkeys([*others, *_ALLERGENS]) if name.lower() not in named]
+    yield from _allergies_for_none(case, allergens, rng)
+    for fact in shuffled(case.of_type("allergy"), rng):
+        if (
+            fact.key in concepts("drug")
+            and not fact.negated
+            and _ALLERGIC_TO.search(case.text[: fact.start])
+            and _stands_free(case.text, fact, "allergen")
+        ):
+            for name in case.corpus.in_proportion("allergy", allergens, rng):
+                yield one_replacement(fact.start, fact.end, _written(case.text, fact, name))
+    yield from rewordings(case, rng, _DENIED_ALLERGY)
+
+
+def _allergies_for_none(case: Case, allergens: Iterable[str], rng: random.Random) -> Iterator[Candidate]:
+    """ "No known drug allergies" -> "Allergy to penicillin"; "has no allergies" -> "has an allergy to penicillin"."""
+    names = list(case.corpus.in_proportion("allergy", allergens, rng))
+    for match in re.finditer(rf"(?<!are )(?<!were )(?:{_NO_ALLERGIES})", case.text, re.IGNORECASE):
+        article = "an " if re.search(r"\b(?:has|have|had|with) $", case.text[: match.start()]) else ""
+        for name in names:
+            yield one_replacement(match.start(), match.end(), capital_like(match[0], f"{article}allergy to {name}"))
+
+
+_ALLERGIC_TO = re.compile(r"\ballerg(?:y|ies|ic)\b(?! rhinitis| conjunctivitis| reaction)[^.;\n]{0,60}$", re.IGNORECASE)
+_DENIED_ALLERGY = rules(
+    (r"\bis allergic to [a-z]+(?=[.;\n]|$)", "has no known drug allergies"),
+    (r"\b(?:an )?(?:allergic|allergy|allergies) to [a-z]+(?=[.;\n]|$)", "no known drug allergies"),
+    (r"\bis allergic to (?=[a-z]+[.;]|[a-z]+$)", "is not allergic to "),
+    (r"\bis not allergic to (?=[a-z]+[.;]|[a-z]+$)", "is allergic to "),
+)
+
+
+# ---------------------------------------------------------------------------------------------- causes
+
+
+def edit_cause(case: Case, rng: random.Random) -> Iterator[Candidate]:
+    """Another finding of the same note in the place of the cause."""
+    causes = {(fact.key, fact.value) for fact in [*case.note_facts, *case.facts] if fact.type == "cause"}
+    for fact in shuffled(case.of_type("cause"), rng):
+        known = concepts("condition") | concepts("symptom")
+        if _ARTICLE.search(case.text[: fact.start]):
+            continue
+        nearby = {other.key for other in case.facts if other.sentence == fact.sentence}
+        others = {
+            other.key: known[other.key].name
+            for other in [*case.note_facts, *case.facts]
+            if other.type == "condition"
+            and other.key in known
+            and other.key not in nearby
+            and not other.negated
+            and not other.uncertain
+            and not other.family
+            and not set(other.key.split()) & set(f"{fact.value} {fact.key}".split())
+            and (fact.key, other.key) not in causes
+        }
+        for name in case.corpus.in_proportion("condition", [others[key] for key in sorted(others)], rng):
+            yield one_replacement(fact.start, fact.end, cased_like(fact.text, name) if fact.text.isupper() else name)

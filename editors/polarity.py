@@ -1,0 +1,216 @@
+"""The editor of negation: a denied finding stated as present, or the other way round, as one would write it."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator
+
+from clinical_facts import Fact, concepts
+from editors.case import NOT_NOUNS, Candidate, Case, capital_like, one_replacement, rewordings, rules, shuffled
+
+_ONE_FINDING = (
+    r"(?=(?!had|been|an?|no|not|known|to|any|also|the|other|further|since)[a-z]+(?: [a-z]+){0,2}(?:[.;\n]|$))"
+)
+_NEGATIONS = rules(
+    (r"\bdenies(?= )(?! (?:any|having|other|use|all|the use)\b)", "reports", "endorses"),
+    (r"\bdenied(?= )(?! (?:any|having|other|use|all|the use)\b)", "reported", "endorsed"),
+    (r"\bdenies any (?=[a-z])", "reports ", "endorses ", "has "),
+    (r"\bdenied any (?=[a-z])", "reported ", "endorsed ", "had "),
+    (r"\bdenies having (?:any )?(?=[a-z])", "reports having "),
+    (r"\b(?:reports|complains of|endorses)(?= (?!that|being|having|he|she|no\b))", "denies"),
+    (r"\b(?:reported|complained of)(?= (?!that|being|having|he|she|no\b))", "denied"),
+    (r"\bdoes not have\b(?: any)?", "has"),
+    (r"\bdid not have\b(?: any)?", "had"),
+    (r"\bdo not have\b(?: any)?", "have"),
+    (r"\bhas no (?=history of)", "has a "),
+    (r"\bhas (?:a )?(?:past )?(?:medical )?(?=history of)", "has no "),
+    (r"\bwith (?:a )?(?:past )?(?:medical )?(?=history of [a-z]+(?: [a-z]+){0,2}(?:[.;,]| who))", "with no "),
+    (r"\bhas no (?!known|other|further|significant|history|past|prior|previous|difficulty|problems?|trouble)", "has "),
+    (r"\bhad no (?!known|other|further|significant|history|past|prior|previous|difficulty|problems?|trouble)", "had "),
+    (rf"\bhas {_ONE_FINDING}", "does not have ", "has no "),
+    (rf"\bhad {_ONE_FINDING}", "did not have ", "had no "),
+    (r"\bno (?=history of)", "a "),
+    (rf"(?:^|(?<=[.;:\n] )|(?<=\n))History of {_ONE_FINDING}", "No history of "),
+    (rf"(?:^|(?<=[.;:\n] )|(?<=\n))positive for {_ONE_FINDING}", "negative for "),
+    (r"\bno evidence of\b", "evidence of"),
+    (r"\b(?<!no )evidence of\b", "no evidence of"),
+    (r"\b(?<=there )is no\b(?: evidence of| sign of)?", "is"),
+    (r"\b(?<=there )was no\b(?: evidence of| sign of)?", "was"),
+    (rf"\b(?<=there )is {_ONE_FINDING}", "is no "),
+    (r"\bnegative for\b", "positive for"),
+    (r"\bpositive for\b", "negative for"),
+    (r"\b(?:significant|remarkable|notable) for(?= [a-z])", "negative for"),
+    (rf"\bwithout {_ONE_FINDING}", "with "),
+    (r"(?<=man |ale |boy )with(?= (?![a-z ]+ for \d))", "without"),
+    (r"(?<=girl )with(?= (?![a-z ]+ for \d))", "without"),
+    (rf"\bassociated with {_ONE_FINDING}", "not associated with "),
+    (r"\bpresenting with(?= )", "presenting without"),
+    (r"\bpresents with(?= )", "presents without"),
+    (r"(?:(?<=\. )|(?<=; )|^)Symptoms include\b", "Symptoms do not include"),
+    (rf"(?:(?<=[.:;,] )|(?<=\n)|^)no {_ONE_FINDING}", ""),
+    (r"\bruled out\b", "confirmed"),
+    (r"\b(?:is |was )confirmed\b", "was ruled out"),
+    (r"\bis not (?=pregnant|diabetic|depressed|obese|anemic|a smoker|suicidal)", "is "),
+    (r"\bis (?=pregnant|diabetic|depressed|obese|anemic|a smoker|suicidal)", "is not "),
+    (r"\bnever had\b", "had"),
+    (r"\bdoes not (?P<first>smoke|drink) or (?P<last>smoke|drink)\b", r"\g<first>s but does not \g<last>"),
+    (r"\bdoes not (?P<first>smoke|drink) or (?P<last>smoke|drink)\b", r"does not \g<first> but \g<last>s"),
+    (r"\bdoes not smoke\b", "smokes"),
+    (r"\bsmokes\b(?=[.;])", "does not smoke"),
+    (r"\bdoes not drink\b(?: any)?", "drinks"),
+    (r"\bdoes not (?:currently )?use\b(?: any)?", "uses"),
+    (r"\bdoes not consume\b(?: any)?", "consumes"),
+    (r"\buses (?=alcohol|tobacco|drugs|marijuana|cocaine)", "does not use "),
+    (r"\ba (?:nonsmoker|non-smoker)\b", "a smoker"),
+    (r"\b(?:nonsmoker|non-smoker)\b", "smoker"),
+    (r"(?<!non)(?<!non-)(?<!ex-)(?<!former )\bsmoker\b", "nonsmoker"),
+    (r"\bdrinks alcohol\b", "does not drink alcohol"),
+    (r"\bnever smoked\b", "smoked"),
+    (rf"\bdiagnosed with {_ONE_FINDING}", "not diagnosed with "),
+    (rf"\bdeveloped {_ONE_FINDING}", "did not develop "),
+    (rf"\bcomplaining of {_ONE_FINDING}", "not complaining of "),
+)
+_LISTS = re.compile(r"[^.;\n]*?(?:,|/|\b(?:and|or|nor|as well as)\b)")
+_ABOUT_WHAT_STANDS_BEFORE = ("confirmed", "ruled out")
+
+
+def edit_negation(case: Case, rng: random.Random) -> Iterator[Candidate]:
+    for candidate in shuffled([*_of_one_finding(case, rng), *_in_lists(case), *_denied_outright(case)], rng):
+        (change,) = candidate.replacements
+        if change.new:
+            yield candidate
+        else:  # "No fever." -> "Fever."
+            first = case.text[change.end]
+            new = capital_like(case.text[change.start], first)
+            yield one_replacement(change.start, change.end + 1, new)
+
+
+def _of_one_finding(case: Case, rng: random.Random) -> Iterator[Candidate]:
+    """Rewordings that govern one finding: in a list each would change, and the parser may not know them all."""
+    for candidate in rewordings(case, rng, _NEGATIONS):
+        (change,) = candidate.replacements
+        if change.new.endswith(_ABOUT_WHAT_STANDS_BEFORE) or not _LISTS.match(case.text, change.end):
+            yield candidate
+
+
+_OPENS_STATEMENT = re.compile(r"(?:^|[.;:\n])\s*(?:\d+[.)]\s*|[-•]\s*)?$")
+
+
+def _denied_outright(case: Case) -> Iterator[Candidate]:
+    """ "Abdominal pain." -> "No abdominal pain."."""
+    for fact in case.of_type("symptom", "condition"):
+        if fact.text.lower() in NOT_NOUNS:
+            continue
+        if not fact.negated and _LAST.match(case.text, fact.end) and _OPENS_STATEMENT.search(case.text[: fact.start]):
+            capital = fact.text[:1].isupper()
+            rest = case.text[fact.start : fact.start + 1]
+            keeps_case = fact.text[1:2].isupper() or not fact.text[1:2].isalpha() or _is_proper(fact)
+            new = ("No " if capital else "no ") + (rest if keeps_case else rest.lower())
+            yield one_replacement(fact.start, fact.start + 1, new)
+
+
+def _is_proper(fact: Fact) -> bool:
+    """Whether the lexicon writes the name with a capital."""
+    return concepts(fact.type)[fact.key].name[:1].isupper()
+
+
+# --------------------------------------------------------------------------------------- lists
+
+_ADJECTIVE = r"(?:(?:significant|excessive|heavy|recreational|other) )?"
+_BETWEEN = re.compile(rf"/|,? (?:(?:and|or|nor) )?(?:any )?{_ADJECTIVE}")
+_LAST = re.compile(r"\s*(?:[.;\n]|$)")
+_JOINED_LAST = re.compile(rf",? (?P<word>or|and|nor) (?:any )?{_ADJECTIVE}$")
+_OPPOSED = {  # the verb or sign that governs the list -> (its opposite before one finding, the same again)
+    "denies": ("reports", "denies"),
+    "denied": ("reported", "denied"),
+    "denying": ("reporting", "denying"),
+    "reports": ("denies", "reports"),
+    "reported": ("denied", "reported"),
+    "complains of": ("denies", "complains of"),
+    "endorses": ("denies", "endorses"),
+    "negative for": ("positive for", "negative for"),
+    "positive for": ("negative for", "positive for"),
+    "no evidence of": ("evidence of", "no evidence of"),
+    "no history of": ("history of", "no history of"),
+    "no h/o": ("h/o", "no h/o"),
+    "no known": ("known", "no known"),
+    "does not report": ("reports", "does not report"),
+    "does not use": ("uses", "does not use"),
+    "does not have": ("has", "does not have"),
+    "has no": ("has", "no"),
+    "had no": ("had", "no"),
+    "is no": ("is", "no"),
+    "was no": ("was", "no"),
+    "without": ("with", "without"),
+    "no": ("", "no"),
+    "presents with": ("no", "with"),
+    "presented with": ("no", "with"),
+    "presenting with": ("no", "with"),
+    "includes": ("no", ""),
+    "include": ("no", ""),
+    "significant for": ("no", ""),
+    "has": ("no", ""),
+    "had": ("no", ""),
+    "with": ("no", ""),
+}
+_GOVERNS = re.compile(
+    r"\b(?P<word>" + "|".join(sorted(_OPPOSED, key=len, reverse=True)) + rf")(?: any)? {_ADJECTIVE}$", re.IGNORECASE
+)
+
+
+def _in_lists(case: Case) -> Iterator[Candidate]:
+    """One item of a list turned: the last ("A or B" -> "A but reports B") or the first ("Denies A or B" -> "Reports
+    A but denies B")."""
+    ills = [fact for fact in case.of_type("symptom", "condition") if fact.text.lower() not in NOT_NOUNS]
+    for first, items in _runs(case.text, ills):
+        governor = _GOVERNS.search(case.text[: first.start])
+        if governor and len(items) >= 2:
+            yield from _turned(case.text, governor, items)
+        elif len(items) >= 2 and not any(item.negated or item.uncertain for item in items):
+            yield from _without_last(case.text, items)
+
+
+def _runs(text: str, findings: list[Fact]) -> Iterator[tuple[Fact, list[Fact]]]:
+    """Lists of findings with nothing but commas and conjunctions between them, that end a clause."""
+    run: list[Fact] = []
+    for fact in findings:
+        if run and not _BETWEEN.fullmatch(text, run[-1].end, fact.start):
+            run = []
+        run.append(fact)
+        if _LAST.match(text, fact.end):
+            yield run[0], run
+
+
+_JOINTS = (" but", " and", ";")  # all of them, so that none tells
+
+
+def _without_last(text: str, items: list[Fact]) -> Iterator[Candidate]:
+    """ "A and B" -> "A but no B", "A, B, and C" -> "A and B but no C"."""
+    for joint in _JOINTS:
+        yield from _last_turned(text, items, f"{joint} no ")
+
+
+def _turned(text: str, governor: re.Match[str], items: list[Fact]) -> Iterator[Candidate]:
+    word = governor["word"].lower()
+    opposite, same = _OPPOSED[word]
+    for joint in _JOINTS:
+        turned = opposite or ("has" if word == "no" else "")
+        yield from _last_turned(text, items, f"{joint} {turned} ".replace("  ", " "))
+        if same:  # "Denies A or B" -> "Reports A but denies B", "No A or B" -> "A but no B"
+            first = text[items[0].start : items[0].end]
+            lead = capital_like(governor["word"], f"{opposite} {first}" if opposite else first)
+            rest, kept = items[1], ""
+            if len(items) == 3 and (joined := _JOINED_LAST.search(text[: items[2].start])):  # two need no comma
+                rest, kept = items[2], f"{text[items[1].start : items[1].end]} {joined['word']} "
+            yield one_replacement(governor.start(), rest.start, f"{lead}{joint} {same} {kept}")
+
+
+def _last_turned(text: str, items: list[Fact], joint: str) -> Iterator[Candidate]:
+    """The words before the last item of "A or B", and of "A, B, or C", exchanged for `joint`."""
+    joined = _JOINED_LAST.search(text[: items[-1].start])
+    if joined and len(items) == 2:
+        yield one_replacement(joined.start(), items[-1].start, joint)
+    elif joined:
+        middle = text[items[-2].start : items[-2].end]
+        yield one_replacement(items[-3].end, items[-1].start, f" {joined['word']} {middle}{joint}")

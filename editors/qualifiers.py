@@ -1,0 +1,244 @@
+"""Editors of a finding's qualifiers: side, severity, stage, direction, certainty, status."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator, Mapping
+
+from clinical_facts import Fact, concepts, sentences
+from editors.case import Candidate, Case, cased_like, one_replacement, rewordings, rules, shuffled
+from editors.names import HABITS
+
+
+def _opposites(
+    case: Case, rng: random.Random, fact_type: str, table: Mapping[str, tuple[str, ...]]
+) -> Iterator[Candidate]:
+    """The words of each asserted fact exchanged for one of their opposites."""
+    for fact in shuffled([fact for fact in case.of_type(fact_type) if not fact.negated], rng):
+        for other in case.corpus.in_proportion(fact_type, table.get(fact.text.lower(), ()), rng):
+            yield one_replacement(fact.start, fact.end, cased_like(fact.text, other))
+
+
+_SIDES = {
+    "left": ("right",),
+    "right": ("left",),
+}
+
+
+def edit_laterality(case: Case, rng: random.Random) -> Iterator[Candidate]:
+    yield from _opposites(case, rng, "laterality", _SIDES)
+
+
+_SEVERITIES = {
+    "mild": ("severe", "moderate"),
+    "moderate": ("mild", "severe"),
+    "severe": ("mild", "moderate"),
+    "mildly": ("severely", "moderately"),
+    "moderately": ("mildly", "severely"),
+    "severely": ("mildly", "moderately"),
+    "slight": ("severe", "marked"),
+    "minimal": ("marked", "extensive"),
+    "marked": ("minimal", "slight"),
+    "extensive": ("minimal",),
+    "acute": ("chronic",),
+    "chronic": ("acute",),
+    "subacute": ("chronic",),
+    "acutely": ("chronically",),
+    "chronically": ("acutely",),
+    "intermittent": ("constant", "persistent"),
+    "constant": ("intermittent", "occasional"),
+    "persistent": ("intermittent", "occasional"),
+    "occasional": ("constant", "frequent"),
+    "frequent": ("rare", "occasional"),
+    "rare": ("frequent",),
+}
+_STAGES = ("I", "II", "III", "IV")
+_STAGE_NUMBERS = ("1", "2", "3", "4")
+
+
+def edit_severity(case: Case, rng: random.Random) -> Iterator[Candidate]:
+    for fact_type in ("severity", "acuity"):
+        yield from _opposites(case, rng, fact_type, _SEVERITIES)
+    for fact in shuffled(case.of_type("stage"), rng):
+        scale = _STAGES if fact.text in _STAGES else _STAGE_NUMBERS
+        others = [other for other in scale if other != fact.text and fact.text in scale]
+        for other in case.corpus.in_proportion("stage", others, rng):
+            yield one_replacement(fact.start, fact.end, other)
+
+
+_DIRECTIONS = {
+    "elevated": ("low",),
+    "high": ("low",),
+    "increased": ("decreased",),
+    "raised": ("low",),
+    "low": ("high",),
+    "decreased": ("increased",),
+    "reduced": ("increased",),
+    "diminished": ("increased",),
+    "improved": ("worsened",),
+    "improving": ("worsening",),
+    "improves": ("worsens",),
+    "improvement": ("worsening",),
+    "better": ("worse",),
+    "worsened": ("improved",),
+    "worsening": ("improving",),
+    "worsens": ("improves",),
+    "worse": ("better",),
+    "increasing": ("decreasing",),
+    "decreasing": ("increasing",),
+    "alleviated": ("aggravated",),
+    "aggravated": ("alleviated", "relieved"),
+    "relieved": ("aggravated",),
+    "exacerbated": ("relieved",),
+    "positive": ("negative",),
+    "negative": ("positive",),
+    "normal": ("abnormal",),
+    "abnormal": ("normal",),
+    "stable": ("unstable",),
+    "gained": ("lost",),
+    "lost": ("gained",),
+}
+
+
+_ROUTES = (
+    ("oral", "intravenous", "topical", "intramuscular", "subcutaneous", "inhaled", "rectal", "nasal", "sublingual"),
+    ("orally", "intravenously", "topically", "intramuscularly", "subcutaneously", "rectally"),
+    ("p.o.", "i.v.", "i.m."),
+    ("po", "iv", "im"),
+    ("by mouth", "intravenously", "subcutaneously"),
+    ("mouth", "injection"),
+)
+_OTHER_ROUTES = {
+    route: tuple(other for other in style if other != route) for style in reversed(_ROUTES) for route in style
+}
+
+
+def edit_route(case: Case, rng: random.Random) -> Iterator[Candidate]:
+    yield from _opposites(case, rng, "route", _OTHER_ROUTES)
+
+
+def edit_direction(case: Case, rng: random.Random) -> Iterator[Candidate]:
+    yield from _opposites(case, rng, "direction", _DIRECTIONS)
+
+
+_CERTAINTIES = rules(
+    (r"\b(?:suspected|possible|probable|presumed|likely)(?= [a-z])", "confirmed", "known"),
+    (r"\b(?:a )?(?:possible|probable|presumed|suspected) (?=[a-z]+(?: [a-z]+)?(?:[.,;]|$))", ""),
+    (r"\b(?:confirmed|known|diagnosed|documented)(?= [a-z])(?! (?:with|as|to|by|in|on)\b)", "suspected", "possible"),
+    (r"\bdiagnosed with(?= [a-z])", "suspected of having", "evaluated for possible"),
+    (r"(?:(?<=\. )|(?<=; )|^)Diagnosed with(?= [a-z])", "Suspected"),
+    (r"\b(?:may|might|could) have(?= [a-z]+)", "has"),
+    (r"\b(?:may|might|could) be(?= [a-z]+)", "is"),
+    (r"\b(?:is|was) suspected\b", "was confirmed"),
+    (r"\b(?:is|was) confirmed\b", "is suspected"),
+    (r"\bconcern for\b", "confirmation of"),
+    (r"\bhas (?:a |an )?(?=[a-z]+(?: [a-z]+){0,2}(?:[.;]|$))", "may have "),
+    (r"\bhas been diagnosed with\b", "is suspected of having"),
+)
+
+
+_ASSERTS = re.compile(
+    r"(?:\b(?:history of|diagnosis of|diagnosed with|developed|significant for|has|had|with|treated for)|\d\.)\s*$",
+    re.IGNORECASE,
+)
+_EVALUATES = re.compile(r"\b(?:for|out|no|not|of) (?:an? )?$", re.IGNORECASE)
+
+
+def edit_certainty(case: Case, rng: random.Random) -> Iterator[Candidate]:
+    for candidate in shuffled([*rewordings(case, rng, _CERTAINTIES), *_made_uncertain(case)], rng):
+        (change,) = candidate.replacements
+        if change.new.strip() == "may have" and not _finding_at(case, change.end):
+            continue
+        if change.new in ("confirmed", "known", "") and _EVALUATES.search(case.text[: change.start]):
+            continue
+        following = case.text[change.end : change.end + 1]
+        if (
+            change.new.lower() in ("possible ", "suspected ")
+            and following.isupper()
+            and not case.text[change.end + 1 : change.end + 2].isupper()
+        ):  # "1. Gout" -> "1. Possible gout"
+            yield one_replacement(change.start, change.end + 1, change.new.capitalize() + following.lower())
+        elif change.new or not case.text[change.start].isupper():
+            yield candidate
+        else:
+            yield one_replacement(change.start, change.end + 1, following.upper())
+
+
+_TOLD_AS_A_DIAGNOSIS = re.compile(r"\b(?:diagnos\w+|history|confirmed|known|have|has|had|got|with)\b", re.IGNORECASE)
+
+
+def _diagnoses(case: Case) -> list[Fact]:
+    """Conditions that the note tells as established: "I'm depressed" is no diagnosis, and may well be uncertain."""
+    spans = sentences(case.note)
+    told = {
+        other.key
+        for other in case.note_facts
+        if other.type == "condition" and _TOLD_AS_A_DIAGNOSIS.search(case.note, *spans[other.sentence])
+    }
+    known = concepts("condition")
+    return [fact for fact in case.of_type("condition") if fact.key in told and known[fact.key].group != HABITS]
+
+
+def _finding_at(case: Case, position: int) -> bool:
+    """Whether an established diagnosis stands at `position`, after an article at most."""
+    return any(re.fullmatch(r"(?:an? )?", case.text[position : fact.start]) for fact in _diagnoses(case))
+
+
+def _made_uncertain(case: Case) -> Iterator[Candidate]:
+    """ "history of psoriasis." -> "history of suspected psoriasis."."""
+    for fact in _diagnoses(case):
+        ends = re.match(r"\s*(?:[.,;\n]|$)", case.text[fact.end :])
+        if ends and _ASSERTS.search(case.text[: fact.start]):
+            for word in ("suspected ", "possible "):
+                yield one_replacement(fact.start, fact.start, word)
+
+
+# what was found, or when it was, shows that it was done
+_NO_RESULT = (
+    r"(?![^.;]*\b(?:which|that|reveal|show|demonstrat|found|find|result|indicat|confirm|ago|past|previous|prior|with)\w*"
+    r"|[^.;]*\d{4})"
+)
+_STATUSES = rules(
+    (r"\bstarted on\b", "taken off"),
+    (r"\b(?P<was>was|were|been) started\b(?! on\b)", r"\g<was> stopped"),
+    (r"\b(?P<was>was|were|been) (?:stopped|discontinued|held)\b", r"\g<was> started", r"\g<was> continued"),
+    (r"\bstarted\b(?! on\b)", "stopped"),
+    (r"\bstart\b", "stop"),
+    (r"\bstopped\b", "started"),
+    (r"\bstop\b", "start"),
+    (r"\bdiscontinued\b", "started", "continued"),
+    (r"\bdiscontinue\b", "start", "continue"),
+    (r"\binitiated\b", "discontinued"),
+    (r"\binitiate\b", "discontinue"),
+    (r"\bcontinue\b", "stop", "discontinue"),
+    (r"\bcontinues on\b", "has stopped"),
+    (r"\b(?P<was>was|were|been) prescribed\b", r"\g<was> taken off"),
+    (
+        r"\b(?P<have>have|has|will|we|i) prescribe(?P<d>d?)\b(?! the patient| h[ei][rm]\b| to\b| medic)",
+        r"\g<have> discontinue\g<d>",
+    ),
+    (rf"\bwas (?:performed|done|completed|obtained)\b{_NO_RESULT}", "is planned", "is scheduled"),
+    (rf"\bwere (?:performed|done|completed|obtained)\b{_NO_RESULT}", "are planned", "are scheduled"),
+    (r"\b(?:is|was) (?:planned|scheduled|pending)\b(?! for| to| on)", "was done", "was performed"),
+    (r"\b(?:is|was) scheduled for\b", "underwent"),
+    (rf"\bunderwent\b{_NO_RESULT}", "is scheduled for", "is to undergo"),
+    (rf"\bhas undergone\b{_NO_RESULT}", "is scheduled for"),
+    (r"\bwill (?:undergo|have|get)\b", "underwent"),
+    (rf"\bstatus post\b{_NO_RESULT}", "awaiting"),
+    (r"\bpending\b", "completed"),
+    (rf"\bcompleted\b{_NO_RESULT}", "pending"),
+)
+
+
+_STILL_TO_COME = ("planned", "scheduled", "scheduled for", "to undergo", "awaiting", "pending")
+_IN_THE_PAST = re.compile(r"\b(?:ago|past|previous\w*|prior|last|no harm|(?:19|20)\d\d)\b|\d/\d", re.IGNORECASE)
+
+
+def edit_status(case: Case, rng: random.Random) -> Iterator[Candidate]:
+    bounds = sentences(case.text)
+    for candidate in rewordings(case, rng, _STATUSES):
+        (change,) = candidate.replacements
+        start, end = next(span for span in bounds if span[0] <= change.start < span[1])
+        if not (change.new.endswith(_STILL_TO_COME) and _IN_THE_PAST.search(case.text, start, end)):
+            yield candidate

@@ -1,0 +1,185 @@
+"""The rows of the Phase 1 CSV files in a temporary database, so that no more than one note is in memory at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from script_io import InputError, stream_csv
+
+COLUMNS = ("id", "clinical_note", "model_summary", "label")
+FACTUAL = ("factual", "factual_with_evidence")
+HALLUCINATED = "hallucinated"
+PROFILED_SUMMARIES = 1000
+
+# `place` counts the factual rows of a split from 0; `repeat` counts the earlier rows of a split with the same id
+_SCHEMA = """
+CREATE TABLE examples (
+    number INTEGER PRIMARY KEY, split TEXT, line INTEGER, id TEXT, repeat INTEGER, note TEXT, summary TEXT,
+    place INTEGER, hallucination_type TEXT, note_key BLOB, text_key BLOB
+);
+CREATE UNIQUE INDEX by_text ON examples (split, text_key, place IS NULL);
+CREATE INDEX by_note ON examples (note_key, split, place);
+CREATE INDEX by_place ON examples (split, place);
+CREATE INDEX by_id ON examples (split, id);
+CREATE TABLE unsound (number INTEGER PRIMARY KEY);
+"""
+_FIELDS = "number, line, id, repeat, note, summary, hallucination_type"
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row of a Phase 1 CSV."""
+
+    number: int
+    line: int
+    row_id: str
+    repeat: int
+    note: str
+    summary: str
+    hallucination_type: str
+
+    @property
+    def name(self) -> str:
+        """The row's id, made unique in its split."""
+        return f"{self.row_id}~{self.repeat + 1}" if self.repeat else self.row_id
+
+
+@dataclass
+class SplitSize:
+    """What reading a split has counted."""
+
+    rows: int = 0
+    repeated: int = 0  # the same note, summary and label as an earlier row
+    leaking: int = 0  # the note belongs to the training split
+    factual: int = 0
+
+
+class ExampleIndex:
+    """Distinct rows by split, in the order of the files."""
+
+    def __init__(self, folder: Path) -> None:
+        self._database = sqlite3.connect(folder / "examples.sqlite", isolation_level=None)
+        self._database.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; {_SCHEMA} BEGIN;")
+        self.sizes: dict[str, SplitSize] = {}
+
+    def close(self) -> None:
+        self._database.close()
+
+    def add(self, split: str, path: Path, *, apart_from: str | None = None) -> SplitSize:
+        """Reads a CSV. Notes of the split `apart_from` are passed over; an unknown label or empty text is refused."""
+        size = self.sizes[split] = SplitSize()
+        for line, row in stream_csv(path, COLUMNS, "name the folder that holds it with --phase1_dir"):
+            note, summary, label = _checked(path, line, row)
+            size.rows += 1
+            note_key, text_key = _key(note), _key(f"{note}\0{summary}")
+            if apart_from and self._has("note_key = ? AND split = ?", note_key, apart_from):
+                size.leaking += 1
+                continue
+            place = size.factual if label in FACTUAL else None
+            repeat = self._rows_named(split, row["id"])
+            hallucination_type = row.get("hallucination_type", "").strip()
+            inserted = self._database.execute(
+                "INSERT OR IGNORE INTO examples VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (split, line, row["id"], repeat, note, summary, place, hallucination_type, note_key, text_key),
+            ).rowcount
+            size.repeated += not inserted
+            size.factual += inserted and place is not None
+        self._refuse_two_labels(split, path)
+        return size
+
+    def _refuse_two_labels(self, split: str, path: Path) -> None:
+        twice = self._database.execute(
+            "SELECT h.line, h.id, f.id FROM examples h JOIN examples f ON f.split = h.split AND f.text_key = h.text_key"
+            " WHERE h.split = ? AND h.place IS NULL AND f.place IS NOT NULL ORDER BY h.number LIMIT 1",
+            (split,),
+        ).fetchone()
+        if twice:
+            line, hallucinated, factual = twice
+            raise InputError(
+                f"{path}, line {line}, row {hallucinated}: the hallucinated summary equals the factual one of row "
+                f"{factual}; mend one of the labels"
+            )
+
+    def factual(self, split: str) -> Iterator[Example]:
+        """The factual rows."""
+        return self._select("split = ? AND place IS NOT NULL ORDER BY place", split)
+
+    def hallucinated(self, split: str) -> Iterator[Example]:
+        """The hallucinated rows."""
+        return self._select("split = ? AND place IS NULL ORDER BY number", split)
+
+    def hallucinated_of(self, split: str, note: str) -> list[str]:
+        """The summaries of a note that are labelled hallucinated."""
+        rows = self._database.execute(
+            "SELECT summary FROM examples WHERE note_key = ? AND split = ? AND place IS NULL", (_key(note), split)
+        )
+        return [summary for (summary,) in rows]
+
+    def partners(self, split: str, note: str) -> list[Example]:
+        """The factual rows of a note, without those marked unsound."""
+        condition = "note_key = ? AND split = ? AND place IS NOT NULL AND number NOT IN unsound ORDER BY place"
+        return list(self._select(condition, _key(note), split))
+
+    def turn(self, split: str, example: Example) -> int:
+        """How many hallucinated rows of its note come before `example`."""
+        condition = "note_key = ? AND split = ? AND place IS NULL AND number < ?"
+        row = self._database.execute(
+            f"SELECT COUNT(*) FROM examples WHERE {condition}", (_key(example.note), split, example.number)
+        )
+        return int(row.fetchone()[0])
+
+    def mark_unsound(self, example: Example) -> None:
+        self._database.execute("INSERT INTO unsound VALUES (?)", (example.number,))
+
+    def sample(self, split: str, seed: int) -> Iterator[Example]:
+        """Up to `PROFILED_SUMMARIES` factual rows, drawn by `seed`, in the order of the file."""
+        size = self.sizes[split].factual
+        places = random.Random(f"{seed}|{split}|sample").sample(range(size), min(size, PROFILED_SUMMARIES))
+        for place in sorted(places):
+            yield from self._select("split = ? AND place = ?", split, place)
+
+    def shared_notes(self, split: str, other: str) -> int:
+        """How many notes two splits have in common."""
+        (count,) = self._database.execute(
+            "SELECT COUNT(DISTINCT note_key) FROM examples e WHERE split = ? AND EXISTS"
+            " (SELECT 1 FROM examples o WHERE o.note_key = e.note_key AND o.split = ?)",
+            (split, other),
+        ).fetchone()
+        return int(count)
+
+    def _select(self, condition: str, *values: str | int | bytes) -> Iterator[Example]:
+        return (
+            Example(*row) for row in self._database.execute(f"SELECT {_FIELDS} FROM examples WHERE {condition}", values)
+        )
+
+    def _has(self, condition: str, *values: str | bytes) -> bool:
+        return (
+            self._database.execute(f"SELECT 1 FROM examples WHERE {condition} LIMIT 1", values).fetchone() is not None
+        )
+
+    def _rows_named(self, split: str, row_id: str) -> int:
+        last = self._database.execute(
+            "SELECT repeat FROM examples WHERE split = ? AND id = ? ORDER BY number DESC LIMIT 1", (split, row_id)
+        ).fetchone()
+        return int(last[0]) + 1 if last else 0
+
+
+def _checked(path: Path, line: int, row: dict[str, str]) -> tuple[str, str, str]:
+    """(note, summary, label) of a row. Raises InputError at an unknown label or an empty text."""
+    note, summary, label = row["clinical_note"].strip(), row["model_summary"].strip(), row["label"].strip()
+    if label not in (*FACTUAL, HALLUCINATED):
+        known = ", ".join((*FACTUAL, HALLUCINATED))
+        raise InputError(f"{path}, line {line}: unknown label {label!r}; use one of {known}")
+    if not note or not summary:
+        empty = "model_summary" if note else "clinical_note"
+        raise InputError(f"{path}, line {line}: {empty} is empty; fill it in or take the row out")
+    return note, summary, label
+
+
+def _key(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()

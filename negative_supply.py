@@ -1,0 +1,73 @@
+"""The verified negatives that one factual summary offers: the work that goes to worker processes."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import clinical_lexicons
+from evaluation.fact_checker import unsound_claims
+from example_index import Example
+from hard_negatives import Negative, verified_negatives
+from negative_editors import Case, Corpus
+
+# Negatives of a category, so that the balance has a choice: two are enough where the summary has many facts and so
+# many categories. Three took 1.4 times as long and left word and character classifiers where they were
+FEWEST_OFFERED, FEWEST_OFFERED_BY_A_SHORT_ONE = 2, 12
+_CHOICE = {"fabricated_detail": 4}  # times as many: any statement will do, and most of them unbalance the words
+
+
+@dataclass(frozen=True)
+class Task:
+    """One factual summary, and how many negatives are wanted of it."""
+
+    example: Example
+    wanted: int
+    seed: str
+
+
+@dataclass(frozen=True)
+class Supply:
+    """What a summary offers: nothing but its errors where it is unsound."""
+
+    errors: tuple[tuple[str, str, str], ...] = ()  # type, text, verdict
+    negatives: tuple[Negative, ...] = ()
+    rejected_for: Counter[str] = field(default_factory=Counter)
+
+
+def supply(task: Task, corpus: Corpus, categories: Sequence[str]) -> Supply:
+    """Verified negatives of one summary in every category, in random order."""
+    note, summary = task.example.note, task.example.summary
+    if errors := unsound_claims(note, summary):
+        return Supply(tuple((claim.type, claim.text, claim.verdict) for claim in errors))
+    if not task.wanted:
+        return Supply()
+    case, rng = Case(note, summary, corpus), random.Random(task.seed)
+    count = max(FEWEST_OFFERED, math.ceil(FEWEST_OFFERED_BY_A_SHORT_ONE / max(1, len(case.facts))))
+    negatives, rejected_for = _verified(case, categories, count, rng)
+    if len(negatives) < task.wanted > count:
+        negatives, rejected_for = _verified(case, categories, task.wanted, rng)
+    return Supply((), tuple(rng.sample(negatives, len(negatives))), rejected_for)
+
+
+def _verified(
+    case: Case, categories: Sequence[str], count: int, rng: random.Random
+) -> tuple[list[Negative], Counter[str]]:
+    """Up to `count` negatives of each category, no text twice, and how many candidates were rejected for what."""
+    rejected_for: Counter[str] = Counter()
+    found = [
+        negative
+        for name in categories
+        for negative in verified_negatives(case, name, rng, count * _CHOICE.get(name, 1), rejected_for)
+    ]
+    return list({negative.rejected: negative for negative in found}.values()), rejected_for
+
+
+def add_lexicons(folders: Sequence[Path]) -> None:
+    """Makes the user's names known to this process."""
+    for folder in folders:
+        clinical_lexicons.add_lexicon_dir(folder)
