@@ -33,21 +33,23 @@ from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
-from example_index import Example, ExampleIndex
-from hard_negatives import Negative
-from negative_editors import EDITORS, Corpus
-from negative_supply import Supply, Task, add_lexicons, supply
-from pair_selection import Selection, Trimming
+from negatives.example_index import Example, ExampleIndex
+from negatives.phase1_pairs import PHASE1, phase1_pairs
+from negatives.phase2_report import SplitReport, print_table
+from negatives.registry import EDITORS, Corpus
+from negatives.selection import Selection, Trimming
+from negatives.supply import Supply, Task, add_lexicons, supply
+from negatives.verification import Negative
 from parallel_map import ordered_map
-from phase1_pairs import PHASE1, phase1_pairs
-from phase2_report import SplitReport, print_table
 from prompt_format import build_prompt
 from script_io import ArgumentParser, InputError, atomic_write, run_script, scratch_folder, write_json
 
 TYPES = (PHASE1, *EDITORS)
 SPLITS = {"train": "train_set_processed.csv", "validation": "validation_set_processed.csv"}
 OUTPUTS = {"train": "train_dpo.jsonl", "validation": "val_dpo.jsonl"}
-CHOICES = 3  # the first in passing, the others knowing all
+# Rounds of choosing, the first in passing, the others knowing all. Where most of what is offered is taken, there is
+# little to choose
+CHOICES, CHOICES_OF_MANY, MANY = 5, 2, 2
 LEFT_OUT, STATS = "left_out.jsonl", "phase2_stats.json"
 
 
@@ -222,7 +224,8 @@ def make_split(
     """All triplets of one split, from the index to its output file."""
     print(f"Filtered to {index.sizes[split].factual} factual examples")
     with ExitStack() as stack:
-        files_of_offers = [stack.enter_context(tempfile.TemporaryFile(dir=args.phase2_dir)) for _ in range(CHOICES)]
+        rounds = CHOICES if args.adversarial_ratio <= MANY else CHOICES_OF_MANY
+        files_of_offers = [stack.enter_context(tempfile.TemporaryFile(dir=args.phase2_dir)) for _ in range(rounds)]
         selection, report = select_negatives(index, split, types, args, files_of_offers[0], files["left_out"])
         for offers, again in pairwise(files_of_offers):
             choose_again(selection, offers, again)

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.stats import wilson_interval
-from hard_negatives import NEW_SUPPORTED, OLD_NOT_SUPPORTED, reason_against, verified_negatives
-from negative_editors import EDITORS, Candidate, Case, Replacement
+from negatives.registry import EDITORS, Candidate, Case, Replacement
+from negatives.verification import NEW_SUPPORTED, OLD_NOT_SUPPORTED, reason_against, verified_negatives
 from script_io import InputError, read_csv
 
 COLUMNS = ("note_id", "clinical_note", "model_summary", "label", "hallucination_type")

@@ -24,8 +24,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in evaluation/ only
 
-from clinical_facts import Fact, concepts, extract_facts, sentences
-from clinical_text import dialogue_turns
+from clinical.facts import Fact, concepts, extract_facts, sentences
+from clinical.text import dialogue_turns
 from evaluation.content_words import WordSupport, content_words
 from evaluation.fact_comparison import (
     ATTRIBUTES,

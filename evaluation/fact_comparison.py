@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from clinical_facts import Fact
-from clinical_relatives import same_relative
-from clinical_text import regular_form
+from clinical.facts import Fact
+from clinical.relatives import same_relative
+from clinical.text import regular_form
 
 SUPPORTED, CONTRADICTED, UNSUPPORTED, UNVERIFIABLE = "supported", "contradicted", "unsupported", "unverifiable"
 FINDINGS = frozenset({"condition", "symptom", "drug", "procedure", "organism"})

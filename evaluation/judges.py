@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlparse
 
-from clinical_facts import sentences
+from clinical.facts import sentences
 from evaluation.fact_checker import ERROR, Claim, FactCheck, check_summary, without_citations
 from evaluation.fact_comparison import CONTRADICTED, SUPPORTED, UNSUPPORTED
 from script_io import InputError

@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
-from clinical_facts import sentences
+from clinical.facts import sentences
 from evaluation.fact_checker import ERROR, SUPPORTED, Claim, FactCheck, coverage, without_citations
 from evaluation.fact_comparison import UNVERIFIABLE
 from evaluation.stats import ratio, ratio_interval, wilson_interval

@@ -21,7 +21,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in evaluation/ only
 
-from clinical_facts import sentences
+from clinical.facts import sentences
 from evaluation.stats import p_text
 from script_io import ArgumentParser, InputError, atomic_write, read_csv, read_json, run_script
 

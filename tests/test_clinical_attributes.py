@@ -2,7 +2,7 @@
 
 import pytest
 
-from clinical_facts import extract_facts
+from clinical.facts import extract_facts
 
 TYPES = ("severity", "acuity", "stage", "direction", "cause", "order")
 

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from clinical_facts import Fact, concepts, extract_facts, sentences
-from clinical_text import regular_form, spoken_number
+from clinical.facts import Fact, concepts, extract_facts, sentences
+from clinical.text import regular_form, spoken_number
 from demo.clinical_notes import sample_facts, write_note
 
 NOTE = (

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-import clinical_lexicons
-import clinical_measurements
-from clinical_facts import extract_facts
-from clinical_lexicons import (
+from clinical import lexicons, measurements
+from clinical.facts import extract_facts
+from clinical.lexicons import (
     Concept,
     Range,
     add_lexicon_dir,
@@ -23,7 +22,7 @@ from clinical_lexicons import (
 )
 from script_io import InputError
 
-LEXICONS = Path(clinical_lexicons.__file__).parent / "lexicons"
+LEXICONS = Path(lexicons.__file__).parents[1] / "lexicons"
 NAMES = "name,group,synonyms\n"
 RANGES = "name,low,high,unit,plausible_low,plausible_high,decimals\n"
 
@@ -111,7 +110,7 @@ def test_tall_man_letters_spell_the_pair():
 
 
 def test_every_measurement_of_the_parser_has_limits():
-    read = {name for name, *_ in (*clinical_measurements._VITAL_NAMES, *clinical_measurements._LAB_NAMES)}
+    read = {name for name, *_ in (*measurements._VITAL_NAMES, *measurements._LAB_NAMES)}
     without = {"weight", "pain score"}  # no limit of their own
     assert read - without == set(reference_ranges()) - {"systolic blood pressure", "diastolic blood pressure"}
     assert reference_ranges()["potassium"] == Range(3.5, 5.0, "mEq/L", 2.2, 7.5, 1)

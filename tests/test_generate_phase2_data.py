@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-import example_index
 import generate_phase2_data as script
-from clinical_lexicons import remove_lexicon_dir
+from clinical.lexicons import remove_lexicon_dir
 from demo.clinical_notes import sample_facts, write_note, write_summary
-from hard_negatives import Edit, Negative
-from pair_selection import Balance, difference
+from negatives import example_index
+from negatives.selection import Balance, difference
+from negatives.verification import Edit, Negative
 from prompt_format import build_prompt
 from script_io import InputError, run_script
 

@@ -13,9 +13,9 @@ from collections import Counter
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from clinical_facts import Fact, extract_facts
-from hard_negatives import CONTRADICTED, UNSUPPORTED, Edit, Negative, verified_negatives
-from negative_editors import EDITORS, Case, Corpus, without_citations
+from clinical.facts import Fact, extract_facts
+from negatives.registry import EDITORS, Case, Corpus, without_citations
+from negatives.verification import CONTRADICTED, UNSUPPORTED, Edit, Negative, verified_negatives
 
 FAST = settings(
     derandomize=True,

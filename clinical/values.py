@@ -1,7 +1,7 @@
-"""Values in clinical text: one generator of facts for each type; vitals and labs: `clinical_measurements`.
+"""Values in clinical text: one generator of facts for each type; vitals and labs: `clinical.measurements`.
 
-The text is in regular form (see `clinical_text`) and in lower case, which keeps the patterns fast. Each generator
-yields facts without scope; `clinical_facts` binds them to drugs and findings and adds the scope. Units are converted
+The text is in regular form (see `clinical.text`) and in lower case, which keeps the patterns fast. Each generator
+yields facts without scope; `clinical.facts` binds them to drugs and findings and adds the scope. Units are converted
 to one base: mg, mL, hours.
 """
 
@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from clinical_lexicons import on_change, units
-from clinical_scope import Token
-from clinical_text import Turn
+from clinical.lexicons import on_change, units
+from clinical.scope import Token
+from clinical.text import Turn
 
 
 @dataclass(frozen=True)

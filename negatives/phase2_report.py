@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from example_index import SplitSize
+from negatives.example_index import SplitSize
 
 UNSOUND_IDS_SHOWN = 20
 

@@ -1,8 +1,8 @@
 """The registry of editors: for each category of error, the function that proposes it and what it does.
 
 What an editor proposes is grammatical by construction as far as its rules reach; whether it is true of the note is
-for `hard_negatives` to verify. A new category is one function in `editors/`, one line here, and its row in
-`hard_negatives.FACT_TYPES` where its facts are not of the category's name.
+for `verification` to verify. A new category is one function in this package, one line here, and its row in
+`verification.FACT_TYPES` where its facts are not of the category's name.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 
-from editors import details, management, names, people, polarity, qualifiers, times, values
-from editors.case import Candidate, Case, Corpus, Detail, Replacement, details_of, without_citations
+from negatives import details, management, names, people, polarity, qualifiers, times, values
+from negatives.case import Candidate, Case, Corpus, Detail, Replacement, details_of, without_citations
 
 __all__ = [
     "EDITORS",

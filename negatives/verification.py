@@ -1,6 +1,6 @@
 """Factual summaries made wrong in exactly one fact, each change verified against the note.
 
-The editors of `negative_editors` propose candidates. `verified_negatives` keeps one only where all of this holds: the
+The editors of `registry` propose candidates. `verified_negatives` keeps one only where all of this holds: the
 two texts differ in one span (sex: the noun and its pronouns); the note supports the old fact; the note does not
 support the new one after normalisation; every other fact of the two texts reads the same. A fabricated detail has no
 old fact: none of the facts it brings may be in the note.
@@ -14,9 +14,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from clinical_facts import Fact, extract_facts
-from editors.case import SUBSTANCE, Candidate, Case, cased_like, one_replacement, without_citations
-from negative_editors import EDITORS
+from clinical.facts import Fact, extract_facts
+from negatives.case import SUBSTANCE, Candidate, Case, cased_like, one_replacement, without_citations
+from negatives.registry import EDITORS
 
 CONTRADICTED, UNSUPPORTED = "contradicted", "unsupported"
 MAX_TRIES_PER_NEGATIVE = 12  # candidates that are verified before a category is given up for a summary
@@ -78,7 +78,9 @@ def with_agreement(chosen: str, candidate: Candidate) -> Candidate:
 
 
 def _vowel_sound(text: str) -> bool:
-    return bool(re.match(r"8\d*\b|11\b|18\b|(?!uni|use|eu|one\b)[aeiou]", text, re.IGNORECASE))
+    if re.match(r"[FHLMNRSX][A-Z]+\b|[XxFf]-", text):  # letters that are spelled out: "an MRI", "an x-ray"
+        return True
+    return bool(re.match(r"8\d*\b|11\b|18\b|hour|honest|heir|(?!uni|use|eu|one\b)[aeiou]", text, re.IGNORECASE))
 
 
 def minimal(chosen: str, candidate: Candidate) -> Candidate:
@@ -166,7 +168,7 @@ def reason_against(case: Case, category: str, candidate: Candidate) -> tuple[str
         return OLD_NOT_SUPPORTED, ""
     if supported(case, new, category, loosely=True):
         return NEW_SUPPORTED, ""
-    return None, _verdict(category, new)
+    return None, _verdict(category, old, new)
 
 
 def _said_again(case: Case, old: Fact) -> bool:
@@ -274,12 +276,14 @@ def _contrary(other: Fact, fact: Fact) -> bool:
 _NAMED_OR_NOT = frozenset({"condition", "symptom", "drug", "sound_alike", "procedure", "organism", "management"})
 
 
-def _verdict(category: str, new: Fact) -> str:
+def _verdict(category: str, old: Fact, new: Fact) -> str:
     """`contradicted` where the note says otherwise of the same thing, `unsupported` where it says nothing of the new.
 
     The note supports the old value, so another value of the same thing contradicts it; another name does not.
     """
-    if category in _NAMED_OR_NOT or (category == "allergy" and not new.negated):
+    if category in _NAMED_OR_NOT:
+        return UNSUPPORTED
+    if category == "allergy" and not old.negated and not new.negated:
         return UNSUPPORTED
     return CONTRADICTED
 

@@ -6,9 +6,9 @@ import random
 import re
 from collections.abc import Iterator
 
-from clinical_facts import extract_facts, sentences
-from editors.case import MAX_DETAIL_WORDS, Candidate, Case, one_replacement
-from editors.people import SEXED
+from clinical.facts import sentences
+from negatives.case import MAX_DETAIL_WORDS, Candidate, Case, has_a_verb, one_replacement, topics_of
+from negatives.people import SEXED
 
 _TRIED = 48
 
@@ -17,38 +17,28 @@ def edit_fabricated_detail(case: Case, rng: random.Random) -> Iterator[Candidate
     """A sentence from another note's factual summary among the sentences, or in the place of one."""
     if not case.corpus.details:
         return
-    sex = {fact.value for fact in case.facts if fact.type == "sex"}
-    known = {fact.value for fact in case.note_facts if fact.type == "sex" and fact.key == "patient"}
-    spots = _between_sentences(case.text)
+    told = [fact for fact in [*case.facts, *case.note_facts] if fact.type == "sex" and not fact.family]
+    sexes = {fact.value for fact in told if fact.key == "patient"} or {fact.value for fact in told}
+    topics, spots = topics_of(case.facts), _between_sentences(case.text)
     for _ in range(_TRIED if spots else 0):
         detail = rng.choice(case.corpus.details)
         (start, end, lead, trail), neighbour = rng.choice(spots)
-        if _has_a_verb(detail.text) != _has_a_verb(neighbour):  # a fragment among fragments, a sentence among sentences
+        # a fragment among fragments, a sentence among sentences, on what the summary is about
+        if has_a_verb(detail.text) != has_a_verb(neighbour) or (detail.topics and not detail.topics & topics):
             continue
-        told = {fact.value for fact in extract_facts(detail.text) if fact.type == "sex"}
-        if detail.source != case.note and not SEXED.search(detail.text) and not told - (sex or known or told):
+        same_sex = not detail.sexes or detail.sexes == sexes
+        if detail.source != case.note and same_sex and not SEXED.search(detail.text):
             yield one_replacement(start, end, f"{lead}{detail.text}{trail}")
 
 
 _Spot = tuple[int, int, str, str]
-_VERB = re.compile(
-    r"\b(?:is|was|are|were|has|had|have|denies|denied|reports|reported|takes|took|does|did|will|lives|smokes|smoked|"
-    r"uses|used|presents|presented|started|continues|complains|states|stated|notes|noted|underwent|works|drinks|quit|"
-    r"came|comes|died|developed|received|admits|appears|remains|can|could|may|might|should|would|\w{3,}ed)\b",
-    re.IGNORECASE,
-)
-
-
-def _has_a_verb(statement: str) -> bool:
-    return bool(_VERB.search(statement))
 
 
 def _between_sentences(text: str) -> list[tuple[_Spot, str]]:
     """Where a sentence may stand, in prose only, with the sentence that stands there.
 
-    A spot is (start, end, what joins the new sentence before, after).
-
-    Between two sentences, or in the place of one: so that neither a length nor a number of sentences tells.
+    A spot is (start, end, what joins the new sentence before, after): between two sentences, or in the place of one,
+    so that neither a length nor a number of sentences tells.
     """
     spans = [span for span in sentences(text) if _is_prose(text[slice(*span)])]
     starts = [
@@ -62,7 +52,7 @@ def _between_sentences(text: str) -> list[tuple[_Spot, str]]:
     in_place = [
         ((start, end, "", ""), text[start:end])
         for start, end in spans
-        if len(text[start:end].split()) <= MAX_DETAIL_WORDS
+        if len(text[start:end].split()) <= MAX_DETAIL_WORDS and len(spans) > 1  # never all that a summary says
     ]
     return [*starts, *ends, *in_place, *in_place]
 

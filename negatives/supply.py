@@ -9,15 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import clinical_lexicons
+from clinical import lexicons
 from evaluation.fact_checker import unsound_claims
-from example_index import Example
-from hard_negatives import Negative, verified_negatives
-from negative_editors import Case, Corpus
+from negatives.example_index import Example
+from negatives.registry import Case, Corpus
+from negatives.verification import Negative, verified_negatives
 
-# Negatives of a category, so that the balance has a choice: two are enough where the summary has many facts and so
-# many categories. Three took 1.4 times as long and left word and character classifiers where they were
-FEWEST_OFFERED, FEWEST_OFFERED_BY_A_SHORT_ONE = 2, 12
+# Negatives of a category, so that the balance has a choice: more where few are wanted of a summary, or it says little
+OFFERED_OF_FEW, OFFERED_OF_MANY, OFFERED_BY_A_SHORT_ONE, MANY = 4, 2, 24, 2
 _CHOICE = {"fabricated_detail": 4}  # times as many: any statement will do, and most of them unbalance the words
 
 
@@ -47,7 +46,8 @@ def supply(task: Task, corpus: Corpus, categories: Sequence[str]) -> Supply:
     if not task.wanted:
         return Supply()
     case, rng = Case(note, summary, corpus), random.Random(task.seed)
-    count = max(FEWEST_OFFERED, math.ceil(FEWEST_OFFERED_BY_A_SHORT_ONE / max(1, len(case.facts))))
+    fewest = OFFERED_OF_FEW if task.wanted <= MANY else OFFERED_OF_MANY
+    count = max(fewest, math.ceil(OFFERED_BY_A_SHORT_ONE / max(1, len(case.facts))))
     negatives, rejected_for = _verified(case, categories, count, rng)
     if len(negatives) < task.wanted > count:
         negatives, rejected_for = _verified(case, categories, task.wanted, rng)
@@ -70,4 +70,4 @@ def _verified(
 def add_lexicons(folders: Sequence[Path]) -> None:
     """Makes the user's names known to this process."""
     for folder in folders:
-        clinical_lexicons.add_lexicon_dir(folder)
+        lexicons.add_lexicon_dir(folder)

@@ -6,9 +6,8 @@ import random
 import re
 from collections.abc import Iterator, Mapping
 
-from clinical_facts import Fact, concepts, sentences
-from editors.case import Candidate, Case, cased_like, one_replacement, rewordings, rules, shuffled
-from editors.names import HABITS
+from clinical.facts import Fact, concepts, sentences
+from negatives.case import HABITS, Candidate, Case, cased_like, one_replacement, rewordings, rules, shuffled
 
 
 def _opposites(
@@ -152,12 +151,11 @@ def edit_certainty(case: Case, rng: random.Random) -> Iterator[Candidate]:
             continue
         if change.new in ("confirmed", "known", "") and _EVALUATES.search(case.text[: change.start]):
             continue
+        if _OPINES.search(case.text[: change.start]):  # "she thinks that she is" stays an opinion
+            continue
         following = case.text[change.end : change.end + 1]
-        if (
-            change.new.lower() in ("possible ", "suspected ")
-            and following.isupper()
-            and not case.text[change.end + 1 : change.end + 2].isupper()
-        ):  # "1. Gout" -> "1. Possible gout"
+        if change.new in ("possible ", "suspected ") and re.search(r"(?:^|[.:\n])\s*$", case.text[: change.start]):
+            # "1. Gout" -> "1. Possible gout"
             yield one_replacement(change.start, change.end + 1, change.new.capitalize() + following.lower())
         elif change.new or not case.text[change.start].isupper():
             yield candidate
@@ -165,7 +163,10 @@ def edit_certainty(case: Case, rng: random.Random) -> Iterator[Candidate]:
             yield one_replacement(change.start, change.end + 1, following.upper())
 
 
-_TOLD_AS_A_DIAGNOSIS = re.compile(r"\b(?:diagnos\w+|history|confirmed|known|have|has|had|got|with)\b", re.IGNORECASE)
+_TOLD_AS_A_DIAGNOSIS = re.compile(r"\b(?:diagnos\w+|history|confirmed|known)\b", re.IGNORECASE)
+_OPINES = re.compile(
+    r"\b(?:thinks?|thought|feels?|felt|believes?|wonders?|worried|concern\w*)\b[^.;\n]*$", re.IGNORECASE
+)
 
 
 def _diagnoses(case: Case) -> list[Fact]:
@@ -182,7 +183,10 @@ def _diagnoses(case: Case) -> list[Fact]:
 
 def _finding_at(case: Case, position: int) -> bool:
     """Whether an established diagnosis stands at `position`, after an article at most."""
-    return any(re.fullmatch(r"(?:an? )?", case.text[position : fact.start]) for fact in _diagnoses(case))
+    return any(
+        fact.start >= position and re.fullmatch(r"(?:an? )?", case.text[position : fact.start])
+        for fact in _diagnoses(case)
+    )
 
 
 def _made_uncertain(case: Case) -> Iterator[Candidate]:

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from clinical_scope import tokens_of
+from clinical.scope import tokens_of
 from script_io import InputError, read_csv
 
-_BUILT_IN = Path(__file__).resolve().parent / "lexicons"
+_BUILT_IN = Path(__file__).resolve().parents[1] / "lexicons"
 _NAME_FILES = {  # type of fact -> file
     "drug": "drugs.csv",
     "condition": "conditions.csv",
@@ -133,7 +133,7 @@ def _rows(folder: Path, file_name: str) -> Iterator[tuple[str, dict[str, str]]]:
     """Where a row is, for messages, and the row, its cells stripped. The first column is never empty."""
     columns = _COLUMNS[file_name]
     path = folder / file_name
-    for line, row in read_csv(path, columns) if path.exists() else ():
+    for line, row in read_csv(path, columns) if folder == _BUILT_IN or path.exists() else ():
         where = f"{path}, line {line}"
         if not row[columns[0]].strip():
             raise InputError(f"{where}: {columns[0]} is empty; fill it or take the row out")

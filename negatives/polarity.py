@@ -6,8 +6,8 @@ import random
 import re
 from collections.abc import Iterator
 
-from clinical_facts import Fact, concepts
-from editors.case import NOT_NOUNS, Candidate, Case, capital_like, one_replacement, rewordings, rules, shuffled
+from clinical.facts import Fact, concepts
+from negatives.case import NOT_NOUNS, Candidate, Case, capital_like, one_replacement, rewordings, rules, shuffled
 
 _ONE_FINDING = (
     r"(?=(?!had|been|an?|no|not|known|to|any|also|the|other|further|since)[a-z]+(?: [a-z]+){0,2}(?:[.;\n]|$))"
@@ -75,9 +75,16 @@ _LISTS = re.compile(r"[^.;\n]*?(?:,|/|\b(?:and|or|nor|as well as)\b)")
 _ABOUT_WHAT_STANDS_BEFORE = ("confirmed", "ruled out")
 
 
+_DENIES = re.compile(r"\b(?:no|not|never|den(?:ies|ied|ying)|without|negative)\b", re.IGNORECASE)
+_ONLY_DENIED = re.compile(r"\b(?:any|ever|at all|yet|either|nor)\b", re.IGNORECASE)  # "had any fever" is no statement
+
+
 def edit_negation(case: Case, rng: random.Random) -> Iterator[Candidate]:
     for candidate in shuffled([*_of_one_finding(case, rng), *_in_lists(case), *_denied_outright(case)], rng):
         (change,) = candidate.replacements
+        clause = re.match(r"[^.;\n]*", case.text[change.end :])
+        if _DENIES.search(case.text[change.start : change.end]) and clause and _ONLY_DENIED.search(clause[0]):
+            continue
         if change.new:
             yield candidate
         else:  # "No fever." -> "Fever."

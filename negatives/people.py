@@ -6,8 +6,8 @@ import random
 import re
 from collections.abc import Iterator
 
-from clinical_facts import Fact
-from editors.case import (
+from clinical.facts import Fact
+from negatives.case import (
     Candidate,
     Case,
     Replacement,
@@ -96,7 +96,9 @@ def edit_relative(case: Case, rng: random.Random) -> Iterator[Candidate]:
     ]
     for match in shuffled(mentions, rng):
         if not _PRONOUN_FOLLOWS.match(case.text[match.end() :]):
-            for other in case.corpus.in_proportion("relative", _RELATIVES[match[0].lower()], rng):
+            # one whom the summary names already would die twice
+            others = [other for other in _RELATIVES[match[0].lower()] if not re.search(rf"\b{other}", case.text, re.I)]
+            for other in case.corpus.in_proportion("relative", others, rng):
                 yield one_replacement(match.start(), match.end(), cased_like(match[0], other))
 
 

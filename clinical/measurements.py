@@ -1,7 +1,7 @@
-"""Vital signs and laboratory values in clinical text, as facts of types `vital` and `lab`; see `clinical_values`.
+"""Vital signs and laboratory values in clinical text, as facts of types `vital` and `lab`; see `clinical.values`.
 
 Units are converted to degrees Celsius, kilograms, and the customary unit of each laboratory test. The text is in
-regular form (see `clinical_text`) and in lower case, and `tokens` are its words: a pattern is tried only where one of
+regular form (see `clinical.text`) and in lower case, and `tokens` are its words: a pattern is tried only where one of
 its names begins.
 """
 
@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from clinical_scope import Token
-from clinical_values import NUMBER, Fact, parsed_number, plain_number, scaled
+from clinical.scope import Token
+from clinical.values import NUMBER, Fact, parsed_number, plain_number, scaled
 
 _IS = (  # what may stand between a name and its value
     r"(?:\s*(?::|=|,|is|was|of|at|to|were|are|came back|came out|today|level|levels|count|reading|rate|value|found|be|"

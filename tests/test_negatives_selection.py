@@ -5,8 +5,8 @@ from collections import Counter
 
 import pytest
 
-from hard_negatives import Edit, Negative
-from pair_selection import MOST_ONE_WAY, Balance, Selection, Trimming, changed_windows, difference, share_limit
+from negatives.selection import MOST_ONE_WAY, Balance, Selection, Trimming, changed_windows, difference, share_limit
+from negatives.verification import Edit, Negative
 
 
 def negative(category: str, chosen: str, old: str, new: str) -> Negative:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from clinical_text import Turn, lower_case
+from clinical.text import Turn, lower_case
 
 Span = tuple[int, int]
 # hyphens and white space only separate words; punctuation stands for itself, so that a phrase never crosses it

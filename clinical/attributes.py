@@ -1,6 +1,6 @@
 """Attributes of findings: how severe or acute, in which direction, from what cause, before what, by which route.
 
-On text in regular form (see `clinical_text`), bound to the findings that the lexicons know. Types: severity, acuity
+On text in regular form (see `clinical.text`), bound to the findings that the lexicons know. Types: severity, acuity
 and stage (key: the finding, or the word that the stage is of), direction (key: the measure or finding), cause (key:
 the effect, value: the cause), order (key: what it is before or after), route (key: the drug). An attribute whose
 bearer the rules don't know is left out.
@@ -12,7 +12,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
-from clinical_values import Fact, ignoring_case
+from clinical.values import Fact, ignoring_case
 
 _ILLS = ("condition", "symptom")
 _DEGREES = {  # written -> (type, value)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from example_index import Example, ExampleIndex
-from hard_negatives import Edit, Negative
+from negatives.example_index import Example, ExampleIndex
+from negatives.verification import Edit, Negative
 
 PHASE1 = "phase1"
 LABELLED = "labelled"

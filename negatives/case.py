@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import TypeVar
 
-from clinical_facts import Fact, extract_facts, sentences
-from clinical_text import regular_form
-from clinical_values import plain_number
+from clinical.facts import Fact, concepts, extract_facts, sentences
+from clinical.text import regular_form
+from clinical.values import plain_number
 
 CITATION = re.compile(r"\s*\[Evidence:[^\]]*\]")
 NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
 MAX_DETAIL_WORDS = 10
+HABITS = "substance habit"  # the group of smoking, drinking and drugs
 SUBSTANCE = ("condition", "symptom", "drug", "dose", "vital", "lab", "procedure", "allergy", "follow_up")
 
 
@@ -72,6 +73,8 @@ class Detail:
 
     source: str  # the note it was made about
     text: str
+    topics: frozenset[str] = frozenset()  # what it states things of; see `topics_of`
+    sexes: frozenset[str] = frozenset()  # told by a noun or a pronoun
 
 
 @dataclass(frozen=True)
@@ -138,16 +141,43 @@ def details_of(source: str, summary: str) -> list[Detail]:
             facts = [fact for fact in extract_facts(statement) if fact.type in SUBSTANCE]
             if any(fact.negated for fact in facts):  # what is denied is hardly wrong
                 continue
+            if not has_a_verb(statement) and (len(facts) != 1 or facts[0].type not in ("condition", "symptom")):
+                continue  # "C-section and D&C." says nothing by itself
             if 1 <= len(facts) <= 2 and 2 <= len(statement.split()) <= MAX_DETAIL_WORDS and _stands_alone(statement):
-                found.append(Detail(source, statement[0].upper() + statement[1:] + "."))
+                sexes = frozenset(fact.value for fact in extract_facts(statement) if fact.type == "sex")
+                whole = f"{statement[0].upper()}{statement[1:]}."
+                found.append(Detail(source, whole, topics_of(facts), sexes))
     return found
+
+
+_BROKEN = re.compile(r"^[^,]+, (?:or|and) |^listed as|\bthe (?!patient|left|right|past|last)", re.IGNORECASE)
+_VERB = re.compile(
+    r"\b(?:is|was|are|were|has|had|have|denies|denied|reports|reported|takes|took|does|did|will|lives|smokes|smoked|"
+    r"uses|used|presents|presented|started|continues|complains|states|stated|notes|noted|underwent|works|drinks|quit|"
+    r"came|comes|died|developed|received|admits|appears|remains|can|could|may|might|should|would|\w{3,}ed)\b",
+    re.IGNORECASE,
+)
+
+
+def has_a_verb(statement: str) -> bool:
+    """Whether a statement is a sentence rather than a heading-like fragment."""
+    return bool(_VERB.search(statement))
+
+
+def topics_of(facts: Iterable[Fact]) -> frozenset[str]:
+    """The types of fact of substance; habits apart from other conditions."""
+    known = concepts("condition")
+    return frozenset(
+        "habit" if fact.key in known and known[fact.key].group == HABITS else fact.type
+        for fact in facts
+        if fact.type in SUBSTANCE
+    )
 
 
 def _stands_alone(statement: str) -> bool:
     plain_end = statement[-1].isalnum() or statement[-1] in "%)"
-    return (
-        plain_end and statement[0].isalpha() and not _REFERS_BACK.search(statement) and not {"\n", ":"} & set(statement)
-    )
+    plain = plain_end and statement[0].isalpha() and not {"\n", ":"} & set(statement)
+    return plain and not _REFERS_BACK.search(statement) and not _BROKEN.search(statement)
 
 
 # ------------------------------------------------------------------------------------------- the case

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from clinical_text import Turn
+from clinical.text import Turn
 
 Span = tuple[int, int]
 _KIN = (

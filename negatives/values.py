@@ -6,10 +6,10 @@ import random
 import re
 from collections.abc import Callable, Iterator, Sequence
 
-from clinical_facts import Fact, extract_facts
-from clinical_lexicons import reference_ranges
-from clinical_values import plain_number
-from editors.case import Candidate, Case, capital_like, cased_like, one_replacement, only_number, shuffled, value_of
+from clinical.facts import Fact, extract_facts
+from clinical.lexicons import reference_ranges
+from clinical.values import plain_number
+from negatives.case import Candidate, Case, capital_like, cased_like, one_replacement, only_number, shuffled, value_of
 
 
 def _new_numbers(

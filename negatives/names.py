@@ -6,9 +6,10 @@ import random
 import re
 from collections.abc import Iterable, Iterator
 
-from clinical_facts import Fact, concepts
-from clinical_lexicons import sound_alikes
-from editors.case import (
+from clinical.facts import Fact, concepts
+from clinical.lexicons import sound_alikes
+from negatives.case import (
+    HABITS,
     NOT_NOUNS,
     Candidate,
     Case,
@@ -42,7 +43,6 @@ _OPENS = re.compile(
 _ARTICLE = re.compile(r"\b(?:an?|another|one) $", re.IGNORECASE)
 _VERB_OF_ONE = re.compile(r"\s+(?:is|was|has)\b")
 _VERB_OF_MANY = re.compile(r"\s+(?:are|were|have)\b")
-HABITS = "substance habit"
 # too general to be another name's like; tobacco for caffeine is no likely error
 NEVER = frozenset({"general", "general drug class", HABITS})
 _COUNTABLE, _PLURAL = ", countable", ", plural"  # groups whose names take an article, or are many
@@ -91,10 +91,14 @@ def _neighbours(case: Case, fact: Fact, fact_type: str) -> list[str]:
         concept.name
         for name, concept in known.items()
         if concept.group == group
+        and (fact.key, name) not in _IMPLIES
         and name not in told
         and fact.key not in name
         and not any(name in other for other in named)
     ]
+
+
+_IMPLIES = frozenset({("vomiting", "nausea"), ("penicillin", "amoxicillin"), ("penicillin", "ampicillin")})
 
 
 def _group(fact_type: str, fact: Fact) -> str:
@@ -156,7 +160,8 @@ def edit_allergy(case: Case, rng: random.Random) -> Iterator[Candidate]:
             and _ALLERGIC_TO.search(case.text[: fact.start])
             and _stands_free(case.text, fact, "allergen")
         ):
-            for name in case.corpus.in_proportion("allergy", allergens, rng):
+            others = [name for name in allergens if (fact.key, name.lower()) not in _IMPLIES]
+            for name in case.corpus.in_proportion("allergy", others, rng):
                 yield one_replacement(fact.start, fact.end, _written(case.text, fact, name))
     yield from rewordings(case, rng, _DENIED_ALLERGY)
 

@@ -6,8 +6,8 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 
-from clinical_facts import Fact
-from editors.case import Candidate, Case, cased_like, one_replacement, only_number, shuffled, value_of
+from clinical.facts import Fact
+from negatives.case import Candidate, Case, cased_like, one_replacement, only_number, shuffled, value_of
 
 _UNITS = ("minute", "hour", "day", "week", "month", "year")
 _UNIT = re.compile(rf"(?P<unit>{'|'.join(_UNITS)})(?P<s>s?)$", re.IGNORECASE)

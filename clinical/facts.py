@@ -19,14 +19,12 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from functools import lru_cache
 
-import clinical_attributes
-import clinical_measurements
-import clinical_values
-from clinical_lexicons import Concept, Phrase, Term, concepts, on_change, phrase_table
-from clinical_relatives import relatives_meant, relatives_with
-from clinical_scope import Span, Token, answer_flag, is_question, scopes, tokens_of
-from clinical_text import RegularForm, Turn, dialogue_turns, lower_case, regular_form, sentences
-from clinical_values import Fact, ignoring_case
+from clinical import attributes, measurements, values
+from clinical.lexicons import Concept, Phrase, Term, concepts, on_change, phrase_table
+from clinical.relatives import relatives_meant, relatives_with
+from clinical.scope import Span, Token, answer_flag, is_question, scopes, tokens_of
+from clinical.text import RegularForm, Turn, dialogue_turns, lower_case, regular_form, sentences
+from clinical.values import Fact, ignoring_case
 
 __all__ = ["Concept", "Fact", "concepts", "extract_facts", "sentences"]
 
@@ -251,20 +249,20 @@ def _value_facts(
     """Values in order of trust: what an earlier pattern has read, a later one leaves alone."""
     lower = lower_case(text)
     facts = _without_overlaps(
-        list(clinical_values.age_facts(lower)),
-        [*clinical_measurements.vital_facts(lower, tokens), *clinical_measurements.lab_facts(lower, tokens)],
-        list(clinical_values.frequency_facts(lower)),
-        [*clinical_values.dose_facts(lower), *clinical_values.duration_facts(lower)],
-        list(clinical_values.date_facts(lower)),
+        list(values.age_facts(lower)),
+        [*measurements.vital_facts(lower, tokens), *measurements.lab_facts(lower, tokens)],
+        list(values.frequency_facts(lower)),
+        [*values.dose_facts(lower), *values.duration_facts(lower)],
+        list(values.date_facts(lower)),
     )
     inside = [fact for fact in findings if not text[fact.start : fact.end].isalpha()]
-    facts += [fact for fact in clinical_values.number_facts(lower) if not _overlaps(fact, [*facts, *inside])]
+    facts += [fact for fact in values.number_facts(lower) if not _overlaps(fact, [*facts, *inside])]
     facts = _bind_durations(_bind_to_drugs(facts, findings, text, ends), findings, ends)
-    attributes = clinical_attributes.attribute_facts(text, findings)
+    qualifiers = attributes.attribute_facts(text, findings)
     sides = _without_overlaps(
-        list(clinical_values.laterality_facts(lower, findings)), list(clinical_values.sex_facts(text, tokens, turns))
+        list(values.laterality_facts(lower, findings)), list(values.sex_facts(text, tokens, turns))
     )
-    return sorted([*facts, *sides, *attributes], key=lambda fact: fact.start)
+    return sorted([*facts, *sides, *qualifiers], key=lambda fact: fact.start)
 
 
 def _scoped(text: str, bounds: Sequence[Span], turns: Sequence[Turn], facts: Sequence[Fact]) -> list[Fact]:

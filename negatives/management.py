@@ -6,9 +6,9 @@ import random
 import re
 from collections.abc import Iterator
 
-from clinical_facts import Fact, concepts
-from editors.case import Candidate, Case, capital_like, one_replacement, shuffled
-from editors.names import NEVER
+from clinical.facts import Fact, concepts
+from negatives.case import Candidate, Case, capital_like, one_replacement, shuffled
+from negatives.names import NEVER
 
 _OPENS = re.compile(r"(?:^|[.;:\n]\s*|[.;:]\s+(?:an?|the) )$", re.IGNORECASE)
 _ACTION = re.compile(
