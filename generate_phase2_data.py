@@ -33,12 +33,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
-from negatives.example_index import Example, ExampleIndex
+from negatives.example_index import HALLUCINATED, Example, ExampleIndex
 from negatives.phase1_pairs import PHASE1, phase1_pairs
 from negatives.phase2_report import SplitReport, print_table
 from negatives.registry import EDITORS, Corpus
 from negatives.selection import Selection, Trimming
-from negatives.supply import Supply, Task, add_lexicons, supply
+from negatives.supply import Task, add_lexicons, supply
 from negatives.verification import Negative
 from parallel_map import ordered_map
 from prompt_format import build_prompt
@@ -146,12 +146,13 @@ def select_negatives(
     work = partial(supply, corpus=Corpus.from_summaries(sample), categories=categories)
     set_up = partial(add_lexicons, args.lexicon_dir)
     for task, offer in ordered_map(work, tasks(index, split, types, args), args.num_workers, set_up):
-        if offer.errors:
+        labelled = index.hallucinated_of(split, task.example.note)
+        disputed = (("label", task.example.summary, HALLUCINATED),) if task.example.summary in labelled else ()
+        if errors := offer.errors or disputed:
             index.mark_unsound(task.example)
             report.leave_out(task.example.row_id)
-            write_errors(left_out, split, task.example, offer)
+            write_errors(left_out, split, task.example, errors)
             continue
-        labelled = index.hallucinated_of(split, task.example.note)
         offered = [negative for negative in offer.negatives if negative.rejected not in labelled]
         taken = selection.take(task.example.summary, offered, task.wanted)
         report.count_offer(task.wanted, len(taken), offer.rejected_for)
@@ -174,9 +175,9 @@ def stored(offers: IO[bytes]) -> Iterator[tuple[Task, list[Negative], list[Negat
             yield pickle.load(offers)
 
 
-def write_errors(left_out: IO[str], split: str, example: Example, offer: Supply) -> None:
-    """A line for each claim of an unsound summary that its note does not support."""
-    for claim_type, text, verdict in offer.errors:
+def write_errors(left_out: IO[str], split: str, example: Example, errors: Iterable[tuple[str, str, str]]) -> None:
+    """A line for each claim of an unsound summary that its note does not support, or for its other label."""
+    for claim_type, text, verdict in errors:
         row = {"split": split, "id": example.row_id, "type": claim_type, "text": text, "verdict": verdict}
         write_line(left_out, row)
 

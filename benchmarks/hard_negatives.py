@@ -8,7 +8,7 @@ Out: on stdout, training and validation pairs together: no-ops, repeats, shares 
      the share of MEDEC's errors that fall in a category. With --sample_file 100 random pairs to read by eye.
 
     python benchmarks/hard_negatives.py
-    python benchmarks/hard_negatives.py --medec_csv medec_pairs.csv --sample_file sample.txt --output out.json
+    python benchmarks/hard_negatives.py --medec_csv medec_pairs.csv --sample_file sample.txt --output_file out.json
 
 The accuracies' intervals resample notes. MTS-Dialog, ACI-Bench and MEDEC are published under CC BY 4.0 by their
 authors (Ben Abacha, Yim and others).
@@ -226,7 +226,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--seed", type=int, default=42, help="of the folds, the bootstrap and the sample (default: 42)"
     )
     output = parser.add_argument_group("Output")
-    output.add_argument("--output", type=Path, help="also write the figures there as JSON (default: print only)")
+    output.add_argument("--output_file", type=Path, help="also write the figures there as JSON (default: print only)")
     output.add_argument("--sample_file", type=Path, help="write 100 random pairs there as text (default: write none)")
     output.add_argument(
         "--verbose", action="store_true", help="list the errors of --medec_csv that no category covers (default: no)"
@@ -240,9 +240,9 @@ def main(args: argparse.Namespace) -> int:
     figures = measure(args, pairs)
     if args.sample_file:
         write_sample(args.sample_file, pairs, args.seed)
-    if args.output:
-        write_json(args.output, figures)
-        print(f"Wrote {args.output}")
+    if args.output_file:
+        write_json(args.output_file, figures)
+        print(f"Wrote {args.output_file}")
     return 0
 
 

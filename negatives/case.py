@@ -125,8 +125,9 @@ def form_of(fact: Fact) -> str:
 
 
 _REFERS_BACK = re.compile(
-    r"^(?:this|that|these|those|it|they|however|then|also|there|other|which|and|but|his|her|he was|she was|\d)|"
-    r"\b(?:above|this|that|these|both|mr|mrs|ms|dr)\b",
+    r"^(?:subsequently|additionally|later|otherwise|meanwhile|again|still|this|that|these|those|it|they|however|then|"
+    r"also|there|other|which|and|but|his|her|he was|she was|\d)|"
+    r"\b(?:above|this|that|these|both|mr|mrs|ms|dr|it|also|as noted|as mentioned|had \w+ \w+ died)\b",
     re.IGNORECASE,
 )
 
@@ -141,7 +142,7 @@ def details_of(source: str, summary: str) -> list[Detail]:
             facts = [fact for fact in extract_facts(statement) if fact.type in SUBSTANCE]
             if any(fact.negated for fact in facts):  # what is denied is hardly wrong
                 continue
-            if not has_a_verb(statement) and (len(facts) != 1 or facts[0].type not in ("condition", "symptom")):
+            if style_of(statement) == "fragment" and (len(facts) != 1 or facts[0].type not in ("condition", "symptom")):
                 continue  # "C-section and D&C." says nothing by itself
             if 1 <= len(facts) <= 2 and 2 <= len(statement.split()) <= MAX_DETAIL_WORDS and _stands_alone(statement):
                 sexes = frozenset(fact.value for fact in extract_facts(statement) if fact.type == "sex")
@@ -159,9 +160,17 @@ _VERB = re.compile(
 )
 
 
-def has_a_verb(statement: str) -> bool:
-    """Whether a statement is a sentence rather than a heading-like fragment."""
-    return bool(_VERB.search(statement))
+_SUBJECT = re.compile(
+    r"(?:he|she|they|i|we|there|the|patient|his|her|an?|mother|father|brother|sister|grand\w+|mr\.?|ms\.?|mrs\.?)\b",
+    re.IGNORECASE,
+)
+
+
+def style_of(statement: str) -> str:
+    """`sentence` with a subject, `clipped` without ("Denies fever."), or `fragment` ("Back pain.")."""
+    if not _VERB.search(statement):
+        return "fragment"
+    return "sentence" if _SUBJECT.match(statement) else "clipped"
 
 
 def topics_of(facts: Iterable[Fact]) -> frozenset[str]:

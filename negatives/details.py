@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from clinical.facts import sentences
-from negatives.case import MAX_DETAIL_WORDS, Candidate, Case, has_a_verb, one_replacement, topics_of
+from negatives.case import MAX_DETAIL_WORDS, Candidate, Case, one_replacement, style_of, topics_of
 from negatives.people import SEXED
 
 _TRIED = 48
@@ -24,7 +24,7 @@ def edit_fabricated_detail(case: Case, rng: random.Random) -> Iterator[Candidate
         detail = rng.choice(case.corpus.details)
         (start, end, lead, trail), neighbour = rng.choice(spots)
         # a fragment among fragments, a sentence among sentences, on what the summary is about
-        if has_a_verb(detail.text) != has_a_verb(neighbour) or (detail.topics and not detail.topics & topics):
+        if style_of(detail.text) != style_of(neighbour) or (detail.topics and not detail.topics & topics):
             continue
         same_sex = not detail.sexes or detail.sexes == sexes
         if detail.source != case.note and same_sex and not SEXED.search(detail.text):
@@ -40,7 +40,7 @@ def _between_sentences(text: str) -> list[tuple[_Spot, str]]:
     A spot is (start, end, what joins the new sentence before, after): between two sentences, or in the place of one,
     so that neither a length nor a number of sentences tells.
     """
-    spans = [span for span in sentences(text) if _is_prose(text[slice(*span)])]
+    spans = [span for span in sentences(text) if _is_prose(text[slice(*span)]) and _is_whole(text, span[1])]
     starts = [
         ((start, start, "", " "), text[start:end]) for start, end in spans if not re.search(r"\d[.)]\s*$", text[:start])
     ]
@@ -59,3 +59,8 @@ def _between_sentences(text: str) -> list[tuple[_Spot, str]]:
 
 def _is_prose(sentence: str) -> bool:
     return len(sentence.split()) >= 4 and sentence[-1] in ".!?" and sentence[0].isupper() and ":" not in sentence
+
+
+def _is_whole(text: str, end: int) -> bool:
+    """Whether a new sentence follows; a small letter goes on with the one that ended at an abbreviation."""
+    return not text[end:].lstrip()[:1].islower()

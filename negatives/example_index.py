@@ -89,21 +89,7 @@ class ExampleIndex:
             ).rowcount
             size.repeated += not inserted
             size.factual += inserted and place is not None
-        self._refuse_two_labels(split, path)
         return size
-
-    def _refuse_two_labels(self, split: str, path: Path) -> None:
-        twice = self._database.execute(
-            "SELECT h.line, h.id, f.id FROM examples h JOIN examples f ON f.split = h.split AND f.text_key = h.text_key"
-            " WHERE h.split = ? AND h.place IS NULL AND f.place IS NOT NULL ORDER BY h.number LIMIT 1",
-            (split,),
-        ).fetchone()
-        if twice:
-            line, hallucinated, factual = twice
-            raise InputError(
-                f"{path}, line {line}, row {hallucinated}: the hallucinated summary equals the factual one of row "
-                f"{factual}; mend one of the labels"
-            )
 
     def factual(self, split: str) -> Iterator[Example]:
         """The factual rows."""

@@ -10,7 +10,7 @@ from clinical.facts import Fact, concepts
 from negatives.case import NOT_NOUNS, Candidate, Case, capital_like, one_replacement, rewordings, rules, shuffled
 
 _ONE_FINDING = (
-    r"(?=(?!had|been|an?|no|not|known|to|any|also|the|other|further|since)[a-z]+(?: [a-z]+){0,2}(?:[.;\n]|$))"
+    r"(?=(?!had|been|an?|some|no|not|known|to|any|also|the|other|further|since)[a-z]+(?: [a-z]+){0,2}(?:[.;\n]|$))"
 )
 _NEGATIONS = rules(
     (r"\bdenies(?= )(?! (?:any|having|other|use|all|the use)\b)", "reports", "endorses"),
@@ -76,7 +76,9 @@ _ABOUT_WHAT_STANDS_BEFORE = ("confirmed", "ruled out")
 
 
 _DENIES = re.compile(r"\b(?:no|not|never|den(?:ies|ied|ying)|without|negative)\b", re.IGNORECASE)
-_ONLY_DENIED = re.compile(r"\b(?:any|ever|at all|yet|either|nor)\b", re.IGNORECASE)  # "had any fever" is no statement
+_ONLY_DENIED = re.compile(
+    r"\b(?:any|ever|at all|yet|either|nor|otherwise)\b", re.IGNORECASE
+)  # "had any fever" is no statement
 
 
 def edit_negation(case: Case, rng: random.Random) -> Iterator[Candidate]:

@@ -238,11 +238,14 @@ _STATUSES = rules(
 _STILL_TO_COME = ("planned", "scheduled", "scheduled for", "to undergo", "awaiting", "pending")
 _IN_THE_PAST = re.compile(r"\b(?:ago|past|previous\w*|prior|last|no harm|(?:19|20)\d\d)\b|\d/\d", re.IGNORECASE)
 
+_IN_THE_FUTURE = re.compile(r"\b(?:upcoming|future|next|tomorrow|until)\b", re.IGNORECASE)
+
 
 def edit_status(case: Case, rng: random.Random) -> Iterator[Candidate]:
     bounds = sentences(case.text)
     for candidate in rewordings(case, rng, _STATUSES):
         (change,) = candidate.replacements
         start, end = next(span for span in bounds if span[0] <= change.start < span[1])
-        if not (change.new.endswith(_STILL_TO_COME) and _IN_THE_PAST.search(case.text, start, end)):
+        at_odds = _IN_THE_PAST if change.new.endswith(_STILL_TO_COME) else _IN_THE_FUTURE
+        if not at_odds.search(case.text, start, end):
             yield candidate

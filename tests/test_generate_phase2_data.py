@@ -168,11 +168,6 @@ def test_excluded_types_do_not_occur(tmp_path: Path) -> None:
         ([("a", "Note.", "Summary.", "true", "")], [], "line 2: unknown label 'true'"),
         ([("a", "", "Summary.", "factual", "")], [], "line 2: clinical_note is empty"),
         ([("a", "Note.", " ", "factual", "")], [], "line 2: model_summary is empty"),
-        (
-            [("a", "N.", "S.", "factual", ""), ("b", "N.", "S.", "hallucinated", "")],
-            [],
-            "row b: the hallucinated summary",
-        ),
         ([("a", "N.", "S.", "factual", "")], ["--types", "dose", "--exclude_types", "dose"], "leave no type"),
         ([("a", "N.", "S.", "factual", "")], ["--types", "dose"], "no triplet could be made"),
         ([("a", "N.", "S.", "factual", "")], ["--adversarial_ratio", "0"], "give a number above 0"),
@@ -256,6 +251,28 @@ def test_unsound_summaries_are_listed_with_what_is_wrong(tmp_path: Path, capsys:
     assert [row["id"] for row in rows[:2]] == ["good-phase1-wrong", "good-phase1-wrong~2"]  # ids stay apart
     assert {row["source_id"] for row in rows} == {"good"}  # the unsound one is no partner either
     assert "Left out 1 of 2, whose own summary states what the note does not" in capsys.readouterr().out
+
+
+def test_a_summary_labelled_both_ways_is_left_out(tmp_path: Path) -> None:
+    rows = [
+        ("a", NOTE_OF_TWO, "Takes aspirin 81 mg daily.", "factual", ""),
+        ("b", NOTE_OF_TWO, "Takes aspirin 81 mg daily.", "hallucinated", "dose"),
+        ("c", NOTE_OF_TWO, "Has a history of stroke.", "factual", ""),
+    ]
+    write_phase1(tmp_path / "in", rows, synthetic(3, 2, "validation"))
+    assert run(tmp_path) == 0
+    (left,) = [row for row in read(tmp_path, "left_out.jsonl") if row["split"] == "train"]
+    assert left == {
+        "split": "train",
+        "id": "a",
+        "type": "label",
+        "text": "Takes aspirin 81 mg daily.",
+        "verdict": "hallucinated",
+    }
+    assert {row["source_id"] for row in read(tmp_path, "train_dpo.jsonl")} == {"c"}
+
+
+NOTE_OF_TWO = "A 54-year-old man takes aspirin 81 mg daily. He has a history of stroke."
 
 
 def test_no_pair_comes_twice(tmp_path: Path) -> None:

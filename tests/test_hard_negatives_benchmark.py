@@ -167,7 +167,7 @@ def test_script_measures_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[
     cells = ((note, "Has gout.", "factual", ""), (note, "Has asthma.", "hallucinated", "diagnosis"))
     rows = [dict(zip(columns, ("m1", *row), strict=True)) for row in cells]
     write_csv(tmp_path / "medec.csv", columns, rows)
-    more = ["--medec_csv", "medec.csv", "--output", "out.json", "--sample_file", "sample.txt"]
+    more = ["--medec_csv", "medec.csv", "--output_file", "out.json", "--sample_file", "sample.txt"]
     paths = [flag if flag.startswith("--") else str(tmp_path / flag) for flag in more]
     assert main(parse_args([*flags, *paths, "--verbose"])) == 0
     figures = read_json(tmp_path / "out.json")

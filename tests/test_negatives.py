@@ -242,13 +242,21 @@ def test_details_stand_alone() -> None:
     assert [detail.text for detail in details_of("note", summary)] == ["Suspected asthma.", "He has gout at present."]
 
 
+def test_details_go_beside_sentences_of_their_own_style() -> None:
+    case = Case(NOTE, "She has pneumonia today. Pneumonia since yesterday.", Corpus((Detail("n", "He has asthma."),)))
+    found = verified_negatives(case, "fabricated_detail", random.Random(1), 6, Counter())
+    assert {negative.rejected for negative in found} == {
+        "He has asthma. She has pneumonia today. Pneumonia since yesterday."
+    }
+
+
 def test_details_go_between_sentences_of_prose_only() -> None:
-    chosen = "ASSESSMENT:\nShe has pneumonia today.\n1. Gout."
+    chosen = "ASSESSMENT:\nTreated for pneumonia today.\n1. Gout."
     case = Case(NOTE, chosen, Corpus((Detail("another note", "Diagnosed with asthma."),)))
     found = verified_negatives(case, "fabricated_detail", random.Random(1), 4, Counter())
     assert {negative.rejected for negative in found} == {
-        "ASSESSMENT:\nDiagnosed with asthma. She has pneumonia today.\n1. Gout.",
-        "ASSESSMENT:\nShe has pneumonia today. Diagnosed with asthma.\n1. Gout.",
+        "ASSESSMENT:\nDiagnosed with asthma. Treated for pneumonia today.\n1. Gout.",
+        "ASSESSMENT:\nTreated for pneumonia today. Diagnosed with asthma.\n1. Gout.",
     }
 
 
