@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import math
 import os
 import random
 import subprocess
@@ -27,7 +28,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in benchmarks/ only
 
 from demo.clinical_notes import sample_facts, write_note, write_summary
-from script_io import ArgumentParser, RunError, read_json, run_script, write_json
+from script_io import ArgumentParser, InputError, RunError, read_json, run_script, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 KIB_PER_RSS_UNIT = 1 / 1024 if sys.platform == "darwin" else 1  # macOS reports bytes, Linux KiB
@@ -95,6 +96,10 @@ def measure(notes: int, ratio: float, num_workers: int, seed: int) -> dict[str, 
 
 def main(args: argparse.Namespace) -> int:
     """A run for each size, printed as it ends."""
+    if min(args.notes) < 1:
+        raise InputError(f"--notes {min(args.notes)}: give numbers of 1 or more")
+    if not 0 < args.adversarial_ratio < math.inf:
+        raise InputError(f"--adversarial_ratio {args.adversarial_ratio}: give a number above 0")
     runs = []
     columns = ("notes", "seconds", "cpu_seconds", "triplets", "triplets_per_second", "peak_rss_mib")
     print("".join(f"{column:>21}" for column in columns))

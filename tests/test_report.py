@@ -70,7 +70,7 @@ def test_page_needs_no_network(page: str) -> None:
 def test_filters_have_what_they_filter_by(page: str) -> None:
     articles = Elements(page).of("article")
     assert [(a["data-verdict"], a["data-types"]) for a in articles] == [
-        ("hallucinated", "dose;number"),
+        ("hallucinated", "dose"),
         ("no error found", ""),
     ]
 
