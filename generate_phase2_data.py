@@ -33,12 +33,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
+from negatives.case import Corpus
 from negatives.example_index import HALLUCINATED, Example, ExampleIndex
 from negatives.phase1_pairs import PHASE1, phase1_pairs
 from negatives.phase2_report import SplitReport, print_table
-from negatives.registry import EDITORS, Corpus
+from negatives.registry import EDITORS
 from negatives.selection import Selection, Trimming
-from negatives.supply import Task, add_lexicons, supply
+from negatives.supply import MANY, Task, add_lexicons, supply
 from negatives.verification import Negative
 from parallel_map import ordered_map
 from prompt_format import build_prompt
@@ -49,7 +50,7 @@ SPLITS = {"train": "train_set_processed.csv", "validation": "validation_set_proc
 OUTPUTS = {"train": "train_dpo.jsonl", "validation": "val_dpo.jsonl"}
 # Rounds of choosing, the first in passing, the others knowing all. Where most of what is offered is taken, there is
 # little to choose
-CHOICES, CHOICES_OF_MANY, MANY = 5, 2, 2
+CHOICES, CHOICES_OF_MANY = 5, 2
 LEFT_OUT, STATS = "left_out.jsonl", "phase2_stats.json"
 
 

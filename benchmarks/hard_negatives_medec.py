@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.stats import wilson_interval
-from negatives.registry import EDITORS, Candidate, Case, Replacement
+from negatives.case import Candidate, Case, Replacement
+from negatives.registry import EDITORS
 from negatives.verification import NEW_SUPPORTED, OLD_NOT_SUPPORTED, reason_against, verified_negatives
 from script_io import InputError, read_csv
 

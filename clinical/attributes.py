@@ -190,15 +190,13 @@ def _bearer(text: str, start: int, end: int, spots: Sequence[_Spot]) -> str | No
 
 # -------------------------------------------------------------------------------------- cause and order
 
-_BECAUSE = ignoring_case(
-    r"[ ,]+(?:(?:is|was|are|were|most|likely|probably|felt|to|be|which|thought|presumably)[ ]+)*"
-    r"(?:due to|secondary to|caused by|because of|as a result of|attributed to|resulting from|related to|attributable "
-    r"to)"
-    r" (?:(?:the|a|an|his|her|an?|underlying|known|acute|chronic|severe|likely|possible|recent|suspected) )*"
+_CONNECTED = (
+    r"(?:due to|secondary to|caused by|because of|as a result of|attributed to|resulting from)"
+    r" (?:(?:the|a|an|his|her|underlying|known|acute|chronic|severe|likely|possible|recent|suspected) )*"
 )
-_FOR_CAUSE = ignoring_case(
-    r"\b(?:due to|secondary to|caused by|because of|as a result of|attributed to|resulting from)"
-    r" (?:(?:the|a|an|his|her|underlying|known|acute|chronic|severe|likely|possible|recent|suspected) )*$"
+_FOR_CAUSE = ignoring_case(rf"\b{_CONNECTED}$")
+_BECAUSE = ignoring_case(
+    rf"[ ,]+(?:(?:is|was|are|were|most|likely|probably|felt|to|be|which|thought|presumably)[ ]+)*{_CONNECTED}"
 )
 
 

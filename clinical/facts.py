@@ -218,6 +218,9 @@ def _extract(text: str) -> tuple[Fact, ...]:
     return tuple(sorted(placed, key=lambda fact: (fact.start, fact.end, fact.type)))
 
 
+on_change(_extract.cache_clear)
+
+
 def _placed(text: str, form: RegularForm, facts: Sequence[Fact]) -> Iterator[Fact]:
     """The facts of the regular form, moved to where the original text states them."""
     starts = [start for start, _ in sentences(text)]
@@ -238,9 +241,6 @@ def _placed(text: str, form: RegularForm, facts: Sequence[Fact]) -> Iterator[Fac
             asked=fact.asked,
             sentence=sentence,
         )
-
-
-on_change(_extract.cache_clear)
 
 
 def _value_facts(

@@ -203,12 +203,14 @@ class Case:
     note_facts: list[Fact] = field(init=False)
     note_numbers: frozenset[str] = field(init=False)
     facts: list[Fact] = field(init=False)
+    named: frozenset[str] = field(init=False)  # the keys of all facts of both texts
 
     def __post_init__(self) -> None:
         self.text = without_citations(self.chosen)
         self.note_facts = extract_facts(self.note)
         self.note_numbers = frozenset(plain_number(value_of(n)) for n in NUMBER.findall(regular_form(self.note).text))
         self.facts = extract_facts(self.text)
+        self.named = frozenset(fact.key for fact in [*self.note_facts, *self.facts])
 
     def of_type(self, *types: str) -> list[Fact]:
         return [fact for fact in self.facts if fact.type in types]

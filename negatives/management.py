@@ -21,7 +21,6 @@ _MANY = re.compile(r"s$|, |/")
 
 def edit_management(case: Case, rng: random.Random) -> Iterator[Candidate]:
     """ "Metronidazole was started." -> "Urinalysis was performed."."""
-    named = {other.key for other in [*case.note_facts, *case.facts]}
     for fact in shuffled([fact for fact in case.of_type("drug", "procedure") if not fact.negated], rng):
         action = _ACTION.match(case.text, fact.end)
         if action and _OPENS.search(case.text[: fact.start]):
@@ -29,7 +28,7 @@ def edit_management(case: Case, rng: random.Random) -> Iterator[Candidate]:
             others = [
                 concept.name
                 for name, concept in concepts(kind).items()
-                if name not in named and concept.group not in NEVER and ", " not in concept.group
+                if name not in case.named and concept.group not in NEVER and ", " not in concept.group
             ]
             for name in case.corpus.in_proportion(kind, [name for name in others if not _MANY.search(name)], rng):
                 yield one_replacement(fact.start, action.end(), _statement(fact, action, kind, name))

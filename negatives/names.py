@@ -85,7 +85,6 @@ def _neighbours(case: Case, fact: Fact, fact_type: str) -> list[str]:
     known, group = concepts(fact_type), _group(fact_type, fact)
     if group in NEVER:
         return []
-    named = {other.key for other in [*case.note_facts, *case.facts]}
     told = f"{case.note}\n{case.text}".lower()
     return [
         concept.name
@@ -94,7 +93,7 @@ def _neighbours(case: Case, fact: Fact, fact_type: str) -> list[str]:
         and (fact.key, name) not in _IMPLIES
         and name not in told
         and fact.key not in name
-        and not any(name in other for other in named)
+        and not any(name in other for other in case.named)
     ]
 
 
@@ -130,10 +129,9 @@ def _written(text: str, fact: Fact, name: str) -> str:
 
 
 def edit_sound_alike(case: Case, rng: random.Random) -> Iterator[Candidate]:
-    named = {other.key for other in [*case.note_facts, *case.facts]}
     for fact in shuffled(case.of_type("drug"), rng):
         alike = sound_alikes().get(fact.text.lower()) or sound_alikes().get(fact.key, ())
-        others = [name for name in alike if name.lower() not in named]
+        others = [name for name in alike if name.lower() not in case.named]
         if _stands_free(case.text, fact, "drug"):
             for name in case.corpus.in_proportion("drug", others, rng):
                 yield one_replacement(fact.start, fact.end, _written(case.text, fact, name))
@@ -149,9 +147,8 @@ _NO_ALLERGIES = (
 
 
 def edit_allergy(case: Case, rng: random.Random) -> Iterator[Candidate]:
-    named = {other.key for other in [*case.note_facts, *case.facts]}
     others = [concepts("drug")[form].name for form in case.corpus.uses.get("allergy", ()) if form in concepts("drug")]
-    allergens = [name for name in dict.fromkeys([*others, *_ALLERGENS]) if name.lower() not in named]
+    allergens = [name for name in dict.fromkeys([*others, *_ALLERGENS]) if name.lower() not in case.named]
     yield from _allergies_for_none(case, allergens, rng)
     for fact in shuffled(case.of_type("allergy"), rng):
         if (
@@ -191,7 +188,7 @@ def edit_cause(case: Case, rng: random.Random) -> Iterator[Candidate]:
     """Another finding of the same note in the place of the cause."""
     causes = {(fact.key, fact.value) for fact in [*case.note_facts, *case.facts] if fact.type == "cause"}
     for fact in shuffled(case.of_type("cause"), rng):
-        known = concepts("condition") | concepts("symptom")
+        known = concepts("condition")
         if _ARTICLE.search(case.text[: fact.start]):
             continue
         nearby = {other.key for other in case.facts if other.sentence == fact.sentence}

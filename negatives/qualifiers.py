@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from clinical.facts import Fact, concepts, sentences
 from negatives.case import HABITS, Candidate, Case, cased_like, one_replacement, rewordings, rules, shuffled
@@ -145,9 +145,10 @@ _EVALUATES = re.compile(r"\b(?:for|out|no|not|of) (?:an? )?$", re.IGNORECASE)
 
 
 def edit_certainty(case: Case, rng: random.Random) -> Iterator[Candidate]:
-    for candidate in shuffled([*rewordings(case, rng, _CERTAINTIES), *_made_uncertain(case)], rng):
+    diagnoses = _diagnoses(case)
+    for candidate in shuffled([*rewordings(case, rng, _CERTAINTIES), *_made_uncertain(case, diagnoses)], rng):
         (change,) = candidate.replacements
-        if change.new.strip() == "may have" and not _finding_at(case, change.end):
+        if change.new.strip() == "may have" and not _stands_at(case, change.end, diagnoses):
             continue
         if change.new in ("confirmed", "known", "") and _EVALUATES.search(case.text[: change.start]):
             continue
@@ -181,17 +182,16 @@ def _diagnoses(case: Case) -> list[Fact]:
     return [fact for fact in case.of_type("condition") if fact.key in told and known[fact.key].group != HABITS]
 
 
-def _finding_at(case: Case, position: int) -> bool:
-    """Whether an established diagnosis stands at `position`, after an article at most."""
+def _stands_at(case: Case, position: int, diagnoses: Sequence[Fact]) -> bool:
+    """Whether one of the diagnoses stands at `position`, after an article at most."""
     return any(
-        fact.start >= position and re.fullmatch(r"(?:an? )?", case.text[position : fact.start])
-        for fact in _diagnoses(case)
+        fact.start >= position and re.fullmatch(r"(?:an? )?", case.text[position : fact.start]) for fact in diagnoses
     )
 
 
-def _made_uncertain(case: Case) -> Iterator[Candidate]:
+def _made_uncertain(case: Case, diagnoses: Sequence[Fact]) -> Iterator[Candidate]:
     """ "history of psoriasis." -> "history of suspected psoriasis."."""
-    for fact in _diagnoses(case):
+    for fact in diagnoses:
         ends = re.match(r"\s*(?:[.,;\n]|$)", case.text[fact.end :])
         if ends and _ASSERTS.search(case.text[: fact.start]):
             for word in ("suspected ", "possible "):

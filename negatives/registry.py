@@ -11,19 +11,7 @@ import random
 from collections.abc import Callable, Iterator
 
 from negatives import details, management, names, people, polarity, qualifiers, times, values
-from negatives.case import Candidate, Case, Corpus, Detail, Replacement, details_of, without_citations
-
-__all__ = [
-    "EDITORS",
-    "Candidate",
-    "Case",
-    "Corpus",
-    "Detail",
-    "Editor",
-    "Replacement",
-    "details_of",
-    "without_citations",
-]
+from negatives.case import Candidate, Case
 
 Editor = Callable[[Case, random.Random], Iterator[Candidate]]
 EDITORS: dict[str, tuple[Editor, str]] = {

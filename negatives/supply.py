@@ -11,8 +11,8 @@ from pathlib import Path
 
 from clinical import lexicons
 from evaluation.fact_checker import unsound_claims
+from negatives.case import Case, Corpus
 from negatives.example_index import Example
-from negatives.registry import Case, Corpus
 from negatives.verification import Negative, verified_negatives
 
 # Negatives of a category, so that the balance has a choice: more where few are wanted of a summary, or it says little

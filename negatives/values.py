@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 
 from clinical.facts import Fact, extract_facts
 from clinical.lexicons import reference_ranges
@@ -122,6 +123,7 @@ def edit_frequency(case: Case, rng: random.Random) -> Iterator[Candidate]:
             yield one_replacement(fact.start, fact.end, capital_like(fact.text, other))
 
 
+@lru_cache(maxsize=256)
 def _frequency(text: str) -> str:
     return next((fact.value for fact in extract_facts(f"aspirin {text}") if fact.type == "frequency"), "")
 
@@ -184,7 +186,7 @@ def _pressures(case: Case, fact: Fact, rng: random.Random) -> Iterator[Candidate
 def _across(case: Case, fact: Fact, rng: random.Random) -> Iterator[Candidate]:
     """Values on the other side of a normal limit: such as the corpus has first, then such as are plausible."""
     number = _value_in(fact)
-    if not number or fact.key not in reference_ranges():
+    if not number:
         return
     old = value_of(number[0])
     scale = float(fact.value) / old if old and re.fullmatch(r"[\d.]+", fact.value) else 0.0
@@ -209,9 +211,9 @@ _DRAWS = 12
 
 def _other_side(name: str, value: float, rng: random.Random) -> Iterator[float]:
     """Plausible values that are normal where `value` is not, or abnormal where it is."""
-    if name not in reference_ranges():
+    limits = reference_ranges().get(name)
+    if limits is None:
         return
-    limits = reference_ranges()[name]
     low, high = limits.low, limits.high
     inside = (low is None or value >= low) and (high is None or value <= high)
     floor, ceiling = limits.plausible_low, limits.plausible_high

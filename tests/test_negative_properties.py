@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from clinical.facts import Fact, extract_facts
-from negatives.registry import EDITORS, Case, Corpus, without_citations
+from negatives.case import Case, Corpus, without_citations
+from negatives.registry import EDITORS
 from negatives.verification import CONTRADICTED, UNSUPPORTED, Edit, Negative, verified_negatives
 
 FAST = settings(
