@@ -25,13 +25,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from evaluation.fact_checker import coverage
-from evaluation.judges import JUDGES, Judge, make_judge
+from evaluation.fact_checker import FactCheck, coverage
+from evaluation.judges import Judge, add_judge_arguments, judge_of_arguments, usage_text
 from evaluation.stats import ratio, ratio_interval
 from prompt_format import note_of_prompt
-from script_io import ArgumentParser, InputError, read_jsonl, read_text, run_script, write_json, write_jsonl
+from script_io import ArgumentParser, InputError, read_jsonl, run_script, write_json, write_jsonl
 
 COMPLETIONS_REMEDY = "make it with: python generate_completions.py"
 MOST_LENGTH_BIAS = 0.1  # relative difference of mean words from which the user is warned
@@ -115,17 +113,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     data.add_argument(
         "--seed", type=int, default=42, help="of the split; the same seed never moves a prompt (default: 42)"
     )
-    judge = parser.add_argument_group("Judge")
-    judge.add_argument(
-        "--judge",
-        choices=JUDGES,
-        default="facts",
-        help="facts: the deterministic checker; nli: an entailment model; openai: a language model (default: facts)",
-    )
-    judge.add_argument("--judge_model", help="model of the nli or the openai judge (default: the judge's own)")
-    judge.add_argument("--criterion_file", type=Path, help="text that tells the openai judge what counts as an error")
-    judge.add_argument("--judge_base_url", help="address of the openai judge (default: OPENAI_BASE_URL, else OpenAI's)")
-    judge.add_argument("--yes", action="store_true", help="allow the openai judge to send the notes to another machine")
+    add_judge_arguments(parser)
     output = parser.add_argument_group("Output")
     output.add_argument(
         "--output_dir",
@@ -179,33 +167,25 @@ def row_problem(row: dict[str, Any]) -> str | None:
     return None
 
 
-def load_judge(args: argparse.Namespace) -> Judge:
-    """The judge that the flags ask for. Raises InputError for flags that it does not read."""
-    for flag in ("criterion_file", "judge_base_url"):
-        if getattr(args, flag) and args.judge != "openai":
-            raise InputError(f"--{flag} is for --judge openai; leave it out")
-    if args.judge_model and args.judge == "facts":
-        raise InputError("--judge_model is for --judge nli and openai; the facts judge has no model")
-    criterion = read_text(args.criterion_file) if args.criterion_file else None
-    return make_judge(
-        args.judge, args.judge_model, base_url=args.judge_base_url, criterion=criterion, assume_yes=args.yes
-    )
-
-
-def judge_row(judge: Judge, row: Row, counts: Counter[str]) -> list[Sample]:
-    """The judged completions of one prompt, without the blank ones and those that the judge failed on."""
-    samples = []
-    for text, finished in zip(row.completions, row.finished, strict=True):
-        counts["completions"] += 1
-        counts["unfinished"] += not finished
-        if not text.strip():
-            counts["blank"] += 1
-            continue
-        check = judge.check(note_of_prompt(row.prompt), text)
+def judge_samples(judge: Judge, rows: Sequence[Row], counts: Counter[str]) -> list[list[Sample]]:
+    """For each prompt its judged completions, without the blank ones and those that the judge failed on."""
+    asked = [
+        (number, text, finished)
+        for number, row in enumerate(rows)
+        for text, finished in zip(row.completions, row.finished, strict=True)
+        if text.strip()
+    ]
+    counts["completions"] = sum(len(row.completions) for row in rows)
+    counts["unfinished"] = sum(not finished for row in rows for finished in row.finished)
+    counts["blank"] = counts["completions"] - len(asked)
+    samples: list[list[Sample]] = [[] for _ in rows]
+    checks = judge.check_all([(note_of_prompt(rows[number].prompt), text) for number, text, _ in asked], "Judging")
+    for (number, text, finished), check in zip(asked, checks, strict=True):
         if check is None:
             counts["judge_failures"] += 1
             continue
-        samples.append(Sample(text, finished, len(check.errors), check.score, true_coverage(row, text)))
+        share = true_coverage(rows[number], text)
+        samples[number].append(Sample(text, finished, len(check.errors), check.score, share))
     return samples
 
 
@@ -218,15 +198,18 @@ def true_coverage(row: Row, text: str) -> float | None:
     return min(1.0, stated / asked) if asked else None
 
 
-def judge_reference(judge: Judge, row: Row, counts: Counter[str]) -> Row:
-    """The row, with the judge's word on its reference; one that the judge failed on is not trusted either."""
-    if not row.reference:
-        return row
-    check = judge.check(note_of_prompt(row.prompt), row.reference)
-    is_sound = check is not None and not check.errors
-    counts["references"] += 1
-    counts["unsound_references"] += not is_sound
-    return replace(row, reference_is_sound=is_sound)
+def finds_no_error(check: FactCheck | None) -> bool:
+    return check is not None and not check.errors
+
+
+def judge_references(judge: Judge, rows: Sequence[Row], counts: Counter[str]) -> list[Row]:
+    """The rows, with the judge's word on their references; one that the judge failed on is not trusted either."""
+    asked = [(note_of_prompt(row.prompt), row.reference) for row in rows if row.reference]
+    checks = iter(judge.check_all(asked, "Judging references"))
+    judged = [replace(row, reference_is_sound=finds_no_error(next(checks))) if row.reference else row for row in rows]
+    counts["references"] = len(asked)
+    counts["unsound_references"] = sum(not row.reference_is_sound for row in judged)
+    return judged
 
 
 def row_of(row: Row, pair: Pair, judge_name: str) -> dict[str, Any]:
@@ -333,15 +316,14 @@ def main(args: argparse.Namespace) -> int:
     """Judges, pairs, splits, writes."""
     if not 0 <= args.val_fraction < 1:
         raise InputError(f"--val_fraction {args.val_fraction}: give a share from 0 to below 1, such as 0.1")
-    judge = load_judge(args)
+    judge = judge_of_arguments(args)
     rows = read_completions(args.completions_path)
     print(f"Loaded {len(rows)} prompts from {args.completions_path}")
     counts = Counter[str]()
-    rows = [
-        judge_reference(judge, row, counts)
-        for row in tqdm(rows, desc="Judging references", unit="prompt", disable=None)
-    ]
-    samples = [judge_row(judge, row, counts) for row in tqdm(rows, desc="Judging", unit="prompt", disable=None)]
+    rows = judge_references(judge, rows, counts)
+    samples = judge_samples(judge, rows, counts)
+    if judge.usage:
+        print(f"Judge usage: {usage_text(judge.usage)}")
     results = [make_pair(found, row.sound_reference) for row, found in zip(rows, samples, strict=True)]
     pairs = [row_of(row, pair, judge.name) for row, pair in zip(rows, results, strict=True) if pair.outcome == "pair"]
     stats = statistics(results, samples, counts, pairs)
@@ -355,7 +337,9 @@ def main(args: argparse.Namespace) -> int:
     for name, content in (("preferences", pairs), ("train", train), ("val", validation)):
         write_jsonl(args.output_dir / f"{name}.jsonl", content)
     split = {"seed": args.seed, "train_pairs": len(train), "val_pairs": len(validation)}
-    write_json(args.output_dir / "judge_stats.json", {"judge": judge.name, **stats, **split})
+    write_json(
+        args.output_dir / "judge_stats.json", {"judge": judge.name, "judge_usage": judge.usage, **stats, **split}
+    )
     print(f"Training triplets: {len(train)}\nValidation triplets: {len(validation)}")
     print(f"Saved pairs to {args.output_dir}")
     paths = f"--train_data_path {args.output_dir / 'train.jsonl'} --val_data_path {args.output_dir / 'val.jsonl'}"

@@ -1,21 +1,28 @@
 """How well the fact checker agrees with people who marked summaries as hallucinated.
 
-In:  a CSV with `clinical_note, model_summary, has_hallucination` (0/1) and, where there are, `factual_precision` (0-1)
-     and a column that groups rows of one note.
+In:  a CSV with `clinical_note, model_summary, has_hallucination` (0/1) and, where there are, `id`, `factual_precision`
+     (0-1) and a column that groups the summaries of one note.
 Out: on stdout, with n and 95% bootstrap intervals: AUROC of the score, AUROC within word-count quintiles (a longer
      summary has more chances to be wrong: a score that only counts words does well on the first and not on this one),
-     AUROC of the word count alone, balanced accuracy of has_hallucination, Spearman with 1 - factual precision.
+     AUROC of the word count alone, balanced accuracy, sensitivity, specificity, the share of the flagged summaries and
+     of the single flags that stand on a summary labelled hallucinated, Spearman with 1 - factual precision; the flags
+     by type. With --output_dir `fact_checker_agreement.json` (figures only) and `disagreements.html` (every flag with
+     the label; where they disagree both texts, so that anyone can judge who is right).
 
-    python benchmarks/fact_checker_agreement.py --labelled_csv mts_dialog_factuality.csv
-    python benchmarks/fact_checker_agreement.py --labelled_csv labels.csv --group_column note_id --output_file out.json
+    python benchmarks/fact_checker_agreement.py --labels mts_dialog_factuality.csv
+    python benchmarks/fact_checker_agreement.py --labels labels.csv --group_column dialogue_id --output_dir agreement
 
-The intervals resample groups, since summaries of one note are not independent.
+The intervals resample groups, since summaries of one note are not independent. They are those of these rows alone:
+what was chosen while reading the same rows (lexicons, rules, the weights in `evaluation/fact_checker.py`) makes every
+figure optimistic by an amount that no resampling shows; only rows that nobody has read do. A label is of the whole
+summary, so a wrong flag on a hallucinated summary counts as right.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,11 +34,15 @@ from scipy.stats import rankdata, spearmanr
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in benchmarks/ only
 
-from evaluation.fact_checker import check_summary
+from benchmarks.disagreements import Case, Flag, Section, write_page
+from evaluation.fact_checker import FactCheck, check_summary
 from script_io import ArgumentParser, InputError, read_csv, run_script, write_json
 
 Array = NDArray[np.float64]
 STRATA = 5
+COLUMNS = ("clinical_note", "model_summary", "has_hallucination")
+LABELS = {"0": "factual", "1": "hallucinated"}
+FIGURES_FILE, DISAGREEMENTS_FILE = "fact_checker_agreement.json", "disagreements.html"
 
 
 @dataclass(frozen=True)
@@ -39,11 +50,16 @@ class Labelled:
     """The columns, one entry a summary."""
 
     score: Array
-    predicted: Array  # has_hallucination of the checker
+    flags: Array  # errors found by the checker
     label: Array  # has_hallucination of the people
     words: Array
     imprecision: Array  # 1 - factual precision; NaN where the file has none
     group: NDArray[np.str_]
+
+    @property
+    def predicted(self) -> Array:
+        """has_hallucination of the checker."""
+        return (self.flags > 0).astype(np.float64)
 
     def rows(self, indices: NDArray[np.int64]) -> Labelled:
         return Labelled(*(getattr(self, name)[indices] for name in self.__dataclass_fields__))
@@ -71,9 +87,21 @@ def stratified_auroc(score: Array, label: Array, words: Array) -> float:
     return sum(concordant for concordant, _ in counts) / pairs if pairs else float("nan")
 
 
+def share(true: Array, of: Array) -> float:
+    """Sum of `true` over sum of `of`; NaN where that is zero."""
+    return float(true.sum() / of.sum()) if of.sum() else float("nan")
+
+
 def balanced_accuracy(predicted: Array, label: Array) -> float:
     """Mean of sensitivity and specificity."""
-    return float((predicted[label == 1].mean() + 1 - predicted[label == 0].mean()) / 2)
+    return (share(predicted * label, label) + share((1 - predicted) * (1 - label), 1 - label)) / 2
+
+
+def spearman(score: Array, imprecision: Array) -> float:
+    """Rank correlation over the summaries whose precision is known; NaN where one side is the same for all."""
+    known = ~np.isnan(imprecision)
+    sides = score[known], imprecision[known]
+    return float(spearmanr(*sides).statistic) if all(len(np.unique(side)) > 1 for side in sides) else float("nan")
 
 
 METRICS: dict[str, Callable[[Labelled], float]] = {
@@ -81,26 +109,44 @@ METRICS: dict[str, Callable[[Labelled], float]] = {
     "auroc_within_length_quintiles": lambda data: stratified_auroc(data.score, data.label, data.words),
     "auroc_of_word_count_alone": lambda data: auroc(data.words, data.label),
     "balanced_accuracy": lambda data: balanced_accuracy(data.predicted, data.label),
-    "sensitivity": lambda data: float(data.predicted[data.label == 1].mean()),
-    "specificity": lambda data: float(1 - data.predicted[data.label == 0].mean()),
-    "spearman_with_imprecision": lambda data: float(spearmanr(data.score, data.imprecision).statistic),
+    "sensitivity": lambda data: share(data.predicted * data.label, data.label),
+    "specificity": lambda data: share((1 - data.predicted) * (1 - data.label), 1 - data.label),
+    "precision_of_flagged_summaries": lambda data: share(data.predicted * data.label, data.predicted),
+    "precision_of_single_flags": lambda data: share(data.flags * data.label, data.flags),
+    "spearman_with_imprecision": lambda data: spearman(data.score, data.imprecision),
 }
 
 
-def load(path: Path, group_column: str | None) -> Labelled:
-    """Reads the labels and runs the checker on every summary."""
-    rows = read_csv(path, ["clinical_note", "model_summary", "has_hallucination", *filter(None, [group_column])])
-    for line, row in rows:
-        if row["has_hallucination"] not in ("0", "1"):
+def read_labels(path: Path, group_column: str | None) -> list[dict[str, str]]:
+    """The rows; `id` is the line where the file has none."""
+    rows = []
+    for line, row in read_csv(path, [*COLUMNS, *filter(None, [group_column])]):
+        if row["has_hallucination"] not in LABELS:
             raise InputError(f"{path}, line {line}: has_hallucination is {row['has_hallucination']!r}; write 0 or 1")
-    checks = [check_summary(row["clinical_note"], row["model_summary"]) for _, row in rows]
+        _imprecision(row, f"{path}, line {line}")
+        rows.append({"id": f"line {line}", **row})
+    if len({row["has_hallucination"] for row in rows}) < len(LABELS):
+        raise InputError(f"{path}: all labels are the same; agreement needs both 0 and 1")
+    return rows
+
+
+def _imprecision(row: dict[str, str], place: str = "") -> float:
+    precision = row.get("factual_precision") or "nan"
+    try:
+        return 1 - float(precision)
+    except ValueError as error:
+        raise InputError(f"{place}: factual_precision is {precision!r}; write a number from 0 to 1") from error
+
+
+def labelled(rows: Sequence[dict[str, str]], checks: Sequence[FactCheck], group_column: str) -> Labelled:
+    """Labels and verdicts side by side."""
     return Labelled(
         score=np.array([check.score for check in checks]),
-        predicted=np.array([float(check.has_hallucination) for check in checks]),
-        label=np.array([float(row["has_hallucination"]) for _, row in rows]),
-        words=np.array([float(len(row["model_summary"].split())) for _, row in rows]),
-        imprecision=np.array([1 - float(row.get("factual_precision") or "nan") for _, row in rows]),
-        group=np.array([row[group_column or "clinical_note"] for _, row in rows]),
+        flags=np.array([float(len(check.errors)) for check in checks]),
+        label=np.array([float(row["has_hallucination"]) for row in rows]),
+        words=np.array([float(len(row["model_summary"].split())) for row in rows]),
+        imprecision=np.array([_imprecision(row) for row in rows]),
+        group=np.array([row[group_column] for row in rows]),
     )
 
 
@@ -116,41 +162,104 @@ def measure(data: Labelled, resamples: int, seed: int) -> dict[str, Any]:
 
 def _with_interval(metric: Callable[[Labelled], float], data: Labelled, resampled: Sequence[Labelled]) -> Any:
     value = metric(data)
-    if np.isnan(value):
+    resamples = [each for each in map(metric, resampled) if not np.isnan(each)]
+    if np.isnan(value) or not resamples:
         return None
-    low, high = np.nanpercentile([metric(sample) for sample in resampled], [2.5, 97.5])
+    low, high = np.percentile(resamples, [2.5, 97.5])
     return {"value": round(value, 4), "ci95": [round(float(low), 4), round(float(high), 4)]}
+
+
+def flags_by_type(rows: Sequence[dict[str, str]], checks: Sequence[FactCheck]) -> list[dict[str, Any]]:
+    """How many flags of each type and verdict there are, and how many of them on summaries labelled hallucinated."""
+    kinds = [
+        (e.type, e.verdict, row["has_hallucination"]) for row, c in zip(rows, checks, strict=True) for e in c.errors
+    ]
+    counts = Counter((name, verdict) for name, verdict, _ in kinds)
+    agreeing = Counter((name, verdict) for name, verdict, label in kinds if label == "1")
+    return [
+        {"type": name, "verdict": verdict, "flags": n, "on_hallucinated": agreeing[name, verdict]}
+        for (name, verdict), n in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    ]
+
+
+def write_disagreements(path: Path, rows: Sequence[dict[str, str]], checks: Sequence[FactCheck]) -> None:
+    """The page for whoever wants to judge the disagreements."""
+    flags, alarms, missed = [], [], []
+    for row, check in zip(rows, checks, strict=True):
+        label = LABELS[row["has_hallucination"]]
+        flags += [Flag(row["id"], label, claim) for claim in check.errors]
+        precision = row.get("factual_precision")
+        remark = f"factual precision {precision}" if precision else ""
+        case = Case(row["id"], remark, row["clinical_note"], row["model_summary"], check.errors)
+        if check.has_hallucination and label == "factual":
+            alarms.append(case)
+        elif label == "hallucinated" and not check.has_hallucination:
+            missed.append(case)
+    sections = (
+        Section("Flagged, labelled factual", "Either a false alarm or an error that the people passed over.", alarms),
+        Section("Labelled hallucinated, not flagged", "What the people marked, the checker did not see.", missed),
+    )
+    lead = f"{len(rows)} labelled summaries, {len(alarms) + len(missed)} disagreements."
+    write_page(path, "The fact checker and the labels", lead, sections, flags)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data = parser.add_argument_group("Data")
-    data.add_argument("--labelled_csv", type=Path, required=True, help="CSV of labelled summaries (columns: see above)")
+    data.add_argument("--labels", type=Path, required=True, help="CSV of labelled summaries (columns: see above)")
     data.add_argument("--group_column", help="column that groups the summaries of one note (default: clinical_note)")
     statistics = parser.add_argument_group("Statistics")
     statistics.add_argument("--resamples", type=int, default=1000, help="bootstrap resamples (default: 1000)")
     statistics.add_argument("--seed", type=int, default=42, help="of the bootstrap (default: 42)")
     output = parser.add_argument_group("Output")
-    output.add_argument("--output_file", type=Path, help="also write the figures there as JSON (default: print only)")
+    output.add_argument(
+        "--output_dir",
+        type=Path,
+        help=f"also write {FIGURES_FILE} and {DISAGREEMENTS_FILE} (with the texts) there (default: print only)",
+    )
     return parser.parse_args(argv)
 
 
 def main(args: argparse.Namespace) -> int:
-    """Measures and prints."""
-    data = load(args.labelled_csv, args.group_column)
-    if not 0 < data.label.sum() < len(data.label):
-        raise InputError(f"{args.labelled_csv}: all labels are the same; agreement needs both 0 and 1")
-    figures = measure(data, args.resamples, args.seed)
-    groups = len(np.unique(data.group))
-    print(f"n = {len(data.label)} summaries of {groups} notes, {int(data.label.sum())} labelled hallucinated")
-    for name, figure in figures.items():
-        if figure:
-            print(f"{name:<30} {figure['value']:.3f}  95% interval {figure['ci95'][0]:.3f} to {figure['ci95'][1]:.3f}")
-    if args.output_file:
-        write_json(args.output_file, {"n": len(data.label), "groups": groups, **figures})
-        print(f"Wrote {args.output_file}")
+    """Checks, measures, prints and writes."""
+    if args.resamples < 1:
+        raise InputError(f"--resamples {args.resamples}: give a number of 1 or more")
+    rows = read_labels(args.labels, args.group_column)
+    checks = [check_summary(row["clinical_note"], row["model_summary"]) for row in rows]
+    data = labelled(rows, checks, args.group_column or "clinical_note")
+    figures = {
+        "n": len(rows),
+        "groups": len(np.unique(data.group)),
+        "hallucinated": int(data.label.sum()),
+        "flagged": int(data.predicted.sum()),
+        "flags": int(data.flags.sum()),
+        "resamples": args.resamples,
+        "seed": args.seed,
+        "figures": measure(data, args.resamples, args.seed),
+        "flags_by_type": flags_by_type(rows, checks),
+    }
+    print_figures(figures)
+    if args.output_dir:
+        write_json(args.output_dir / FIGURES_FILE, figures)
+        write_disagreements(args.output_dir / DISAGREEMENTS_FILE, rows, checks)
+        print(f"Wrote {FIGURES_FILE} and {DISAGREEMENTS_FILE} to {args.output_dir}")
     return 0
+
+
+def print_figures(figures: dict[str, Any]) -> None:
+    """The table, and the flags by type."""
+    print(
+        f"n = {figures['n']} summaries of {figures['groups']} notes, {figures['hallucinated']} labelled hallucinated; "
+        f"{figures['flagged']} flagged, with {figures['flags']} flags"
+    )
+    for name, figure in figures["figures"].items():
+        if figure:
+            low, high = figure["ci95"]
+            print(f"{name:<32} {figure['value']:.3f}  95% interval {low:.3f} to {high:.3f}")
+    print("Flags by type, of them on summaries labelled hallucinated")
+    for kind in figures["flags_by_type"]:
+        print(f"  {kind['type']:<18} {kind['verdict']:<13} {kind['flags']:4} {kind['on_hallucinated']:4}")
 
 
 if __name__ == "__main__":

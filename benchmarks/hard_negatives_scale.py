@@ -14,7 +14,6 @@ number of notes; the ratio changes how many of them are parsed, and so the time.
 from __future__ import annotations
 
 import argparse
-import csv
 import math
 import os
 import random
@@ -28,7 +27,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in benchmarks/ only
 
 from demo.clinical_notes import sample_facts, write_note, write_summary
-from script_io import ArgumentParser, InputError, RunError, read_json, run_script, write_json
+from script_io import ArgumentParser, InputError, RunError, read_json, run_script, write_csv, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 KIB_PER_RSS_UNIT = 1 / 1024 if sys.platform == "darwin" else 1  # macOS reports bytes, Linux KiB
@@ -53,14 +52,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def write_phase1(folder: Path, notes: int, seed: int) -> None:
     """`notes` training rows and ten for validation, streamed to the two CSV files."""
+    columns = ("id", "clinical_note", "model_summary", "label")
     rng = random.Random(f"{seed}|scale")
     for split, count in (("train", notes), ("validation", 10)):
-        with open(folder / f"{split}_set_processed.csv", "w", newline="", encoding="utf-8") as handle:
-            writer = csv.writer(handle)
-            writer.writerow(("id", "clinical_note", "model_summary", "label"))
-            for index in range(count):
-                facts = sample_facts(rng, split)
-                writer.writerow((f"{split}-{index}", write_note(facts, rng), write_summary(facts, rng), "factual"))
+        patients = ((index, sample_facts(rng, split)) for index in range(count))
+        rows = ((f"{split}-{i}", write_note(facts, rng), write_summary(facts, rng), "factual") for i, facts in patients)
+        path = folder / f"{split}_set_processed.csv"
+        write_csv(path, columns, (dict(zip(columns, row, strict=True)) for row in rows))
 
 
 def measure(notes: int, ratio: float, num_workers: int, seed: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ bearer the rules don't know is left out.
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 
 from clinical.values import Fact, ignoring_case
@@ -31,6 +31,7 @@ _DEGREES = {  # written -> (type, value)
 }
 _DEGREE = ignoring_case(rf"\b(?P<degree>{'|'.join(sorted(_DEGREES, key=len, reverse=True))})\b")
 _RANGE_OF_DEGREES = ignoring_case(r"(?:\bto|-|\bor|/)\s*$")  # "mild to moderate" is no one degree
+_TO_DEGREE = ignoring_case(r"\s*(?:to|-|or|/)\s*(?:mild|moderate|severe|chronic|marked)")
 _STAGE = ignoring_case(
     r"\b(?P<scale>stage|grade|class|category|degree)[ -](?P<value>(?:iv|i{1,3}|[1-4])[abc]?)\b"
     r"(?!\s*(?:to|-|/|or)\s*[iv\d])"
@@ -52,7 +53,12 @@ def attribute_facts(text: str, findings: Sequence[Fact]) -> list[Fact]:
 
 
 def _inside(position: int, facts: Sequence[Fact]) -> bool:
-    return any(fact.start <= position < fact.end for fact in facts)
+    """Whether one of the facts, which are in order, stands at the position."""
+    index = bisect_right(facts, position, key=lambda fact: fact.start)
+    return any(fact.start <= position < fact.end for fact in facts[max(0, index - _NEIGHBOURS) : index])
+
+
+_NEIGHBOURS = 8  # findings on each side that may bear an attribute
 
 
 _BETWEEN = ignoring_case(r"[ -]+(?:(?!and\b|or\b|but\b|with\b|to\b|of\b|for\b)[a-z-]+ ){0,2}")
@@ -66,12 +72,12 @@ def _degree_facts(text: str, ills: Sequence[Fact]) -> Iterator[Fact]:
     for match in _DEGREE.finditer(text):
         if _inside(match.start(), ills) or _RANGE_OF_DEGREES.search(text, max(0, match.start() - 4), match.start()):
             continue
-        if re.match(r"\s*(?:to|-|or|/)\s*(?:mild|moderate|severe|chronic|marked)", text[match.end() :]):
+        if _TO_DEGREE.match(text, match.end()):
             continue
-        bearer = next(
-            (f for f in ills if f.start >= match.end() and _BETWEEN.fullmatch(text[match.end() : f.start])), None
-        )
-        bearer = bearer or next((f for f in ills if _PREDICATE.fullmatch(text[f.end : match.start()])), None)
+        index = bisect_left(ills, match.end(), key=lambda fact: fact.start)
+        after, before = ills[index : index + _NEIGHBOURS], ills[max(0, index - _NEIGHBOURS) : index]
+        bearer = next((f for f in after if _BETWEEN.fullmatch(text, match.end(), f.start)), None)
+        bearer = bearer or next((f for f in before if _PREDICATE.fullmatch(text, f.end, match.start())), None)
         if bearer:
             kind, value = _DEGREES[match[0].lower()]
             yield Fact(kind, match.start(), match.end(), "", bearer.key, value)

@@ -7,26 +7,30 @@ written for this project from general medical knowledge; columns: name (canonica
 (separated by semicolons; one in capitals of up to five letters matches capitals only).
 
 Types: age sex dose frequency duration vital lab laterality condition symptom drug drug_status allergy procedure
-procedure_status family_history follow_up date number organism, and the attributes of `clinical_attributes`. The rules
-miss what they have no word for; they are made to be silent rather than wrong.
+procedure_status family_history follow_up date number organism denial topic, and the attributes of
+`clinical.attributes`. The rules miss what they have no word for; they are made to be silent rather than wrong.
 """
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from functools import lru_cache
 
 from clinical import attributes, measurements, values
+from clinical.body_systems import topic_facts
+from clinical.lay_words import lay_findings
 from clinical.lexicons import Concept, Phrase, Term, concepts, on_change, phrase_table
 from clinical.relatives import relatives_meant, relatives_with
-from clinical.scope import Span, Token, answer_flag, is_question, scopes, tokens_of
+from clinical.scope import ANSWERS, Span, Token, answer_flag, is_question, scopes, tokens_of
 from clinical.text import RegularForm, Turn, dialogue_turns, lower_case, regular_form, sentences
 from clinical.values import Fact, ignoring_case
 
 __all__ = ["Concept", "Fact", "concepts", "extract_facts", "sentences"]
+
+_FINDINGS = ("condition", "symptom", "drug", "procedure", "organism")
 
 
 def _findings(text: str, tokens: Sequence[Token]) -> Iterator[Fact]:
@@ -57,6 +61,23 @@ def _term(phrases: dict[Phrase, Term], tokens: Sequence[Token], text: str) -> Te
     return term
 
 
+def _with_lay_words(length: int, named: Sequence[Fact], lay: Sequence[Fact]) -> list[Fact]:
+    """The findings of both kinds; one in lay words takes the place of the names in it ("pain in my knee")."""
+    starts, ends = [fact.start for fact in named], [fact.end for fact in named]
+    kept = []
+    for fact in lay:
+        inside = named[bisect_right(ends, fact.start) : bisect_left(starts, fact.end)]
+        if all(_is_part(name, fact) for name in inside):
+            kept.append(fact)
+    kept = _without_overlaps(length, kept)
+    taken = _Taken(length, kept)
+    return sorted([*(fact for fact in named if not taken.overlaps(fact)), *kept], key=lambda fact: fact.start)
+
+
+def _is_part(name: Fact, lay: Fact) -> bool:
+    return lay.start <= name.start and name.end <= lay.end and name.end - name.start < lay.end - lay.start
+
+
 # -------------------------------------------------------------------------------------------- binding
 
 _STATUS = ignoring_case(
@@ -76,33 +97,51 @@ _PROCEDURE_STATUS = ignoring_case(
 )
 _ALLERGY = ignoring_case(
     r"\b(?:allerg(?:y|ies|ic)|nkda|nka)\b(?! (?:medic|meds|pill|shot|season|test|clinic|specialist|doctor|injection))"
+    r"|\b(?:drug|medications?|medicines?) (?:intolerances?|reactions?)\b"
+    r"|\b(?:reactions?|react(?:ed)?(?: \w+)?|intoleran(?:t|ces?)) to (?:(?:any|a|the|your) )*"
+    r"(?:drugs?|medications?|medicines?)\b"
 )
 _AGAINST = frozenset({"vaccine", "vaccines", "vaccination", "vaccinations", "immunization", "shot", "shots"})
 
 
-def _overlaps(fact: Fact, taken: Sequence[Fact]) -> bool:
-    return any(fact.start < other.end and other.start < fact.end for other in taken)
+class _Taken:
+    """Which characters facts stand on."""
+
+    def __init__(self, length: int, facts: Iterable[Fact] = ()) -> None:
+        self._characters = bytearray(length)
+        for fact in facts:
+            self.add(fact)
+
+    def add(self, fact: Fact) -> None:
+        self._characters[fact.start : fact.end] = b"\1" * (fact.end - fact.start)
+
+    def overlaps(self, fact: Fact) -> bool:
+        return self._characters.find(1, fact.start, fact.end) >= 0
 
 
-def _without_overlaps(*groups: Sequence[Fact]) -> list[Fact]:
+def _without_overlaps(length: int, *groups: Sequence[Fact]) -> list[Fact]:
     """All facts, save those that overlap one of an earlier group or an earlier, longer one of their own."""
     kept: list[Fact] = []
+    taken = _Taken(length)
     for group in groups:
         for fact in sorted(group, key=lambda fact: (fact.start, -fact.end)):
-            if not _overlaps(fact, kept):
+            if not taken.overlaps(fact):
                 kept.append(fact)
+                taken.add(fact)
     return kept
 
 
 def _bind_to_drugs(facts: Sequence[Fact], findings: Sequence[Fact], text: str, ends: Sequence[int]) -> list[Fact]:
     """Doses and frequencies with their drug as key; a frequency of no drug is left out."""
     drugs = [fact for fact in findings if fact.type == "drug"]
+    starts = [drug.start for drug in drugs]
     bound = []
     for fact in facts:
         if fact.type not in ("dose", "frequency"):
             bound.append(fact)
             continue
-        drug = _drug_of(fact, drugs, text, ends)
+        index = bisect_left(starts, fact.end)
+        drug = _drug_of(fact, drugs[max(0, index - 2) : index + 1], text, ends)
         if drug or fact.type == "dose":
             bound.append(replace(fact, key=drug.key) if drug else fact)
     return bound
@@ -128,11 +167,14 @@ def _drug_of(fact: Fact, drugs: Sequence[Fact], text: str, ends: Sequence[int]) 
 def _bind_durations(facts: Sequence[Fact], findings: Sequence[Fact], ends: Sequence[int]) -> list[Fact]:
     """Durations with the nearest condition or symptom of their sentence as key."""
     ills = [fact for fact in findings if fact.type in ("condition", "symptom")]
+    starts = [ill.start for ill in ills]
     bound = []
     for fact in facts:
         if fact.type == "duration":
             sentence = bisect_left(ends, fact.end)
-            near = [ill for ill in ills if bisect_left(ends, ill.end) == sentence and _distance(fact, ill) <= 40]
+            index = bisect_left(starts, fact.start)
+            around = ills[max(0, index - 8) : index + 8]
+            near = [ill for ill in around if bisect_left(ends, ill.end) == sentence and _distance(fact, ill) <= 40]
             nearest = min(near, key=lambda ill: _distance(fact, ill), default=None)
             fact = replace(fact, key=nearest.key) if nearest else fact  # noqa: PLW2901
         bound.append(fact)
@@ -146,7 +188,7 @@ def _distance(first: Fact, second: Fact) -> int:
 def _status_facts(text: str, findings: Sequence[Fact], bounds: Sequence[Span]) -> Iterator[Fact]:
     """`drug_status` (started, stopped) and `procedure_status` (performed, planned) where the sentence says so."""
     for fact in findings:
-        start, end = next(((s, e) for s, e in bounds if s <= fact.start < e), (fact.start, fact.end))
+        start, end = bounds[fact.sentence] if fact.sentence < len(bounds) else (fact.start, fact.end)
         if fact.type == "drug":
             status = _drug_status(text, fact, start, end)
         elif fact.type == "procedure":
@@ -206,7 +248,10 @@ def _extract(text: str) -> tuple[Fact, ...]:
     form = regular_form(text)
     plain = form.text
     tokens, bounds, turns = tokens_of(plain), sentences(plain), dialogue_turns(plain)
-    findings = _with_allergies(plain, list(_findings(plain, tokens)), bounds) if bounds else []
+    named = list(_findings(plain, tokens))
+    if turns:
+        named = _with_lay_words(len(plain), named, list(lay_findings(plain)))
+    findings = _with_allergies(plain, named, bounds) if bounds else []
     values = _value_facts(plain, tokens, turns, findings, [end for _, end in bounds])
     facts = [*_scoped(plain, bounds, turns, findings), *_scoped(plain, bounds, turns, values)]
     meant = relatives_meant(plain, bounds, turns)
@@ -214,6 +259,8 @@ def _extract(text: str) -> tuple[Fact, ...]:
     facts += _status_facts(plain, [fact for fact in facts if fact.type in ("drug", "procedure")], bounds)
     familial = [fact for fact in facts if fact.family and fact.type == "condition" and not fact.negated]
     facts += [history for fact in familial for history in _family_history(plain, fact, bounds, meant)]
+    facts += _denials_of_others(plain, bounds, turns)
+    facts += topic_facts(plain) if turns else ()
     placed = _placed(text, form, facts) if form.changes else facts
     return tuple(sorted(placed, key=lambda fact: (fact.start, fact.end, fact.type)))
 
@@ -239,6 +286,8 @@ def _placed(text: str, form: RegularForm, facts: Sequence[Fact]) -> Iterator[Fac
             historical=fact.historical,
             family=fact.family,
             asked=fact.asked,
+            spoken=fact.spoken,
+            ownerless=fact.ownerless,
             sentence=sentence,
         )
 
@@ -249,6 +298,7 @@ def _value_facts(
     """Values in order of trust: what an earlier pattern has read, a later one leaves alone."""
     lower = lower_case(text)
     facts = _without_overlaps(
+        len(text),
         list(values.age_facts(lower)),
         [*measurements.vital_facts(lower, tokens), *measurements.lab_facts(lower, tokens)],
         list(values.frequency_facts(lower)),
@@ -256,11 +306,12 @@ def _value_facts(
         list(values.date_facts(lower)),
     )
     inside = [fact for fact in findings if not text[fact.start : fact.end].isalpha()]
-    facts += [fact for fact in values.number_facts(lower) if not _overlaps(fact, [*facts, *inside])]
+    taken = _Taken(len(text), [*facts, *inside])
+    facts += [fact for fact in values.number_facts(lower) if not taken.overlaps(fact)]
     facts = _bind_durations(_bind_to_drugs(facts, findings, text, ends), findings, ends)
     qualifiers = attributes.attribute_facts(text, findings)
     sides = _without_overlaps(
-        list(values.laterality_facts(lower, findings)), list(values.sex_facts(text, tokens, turns))
+        len(text), list(values.laterality_facts(lower, findings)), list(values.sex_facts(text, tokens, turns))
     )
     return sorted([*facts, *sides, *qualifiers], key=lambda fact: fact.start)
 
@@ -275,13 +326,74 @@ def _scoped(text: str, bounds: Sequence[Span], turns: Sequence[Turn], facts: Seq
             continue
         sentence = text[start:end]
         flags = scopes(sentence, tuple((fact.start - start, fact.end - start) for fact in inside))
-        answer = None
-        if is_question(sentence, bool(turns)):
-            following = bounds[index + 1] if index + 1 < len(bounds) else None
-            answer = answer_flag(text, (start, end), following, turns)
+        about = _about_the_sentence(text, index, bounds, turns)
+        answer = about & ANSWERS
         for fact, flag in zip(inside, flags, strict=True):
-            scoped.append(_with_flags(text, fact, flag | {answer} if answer else flag, index))
+            own = about - answer | {"asked"} if answer and _taken_for_granted(text, fact) else about
+            scoped.append(_with_flags(text, fact, flag | own, index))
     return scoped
+
+
+_OWNER = ignoring_case(
+    r"\b(?:patient|pt|he|she|his|her|him|i|i'm|i've|my|me|you|your|we|mr|mrs|ms|miss|sir|ma'am|old|y/?o|male|female|man"
+    r"|woman|lady|gentleman|boy|girl|child|baby|infant|son|daughter|husband|wife)\b"
+)
+
+
+def _about_the_sentence(text: str, index: int, bounds: Sequence[Span], turns: Sequence[Turn]) -> Set[str]:
+    """What holds of all findings of a sentence: the answer to it, that it is spoken, that it names nobody."""
+    start, end = bounds[index]
+    about = {"spoken"} if turns else set()
+    if not _OWNER.search(text, start, end):
+        about.add("ownerless")
+    if is_question(text[start:end], bool(turns)):
+        following = bounds[index + 1] if index + 1 < len(bounds) else None
+        about.add(answer_flag(text, (start, end), following, turns) or "")
+    return about
+
+
+_OTHERS_DENIED = ignoring_case(
+    r"\bno(?:thing)? (?:other|else)\b(?! than)|\bno other (?:symptoms?|complaints?|problems?|issues?|concerns?)\b"
+    r"|\beverything else (?:is|was|seems?|looks?|has been) (?:\w+ )?(?:fine|good|normal|ok|okay|negative|great)\b"
+    r"|\bnothing (?:like that|at all)\b|\bnone of (?:that|those|them|these)\b"
+    r"|\b(?:all|any) other (?:systems|symptoms)\b[^.?!\n]{0,30}\bnegative\b|\botherwise (?:negative|unremarkable)\b"
+)
+_OTHERS_ASKED = ignoring_case(
+    r"\b(?:any|anything|something) (?:other|else)\b"
+    r"|\bany (?:new |recent )?(?:symptoms?|complaints?|issues?|concerns?)\b"
+    r"|\bother (?:symptoms?|complaints?|problems?|issues?|concerns?)\b|\banything (?:like that|at all)\b"
+)
+
+_LISTS = ignoring_case(r"\b(?:such as|like (?!that|this)|including|for example)\b")  # then only what it lists is denied
+
+
+def _denials_of_others(text: str, bounds: Sequence[Span], turns: Sequence[Turn]) -> Iterator[Fact]:
+    """ "Anything else?" "No.": whatever was not named is denied too."""
+    for index, (start, end) in enumerate(bounds):
+        asked = _OTHERS_ASKED.search(text, start, end)
+        match = _OTHERS_DENIED.search(text, start, end)
+        if (
+            not match
+            and asked
+            and is_question(text[start:end], bool(turns))
+            and not _LISTS.search(text, asked.end(), end)
+        ):
+            following = bounds[index + 1] if index + 1 < len(bounds) else None
+            match = asked if answer_flag(text, (start, end), following, turns) == "negated" else None
+        if match:
+            yield Fact("denial", match.start(), match.end(), "", "", "others", negated=True, sentence=index)
+
+
+_PRESUPPOSED = ignoring_case(
+    r"\b(?:complications?|problems?|issues?|trouble|side effects?|changes?|concerns?|questions?) (?:\w+ )?"
+    r"(?:with|from|during|after|to|about|for|in) (?:your|his|her|the|that) (?:\w+ )?$"
+    r"|\b(?:besides|other than|apart from|aside from|in addition to|except for) (?:\w+ ){0,3}$"
+)
+
+
+def _taken_for_granted(text: str, fact: Fact) -> bool:
+    """The asthma of "any problems with your asthma?": whatever the answer is, it exists."""
+    return fact.type in _FINDINGS and _PRESUPPOSED.search(text, max(0, fact.start - 60), fact.start) is not None
 
 
 def _with_flags(text: str, fact: Fact, flags: Set[str], sentence: int) -> Fact:
@@ -297,5 +409,7 @@ def _with_flags(text: str, fact: Fact, flags: Set[str], sentence: int) -> Fact:
         historical="historical" in flags,
         family="family" in flags,
         asked="asked" in flags,
+        spoken="spoken" in flags,
+        ownerless="ownerless" in flags,
         sentence=sentence,
     )

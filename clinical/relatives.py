@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from clinical.text import Turn
+from clinical.text import Turn, turn_at
 
 Span = tuple[int, int]
 _KIN = (
@@ -29,7 +29,9 @@ _JOINED = re.compile(
 _MALE = frozenset({"father", "brother", "uncle", "grandfather", "son"})
 _FEMALE = frozenset({"mother", "sister", "aunt", "grandmother", "daughter"})
 _PRONOUN = re.compile(
-    r"(?:^|[.,:]\s*|\bthat |\band |\bbut |\bsaid |\bthink |\bbelieve )(?P<word>he|she|they)\b", re.IGNORECASE
+    r"(?:^|[.,:]\s*|\bthat |\band |\bbut |\bsaid |\bthink |\bbelieve |\b(?:problem|issue|condition|disease|illness)s? )"
+    r"(?P<word>he|she|they)\b",
+    re.IGNORECASE,
 )
 _REACH = 6  # sentences over which a pronoun still means the relative named last
 
@@ -68,16 +70,15 @@ def relatives_meant(text: str, bounds: Sequence[Span], turns: Sequence[Turn]) ->
         if found := list(_RELATIVE.finditer(text, start, end)):
             name, named_at = _name(found[-1]), index
             continue
-        speaker = next((turn.speaker for turn in turns if turn.start < end <= turn.end), "")
-        pronoun = _PRONOUN.search(_spoken(text, start, end, turns)) if name and index - named_at <= _REACH else None
-        if speaker == "patient" and pronoun and _may_be(pronoun["word"].lower(), name):
+        if not name or index - named_at > _REACH:
+            continue
+        turn = turn_at(turns, end)
+        if turn is None or turns[turn].speaker != "patient":
+            continue
+        pronoun = _PRONOUN.search(text[max(start, turns[turn].start) : end])  # without the speaker's mark before it
+        if pronoun and _may_be(pronoun["word"].lower(), name):
             meant[index], named_at = name, index
     return meant
-
-
-def _spoken(text: str, start: int, end: int, turns: Sequence[Turn]) -> str:
-    """The sentence without the speaker's mark before it."""
-    return text[max([start, *(turn.start for turn in turns if start < turn.start < end)]) : end]
 
 
 def _may_be(pronoun: str, name: str) -> bool:

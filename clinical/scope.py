@@ -8,12 +8,12 @@ begins, and at the end of the sentence. In a dialogue the answer decides on its 
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from clinical.text import Turn, lower_case
+from clinical.text import Turn, lower_case, turn_at
 
 Span = tuple[int, int]
 # hyphens and white space only separate words; punctuation stands for itself, so that a phrase never crosses it
@@ -48,7 +48,7 @@ _TRIGGERS: dict[tuple[str, str], str] = {
     ("negated", "near"): "not|n't|cannot|unable to|lack of|negative",
     ("negated", "back"): (
         "ruled out|was ruled out|were ruled out|is ruled out|has been ruled out|excluded|was excluded|denied|"
-        "were denied|was denied|negative|absent|unlikely|is unlikely|"
+        "were denied|was denied|negative|absent|unlikely|is unlikely|, denies .|, denied .|"
         ": no .|: no ;|: no ,|: none|: negative .|: negative ;|: denied ."
     ),
     ("uncertain", "run"): (
@@ -76,19 +76,23 @@ _TRIGGERS: dict[tuple[str, str], str] = {
         "nephew|family history|"
         "maternal|paternal|runs in the family|run in the family|runs in my family|runs in your family|in his family|"
         "in her family|in the family|in my family|in your family|side of the family|relatives|relative|"
-        "his son|her son|my son|his daughter|her daughter|my daughter|son had|daughter had|"
+        "his son|her son|my son|his daughter|her daughter|my daughter|son had|daughter had|son has|daughter has|"
+        "son with|daughter with|son who|daughter who|son was|daughter was|mother's|father's|mom's|dad's|brother's|"
+        "sister's|sons|daughters|mgm|mgf|pgm|pgf|my family has|my family had|family has|family had|"
         "children have|family member|family members"
     ),
     ("end", "end"): (
         ";|but|until|however|although|though|except|except for|apart from|aside from|other than|yet|presents with|"
         "presented with|presenting with|presents for|who presents|who presented|complains of|complaining of|"
-        "complained of|and complains|and i|, i|and the patient|, the patient|positive for|admits to|admits|"
-        "endorses|is here|came in|because of"
+        "complained of|and complains|and i|, i|and the patient|, the patient|admits to|admits|"
+        "endorses|is here|came in|because of|and i'm|, i'm|and i've|, i've|then i|and it|and my|, my|, there was|"
+        ", there is|, it was|, it is|, it's|, just|, only|even with|"
+        "even after|despite"
     ),
     # a new clause, but a relative who was named before goes on: "Mother is alive and has gout"
     ("end", "clause"): (
         "still has|still have|and reports|, reports|, has|, had|, have|and has|and had|and he|and she|, he|, she|"
-        "reports|does have|, with|developed"
+        "reports|does have|, with|developed|positive for|states|states that"
     ),
     # phrases that hold a trigger's words without its meaning
     ("pseudo", ""): (
@@ -102,8 +106,9 @@ _TRIGGERS: dict[tuple[str, str], str] = {
         "presents with her mother|presents with his father|"
         "presents with her father|comes in with his mother|comes in with her mother|accompanied by his mother|"
         "accompanied by her mother|accompanied by mother|brought in by his mother|brought in by her mother|"
-        "past weeks|past months|past years|"
-        "past days"
+        "past weeks|past months|past years|past days|no improvement|no benefit|no response|no effect|not help|n't help|"
+        "not helped|n't helped|not helping|n't helping|not respond|n't respond|not responded|not work|n't work|"
+        "not improve|n't improve|not too sure|never felt|can't stop|cannot stop|not treated for"
     ),
 }
 
@@ -155,7 +160,14 @@ def _phrase_length(tokens: Sequence[Token], index: int) -> int:
     return next((length for length in range(len(words), 0, -1) if words[:length] in _MEANINGS), 0)
 
 
-_LIST_GAP = re.compile(r"[\s,]*(?:(?:and/or|and|or|nor|any|no|and no|or any|plus|,)[\s,]*)*(?:[a-z]+ )?", re.IGNORECASE)
+_LIST_GAP = re.compile(
+    r"[\s,]*(?:(?:and/or|and|or|nor|any|no|and no|or any|plus|,|uses?|utilizes?|consumes?|takes?|abuses?)[\s,]*)*"
+    r"(?:[a-z]+ )?",
+    re.IGNORECASE,
+)
+
+
+_REACH = 1500  # characters: beyond, in a text without sentences, no trigger governs
 
 
 @lru_cache(maxsize=20_000)
@@ -169,12 +181,14 @@ def scopes(sentence: str, findings: tuple[Span, ...]) -> tuple[frozenset[str], .
     triggers = _triggers(tokens_of(sentence), findings)
     every_end = [trigger.start for trigger in triggers if trigger.kind == "end"]
     hard_ends = [trigger.start for trigger in triggers if (trigger.kind, trigger.direction) == ("end", "end")]
+    starts = [start for start, _ in findings]
     for trigger in triggers:
         if trigger.kind in ("end", "pseudo"):
             continue
         ends = hard_ends if trigger.kind == "family" else every_end
         segment = bisect_right(ends, trigger.start)
-        inside = [i for i, finding in enumerate(findings) if bisect_right(ends, finding[0]) == segment]
+        near = range(bisect_left(starts, trigger.start - _REACH), bisect_right(starts, trigger.end + _REACH))
+        inside = [i for i in near if bisect_right(ends, starts[i]) == segment]
         for i in _governed(sentence, trigger, findings, inside):
             flags[i].add(trigger.kind)
     return tuple(map(frozenset, flags))
@@ -229,7 +243,9 @@ _FILLER = (
     r"good question|as of now|not really sure but)\W+)*"
 )
 _NO = re.compile(
-    _FILLER + r"(?:no|nope|nah|none|never|not|negative|neither|nothing|zero|"
+    _FILLER + r"(?:no|nope|nah|none|never|negative|neither|nothing|zero|"
+    r"not(?! (?:too |so |that |very |really )?(?:bad|good|great|well)\b)|"
+    r"(?:absolutely|definitely|certainly|of course|probably) not|i don't know of any|"
     r"(?:i|we|they|you) (?:(?:do|have|did|am|was|are|were|had) ?(?:not|n't)|don't|haven't|didn't|wasn't|aren't|never)|"
     r"i'm not|i've (?:never|not)|i can't (?:think|say|recall)|(?:everything|all|that|it)(?:'s| is| seems?| has been) "
     r"(?:all |pretty |just |been )?(?:fine|good|normal|okay|clear|negative)|all (?:good|normal|fine|clear)|"
@@ -239,13 +255,13 @@ _NO = re.compile(
 )
 _UNSURE = re.compile(
     _FILLER + r"(?:not (?:sure|really sure|certain|that sure)|i(?:'m| am) not (?:sure|certain|positive)|"
-    r"i don't (?:know|remember|recall)|no (?:idea|clue))",
+    r"i don't (?:know|remember|recall)(?! (?:of )?any)|no (?:idea|clue))",
     re.IGNORECASE,
 )
 _YES = re.compile(
     _FILLER + r"(?:yes|yeah|yep|yup|yea|ye|correct|right|that(?:'s| is| would be) (?:right|correct|true)|both|sure|"
-    r"absolutely|exactly|indeed|certainly|true|you(?:'re| are) right|you bet|i think so|"
-    r"i believe so|mm-?hm+|uh-?huh|definitely|of course|sometimes|"
+    r"(?:absolutely|certainly|definitely|of course)(?! not)|exactly|indeed|true|you(?:'re| are) right|you bet|"
+    r"i think so|i believe so|mm-?hm+|uh-?huh|sometimes|"
     r"occasionally|often|always|all the time|once in a while|every now and then|now and then|a little|a bit|just a|"
     r"(?:i|we|he|she|it|they) (?:do|does|am|is|are|have|has|did|was|were|had)"
     r"(?=\s*(?:[,.;!?]|$|and\b|but\b|indeed\b|that\b|those\b|it\b|too\b|sometimes\b)))(?![\w'])",
@@ -256,17 +272,21 @@ _PRESUPPOSING = re.compile(
     r"(?:\[?\w+\]?:\s*)?(?:[^,.?]{0,30},\s*|(?:okay|so|and|well|alright|great|good|now|remind me|but|then|exactly|"
     r"do you (?:know|remember|recall)|(?:can|could) you (?:tell me|describe)|tell me)\s+)*"
     r"(?:when|where|why|which|who|since when|(?:for|in|at|to|on) (?:how|what|which)|"
-    r"how (?:long|much|many|often|bad|severe|old|far|would|did|do|does)|"
+    r"how (?:long|much|many|often|bad|severe|old|far|would|did|do|does|is|are|was|were|has|have)|"
     r"what (?!about|(?:is|are|was|were) (?:the results?|your)\b))\b",
     re.IGNORECASE,
 )
 
 
 _QUESTION = re.compile(
-    r"(?:(?:\[?\w+\]?:?\s*)?(?:okay|so|and|well|alright|great)?\W*)?(?:any|do you|did you|have you|are you|were you|"
+    r"(?:(?:\[?\w+\]?:?\s*)?(?:okay|so|and|or|that,? or|well|alright|great)?\W*)?"
+    r"(?:any|do you|did you|have you|are you|were you|"
     r"has (?:he|she)|does (?:he|she)|how about|what about|is there|was there)\b[^?]*[.]?$",
     re.IGNORECASE,
 )
+
+
+ANSWERS = frozenset({"negated", "uncertain", "asked"})  # what `answer_flag` may give
 
 
 def is_question(sentence: str, in_dialogue: bool) -> bool:
@@ -282,7 +302,7 @@ def answer_flag(text: str, sentence: Span, following: Span | None, turns: Sequen
     """
     if _PRESUPPOSING.match(text[slice(*sentence)]):
         return None
-    turn = next((i for i, turn in enumerate(turns) if turn.start < sentence[1] <= turn.end), None)
+    turn = turn_at(turns, sentence[1])
     if turn is not None:
         answer = text[turns[turn + 1].start : turns[turn + 1].end] if turn + 1 < len(turns) else ""
     else:

@@ -8,8 +8,8 @@ that every later pattern has to know one spelling only.
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 _UNITS = {
@@ -50,7 +50,20 @@ _COUNTED = re.compile(
 _MONTH = "(?:January|February|March|April|May|June|July|August|September|October|November|December)"
 _MONTH_DAY = re.compile(
     rf"(?:\b{_MONTH} (?:the )?)?"
-    rf"\b(?P<day>(?:(?P<tens>{'|'.join(_TENS)})[ -])?(?P<ordinal>{'|'.join(_ORDINALS)}))\b(?: of {_MONTH}\b)?",
+    rf"\b(?P<day>(?:(?P<tens>{'|'.join(_TENS)})[ -])?(?P<ordinal>{'|'.join(_ORDINALS)}))\b(?:(?: of)? {_MONTH}\b)?",
+    re.IGNORECASE,
+)
+# "from November fifth to the fourteenth", but not "the fifth toe"
+_DAY_ALONE = (
+    re.compile(r"\bthe $", re.IGNORECASE),
+    re.compile(r"\s*(?:[.,;?!]|$|(?:of (?:this|last|next|the)|and|to) )"),
+)
+_DAY_NUMBER = "|".join(
+    sorted([*_UNITS, *(f"{tens} {unit}" for tens in ("twenty", "thirty") for unit in _UNITS), *_TENS], key=len)[::-1]
+)
+_DAY_AND_YEAR = re.compile(  # "June thirty two thousand and four" has no 32,004
+    rf"\b{_MONTH} (?P<date>(?P<day>{_DAY_NUMBER})[ ,]+(?P<year>two thousand(?: and)?(?: (?:{_NUMBER_WORD}))?"
+    rf"|nineteen (?:{_NUMBER_WORD})(?:[ -](?:{_NUMBER_WORD}))?|twenty (?:ten|{'|'.join([*_UNITS][11:])}|twenty)))\b",
     re.IGNORECASE,
 )
 _DECADES = {"twenties": "20s", "thirties": "30s", "forties": "40s", "fifties": "50s", "sixties": "60s"} | {
@@ -61,7 +74,12 @@ _DECADES = {"twenties": "20s", "thirties": "30s", "forties": "40s", "fifties": "
 _DECADE = re.compile(rf"\b(?P<century>nineteen )?(?P<decade>{'|'.join(_DECADES)})\b", re.IGNORECASE)
 _SHORT_YEAR = re.compile(r"\bO (?P<year>one|two|three|four|five|six|seven|eight|nine)\b(?!-)")
 _HALF = re.compile(r"(?<![\w./])(?P<whole>\d{1,3})[ -]1/2(?![\d/])")  # "2-1/2 months"
-_DICTATED_LETTERS = re.compile(r"\b(?!I )[A-Z](?: [A-Z]){1,4}\b(?!')")
+_DICTATED_LETTERS = re.compile(r"\b(?!I )(?:M C G|M G|M L(?! K)|[A-Z](?: [A-Z]){1,4})\b(?!')")  # "4 M G I M": two
+_HEDGED_RANGE = re.compile(  # "three or maybe it is four years"
+    r"(?<= )or(?:,? (?:maybe|perhaps|possibly|about|like|it is|it's|even|um|uh)\b,?)+ "
+    rf"(?=(?:{_NUMBER_WORD}|\d+)\b)",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -101,6 +119,8 @@ def regular_form(text: str) -> RegularForm:
 
 def _rewrites(text: str) -> list[tuple[int, int, str]]:
     found = [(m.start(), m.end(), m[0].replace(" ", "")) for m in _DICTATED_LETTERS.finditer(text)]
+    if " or" in text:
+        found += [(m.start(), m.end(), "or ") for m in _HEDGED_RANGE.finditer(text)]
     if "1/2" in text:
         found += [(m.start(), m.end(), f"{m['whole']}.5") for m in _HALF.finditer(text)]
     first = list(_ordinals_decades_and_short_years(text))  # their words are numbers too
@@ -119,9 +139,15 @@ def _ordinals_decades_and_short_years(text: str) -> Iterator[tuple[int, int, str
     """ "July twenty first" -> 21th, "in her seventies" -> 70s, "O four" -> 04."""
     lower = text.lower()
     for match in _MONTH_DAY.finditer(text) if any(ending in lower for ending in _ORDINAL_ENDINGS) else ():
-        if match.span() != match.span("day") or text.startswith(" birthday", match.end()):
-            number = _TENS.get((match["tens"] or "").lower(), 0) + _ORDINALS[match["ordinal"].lower()]
+        before, after = _DAY_ALONE
+        number = _TENS.get((match["tens"] or "").lower(), 0) + _ORDINALS[match["ordinal"].lower()]
+        alone = before.search(text, max(0, match.start() - 4), match.start()) and after.match(text, match.end())
+        if (alone and number > 3) or match.span() != match.span("day") or text.startswith(" birthday", match.end()):
             yield *match.span("day"), f"{number}th"
+    for match in _DAY_AND_YEAR.finditer(text) if "thousand" in lower or "teen" in lower or "twenty" in lower else ():
+        day, year = spoken_number(match["day"]), spoken_number(match["year"])
+        if day and year:
+            yield *match.span("date"), f"{day}, {year}"
     for match in _DECADE.finditer(text) if "ties" in lower else ():
         yield match.start(), match.end(), ("19" if match["century"] else "") + _DECADES[match["decade"].lower()]
     for match in _SHORT_YEAR.finditer(text) if "O " in text else ():
@@ -218,7 +244,10 @@ def _ends_sentence(text: str, start: int, mark: re.Match[str]) -> bool:
 
 # ---------------------------------------------------------------------------------------------- turns
 
-_SPEAKER = re.compile(r"(?m)^[ \t]*(?:\[(\w+)\]|(Doctor|Patient|Guest_\w+|Clinician|Nurse|Provider)[ ]?:)[ \t]*")
+_SPEAKER = re.compile(  # at the start of a line, or after a sentence where two turns share one
+    r"(?m)(?:^[ \t]*\[(\w+)\]"
+    r"|(?:^[ \t]*|(?<=[.?!])[ \t]+)(Doctor|Patient|Guest_\w+|Clinician|Nurse|Provider)[ ]?:)[ \t]*"
+)
 
 
 @dataclass(frozen=True)
@@ -239,6 +268,12 @@ def dialogue_turns(text: str) -> list[Turn]:
     marks = list(_SPEAKER.finditer(text))
     ends = [mark.start() for mark in marks[1:]] + [len(text)]
     return [Turn((mark[1] or mark[2]).lower(), mark.end(), end) for mark, end in zip(marks, ends, strict=False)]
+
+
+def turn_at(turns: Sequence[Turn], end: int) -> int | None:
+    """The index of the turn in which a sentence ends, at `end`; None where that is in no turn."""
+    index = bisect_left(turns, end, key=lambda turn: turn.end)
+    return index if index < len(turns) and turns[index].start < end else None
 
 
 def lower_case(text: str) -> str:

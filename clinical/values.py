@@ -21,7 +21,8 @@ from clinical.text import Turn
 class Fact:
     """One fact. `text[start:end]` states it; `key` is what the value belongs to, `value` is comparable by `==`.
 
-    `asked`: the text only asks about it, and the rules did not understand the answer.
+    `asked`: the text only asks about it, and the rules did not understand the answer. `spoken`: it is said in a
+    conversation. `ownerless`: the sentence names nobody whose it is ("Hypertension, gout.").
     """
 
     type: str
@@ -35,6 +36,8 @@ class Fact:
     historical: bool = False
     family: bool = False
     asked: bool = False
+    spoken: bool = False
+    ownerless: bool = False
     sentence: int = 0
 
 
@@ -79,7 +82,7 @@ _A = (
     "".join(f"(?<!{word} )" for word in "for about in been than over within after almost nearly like maybe".split())
     + "an?"
 )
-_Z = r"(?! (?:early|ago|later|old|before|after|or|and)\b)"
+_Z = r"(?! (?:early|ago|later|old|before|after|or|and|of|off)\b)"
 _COUNTED_PER = r"\b(?P<count>once|twice|thrice|\d+(?: times?|x))[ -]*(?:an?|per|each|every)?[ -]*"
 # pattern, one of the words that any match of it holds, value
 _FREQUENCIES: tuple[tuple[re.Pattern[str], tuple[str, ...], str], ...] = tuple(
@@ -141,6 +144,13 @@ _DURATION = re.compile(
     rf"(?!(?<=a )second\b)(?P<unit>{_TIME_UNIT})s?\b(?P<half> and a half\b)?"
     rf"|(?<![\d.,/]){_RANGE.replace('low', 'low2').replace('high', 'high2')}(?P<unit2>{_TIME_UNIT})s?\b"
 )
+# "two packs a day" is no duration
+_LASTS = re.compile(
+    r"(?:^|[^a-z\s]|\b(?:for|in|about|over|within|after|nearly|almost|than|like|maybe|last(?:s|ed|ing)?|only|just|past"
+    r"|was|is|been|once|during|or|and|approximately|around|every|through|of|to|next|took|takes|at least|another|half"
+    r"|before))\s*$"
+)
+_PASSES = re.compile(r" (?:ago|later|old|off|before|after|history|prior|earlier|long|or|period|supply)\b|-")
 _FOLLOW_UP = re.compile(
     r"\b(?:follow(?:ed|ing)?[- ]?up|return|review|recheck|come back|see (?:you|him|her|me|us|them)|re-?evaluat\w+)\b"
     r"[^.;?!\n]{0,50}?\b(?:in|after|within|at)(?: about| approximately| around)?[ ]*$"
@@ -217,8 +227,11 @@ _MONTHS = (
 )
 _DATE = re.compile(
     rf"\b(?P<month>{_MONTHS})\.? (?P<day>\d{{1,2}})(?:st|nd|rd|th)?\b(?:,? (?P<year>(?:19|20)\d\d))?"
-    rf"|\b(?P<day2>\d{{1,2}})(?:st|nd|rd|th)? of (?P<month2>{_MONTHS})\b"
+    rf"|\b(?P<day2>\d{{1,2}})(?:st|nd|rd|th)?(?: of)? (?P<month2>{_MONTHS})\b"
+    r"|(?<=\bthe )(?P<day3>\d{1,2})(?:st|nd|rd|th)\b"
+    r"(?! (?:percentile|grade|birthday|time|day|month|week|year|toe|finger|rib))"
     r"|(?<![\d/.])(?<![ (]\d-)(?P<m>0?[1-9]|1[0-2])/(?P<d>0?[1-9]|[12]\d|3[01])(?:/(?P<y>(?:19|20)?\d\d))?(?![\d/])"
+    r"(?![ -](?:mile|pack|tab|pill|cup|hour|inch|block|bottle|year|month|week|day))"
     r"|(?<![\d/.])(?P<m2>0?[1-9]|1[0-2])/(?P<y2>(?:19|20)\d\d|[3-9]\d)(?![\d/])"
     r"|(?<![\d.,/])(?P<only>(?:19|20)\d\d)(?![\d,/]|\.\d)\b"
 )
@@ -252,13 +265,22 @@ def _frequency(match: re.Match[str], value: str) -> str:
 def duration_facts(text: str) -> Iterator[Fact]:
     for match in _DURATION.finditer(text):
         hours = _HOURS[(match["unit"] or match["unit2"])]
+        if match["one"] in ("a", "an") and not match["couple"] and not match["half"] and not _is_lasting(text, match):
+            continue
         if match["one"] is not None:
-            value = plain_number((2 if match["couple"] else 1.5 if match["half"] else 1) * hours)
+            whole = 0.5 if text.endswith("half ", 0, match.start()) else 2 if match["couple"] else 1
+            value = plain_number((1.5 if match["half"] else whole) * hours)
         else:
             ends = [end for name in ("low", "high", "low2", "high2") if (end := match[name])]
             value = "-".join(plain_number(parsed_number(end) * hours) for end in ends)
         is_return = _FOLLOW_UP.search(text, max(0, match.start() - 90), match.start())
         yield Fact("follow_up" if is_return else "duration", match.start(), match.end(), "", "", f"{value} hours")
+
+
+def _is_lasting(text: str, match: re.Match[str]) -> bool:
+    """Whether "a day" is a length of time rather than a rate."""
+    before = _LASTS.search(text, max(0, match.start() - 16), match.start())
+    return before is not None or _PASSES.match(text, match.end()) is not None
 
 
 def age_facts(text: str) -> Iterator[Fact]:
@@ -310,8 +332,8 @@ def laterality_facts(text: str, findings: Sequence[Fact]) -> Iterator[Fact]:
 
 def date_facts(text: str) -> Iterator[Fact]:
     for match in _DATE.finditer(text):
-        if match["only"]:
-            value = match["only"]
+        if match["only"] or match["day3"]:
+            value = match["only"] or f"/{int(match['day3'])}"
         elif name := match["month"] or match["month2"]:
             month = "jan feb mar apr may jun jul aug sep oct nov dec".split().index(name[:3]) + 1
             value = f"{month}/{int(match['day'] or match['day2'])}"

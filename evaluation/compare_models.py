@@ -1,8 +1,8 @@
 """Compares two evaluations of the same notes, note by note.
 
 In:  two folders of evaluate_model.py. Notes are paired by their text; those in only one are counted and left out.
-Out: in --output_dir `comparison.json` and `comparison.html`: an exact McNemar test of the hallucinated summaries, and
-     paired bootstrap intervals of the claim error rate, of coverage and of length.
+Out: in --output_dir `comparison.json` and `comparison.html`: an exact McNemar test of the hallucinated summaries, over
+     all and for each kind of error, and paired bootstrap intervals of the claim error rate, of coverage and of length.
 
     python evaluation/compare_models.py evaluation_results/sft evaluation_results/dpo
     python -m evaluation.compare_models evaluation_results/sft evaluation_results/dpo --output_dir comparison
@@ -18,14 +18,25 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in evaluation/ only
 
-from evaluation.report import read_evaluation, write_comparison_report
-from evaluation.stats import Difference, mcnemar_p, p_text, paired_difference, wilson_interval
+from evaluation.report import REMEDY, read_evaluation, write_comparison_report
+from evaluation.stats import (
+    Difference,
+    holm,
+    mcnemar_p,
+    p_text,
+    paired_difference,
+    paired_share_interval,
+    wilson_interval,
+)
 from script_io import ArgumentParser, InputError, run_script, write_json
 
 ALPHA = 0.05
+SIDES = ("first", "second")
+COLUMNS = ("reference_summary", "hallucination_types", "claims", "claims_supported", "coverage", "summary_words")
 Row = Mapping[str, str]
 Pair = tuple[Row, Row]
 COMPARED_SETTINGS = ("judge", "temperature", "max_new_tokens")
+SHORTER = 0.9  # of the other's mean words, below which a summary with fewer errors may just be shorter
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -56,9 +67,9 @@ def by_note(folder: Path, rows: Sequence[Row]) -> dict[str, Row]:
 
 def compare(pairs: Sequence[Pair], seed: int) -> dict[str, Any]:
     """Tests and differences over judged pairs."""
-    verdicts = [(first["has_hallucination"] == "1", second["has_hallucination"] == "1") for first, second in pairs]
-    only_first, only_second = verdicts.count((True, False)), verdicts.count((False, True))
+    verdicts = [(is_wrong(first), is_wrong(second)) for first, second in pairs]
     counts = [sum(side) for side in zip(*verdicts, strict=True)]
+    shares = paired_shares(verdicts)
     return {
         "n": len(pairs),
         "hallucination_rate": [
@@ -66,24 +77,62 @@ def compare(pairs: Sequence[Pair], seed: int) -> dict[str, Any]:
         ],
         "mcnemar": {
             "both": verdicts.count((True, True)),
-            "only_first": only_first,
-            "only_second": only_second,
+            **{name: shares[name] for name in ("only_first", "only_second")},
             "neither": verdicts.count((False, False)),
-            "p": mcnemar_p(only_first, only_second),
+            "p": shares["p"],
         },
-        "differences": differences(pairs, seed),
+        "differences": differences(pairs, shares, seed),
+        "by_type": by_type(pairs),
     }
 
 
-def differences(pairs: Sequence[Pair], seed: int) -> dict[str, Any]:
-    """Second minus first, resampling notes; coverage over the notes where both have it."""
+def differences(pairs: Sequence[Pair], shares: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """Second minus first, resampling notes; coverage over the notes where both have it.
+
+    `shares` are those of hallucinated summaries: whether their difference holds is McNemar's to say.
+    """
     covered = [pair for pair in pairs if all(row["coverage"] != "" for row in pair)]
     return {
-        "hallucination_rate": _mean_difference(pairs, "has_hallucination", seed),
+        "hallucination_rate": {name: shares[name] for name in ("first", "second", "difference", "ci95", "holds")},
         "claim_error_rate": _as_json(paired_difference(_errors(pairs, 0), _errors(pairs, 1), seed)),
         "coverage": _mean_difference(covered, "coverage", seed),
         "summary_words": _mean_difference(pairs, "summary_words", seed),
     }
+
+
+def is_wrong(row: Row) -> bool:
+    return row["has_hallucination"] == "1"
+
+
+def paired_shares(verdicts: Sequence[tuple[bool, bool]]) -> dict[str, Any]:
+    """The shares of two verdicts on the same notes, their difference with its interval, and the exact McNemar test."""
+    n = len(verdicts)
+    only_first, only_second = verdicts.count((True, False)), verdicts.count((False, True))
+    first, second = (sum(side) / n for side in zip(*verdicts, strict=True))
+    p = mcnemar_p(only_first, only_second)
+    return {
+        "first": first,
+        "second": second,
+        "difference": second - first,
+        "ci95": paired_share_interval(only_first, only_second, n),
+        "only_first": only_first,
+        "only_second": only_second,
+        "p": p,
+        "holds": p < ALPHA,
+    }
+
+
+def by_type(pairs: Sequence[Pair]) -> dict[str, dict[str, Any]]:
+    """For each kind of error the shares of summaries that have one, the most frequent first.
+
+    So many kinds, so many chances: `holds` is by Holm's adjusted p-value. What does not hold is a hint to look into.
+    """
+    kinds = [tuple(frozenset(row["hallucination_types"].split(";")) - {""} for row in pair) for pair in pairs]
+    every = sorted({kind for first, second in kinds for kind in first | second})
+    shares = {kind: paired_shares([(kind in first, kind in second) for first, second in kinds]) for kind in every}
+    for entry, adjusted in zip(shares.values(), holm([entry["p"] for entry in shares.values()]), strict=True):
+        entry.update(p_holm=adjusted, holds=adjusted < ALPHA)
+    return dict(sorted(shares.items(), key=lambda item: -item[1]["first"] - item[1]["second"]))
 
 
 def _errors(pairs: Sequence[Pair], side: int) -> tuple[list[float], list[float]]:
@@ -124,10 +173,25 @@ def conclusion(result: Mapping[str, Any]) -> str:
 
 def _price(result: Mapping[str, Any]) -> str:
     """A lower rate bought with silence is said in the same breath."""
-    coverage = result["differences"]["coverage"]
-    if coverage and coverage["holds"] and coverage["difference"] < 0:
-        return f" But it states less: coverage falls by {-100 * coverage['difference']:.1f} points."
-    return ""
+    better = 0 if result["hallucination_rate"][0]["count"] < result["hallucination_rate"][1]["count"] else 1
+    return "".join(f" But {text}." for side, text in says_less(result) if side == better)
+
+
+def says_less(result: Mapping[str, Any]) -> list[tuple[int, str]]:
+    """(0 for the first, 1 for the second; how much less it says): where coverage or length falls behind the other's."""
+    coverage, words = (result["differences"][name] for name in ("coverage", "summary_words"))
+    found = []
+    if coverage and coverage["holds"]:
+        found.append(_less(coverage, "states less: its coverage is {:.1%}, the other's {:.1%}"))
+    if words["holds"] and min(words["first"], words["second"]) < SHORTER * max(words["first"], words["second"]):
+        found.append(_less(words, "is shorter: {:.1f} words on average, the other has {:.1f}"))
+    return found
+
+
+def _less(entry: Mapping[str, Any], text: str) -> tuple[int, str]:
+    side = int(entry["difference"] < 0)
+    values = (entry["first"], entry["second"])
+    return side, f"the {SIDES[side]} " + text.format(values[side], values[1 - side])
 
 
 def print_result(result: Mapping[str, Any]) -> None:
@@ -142,23 +206,56 @@ def print_result(result: Mapping[str, Any]) -> None:
             print(f"{name:<20} not measured")
             continue
         low, high = entry["ci95"]
-        holds = "" if entry["holds"] else "  includes 0"
         numbers = f"{entry['first']:>8.3f}{entry['second']:>8.3f}{entry['difference']:>+12.3f}"
-        print(f"{name:<20}{numbers}   {low:+.3f} to {high:+.3f}{holds}")
+        print(f"{name:<20}{numbers}   {low:+.3f} to {high:+.3f}{_mark(entry)}")
+    if result["by_type"]:
+        print_types(result["by_type"])
     print(f"\n{result['conclusion']}")
+    for warning in result["warnings"]:
+        print(f"warning: {warning}", file=sys.stderr)
 
 
-def warn_of_settings(first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
-    """Evaluations made in different ways are not comparable without a thought."""
-    for name in COMPARED_SETTINGS:
-        if first.get(name) != second.get(name):
-            print(f"warning: {name} differs: {first.get(name)} and {second.get(name)}", file=sys.stderr)
+def print_types(kinds: Mapping[str, Mapping[str, Any]]) -> None:
+    """The shares of summaries with each kind of error, aligned."""
+    heading = f"{'summaries with an error of':<28}{'first':>8}{'second':>8}{'difference':>12}"
+    print(f"\n{heading}   95% interval       Holm")
+    for kind, entry in kinds.items():
+        low, high = entry["ci95"]
+        numbers = f"{entry['first']:>8.3f}{entry['second']:>8.3f}{entry['difference']:>+12.3f}"
+        print(f"{kind:<28}{numbers}   {low:+.3f} to {high:+.3f}   {p_text(entry['p_holm'])}{_mark(entry)}")
+    print("Exploratory: p is adjusted for the number of kinds; one that does not hold may be real all the same.")
+
+
+def _mark(entry: Mapping[str, Any]) -> str:
+    return "" if entry["holds"] else "  does not hold"
+
+
+def warnings_of(summaries: Sequence[Mapping[str, Any]], pairs: Sequence[Pair], result: Mapping[str, Any]) -> list[str]:
+    """What stands against taking the comparison at its word."""
+    first, second = summaries
+    found = [
+        f"{name} differs: {first.get(name)} and {second.get(name)}"
+        for name in COMPARED_SETTINGS
+        if first.get(name) != second.get(name)
+    ]
+    references = sum(a["reference_summary"] != b["reference_summary"] for a, b in pairs)
+    if references:
+        found.append(f"{references} notes have another reference in each; their coverage cannot be compared")
+    for name, summary in zip(SIDES, summaries, strict=True):
+        if summary.get("judge_made_training_pairs"):
+            found.append(
+                f"the judge {summary['judge']} made the pairs that the {name} was trained on, so it looks better to it "
+                "than to others; compare by another one as well"
+            )
+    return found + [text for _, text in says_less(result) if text not in result["conclusion"]]
 
 
 def main(args: argparse.Namespace) -> int:
     """Pairs, tests, writes."""
     (first_summary, first_rows), (second_summary, second_rows) = map(read_evaluation, (args.first, args.second))
-    warn_of_settings(first_summary, second_summary)
+    for folder, rows in ((args.first, first_rows), (args.second, second_rows)):
+        if missing := [column for column in COLUMNS if column not in rows[0]]:
+            raise InputError(f"{folder}: evaluation_results.csv has no column {', '.join(missing)}; {REMEDY}")
     first, second = by_note(args.first, first_rows), by_note(args.second, second_rows)
     paired = [(row, second[note]) for note, row in first.items() if note in second]
     judged = [pair for pair in paired if all(row["has_hallucination"] != "" for row in pair)]
@@ -173,10 +270,9 @@ def main(args: argparse.Namespace) -> int:
         **compare(judged, args.seed),
     }
     result["conclusion"] = conclusion(result)
-    print(
-        f"{len(judged)} notes in both; {result['only_in_first']} only in the first, {result['only_in_second']} only in"
-    )
-    print(f"the second, {result['not_judged']} without a verdict: left out")
+    result["warnings"] = warnings_of((first_summary, second_summary), judged, result)
+    left_out = f"{result['only_in_first']} only in the first, {result['only_in_second']} only in the second"
+    print(f"{len(judged)} notes in both; left out: {left_out}, {result['not_judged']} without a verdict")
     print_result(result)
     output_dir = args.output_dir or args.second
     write_json(output_dir / "comparison.json", result)

@@ -1,58 +1,230 @@
-"""Whether a note has the words of a summary: by stem, by spelling, or as the usual short or long form."""
+"""Whether a note has the words of a summary: as they are, by family ("surgery", "surgical"), spelling or meaning."""
 
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from collections.abc import Iterator
+from functools import cached_property, lru_cache
 
 from nltk.stem.porter import PorterStemmer  # type: ignore[import-untyped]
-from rapidfuzz import fuzz, process
 
-_WORD = re.compile(r"[A-Za-z][A-Za-z'’]*[A-Za-z]")
-# percentage of likeness of two spellings: "hemorrhoid" and "haemorrhoid" have it, "hypertension", "hypotension" not
-_MIN_SIMILARITY = 92
-_SHORTEST_FUZZY = 6  # letters; below it one letter makes another word
+from clinical.text import regular_form
+
+_WORD = re.compile(r"[^\W\d_](?:[^\W\d_]|['’](?=[^\W\d_]))+")
+_HEADING = re.compile(r"(?:^|(?<=[.;:]))[ \t]*[A-Z][\w/&-]*(?: [A-Za-z][\w/&-]*){0,3}:", re.MULTILINE)
+# letters a word must have: below, one letter makes another word; from the second on, one may be replaced as well
+_SHORTEST_MISSPELT, _SHORTEST_REPLACED = 6, 10
+_POSSESSIVE = re.compile(r"['’]s$")
+_LONGEST = 40  # letters; what is longer is no word, and is not taken apart
+_SHORTEST_ROOT = 4
 # function words, and the verbs and nouns with which any clinical summary is built
 _STOP_WORDS = frozenset(
-    """a about above after again against all also although an and any are as at be because been before being below
-    between both but by can could did do does doing down during each either else ever every few for from further
-    had has have having he her here hers herself him himself his how however i if in into is it its itself just
-    may me might more most much must my myself neither nor not now of off on once one only or other our out over
-    own per please she should since so some still such than that the their them then there these they this those
-    through to too two under until up upon very via was we were what when where whether which while who whom whose
-    why will with within without would yes you your
-    patient patients pt presents presented presenting presentation reports reported reporting states stated stating
-    complains complained complaint complaints denies denied denying notes noted notable significant history
-    diagnosed diagnosis suspected suspicion likely possible confirmed treated treatment started taking takes taken
-    take medication medications current currently follow followup up plan review includes including include
-    associated evidence known year years old month months week weeks day days hour hours time times daily mr mrs
-    ms dr doctor admits endorses negative positive recently recent today ago past prior previous previously
-    describes described mentions mentioned revealed shows showed findings exam examination well good come came
-    underwent performed given got get getting seen went going go due secondary status symptoms symptom problem
-    problems issues issue use uses used using multiple several various otherwise none unremarkable noncontributory
-    male female man woman gentleman lady apparently approximately around""".split()
+    """a about above after again against all along also although am an and another any anything are around as at be
+    because been before being below between both but by can cannot could did do does doing done down during each
+    either else etc even ever every few fairly far for from further had has have having he her here hers herself him
+    himself his how however i if in into is it its itself just least less lot many may me might mine more moreover
+    most mostly much must my myself near nearly neither never no non nor not nothing now of off often on once one
+    only onto or other others otherwise our out over own per perhaps please plus quite rather re really same several
+    shall she should since so some somewhat soon still such than that the their them then there therefore these they
+    thing things this those though through throughout thus to together too two under unless until up upon us usually
+    very via was we well were what when whenever where whereas whether which while who whom whose why will with
+    within without would yes yet you your yours zero three four five six seven eight nine ten eleven twelve twenty
+    thirty forty fifty sixty seventy eighty ninety hundred thousand half first second third actually additionally
+    almost apparently approximately basically currently essentially especially finally formerly generally initially
+    instead likely mainly maybe namely occasionally originally particularly possibly presently previously primarily
+    probably recently regarding relatively reportedly respectively similar similarly subsequently typically
+    ultimately unfortunately patient patients pt client presents presented presenting presentation present reports
+    reported reporting report states stated stating state complains complained complaining complaint complaints
+    complain denies denied denying deny notes noted noting notable note significant significantly history diagnosed
+    diagnosis suspected suspicion possible confirmed treated treatment started began begins taking takes taken take
+    medication medications current follow followed following follows followup plan review reviewed includes
+    including include included associated related according consistent concerning evidence known unknown year years
+    old age aged ages month months week weeks day days hour hours minute minutes time times daily mr mrs ms miss dr
+    doctor md admits endorses negative positive recent today yesterday ago past prior previous last next describes
+    described mentions mentioned revealed reveals shows showed show found finding findings exam examination examined
+    good come comes came coming brought seen see seems seem appears appeared felt feels feel feeling underwent
+    undergo undergone performed received receives given give gives got get gets getting obtained went going go goes
+    due secondary status symptoms symptom problem problems issues issue condition conditions use uses used using
+    usage multiple various none male female man woman gentleman lady says said say told tells asked answered
+    discussed discusses explained indicates indicated believes believe thinks thought experiencing experienced
+    experiences experience continues continued continue continuing developed develops noticed notices remains
+    remained returns returned return returning becomes become became sustained occurred occurs occur happened
+    referred evaluated evaluation evaluate recommended advised instructed planned total type types nature degree
+    area region aspect level amount period course onset duration episode episodes point reason terms factors fact
+    details bit little couple able unable try trying tried help helps additional addition overall general regular
+    full complete date available systems system chart medical
+    placed except members later post""".split()
+)
+# each line: words that mean the same, or after a colon those of which any stands for the words before it
+_SAME_MEANING = """
+mother mom mommy momma mum
+father dad daddy
+grandmother grandma
+grandfather grandpa
+maternal: mother mom
+paternal: father dad
+parents: mother father mom dad
+siblings: brother brothers sister sisters
+child children kid kids: son daughter baby
+spouse married: husband wife
+alone: nobody
+physician doctor clinician practitioner
+drug drugs medication medications medicine medicines meds pill pills
+allergy allergies allergic intolerance intolerances
+surgery operation operated surgical procedure
+hospital hospitalized admitted: hospital hospitalized admitted er emergency
+emergency er
+clinic office practice
+died passed deceased dead death
+home house
+elevated high higher raised increased: elevated high higher raised increased up
+decreased low lower reduced: decreased low lower reduced down lost
+worse worsened worsening worsens exacerbated aggravated
+improved improving improvement improves better
+resolved: gone away
+relief relieve relieved relieves alleviated: relief relieve relieved alleviated better helps help
+discontinued stopped quit stop
+visual vision seeing sight: vision see seeing sight eyes
+hearing auditory: hear ears hearing
+abdomen abdominal belly stomach tummy gastric
+cardiac heart
+renal kidney kidneys
+hepatic liver
+pulmonary lung lungs
+respiratory: breath breathing lungs
+dyspnea: breath breathing
+urinary urine urinate urinating urination pee peeing
+bowel bowels stool stools poop
+menses menstrual period periods menstruation
+extremity extremities limb: leg legs arm arms hand hands foot feet
+upper: arm arms hand hands
+lower: leg legs foot feet
+skin dermatologic
+psychiatric psychological: mental psychiatrist psychologist
+tobacco smoke smoker smoking cigarette cigarettes
+nonsmoker: smoke smoking smoked cigarettes tobacco
+alcohol drink drinks drinking drinker ethanol etoh
+alcohol: beer wine liquor
+nondrinker: drink drinking drinks alcohol
+illicit recreational street
+injury injured hurt
+painful pain hurts hurting sore ache
+tender tenderness sore
+nauseous nauseated nausea
+emesis vomit vomiting throwing threw
+fatigue tired exhausted
+chronic: longstanding ongoing years
+severe: bad badly terrible worst intense
+mild: slight slightly little
+intermittent intermittently occasional: sometimes occasionally occasional
+frequent frequently often
+difficulty difficult hard trouble: difficulty difficult hard trouble cannot can't
+ambulate ambulation ambulating walk walking walks
+gait: walk walking
+employed employment: works working job work
+unemployed occupation: work job
+pregnancy pregnant
+delivery: delivered born birth
+infant baby newborn
+bilateral bilaterally: both
+oral orally: mouth
+injection shot injected
+physical: checkup
+normal: fine okay ok
+weakness weak
+numbness numb
+swelling swollen edema
+sleep asleep sleeping slept
+appetite: eat eating
+obese obesity overweight
+"""
+# endings that turn a word into another of its family; none that make another clinical thing of it (-itis, -ectomy)
+_ENDINGS = tuple(
+    """s es ed d ing e y ies ied ic ical ically al ally ly er ers or ors ist ists ion ions ation ations ition ive ment
+    ments ness ity ous able ible ance ence ant ent ary ery ory eon eons ia ian ician ure ures""".split()
 )
 _stem = lru_cache(maxsize=50_000)(PorterStemmer().stem)
 
 
 def content_words(text: str) -> list[tuple[int, str]]:
-    """(start, word) of each word that carries content, as it is written."""
-    return [(match.start(), match[0]) for match in _WORD.finditer(text) if match[0].lower() not in _STOP_WORDS]
+    """(start, word) of each word that carries content, as it is written; headings ("GI:") carry none."""
+    text = _HEADING.sub(lambda match: " " * len(match[0]), text)
+    return [(start, word) for start, word in _words(text) if word.lower() not in _STOP_WORDS]
+
+
+def _words(text: str) -> Iterator[tuple[int, str]]:
+    for match in _WORD.finditer(text):
+        yield match.start(), _POSSESSIVE.sub("", match[0])
+
+
+@lru_cache(maxsize=50_000)
+def family(word: str) -> frozenset[str]:
+    """The word's stem, and what is left of it without one of the endings."""
+    if len(word) > _LONGEST:
+        return frozenset([word])
+    roots = {word.removesuffix(ending) for ending in _ENDINGS if len(word) - len(ending) >= _SHORTEST_ROOT}
+    return frozenset({word, _stem(word), *roots})
+
+
+@lru_cache(maxsize=1)
+def _meanings() -> dict[str, frozenset[str]]:
+    """Stem -> the stems of all other words that stand for it."""
+    meanings: dict[str, set[str]] = {}
+    for line in _SAME_MEANING.strip().splitlines():
+        words, _, others = line.partition(":")
+        standing_for = set(map(_stem, (others or words).split()))
+        for stem in map(_stem, words.split()):
+            meanings.setdefault(stem, set()).update(standing_for - {stem})
+    return {stem: frozenset(others) for stem, others in meanings.items()}
+
+
+def _spellings(word: str) -> Iterator[str]:
+    """What near spellings of a word have in common: the word itself and without any one letter but the first.
+
+    Without the first, "symptomatic" would be "asymptomatic".
+    """
+    if _SHORTEST_MISSPELT <= len(word) <= _LONGEST:
+        yield word
+        yield from (word[:i] + word[i + 1 :] for i in range(1, len(word)))
 
 
 class WordSupport:
     """The words of one note."""
 
     def __init__(self, note: str) -> None:
-        words = {match[0].lower() for match in _WORD.finditer(note)}
-        self._stems = {_stem(word) for word in words}
-        self._long_words = sorted(word for word in words if len(word) >= _SHORTEST_FUZZY)
+        self._words = {word.lower() for text in (note, regular_form(note).text) for _, word in _words(text)}
+        self._stems = {_stem(word) for word in self._words}
+        self._content = self._words - _STOP_WORDS
 
     def has(self, word: str) -> bool:
-        """The word itself, its stem, or a near spelling of it stands in the note."""
+        """The word itself, one of its family or a near spelling of it stands in the note."""
         word = word.lower()
-        if _stem(word) in self._stems:
+        return (
+            word in self._words
+            or not self._roots.isdisjoint(family(word))
+            or (len(word) >= _SHORTEST_MISSPELT and self._is_misspelt(word))
+        )
+
+    def means(self, word: str) -> bool:
+        """The note has the word, or another that means the same."""
+        return self.has(word) or not self._stems.isdisjoint(_meanings().get(_stem(word.lower()), ()))
+
+    def completes(self, fragment: str) -> bool:
+        """The note has a word that begins so: the last word of a summary that was cut."""
+        return any(word.startswith(fragment.lower()) for word in self._words)
+
+    def _is_misspelt(self, word: str) -> bool:
+        if word in self._misspellings:
             return True
-        if len(word) < _SHORTEST_FUZZY:
-            return False
-        return process.extractOne(word, self._long_words, scorer=fuzz.ratio, score_cutoff=_MIN_SIMILARITY) is not None
+        shorter = set(_spellings(word)) - {word}
+        return not shorter.isdisjoint(self._words) or (
+            len(word) >= _SHORTEST_REPLACED and not shorter.isdisjoint(self._misspellings)
+        )
+
+    @cached_property
+    def _roots(self) -> set[str]:
+        return {root for word in self._content for root in family(word)}
+
+    @cached_property
+    def _misspellings(self) -> set[str]:
+        return {spelling for word in self._words for spelling in _spellings(word)}

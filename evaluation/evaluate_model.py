@@ -9,7 +9,8 @@ Out: in --output_dir `evaluation_results.csv` (a row for each summary), `evaluat
     python evaluation/evaluate_model.py --predictions predictions.csv --output_dir evaluation_results/elsewhere
 
 Each distinct note is summarised once; the first of its rows labelled factual or factual_with_evidence is the
-reference. What is counted, and how, stands in evaluation/metrics.py.
+reference. What is counted, and how, stands in evaluation/metrics.py. A run that was stopped goes on where it was with
+the same command: --output_dir keeps the summaries as they come, for the same model, notes and settings.
 """
 
 from __future__ import annotations
@@ -23,8 +24,15 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in evaluation/ only
 
 from evaluation.fact_checker import without_citations
-from evaluation.judges import JUDGES, Judge, make_judge
+from evaluation.judges import (
+    Judge,
+    add_judge_arguments,
+    judge_of_arguments,
+    judges_of_training_pairs,
+    usage_text,
+)
 from evaluation.metrics import ROW_COLUMNS, Example, Row, Summary, aggregate, summary_row
+from evaluation.partial_summaries import PartialSummaries, model_state
 from evaluation.report import write_evaluation_report
 from generation import add_sampling_arguments, local_sampler
 from model_loading import add_model_arguments
@@ -38,7 +46,12 @@ if TYPE_CHECKING:
 FACTUAL_LABELS = ("factual", "factual_with_evidence")
 DATA_REMEDY = "make the demo's data with python demo/make_phase1_data.py, or name yours with --test_data"
 PACKAGES = ("torch", "transformers", "peft", "rouge-score", "rapidfuzz", "scipy")  # what the figures depend on
-LOW_COVERAGE = 0.3  # under which the hallucination rate alone would mislead
+LOW_COVERAGE, SHORT = 0.3, 0.5  # coverage, and length by the references', under which the rate alone would mislead
+# what a summary depends on; not the batch size, which is what one lowers after running out of memory
+GENERATION_SETTINGS = (
+    *("model_path", "max_new_tokens", "temperature", "seed", "overflow"),
+    *("device", "dtype", "use_8bit", "use_4bit", "trust_remote_code"),
+)
 RESULTS_FILE, SUMMARY_FILE, REPORT_FILE = "evaluation_results.csv", "evaluation_summary.json", "report.html"
 
 
@@ -59,16 +72,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     data.add_argument("--max_examples", type=int, help="evaluate the first N notes only (default: all)")
     add_sampling_arguments(parser, temperature=0.0)
-    judge = parser.add_argument_group("Judge")
-    judge.add_argument(
-        "--judge",
-        choices=JUDGES,
-        default="facts",
-        help="facts: rules, offline; nli: an entailment model; openai: a language model (default: facts)",
-    )
-    judge.add_argument("--judge_model", help="path of the nli model, or name of the openai model (gpt-4o-mini)")
-    judge.add_argument("--judge_base_url", help="address of the openai judge (default: OPENAI_BASE_URL, else OpenAI)")
-    judge.add_argument("--yes", action="store_true", help="notes may leave this machine for the openai judge")
+    add_judge_arguments(parser)
     add_model_arguments(parser)
     output = parser.add_argument_group("Output")
     output.add_argument(
@@ -116,26 +120,39 @@ def read_predictions(path: Path) -> tuple[list[Example], list[Summary]]:
         if example_id in ids:
             raise InputError(f"{path}, line {line}: id {example_id} stands on line {ids[example_id]} already")
         ids[example_id] = line
-        reference = _plain(str(row.get("reference_summary") or ""))
-        examples.append(Example(example_id, row["clinical_note"], reference, str(row.get("label") or "")))
-        summaries.append(Summary(row["generated_summary"], _known_end(row.get("finished"))))
+        reference = _plain(_unix_lines(str(row.get("reference_summary") or "")))
+        examples.append(Example(example_id, _unix_lines(row["clinical_note"]), reference, str(row.get("label") or "")))
+        summaries.append(Summary(_unix_lines(row["generated_summary"]), _known_end(row.get("finished"))))
     return examples, summaries
+
+
+def _unix_lines(text: str) -> str:
+    """With \\n as the only line end, which is how the results are read back; spans would not fit otherwise."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _known_end(cell: Any) -> bool | None:
     return {"1": True, "true": True, "0": False, "false": False}.get(str(cell).lower())
 
 
-def generate(args: argparse.Namespace, examples: Sequence[Example]) -> tuple[list[Example], list[Summary], list[str]]:
-    """(examples, their summaries, ids left out because the note leaves no room in the model's context)."""
+def generate(
+    args: argparse.Namespace, examples: Sequence[Example]
+) -> tuple[list[Example], list[Summary], list[str], PartialSummaries]:
+    """(examples, their summaries, ids left out as too long for the model's context, the file of the summaries)."""
     sampler = local_sampler(args, args.model_path)
     kept, left_out = _fitting(sampler, examples, args.max_new_tokens)
-    summaries: list[Summary] = [Summary("")] * len(kept)
-    settings = {name: getattr(args, name) for name in ("max_new_tokens", "temperature", "batch_size", "seed")}
-    prompts = [build_prompt(example.note) for example in kept]
-    for index, (completion,) in sampler.complete(prompts, progress="Summaries", **settings):
-        summaries[index] = Summary(completion.text, completion.finished, completion.seconds)
-    return kept, summaries, left_out
+    settings = {name: getattr(args, name) for name in GENERATION_SETTINGS}
+    partial = PartialSummaries(args.output_dir, {**settings, "files": model_state(args.model_path)})
+    missing = [example for example in kept if partial.of(example.note) is None]
+    if len(missing) < len(kept):
+        print(f"{len(kept) - len(missing)} of {len(kept)} summaries are there already, of a run that was stopped")
+    sampling = {name: getattr(args, name) for name in ("max_new_tokens", "temperature", "batch_size", "seed")}
+    prompts = [build_prompt(example.note) for example in missing]
+    for index, (completion,) in sampler.complete(prompts, progress="Summaries", **sampling):
+        text = _unix_lines(completion.text)
+        partial.append(missing[index].note, Summary(text, completion.finished, completion.seconds))
+    summaries = [summary for example in kept if (summary := partial.of(example.note))]
+    return kept, summaries, left_out, partial
 
 
 def _fitting(
@@ -153,24 +170,24 @@ def _fitting(
 
 def judge_summaries(judge: Judge, examples: Sequence[Example], summaries: Sequence[Summary]) -> list[Row]:
     """The rows of the results, in the order of the examples."""
-    from tqdm import tqdm
-
-    pairs = zip(examples, summaries, strict=True)
-    return [
-        summary_row(example, summary, judge.check(example.note, summary.text))
-        for example, summary in tqdm(pairs, total=len(examples), desc="Judging", unit="summary", disable=None)
-    ]
+    pairs = [(example.note, summary.text) for example, summary in zip(examples, summaries, strict=True)]
+    checks = judge.check_all(pairs, "Judging")
+    return [summary_row(*each) for each in zip(examples, summaries, checks, strict=True)]
 
 
 def settings_of(args: argparse.Namespace, judge: Judge) -> dict[str, Any]:
     """What the figures depend on, as it stands in `evaluation_summary.json`."""
     generated = args.model_path is not None
+    trained_on = judges_of_training_pairs(args.model_path) if generated else None
     return {
         "model": args.model_path or str(args.predictions),
         "judge": judge.name,
+        "judge_made_training_pairs": None if trained_on is None else judge.name in trained_on,
+        "judge_usage": judge.usage,
         "test_data": str(args.test_data) if generated else str(args.predictions),
         "temperature": args.temperature if generated else None,
         "max_new_tokens": args.max_new_tokens if generated else None,
+        "batch_size": args.batch_size if generated else None,
         "seed": args.seed,
         "versions": package_versions(PACKAGES),
     }
@@ -186,28 +203,59 @@ def percent(summary: dict[str, Any], name: str) -> str:
 
 def print_result(summary: dict[str, Any], output_dir: Path) -> None:
     """The figures, where the files are, and what to do next."""
-    words = summary["mean_summary_words"]
     print(f"\nHallucination rate: {percent(summary, 'hallucination_rate')} of {summary['n']} summaries")
+    print(f"  with coverage:    {percent(summary, 'coverage')} of the references' facts, n={summary['coverage_n']}")
+    print(f"  with length:      {length_text(summary)}; {percent(summary, 'empty_rate')} empty")
     print(f"Claim error rate:   {percent(summary, 'claim_error_rate')} of {summary['claims']} claims")
-    print(f"Coverage:           {percent(summary, 'coverage')} of the references' facts, n={summary['coverage_n']}")
-    print(f"Summary length:     {words:.1f} words on average; {percent(summary, 'empty_rate')} empty")
-    if summary["coverage"] is not None and summary["coverage"] < LOW_COVERAGE:
-        print("warning: these summaries say little; a low rate of them is no merit, see the coverage", file=sys.stderr)
+    print(f"Broken off:         {percent(summary, 'unfinished_rate')} of {summary['unfinished_rate_n']}")
+    print(f"Repetitive:         {percent(summary, 'repeated_rate')} of {summary['repeated_rate_n']}")
+    if summary["citations"]:
+        print(f"Citations right:    {percent(summary, 'citation_accuracy')} of {summary['citation_accuracy_n']}")
+    if summary["median_seconds"] is not None:
+        median, p95 = summary["median_seconds"], summary["p95_seconds"]
+        print(f"Seconds a summary:  median {median:.2f}, 95% within {p95:.2f}, at batch size {summary['batch_size']}")
+    print(f"Judge:              {summary['judge']}")
     if summary["judge_failures"]:
         print(f"Judge failures:     {summary['judge_failures']} of {summary['summaries']} summaries, in no rate above")
+    if summary["judge_usage"]:
+        print(f"Judge usage:        {usage_text(summary['judge_usage'])}")
+    for warning in warnings_of(summary):
+        print(f"warning: {warning}", file=sys.stderr)
     print(f"Saved {RESULTS_FILE}, {SUMMARY_FILE} and {REPORT_FILE} to {output_dir}")
     print(f"Next: python manual_assessment_tool.py --results_csv {output_dir / RESULTS_FILE}")
     print(f"  or: python evaluation/compare_models.py {output_dir} OTHER_EVALUATION_FOLDER")
+
+
+def length_text(summary: dict[str, Any]) -> str:
+    """`12.3 words on average (references: 25.1)`."""
+    words, references = summary["mean_summary_words"], summary["mean_reference_words"]
+    return f"{words:.1f} words on average" + (f" (references: {references:.1f})" if references is not None else "")
+
+
+def warnings_of(summary: dict[str, Any]) -> list[str]:
+    """What must be known before the rate is believed."""
+    words, references = summary["mean_summary_words"], summary["mean_reference_words"]
+    found = []
+    covers_little = summary["coverage"] is not None and summary["coverage"] < LOW_COVERAGE
+    if covers_little or (references is not None and words < SHORT * references):
+        found.append(
+            "these summaries say little; a low hallucination rate of them is no merit, see coverage and length"
+        )
+    if summary["judge_made_training_pairs"]:
+        found.append(
+            f"the judge {summary['judge']} made the pairs that this model was trained on, so the model looks better to "
+            "it than to others; ask another one (--judge nli, --judge openai) or people (manual_assessment_tool.py)"
+        )
+    return found
 
 
 def main(args: argparse.Namespace) -> int:
     """Generates or reads, judges, writes."""
     if args.max_examples is not None and args.max_examples < 1:
         raise InputError(f"--max_examples {args.max_examples}: give 1 or more")
-    judge = make_judge(
-        args.judge, args.judge_model, base_url=args.judge_base_url, assume_yes=args.yes, device=args.device
-    )
+    judge = judge_of_arguments(args, args.device)
     left_out: list[str] = []
+    partial: PartialSummaries | None = None
     if args.predictions:
         examples, summaries = read_predictions(args.predictions)
         examples, summaries = examples[: args.max_examples], summaries[: args.max_examples]
@@ -215,12 +263,14 @@ def main(args: argparse.Namespace) -> int:
     else:
         examples = read_test_data(args.test_data)[: args.max_examples]
         print(f"Loaded {len(examples)} examples from {args.test_data}")
-        examples, summaries, left_out = generate(args, examples)
+        examples, summaries, left_out, partial = generate(args, examples)
     rows = judge_summaries(judge, examples, summaries)
     summary = {**settings_of(args, judge), "left_out": left_out, **aggregate(rows, args.seed)}
     write_csv(args.output_dir / RESULTS_FILE, ROW_COLUMNS, rows)
     write_json(args.output_dir / SUMMARY_FILE, summary)
     write_evaluation_report(args.output_dir)
+    if partial:
+        partial.remove()
     print_result(summary, args.output_dir)
     return 0
 

@@ -1,15 +1,18 @@
 """Holds every statement of a summary against its note, by rules alone: deterministic, offline, explained.
 
-In:  a note and a summary, as text or as @FILE.
+In:  a note and a summary, as text, as @FILE, or - for what is piped in.
 Out: the claims of the summary, each supported, contradicted, unsupported or unverifiable, with the sentence of the
      note that it was held against. Level `error` is a clinical fact (dose, side, negation, ...) that counts as
-     hallucination where contradicted or unsupported; level `review` is a word that the note does not have.
+     hallucination where contradicted or unsupported; level `review` is a word that the note has in no form, or a
+     "he" or "she" of which the note does not tell the sex.
 
     python evaluation/fact_checker.py --note "Started apixaban 5 mg twice daily." --summary "Apixaban 10 mg daily."
     python evaluation/fact_checker.py --note @note.txt --summary @summary.txt
 
-What it misses: statements made of words outside its lexicons, relations between facts, and whatever needs medical
-inference ("hypoxic" from a saturation of 84%).
+What it misses: statements made of words outside its lexicons, which are words for review at most; relations between
+facts (right words, wrongly joined); a denial of something whose words the note has elsewhere; and whatever needs
+medical inference ("hypoxic" from a saturation of 84%). It knows English only: of a text in another language it compares
+numbers and words, and takes a run of letters without spaces for one word.
 """
 
 from __future__ import annotations
@@ -18,15 +21,19 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence, Set
+from dataclasses import dataclass, fields
+from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in evaluation/ only
 
 from clinical.facts import Fact, concepts, extract_facts, sentences
+from clinical.relatives import relatives_with
 from clinical.text import dialogue_turns
-from evaluation.content_words import WordSupport, content_words
+from evaluation.content_words import WordSupport, content_words, family
 from evaluation.fact_comparison import (
     ATTRIBUTES,
     CONTRADICTED,
@@ -34,18 +41,22 @@ from evaluation.fact_comparison import (
     STATUSES,
     SUPPORTED,
     UNSUPPORTED,
+    UNVERIFIABLE,
     Comparison,
+    NoteFacts,
     compare,
     numbers_in,
 )
 from script_io import ArgumentParser, InputError, read_text, run_script
 
 ERROR, REVIEW = "error", "review"
-_CITATION = re.compile(r"\s*\[Evidence:[^\]\n]*\]?")
+CITATION = re.compile(r"(?<!\s)\s*\[Evidence:[^\]\n]*\]?")  # tried once for each run of blanks
 _LIST_MARK = re.compile(r"[.)](?:\s|$)")
-# Of the score. A word that the note lacks is weaker evidence than a wrong fact; anything from 0.1 to 0.5 agrees with
-# experts about as well (AUROC 0.80 to 0.81 on 200 MTS-Dialog summaries, benchmarks/fact_checker_agreement.py)
-_WEIGHTS = {(ERROR, CONTRADICTED): 1.0, (ERROR, UNSUPPORTED): 1.0, (REVIEW, UNSUPPORTED): 0.25}
+_WHAT = attrgetter(*(field.name for field in fields(Fact) if field.name not in ("start", "end", "sentence")))
+_MOST_PLACES = 50  # sentences remembered for each word: a word of every sentence would take quadratic time
+# Of the score: a word that the note lacks is weaker evidence than an error, what the note leaves open is weaker yet.
+# Other weights in this order agree with experts about as well (benchmarks/RESULTS.md)
+_ERROR_WEIGHT, _WORD_WEIGHT, _OPEN_WEIGHT = 1.0, 0.5, 0.25
 
 
 @dataclass(frozen=True)
@@ -58,7 +69,7 @@ class Claim:
     end: int
     verdict: str  # supported | contradicted | unsupported | unverifiable
     level: str  # error | review
-    evidence: str | None  # sentence of the note it was held against
+    evidence: str | None  # sentence of the note it was held against, or that comes nearest to what the note lacks
     evidence_start: int | None
 
     @property
@@ -88,22 +99,43 @@ class FactCheck:
 
     @property
     def score(self) -> float:
-        """Weighted count of wrong claims, or the judge's grade: higher is worse, 0 where all is supported."""
+        """1 for each error, 1/2 for each word for review, 1/4 for what is open; or the judge's grade.
+
+        Higher is worse, 0 where all is supported.
+        """
         if self.graded_score is not None:
             return self.graded_score
-        return sum(_WEIGHTS.get((claim.level, claim.verdict), 0.0) for claim in self.claims)
+        return sum(_weight(claim) for claim in self.claims)
+
+
+def _weight(claim: Claim) -> float:
+    if claim.verdict == SUPPORTED:
+        return 0.0
+    if claim.level == ERROR and claim.is_wrong:
+        return _ERROR_WEIGHT
+    return _WORD_WEIGHT if claim.is_wrong else _OPEN_WEIGHT
 
 
 def check_summary(note: str, summary: str) -> FactCheck:
     """Checks `summary` against `note`. Offsets of the claims are those of `summary` as it was given."""
     text = without_citations(summary)
-    note_facts, note_sentences = extract_facts(note), sentences(note)
+    note_facts, note_sentences = NoteFacts(_distinct(extract_facts(note)).values()), _NoteSentences(note)
     support = WordSupport(note)
     summary_facts = [fact for fact in extract_facts(text) if not _is_list_number(text, fact)]
-    judged = [(fact, _compare(fact, note_facts, support)) for fact in summary_facts]
-    claims = [_claim(text, fact, comparison, note, note_sentences) for fact, comparison in judged if comparison]
+    comparisons = {what: _compare(fact, note_facts, support) for what, fact in _distinct(summary_facts).items()}
+    judged = [(fact, comparisons[_WHAT(fact)]) for fact in summary_facts]
+    claims = [_claim(fact, comparison, note, note_sentences) for fact, comparison in judged if comparison]
     claims += _word_claims(text, [fact for fact, c in judged if c or fact.type not in ATTRIBUTES], support)
+    claims += _sex_claims(text, summary_facts, note_facts, in_dialogue=bool(dialogue_turns(note)))
     return FactCheck(tuple(sorted(claims, key=lambda claim: (claim.start, claim.end, claim.type))))
+
+
+def _distinct(facts: Sequence[Fact]) -> dict[object, Fact]:
+    """What is said -> the first fact that says it. A long text says the same thing many times; once is enough."""
+    distinct: dict[object, Fact] = {}
+    for fact in facts:
+        distinct.setdefault(_WHAT(fact), fact)
+    return distinct
 
 
 _VALUES = frozenset({"age", "dose", "duration", "lab", "number", "vital"})
@@ -142,29 +174,72 @@ def _names_a_class(text: str) -> bool:
 
 def without_citations(summary: str) -> str:
     """The summary with evidence citations blanked out, so that offsets stay right."""
-    return _CITATION.sub(lambda match: " " * len(match[0]), summary)
+    return CITATION.sub(lambda match: " " * len(match[0]), summary)
 
 
 def _is_list_number(text: str, fact: Fact) -> bool:
     """The "2" of "1. Gout. 2. Asthma."."""
-    opens = not text[: fact.start].strip() or text[: fact.start].rstrip(" \t")[-1] in ".:;\n"
+    before = text[max(0, fact.start - 20) : fact.start].rstrip(" \t")
+    opens = not before or before[-1] in ".:;\n"
     return fact.type == "number" and opens and _LIST_MARK.match(text, fact.end) is not None
 
 
-def _compare(fact: Fact, note_facts: Sequence[Fact], support: WordSupport) -> Comparison | None:
-    """As `compare`; a finding that the note has in words which the lexicon does not join is no error."""
+def _compare(fact: Fact, note_facts: NoteFacts, support: WordSupport) -> Comparison | None:
+    """As `compare`; a finding that the note has in words which the lexicon does not join is no error.
+
+    Stated, it is taken as supported; denied, it stays open, since words do not tell whether the note denies it too.
+    """
     comparison = compare(fact, note_facts)
-    if comparison and comparison.verdict == UNSUPPORTED and fact.type in FINDINGS and not fact.negated:
+    if comparison and comparison.verdict == UNSUPPORTED and fact.type in FINDINGS:
         words = content_words(fact.text)
         if words and all(support.has(word) for _, word in words):
-            return Comparison(SUPPORTED, None, fact.type)
+            return Comparison(UNVERIFIABLE if fact.negated else SUPPORTED, None, comparison.error_type)
     return comparison
 
 
-def _claim(text: str, fact: Fact, comparison: Comparison, note: str, note_sentences: list[tuple[int, int]]) -> Claim:
+class _NoteSentences:
+    """The sentences of a note, and which of them comes nearest to a fact that none of them states."""
+
+    def __init__(self, note: str) -> None:
+        self.bounds = sentences(note)
+        self._texts = [note[start:end] for start, end in self.bounds]
+
+    def nearest(self, fact: Fact) -> int | None:
+        """The first sentence that has all numbers of a value, or most of the words of anything else."""
+        numbers = frozenset[str]() if fact.type in FINDINGS else numbers_in(fact.text)
+        if numbers:
+            return min(set.intersection(*(set(self._with_number.get(number, ())) for number in numbers)), default=None)
+        words = [family(word.lower()) for _, word in content_words(fact.text)]
+        found = Counter(i for roots in words for i in {i for root in roots for i in self._with_root.get(root, ())})
+        return min(found, key=lambda i: (-found[i], i), default=None)
+
+    @cached_property
+    def _with_number(self) -> dict[str, list[int]]:
+        return _places(numbers_in(text) for text in self._texts)
+
+    @cached_property
+    def _with_root(self) -> dict[str, list[int]]:
+        return _places({root for _, w in content_words(text) for root in family(w.lower())} for text in self._texts)
+
+
+def _places(keys: Iterable[Set[str]]) -> dict[str, list[int]]:
+    """Key -> the first sentences that have it."""
+    places: dict[str, list[int]] = {}
+    for index, found in enumerate(keys):
+        for key in found:
+            indices = places.setdefault(key, [])
+            if len(indices) < _MOST_PLACES:
+                indices.append(index)
+    return places
+
+
+def _claim(fact: Fact, comparison: Comparison, note: str, note_sentences: _NoteSentences) -> Claim:
+    sentence = comparison.note_fact.sentence if comparison.note_fact else None
+    if comparison.verdict == UNSUPPORTED:
+        sentence = note_sentences.nearest(fact)
     evidence = evidence_start = None
-    if comparison.note_fact:
-        evidence_start, end = note_sentences[comparison.note_fact.sentence]
+    if sentence is not None:
+        evidence_start, end = note_sentences.bounds[sentence]
         evidence = note[evidence_start:end]
     error_type = comparison.error_type if comparison.verdict != SUPPORTED else fact.type
     return Claim(error_type, fact.text, fact.start, fact.end, comparison.verdict, ERROR, evidence, evidence_start)
@@ -172,16 +247,34 @@ def _claim(text: str, fact: Fact, comparison: Comparison, note: str, note_senten
 
 def _word_claims(text: str, facts: Sequence[Fact], support: WordSupport) -> Iterator[Claim]:
     """Content words outside all of `facts`, which the note does not have."""
+    covered = bytearray(len(text))
+    for fact in facts:
+        covered[fact.start : fact.end] = b"\1" * (fact.end - fact.start)
     for start, word in content_words(text):
         end = start + len(word)
-        inside = any(fact.start < end and start < fact.end for fact in facts)
-        if not inside and not support.has(word):
+        is_cut = end == len(text)  # no mark ends the text
+        if not any(covered[start:end]) and not (support.means(word) or (is_cut and support.completes(word))):
             yield Claim("word", word, start, end, UNSUPPORTED, REVIEW, None, None)
+
+
+def _sex_claims(text: str, facts: Sequence[Fact], note_facts: Sequence[Fact], *, in_dialogue: bool) -> Iterator[Claim]:
+    """The first "he" or "she" of a summary that the note contradicts, or the first of all where the note is silent.
+
+    In a dialogue "he" and "she" are somebody else, so that only nouns and forms of address ("sir") tell the sex.
+    """
+    told = {fact.value for fact in note_facts if fact.type == "sex" and (fact.key == "patient" or not in_dialogue)}
+    said = [fact for fact in facts if fact.type == "sex"]
+    doubtful = next((fact for fact in said if fact.value not in told), None)
+    if len(told) > 1 or not doubtful or any(fact.key == "patient" for fact in said):
+        return
+    if not relatives_with(text, (doubtful.start, doubtful.end), (0, doubtful.start)):
+        verdict = CONTRADICTED if told else UNVERIFIABLE
+        yield Claim("sex", doubtful.text, doubtful.start, doubtful.end, verdict, REVIEW, None, None)
 
 
 def coverage(reference: str, summary: str) -> tuple[int, int]:
     """(facts of the reference that the summary states, facts of the reference), each fact counted once."""
-    stated_facts = extract_facts(without_citations(summary))
+    stated_facts = NoteFacts(extract_facts(without_citations(summary)))
     verdicts: dict[tuple[str, str, str, bool], bool] = {}
     for fact in extract_facts(without_citations(reference)):
         comparison = compare(fact, stated_facts)
@@ -193,42 +286,38 @@ def coverage(reference: str, summary: str) -> tuple[int, int]:
 
 # ------------------------------------------------------------------------------------------ command line
 
-_COLOURS = {SUPPORTED: "32", CONTRADICTED: "31", UNSUPPORTED: "35"}
-
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data = parser.add_argument_group("Data")
-    data.add_argument("--note", required=True, help="the clinical note, or @FILE to read it from a UTF-8 file")
-    data.add_argument("--summary", required=True, help="the summary to check, or @FILE")
+    data.add_argument("--note", required=True, help="the clinical note; @FILE reads a UTF-8 file, - what is piped in")
+    data.add_argument("--summary", required=True, help="the summary to check; @FILE or - as above")
     return parser.parse_args(argv)
 
 
 def _text_of(argument: str, flag: str) -> str:
-    text = read_text(argument[1:], f"correct {flag}") if argument.startswith("@") else argument
+    if argument == "-":
+        try:
+            text = sys.stdin.read()
+        except UnicodeDecodeError as error:
+            raise InputError(f"{flag}: what is piped in is not UTF-8 ({error.reason}); convert it") from error
+    else:
+        text = read_text(argument[1:], f"correct {flag}") if argument.startswith("@") else argument
     if not text.strip():
-        raise InputError(f"{flag}: the text is empty; give the text itself or @FILE")
+        raise InputError(f"{flag}: the text is empty; give the text itself, @FILE, or - for what is piped in")
     return text
-
-
-def claim_line(claim: Claim, *, colour: bool) -> str:
-    """One claim in one line: verdict, level, type, its words, and the sentence of the note."""
-    verdict = f"{claim.verdict:<13}"
-    if colour and (code := _COLOURS.get(claim.verdict)):
-        verdict = f"\x1b[{code}m{verdict}\x1b[0m"
-    evidence = f'  <- "{claim.evidence}"' if claim.evidence else ""
-    return f"{verdict} {claim.level:<6} {claim.type:<16} {claim.text}{evidence}"
 
 
 def main(args: argparse.Namespace) -> int:
     """Prints the claims of one summary."""
-    check = check_summary(_text_of(args.note, "--note"), _text_of(args.summary, "--summary"))
+    from evaluation.explanation import explain  # it needs the types above
+
+    if args.note == args.summary == "-":
+        raise InputError("--note and --summary: only one of them can be -; give the other as text or @FILE")
+    note, summary = _text_of(args.note, "--note"), _text_of(args.summary, "--summary")
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    for claim in check.claims:
-        print(claim_line(claim, colour=colour))
-    errors, checked = len(check.errors), sum(claim.level == ERROR for claim in check.claims)
-    print(f"{errors} of {checked} facts contradicted or unsupported; score {check.score:.2f} (higher is worse)")
+    print(explain(note, summary, check_summary(note, summary), colour=colour))
     return 0
 
 

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from clinical.facts import Fact
+from clinical.body_systems import systems_of
+from clinical.facts import Fact, concepts
 from clinical.relatives import same_relative
 from clinical.text import regular_form
 
@@ -35,13 +36,33 @@ _REGIONS = {  # body part -> where it is; a side without a part ("the left one")
     )
     for part in parts.split()
 }
+_PAIN_IN = {f"{part} pain": region for part, region in _REGIONS.items() if region != "trunk"}  # "knee pain" -> leg
+_SAID_FREELY = frozenset({"condition", "symptom", "procedure"})
+_PARTS_OF_NAMES = frozenset({"pain", "fall", "use", "mass"})  # names that end many others, which are no kinds of them
 _ONCE_A_DAY = frozenset({"morning", "evening", "bedtime"})
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _YEAR = re.compile(r"(?<![\d/])(?:19|20)\d\d$|(?<=/)(?:(?:19|20)\d\d|[3-9][2-9]|[4-9]\d)$")
 _NO_UNIT = frozenset({"", "daily", "once", "twice", "every", "at", "in", "and"})  # what may follow a bare number
 _AT_AGE = re.compile(r"age|.*\bof age$", re.IGNORECASE)
+_IN_YEARS = re.compile(r"old$|y/?o$|years?$", re.IGNORECASE)
 _ARTICLES = frozenset({"0", "1"})  # "a pack a day", "none": said without a number
 _TIMES = frozenset({"duration", "follow_up"})
+# where the names do not tell, as in "iron deficiency anemia"
+_KINDS = {  # (kind, general)
+    (kind, general)
+    for general, kinds in (
+        ("heart disease", "coronary artery disease;heart failure;atrial fibrillation;arrhythmia;myocardial infarction"),
+        ("arrhythmia", "atrial fibrillation;atrial flutter;supraventricular tachycardia;ventricular tachycardia"),
+        ("arthritis", "osteoarthritis;rheumatoid arthritis;psoriatic arthritis;gout"),
+        ("kidney disease", "chronic kidney disease;renal failure;acute kidney injury"),
+        ("blood clot", "deep vein thrombosis;pulmonary embolism"),
+        ("headache", "migraine;tension headache;cluster headache"),
+        ("lung disease", "copd;asthma;emphysema;pulmonary fibrosis"),
+        ("drug abuse", "cocaine use;marijuana use;methamphetamine use;opioid use disorder"),
+        ("dementia", "alzheimer's disease"),
+    )
+    for kind in kinds.split(";")
+}
 
 
 @dataclass(frozen=True)
@@ -53,7 +74,19 @@ class Comparison:
     error_type: str
 
 
-def compare(fact: Fact, note_facts: Sequence[Fact]) -> Comparison | None:
+class NoteFacts(list[Fact]):
+    """The facts of a note, which every fact of its summary is held against, found by type and by value."""
+
+    def __init__(self, facts: Iterable[Fact]) -> None:
+        super().__init__(facts)
+        self.by_type: dict[str, list[Fact]] = {}
+        self.by_value: dict[str, list[Fact]] = {}
+        for fact in self:
+            self.by_type.setdefault(fact.type, []).append(fact)
+            self.by_value.setdefault(fact.value, []).append(fact)
+
+
+def compare(fact: Fact, note_facts: NoteFacts) -> Comparison | None:
     """The verdict on a fact; None where it adds nothing to another claim."""
     rule = _RULES.get(fact.type, _compare_findings if fact.type in FINDINGS else _compare_values)
     return rule(fact, note_facts)
@@ -67,11 +100,11 @@ def _decide(fact: Fact, agreeing: Fact | None, rivals: Sequence[Fact]) -> Compar
     return Comparison(UNSUPPORTED, None, fact.type)
 
 
-def _same_type(fact: Fact, note_facts: Iterable[Fact]) -> list[Fact]:
-    return [other for other in note_facts if other.type == fact.type]
+def _same_type(fact: Fact, note_facts: NoteFacts) -> list[Fact]:
+    return note_facts.by_type.get(fact.type, [])
 
 
-def _compare_values(fact: Fact, note_facts: Sequence[Fact]) -> Comparison:
+def _compare_values(fact: Fact, note_facts: NoteFacts) -> Comparison:
     """Values bound to a key: another value of the same key contradicts; a value without key is looked for anywhere."""
     others = _same_type(fact, note_facts)
     rivals = [other for other in others if other.key == fact.key and fact.key]
@@ -81,11 +114,12 @@ def _compare_values(fact: Fact, note_facts: Sequence[Fact]) -> Comparison:
     return Comparison(UNVERIFIABLE, bare, fact.type) if bare else _decide(fact, agreeing, rivals)
 
 
-def _bare_number(fact: Fact, note_facts: Sequence[Fact]) -> Fact | None:
+def _bare_number(fact: Fact, note_facts: NoteFacts) -> Fact | None:
     """The number of a measured value where the note has it without a unit or a name: "twenty daily" for 20 mg."""
     written = numbers_in(fact.text)
     bare = (other for other in note_facts if other.type in ("number", "age", "dose") and other.key in _NO_UNIT)
-    return next((other for other in bare if written & numbers_in(other.text)), None)
+    candidates = (other for other in bare if written & numbers_in(other.text))
+    return next((other for other in candidates if not _IN_YEARS.search(other.text)), None)
 
 
 def agrees(fact: Fact, other: Fact) -> bool:
@@ -97,7 +131,7 @@ def agrees(fact: Fact, other: Fact) -> bool:
     return False
 
 
-def _compare_age(fact: Fact, note_facts: Sequence[Fact]) -> Comparison:
+def _compare_age(fact: Fact, note_facts: NoteFacts) -> Comparison:
     """The patient's age; one of a relative or of another time ("at age 7") is only looked for among all numbers."""
     ages = _same_type(fact, note_facts)
     # "8 months old" and an age given as "8-month" differ by rounding only; "five decades" is a duration
@@ -106,13 +140,14 @@ def _compare_age(fact: Fact, note_facts: Sequence[Fact]) -> Comparison:
         for other in note_facts
         if other.type == "duration" and "-" not in other.value
     ]
-    near = next((other for other, value in years if abs(value - float(fact.value)) < 0.05), None)
+    age = float(fact.value)
+    near = next((other for other, value in years if abs(value - age) < min(0.05, 0.05 * age + 0.0001)), None)
     if not near and (not ages or fact.family or _AT_AGE.match(fact.text)):
         return _compare_numbers(fact, note_facts)
     return _decide(fact, near, ages)
 
 
-def _compare_sex(fact: Fact, note_facts: Sequence[Fact]) -> Comparison | None:
+def _compare_sex(fact: Fact, note_facts: NoteFacts) -> Comparison | None:
     """Nouns decide; pronouns, which may mean a relative, are asked only where the note has no noun."""
     if fact.key == "pronoun":
         return None
@@ -124,7 +159,7 @@ def _compare_sex(fact: Fact, note_facts: Sequence[Fact]) -> Comparison | None:
     return _decide(fact, next((other for other in known if other.value == fact.value), None), nouns)
 
 
-def _compare_times(fact: Fact, note_facts: Sequence[Fact]) -> Comparison:
+def _compare_times(fact: Fact, note_facts: NoteFacts) -> Comparison:
     """Durations and follow-up intervals: the same length of time of the same kind, bound to the same finding."""
     others = _same_type(fact, note_facts)
     bound = [other for other in others if other.key == fact.key]
@@ -134,7 +169,7 @@ def _compare_times(fact: Fact, note_facts: Sequence[Fact]) -> Comparison:
     return _decide(fact, agreeing, [other for other in bound if fact.key or fact.type == "follow_up"])
 
 
-def _compare_side(fact: Fact, note_facts: Sequence[Fact]) -> Comparison:
+def _compare_side(fact: Fact, note_facts: NoteFacts) -> Comparison:
     """The side of a body part; where the note has no side of this part, one of a part near it or of none will do."""
     others = _same_type(fact, note_facts)
     rivals = [other for other in others if other.key == fact.key and fact.key and not other.asked]
@@ -157,7 +192,7 @@ def _is_near(part: str, other: str) -> bool:
     return bool(unbound) or (part in _REGIONS and _REGIONS[part] == _REGIONS.get(other))
 
 
-def _compare_numbers(fact: Fact, note_facts: Sequence[Fact]) -> Comparison:
+def _compare_numbers(fact: Fact, note_facts: NoteFacts) -> Comparison:
     """Numbers without a unit of their own, and dates: the same value in any fact of the note."""
     wanted = _spellings(fact)
     agreeing = next((other for other in note_facts if wanted & {other.value, *numbers_in(other.text)}), None)
@@ -185,15 +220,15 @@ def numbers_in(text: str) -> frozenset[str]:
     return frozenset(_NUMBER.findall(regular_form(text).text))
 
 
-def _compare_findings(fact: Fact, note_facts: Sequence[Fact]) -> Comparison | None:
+def _compare_findings(fact: Fact, note_facts: NoteFacts) -> Comparison | None:
     """A condition, symptom, drug or procedure: named in the note, of the patient, with the same polarity."""
     if fact.family and fact.type in _ILLNESSES:
         return None  # read as family_history
-    mentions = [other for other in note_facts if _names_same(fact, other)]
+    mentions = [other for other in note_facts.by_value.get(fact.value, []) if _names_same(fact, other)]
     if not mentions:
-        return Comparison(UNSUPPORTED, None, "negation" if fact.negated else fact.type)
+        return _compare_unnamed(fact, note_facts)
     asked = next((other for other in mentions if other.asked), None)
-    own = [other for other in mentions if not (other.family or other.asked)]
+    own = [other for other in mentions if not other.asked and (fact.family or not other.family)]
     same_polarity = [other for other in own if _same_polarity(fact, other)]
     same_certainty = [other for other in same_polarity if other.uncertain == fact.uncertain]
     if same_certainty or (same_polarity and (fact.negated or fact.type not in _ILLNESSES)):
@@ -203,14 +238,80 @@ def _compare_findings(fact: Fact, note_facts: Sequence[Fact]) -> Comparison | No
     if not own and fact.negated and any(other.negated for other in mentions):
         return Comparison(UNVERIFIABLE, mentions[0], fact.type)
     if not own:
-        return Comparison(CONTRADICTED, mentions[0], "attribution")
-    return Comparison(CONTRADICTED, (same_polarity or own)[0], "certainty" if same_polarity else "negation")
+        in_family_section = fact.ownerless and mentions[0].spoken  # "Hypertension, gout.": a heading may say whose
+        return Comparison(UNVERIFIABLE if in_family_section else CONTRADICTED, mentions[0], "attribution")
+    if same_polarity:
+        # "I think I have", "it looks like": hedges of conversation
+        spoken = all(other.spoken for other in same_polarity)
+        return Comparison(UNVERIFIABLE if spoken else CONTRADICTED, same_polarity[0], "certainty")
+    # a complaint that has been may be no more
+    if fact.type == "symptom" and all(other.historical != fact.historical for other in own):
+        return Comparison(UNVERIFIABLE, own[0], "negation")
+    return Comparison(CONTRADICTED, own[0], "negation")
+
+
+def _compare_unnamed(fact: Fact, note_facts: NoteFacts) -> Comparison:
+    """A finding that the note does not name: said in wider or narrower words, denied with all others, or not at all."""
+    error_type = "negation" if fact.negated else fact.type
+    for other in note_facts:
+        if fact.negated and other.negated and other.type == "procedure" and other.value == f"{fact.value} test":
+            return Comparison(SUPPORTED, other, fact.type)
+        if not _same_subject(fact, other):
+            continue
+        # whoever has a kind has the general thing; who does not have the general thing has no kind
+        general, kind = (fact, other) if not fact.negated else (other, fact)
+        if _is_kind_of(kind.value, general.value):
+            return Comparison(SUPPORTED, other, fact.type)
+        if other.spoken and _is_kind_of(general.value, kind.value):
+            return Comparison(UNVERIFIABLE, other, error_type)
+    silent = next((other for other in note_facts if _covers(fact, other)), None)
+    if silent or _is_in_other_words(fact, note_facts):
+        return Comparison(UNVERIFIABLE, silent, error_type)
+    return Comparison(UNSUPPORTED, None, error_type)
+
+
+def _same_subject(fact: Fact, other: Fact) -> bool:
+    same_scope = (fact.family, fact.negated) == (other.family, other.negated)
+    return fact.type in _ILLNESSES and other.type in _ILLNESSES and same_scope and not other.asked
+
+
+def _is_kind_of(kind: str, general: str) -> bool:
+    return (kind, general) in _KINDS or (kind.endswith(f" {general}") and general not in _PARTS_OF_NAMES)
+
+
+def _covers(fact: Fact, other: Fact) -> bool:
+    """Whether the note may mean the finding: all others are denied, food and drugs alike; a part near it hurts."""
+    if fact.negated:
+        any_allergy = other.type == "allergy" and other.key == "any" and "allerg" in fact.value
+        return (other.type == "denial" and fact.type in _ILLNESSES) or (any_allergy and other.negated)
+    return other.spoken and _PAIN_IN.get(fact.value, "") == _PAIN_IN.get(other.value, other.value)
+
+
+def _is_in_other_words(fact: Fact, note_facts: NoteFacts) -> bool:
+    """Whether a conversation may say it in other words, or the clinician conclude it.
+
+    That is so where the conversation speaks of the part of the body and names no other finding of the same kind.
+    """
+    if fact.negated or fact.type not in _SAID_FREELY or not note_facts or not any(other.spoken for other in note_facts):
+        return False
+    known = concepts(fact.type)
+    group = known[fact.key].group if fact.key in known else "general"
+    if group == "general":
+        return True
+    topics = {other.value for other in note_facts if other.type == "topic"}
+    if systems_of(group) and not systems_of(group) & topics:
+        return False
+    rivals = (other for other in _same_type(fact, note_facts) if other.key in known and known[other.key].group == group)
+    return all(other.negated or other.asked or other.family for other in rivals)
 
 
 def _same_polarity(fact: Fact, other: Fact) -> bool:
-    """Whoever has given up a habit has had it and has it no more."""
-    given_up = fact.key in _HABITS and (fact.historical or other.historical)
-    return given_up or fact.negated == other.negated
+    """Whoever has given up a habit or a drug has had it and has it no more."""
+    if fact.negated == other.negated:
+        return True
+    if fact.type == "drug":
+        return fact.historical or other.historical
+    return fact.key in _HABITS and fact.negated and other.historical and not fact.historical
 
 
 def _names_same(fact: Fact, other: Fact) -> bool:
@@ -218,7 +319,7 @@ def _names_same(fact: Fact, other: Fact) -> bool:
     return same_kind and other.value == fact.value
 
 
-def _compare_where_stated(fact: Fact, note_facts: Sequence[Fact]) -> Comparison | None:
+def _compare_where_stated(fact: Fact, note_facts: NoteFacts) -> Comparison | None:
     """Started or stopped, mild or severe, from what cause: only where the note says one or another of the same."""
     rivals = [other for other in _same_type(fact, note_facts) if fact.key and other.key == fact.key]
     if not rivals:
@@ -226,7 +327,11 @@ def _compare_where_stated(fact: Fact, note_facts: Sequence[Fact]) -> Comparison 
     return _decide(fact, next((other for other in rivals if other.value == fact.value), None), rivals)
 
 
-def _compare_allergy(fact: Fact, note_facts: Sequence[Fact]) -> Comparison:
+def _compare_nothing(fact: Fact, note_facts: NoteFacts) -> None:
+    """ "No other complaints", a part of the body: names nothing that could be looked for."""
+
+
+def _compare_allergy(fact: Fact, note_facts: NoteFacts) -> Comparison:
     """A drug allergy; "no known allergies" is contradicted by any allergy that the note names."""
     others = _same_type(fact, note_facts)
     if fact.key == "any" and fact.negated:
@@ -239,19 +344,19 @@ def _compare_allergy(fact: Fact, note_facts: Sequence[Fact]) -> Comparison:
     return _decide(fact, agreeing, [*same, *denied_all])
 
 
-def _compare_family_history(fact: Fact, note_facts: Sequence[Fact]) -> Comparison:
+def _compare_family_history(fact: Fact, note_facts: NoteFacts) -> Comparison:
     """The relative and the condition; a condition that the note gives to the patient alone is misattributed."""
     same = [other for other in _same_type(fact, note_facts) if other.key == fact.key]
     agreeing = next((other for other in same if same_relative(other.value, fact.value)), None)
     if agreeing or same:
         return _decide(fact, agreeing, same)
     own = [other for other in note_facts if other.type in _ILLNESSES and other.value == fact.key]
-    if any(other.asked for other in own):
+    if any(other.asked or other.family or (other.ownerless and other.spoken) for other in own):
         return Comparison(UNVERIFIABLE, own[0], fact.type)
     return Comparison(CONTRADICTED, own[0], "attribution") if own else Comparison(UNSUPPORTED, None, fact.type)
 
 
-Rule = Callable[[Fact, Sequence[Fact]], Comparison | None]
+Rule = Callable[[Fact, NoteFacts], Comparison | None]
 _RULES: dict[str, Rule] = {
     "age": _compare_age,
     "sex": _compare_sex,
@@ -261,6 +366,8 @@ _RULES: dict[str, Rule] = {
     "number": _compare_numbers,
     "date": _compare_numbers,
     **dict.fromkeys(STATUSES | ATTRIBUTES, _compare_where_stated),
+    "denial": _compare_nothing,
+    "topic": _compare_nothing,
     "allergy": _compare_allergy,
     "family_history": _compare_family_history,
 }

@@ -1,20 +1,40 @@
 """The numbers of an evaluation: one row for each summary, and one aggregate over the rows.
 
-A claim is a statement of level `error` that could be checked: supported, contradicted or unsupported. Defined here:
+A claim is a statement of level `error` that could be checked: supported, contradicted or unsupported. What a claim is,
+and its verdict, are the judge's: a fact (`facts`), a sentence (`nli`), what the model takes for one (`openai`). Rates
+by different judges are not comparable. Every rate stands with its n and its 95% interval.
 
 hallucination_rate      share of summaries with at least one claim contradicted or unsupported; Wilson interval
-claim_error_rate        claims contradicted or unsupported, over all claims of all summaries; bootstrap over summaries
 coverage                share of the reference's facts that the summary states, averaged over the summaries whose
-                        reference has facts; bootstrap over summaries
-rouge_l                 F1 of the longest common subsequence with the reference, stemmed (rouge-score), averaged
+                        reference has facts; bootstrap over summaries. It stands beside the rate, as do the lengths:
+                        a model that says less has less to be wrong in
+mean_summary_words      words between white space, citations left out; mean_reference_words are those of the references
+empty_rate              share of summaries without a word, which cannot hallucinate
+claim_error_rate        claims contradicted or unsupported, over all claims of all summaries. Its interval
+                        (claim_error_rate_ci95) resamples summaries, since the claims of one summary are wrong together
+                        more often than by chance: one misread note, three wrong claims. Wilson's interval takes every
+                        claim for a new witness and is too narrow wherever they are;
+                        claim_error_rate_wilson95 is there for those who compare with work that reports it
+rouge_l                 F1 of the longest common subsequence with the reference, stemmed (rouge-score), averaged; it
+                        rises for fluent errors too and says little about truth
 repeated_rate           share of summaries with a sentence twice, eight words in a row twice, or a word three times
                         in a row
 unfinished_rate         share of summaries broken off at the limit of new tokens, where that is known
-empty_rate              share of summaries without a word: they cannot hallucinate, so they are shown beside the rate
-mean_summary_words      words between white space, citations left out
-by_type                 for each kind of error: wrong claims, and the share of summaries with at least one
+by_type                 for each kind of error: `claims` that are wrong, `summaries` with at least one, their share
+                        (`rate`, Wilson), and the wrong claims over the claims of all kinds (`claim_rate`, Wilson); the
+                        claim rates of all kinds sum to claim_error_rate
+citation_accuracy       evidence citations whose sentences exist and support the statement before them, over those that
+                        can be told (citation_accuracy_n), malformed ones among the wrong; bootstrap over summaries.
+                        `citations` counts all, `citations_malformed` those that cannot be read, and
+                        `citations_unverifiable` those where the rules cannot tell (see citations.py)
+calibration             how well the confidences stated in citations agree with their being right: `brier`, `ece`,
+                        `bins` (see citations.py); null where none is stated
+seconds                 time of generation, the sum. A summary's own is its share of its batch's time, so that only at
+                        --batch_size 1 `median_seconds` and `p95_seconds` are what a reader would wait for;
+                        `summaries_per_second` is the number of summaries over the sum
 
-Summaries that the judge failed on are counted as `judge_failures` and are in no rate of the judge.
+A bootstrap interval of a share that is exactly 0 or 1 would have no width; there it is Wilson's, with the summaries as
+n. Summaries that the judge failed on are counted as `judge_failures` and are in no rate of the judge.
 """
 
 from __future__ import annotations
@@ -25,10 +45,13 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 from clinical.facts import sentences
+from evaluation.citations import Citation, calibration, check_citations
 from evaluation.fact_checker import ERROR, SUPPORTED, Claim, FactCheck, coverage, without_citations
 from evaluation.fact_comparison import UNVERIFIABLE
-from evaluation.stats import ratio, ratio_interval, wilson_interval
+from evaluation.stats import ratio, ratio_interval, share_interval, wilson_interval
 
 ROW_COLUMNS = (
     "example_id",
@@ -48,6 +71,7 @@ ROW_COLUMNS = (
     "finished",
     "repeated",
     "seconds",
+    "citations",
 )
 _REPEATED_WORDS = 8  # in a row; fewer are shared by two prescriptions of the same frequency
 Row = dict[str, Any]
@@ -89,6 +113,7 @@ def summary_row(example: Example, summary: Summary, check: FactCheck | None) -> 
         "finished": "" if summary.finished is None else int(summary.finished),
         "repeated": int(is_repetitive(text)),
         "seconds": "" if summary.seconds is None else round(summary.seconds, 4),
+        "citations": json.dumps([asdict(citation) for citation in check_citations(example.note, summary.text)]),
     }
 
 
@@ -144,24 +169,66 @@ def aggregate(rows: Sequence[Mapping[str, Any]], seed: int = 42) -> dict[str, An
     Cells may be texts, as `csv` reads them. A rate without data is None.
     """
     judged = [row for row in rows if row["has_hallucination"] != ""]
-    claims = numbers(judged, "claims")
-    wrong = [total - good for total, good in zip(claims, numbers(judged, "claims_supported"), strict=True)]
+    references = [float(len(row["reference_summary"].split())) for row in rows if row["reference_summary"]]
     return {
         "n": len(judged),
         "summaries": len(rows),
         "judge_failures": len(rows) - len(judged),
         **_share("hallucination_rate", numbers(judged, "has_hallucination")),
-        "claims": int(sum(claims)),
-        "claim_error_rate": ratio(wrong, claims),
-        "claim_error_rate_ci95": ratio_interval(wrong, claims, seed),
-        **_mean("coverage", numbers(rows, "coverage"), seed),
-        **_mean("rouge_l", numbers(rows, "rouge_l"), seed),
+        **_mean_share("coverage", numbers(rows, "coverage"), seed),
         **_mean("mean_summary_words", numbers(rows, "summary_words"), seed),
+        "mean_reference_words": ratio(references, [1.0] * len(references)),
         **_share("empty_rate", [float(words == 0) for words in numbers(rows, "summary_words")]),
+        **claim_rates(judged, seed),
+        **_mean("rouge_l", numbers(rows, "rouge_l"), seed),
         **_share("repeated_rate", numbers(rows, "repeated")),
         **_share("unfinished_rate", [1 - finished for finished in numbers(rows, "finished")]),
         "by_type": by_type(judged),
-        "seconds": round(sum(numbers(rows, "seconds")), 3) if numbers(rows, "seconds") else None,
+        **citation_figures(rows, seed),
+        **latency(numbers(rows, "seconds")),
+    }
+
+
+def claim_rates(rows: Sequence[Mapping[str, Any]], seed: int) -> dict[str, Any]:
+    """The claim error rate over judged rows, with both of its intervals."""
+    claims = numbers(rows, "claims")
+    wrong = [total - good for total, good in zip(claims, numbers(rows, "claims_supported"), strict=True)]
+    total = int(sum(claims))
+    return {
+        "claims": total,
+        "claim_error_rate": ratio(wrong, claims),
+        "claim_error_rate_ci95": share_interval(wrong, claims, seed),
+        "claim_error_rate_wilson95": wilson_interval(int(sum(wrong)), total) if total else None,
+    }
+
+
+def citation_figures(rows: Sequence[Mapping[str, Any]], seed: int) -> dict[str, Any]:
+    """How many evidence citations are right, and whether their confidences say so."""
+    found = [[Citation(**cells) for cells in json.loads(row["citations"])] for row in rows]
+    told = [[citation.supported for citation in each if citation.supported is not None] for each in found]
+    right, counts = [float(sum(each)) for each in told], [float(len(each)) for each in told]
+    every = [citation for each in found for citation in each]
+    return {
+        "citation_accuracy": ratio(right, counts),
+        "citation_accuracy_ci95": share_interval(right, counts, seed),
+        "citation_accuracy_n": int(sum(counts)),
+        "citations": len(every),
+        "citations_malformed": sum(not citation.sentences for citation in every),
+        "citations_unverifiable": sum(citation.supported is None for citation in every),
+        "calibration": calibration(found, seed),
+    }
+
+
+def latency(seconds: Sequence[float]) -> dict[str, float | None]:
+    """Times of generation; None where no summary has one."""
+    if not seconds:
+        return dict.fromkeys(("seconds", "median_seconds", "p95_seconds", "summaries_per_second"))
+    total = sum(seconds)
+    return {
+        "seconds": round(total, 3),
+        "median_seconds": round(float(np.median(seconds)), 4),
+        "p95_seconds": round(float(np.percentile(seconds, 95)), 4),
+        "summaries_per_second": round(len(seconds) / total, 3) if total else None,
     }
 
 
@@ -185,8 +252,15 @@ def _mean(name: str, values: Sequence[float], seed: int) -> dict[str, Any]:
     return {name: ratio(values, ones), f"{name}_ci95": ratio_interval(values, ones, seed), f"{name}_n": len(values)}
 
 
+def _mean_share(name: str, values: Sequence[float], seed: int) -> dict[str, Any]:
+    """As `_mean`, of values from 0 to 1."""
+    ones = [1.0] * len(values)
+    return {name: ratio(values, ones), f"{name}_ci95": share_interval(values, ones, seed), f"{name}_n": len(values)}
+
+
 def by_type(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """For each kind of error its wrong claims and the share of summaries that have one, the most frequent first."""
+    """For each kind of error its wrong claims and the summaries that have one, the most frequent first."""
+    checked = int(sum(numbers(rows, "claims")))
     claims: dict[str, list[str]] = {}
     for row in rows:
         for span in json.loads(row["unsupported_spans"]):
@@ -199,6 +273,8 @@ def by_type(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
             "summaries": summaries,
             "rate": summaries / len(rows),
             "rate_ci95": wilson_interval(summaries, len(rows)),
+            "claim_rate": total / checked,
+            "claim_rate_wilson95": wilson_interval(total, checked),
         }
         for kind, (total, summaries) in sorted(counts.items(), key=lambda item: (-item[1][1], item[0]))
     }

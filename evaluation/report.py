@@ -1,7 +1,7 @@
 """Pages to read results in: `report.html` of one evaluation, `comparison.html` of two.
 
 In:  result files alone: `evaluation_results.csv` and `evaluation_summary.json`, and for two `comparison.json`.
-Out: one self-contained page each, that works without a network and in print.
+Out: one self-contained page each, that works without a network, from the keyboard alone and in print.
 
     python evaluation/report.py evaluation_results
     python -m evaluation.report runs/demo/evaluation_sft
@@ -10,70 +10,56 @@ Out: one self-contained page each, that works without a network and in print.
 from __future__ import annotations
 
 import argparse
+import base64
+import hashlib
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in evaluation/ only
 
 from clinical.facts import sentences
+from evaluation.category_chart import chart
+from evaluation.marked_text import Span, note_pieces, number_flags, segments
+from evaluation.metrics import by_type
 from evaluation.stats import p_text
 from script_io import ArgumentParser, InputError, atomic_write, read_csv, read_json, run_script
 
+HERE = Path(__file__).resolve().parent
 REMEDY = "make it with python evaluation/evaluate_model.py"
+VERDICTS = {"1": "hallucinated", "0": "no error found", "": "judge failed"}
 CHANGES = ("both hallucinated", "only first hallucinated", "only second hallucinated", "no error in either")
 SUMMARY_KEYS = (
     "model", "judge", "summaries", "judge_failures", "left_out", "by_type", "claims", "hallucination_rate", "coverage",
     "test_data", "temperature", "max_new_tokens", "seed",
 )  # fmt: skip
-Span = dict[str, Any]
+SPAN_KEYS = {"type", "text", "start", "end", "verdict", "level", "evidence", "evidence_start"}
+CITATION_KEYS = {"start", "end", "text", "sentences", "exists", "supported", "confidence"}
+IN_UNITS = ("summary_words",)  # differences that are no shares
+Row = Mapping[str, str]
 
-# measure, is a share, meaning; the definitions stand in metrics.py
+# measure, how its value is written, meaning; the definitions stand in metrics.py
 _MEASURES = (
-    ("hallucination_rate", True, "summaries with at least one claim that the note contradicts or does not support"),
-    ("claim_error_rate", True, "claims contradicted or unsupported, of all claims"),
-    ("coverage", True, "of the reference's facts, stated in the summary"),
-    ("rouge_l", False, "overlap of words with the reference; says little about truth"),
-    ("mean_summary_words", False, "words of a summary"),
-    ("empty_rate", True, "summaries without a word"),
-    ("repeated_rate", True, "summaries that repeat themselves"),
-    ("unfinished_rate", True, "summaries broken off at the limit of tokens"),
+    ("hallucination_rate", "{:.1%}", "summaries with a claim that the note contradicts or does not support"),
+    ("claim_error_rate", "{:.1%}", "claims contradicted or unsupported, of all claims"),
+    ("coverage", "{:.1%}", "of the reference's facts, stated in the summary"),
+    ("citation_accuracy", "{:.1%}", "citations whose sentence is there and supports the claim"),
+    ("rouge_l", "{:.2f}", "overlap of words with the reference; says little about truth"),
+    ("mean_summary_words", "{:.1f}", "words of a summary"),
+    ("empty_rate", "{:.1%}", "summaries without a word"),
+    ("repeated_rate", "{:.1%}", "summaries that repeat themselves"),
+    ("unfinished_rate", "{:.1%}", "summaries broken off at the limit of tokens"),
+    ("median_seconds", "{:.2f}", "seconds for a summary, half of them took less"),
 )
+_MAIN_MEASURES = ("hallucination_rate", "claim_error_rate", "coverage")  # where missing, that is said
 
 
-@dataclass(frozen=True)
-class Segment:
-    """A stretch of a summary; `span` where it is wrong, `target` where the note has a sentence on it."""
-
-    text: str
-    span: Span | None = None
-    target: str | None = None
-
-
-@dataclass(frozen=True)
-class NotePiece:
-    """A stretch of a note; `anchor` where a summary points to it."""
-
-    text: str
-    anchor: str | None = None
-
-
-def percent(value: float) -> str:
-    return f"{100 * value:.1f}%"
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).resolve().parent), autoescape=True, undefined=StrictUndefined
-    )
-    environment.filters["percent"] = percent
-    environment.filters["p_text"] = p_text
-    return environment
+# ------------------------------------------------------------------------------------------- result files
 
 
 def read_evaluation(folder: Path) -> tuple[dict[str, Any], list[dict[str, str]]]:
@@ -81,7 +67,12 @@ def read_evaluation(folder: Path) -> tuple[dict[str, Any], list[dict[str, str]]]
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; {REMEDY} --output_dir {folder}")
     columns = ("example_id", "clinical_note", "generated_summary", "has_hallucination", "unsupported_spans")
-    rows = [row for _, row in read_csv(folder / "evaluation_results.csv", columns, REMEDY)]
+    path = folder / "evaluation_results.csv"
+    rows = []
+    for line, row in read_csv(path, columns, REMEDY):
+        if row["has_hallucination"] not in VERDICTS:
+            raise InputError(f"{path}, line {line}: has_hallucination is neither 0 nor 1 nor empty; {REMEDY}")
+        rows.append(row)
     path = folder / "evaluation_summary.json"
     summary = read_json(path, REMEDY)
     missing = [key for key in SUMMARY_KEYS if key not in summary] if isinstance(summary, dict) else SUMMARY_KEYS
@@ -90,73 +81,111 @@ def read_evaluation(folder: Path) -> tuple[dict[str, Any], list[dict[str, str]]]
     return summary, rows
 
 
-def spans_of(row: Mapping[str, str]) -> list[Span]:
-    """The wrong claims of a row."""
+def listed(row: Row, column: str, keys: set[str]) -> list[Span]:
+    """The objects of a JSON cell, in the order of the text; none where the column or its content is missing."""
     try:
-        spans: list[Span] = json.loads(row["unsupported_spans"]) if row["unsupported_spans"] else []
-    except json.JSONDecodeError as error:
-        row_id = row["example_id"]
-        raise InputError(f"evaluation_results.csv, {row_id}: unsupported_spans is no JSON; {REMEDY}") from error
-    return spans
+        spans = json.loads(row.get(column) or "[]")
+        if not all(keys <= span.keys() for span in spans):
+            raise ValueError("keys are missing")
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"evaluation_results.csv, {row['example_id']}: {column} is no list of objects with "
+            f"{', '.join(sorted(keys))}; {REMEDY}"
+        ) from error
+    return sorted(spans, key=lambda span: (span["start"], -span["end"]))
 
 
-def types_of(spans: Iterable[Span]) -> str:
-    """Kinds of error, as the filter reads them."""
-    return ";".join(sorted({span["type"] for span in spans if span["level"] == "error"}))
+# ------------------------------------------------------------------------------------------- examples
 
 
-def segments(text: str, spans: Sequence[Span], anchors: Mapping[int, str]) -> list[Segment]:
-    """Cuts a summary at its wrong spans; of spans that overlap, errors come first, then the earliest."""
-    chosen: list[Span] = []
-    for span in sorted(spans, key=lambda span: (span["level"] != "error", span["start"], -span["end"])):
-        if all(span["end"] <= other["start"] or other["end"] <= span["start"] for other in chosen):
-            chosen.append(span)
-    cut, position = [], 0
-    for span in sorted(chosen, key=lambda span: span["start"]):
-        cut.append(Segment(text[position : span["start"]]))
-        cut.append(Segment(text[span["start"] : span["end"]], span, anchors.get(span["evidence_start"])))
-        position = span["end"]
-    return [segment for segment in [*cut, Segment(text[position:])] if segment.text]
-
-
-def anchored(note: str, spans: Iterable[Span], name: str) -> tuple[list[NotePiece], dict[int, str]]:
-    """(pieces of the note, start of a sentence -> its anchor) for the sentences that spans point to."""
-    starts = {span["evidence_start"] for span in spans if span["evidence_start"] is not None}
-    bounds = [(start, end) for start, end in sentences(note) if start in starts]
-    anchors = {start: f"{name}-{start}" for start, _ in bounds}
-    pieces, position = [], 0
-    for start, end in bounds:
-        pieces += [NotePiece(note[position:start]), NotePiece(note[start:end], anchors[start])]
-        position = end
-    return [piece for piece in [*pieces, NotePiece(note[position:])] if piece.text], anchors
-
-
-def _verdict(row: Mapping[str, str]) -> str:
-    return {"1": "hallucinated", "0": "no error found"}.get(row["has_hallucination"], "judge failed")
-
-
-def _example(number: int, row: Mapping[str, str]) -> dict[str, Any]:
-    spans = spans_of(row)
-    note, anchors = anchored(row["clinical_note"], spans, f"note{number}")
+def make_example(anchor: str, verdict: str, sides: Mapping[str, Row]) -> dict[str, Any]:
+    """What the page shows of one note and of its summaries (title -> row)."""
+    rows = list(sides.values())
+    note, bounds = rows[0]["clinical_note"], sentences(rows[0]["clinical_note"])
+    flags = number_flags([listed(row, "unsupported_spans", SPAN_KEYS) for row in rows], bounds, anchor)
+    citations = [listed(row, "citations", CITATION_KEYS) for row in rows]
+    errors = [flag for side in flags for flag in side if flag.number]
+    cited = {number for side in citations for citation in side for number in citation["sentences"]}
     return {
-        "id": row["example_id"],
-        "verdict": _verdict(row),
-        "types": types_of(spans),
-        "note": note,
-        "summary": segments(row["generated_summary"], spans, anchors),
-        "reference": row.get("reference_summary", ""),
+        "id": rows[0]["example_id"],
+        "anchor": anchor,
+        "verdict": verdict,
+        "claims": json.dumps([[flag.span["verdict"], flag.span["type"]] for flag in errors], ensure_ascii=False),
+        "note": note_pieces(note, bounds, errors, cited),
+        "sides": [
+            {
+                "title": title,
+                "verdict": VERDICTS[row["has_hallucination"]],
+                "segments": segments(row["generated_summary"], side_flags),
+                "errors": [flag for flag in side_flags if flag.number],
+                "citations": [_citation(citation, len(bounds)) for citation in side_citations],
+                "figures": _figures(row),
+                "reference": row.get("reference_summary", ""),
+            }
+            for (title, row), side_flags, side_citations in zip(sides.items(), flags, citations, strict=True)
+        ],
     }
 
 
-def _measure(summary: Mapping[str, Any], name: str, is_share: bool, meaning: str) -> dict[str, str]:
-    value, interval = summary[name], summary[f"{name}_ci95"]
-    shown = percent if is_share else "{:.2f}".format
-    n = f"{summary['claims']} claims" if name == "claim_error_rate" else str(summary[f"{name}_n"])
+def _citation(citation: Span, sentences_in_note: int) -> dict[str, Any]:
+    """A citation in words, and those of its sentences that are there to link to."""
+    found = [number for number in citation["sentences"] if 1 <= number <= sentences_in_note]
+    if not citation["exists"]:
+        judgement = "the note has no such sentence" if citation["sentences"] else "cannot be read as a citation"
+    else:
+        words = {True: "supports the statement", False: "does not support the statement"}
+        judgement = words.get(citation["supported"], "cannot be checked by rules")
+    return {"text": citation["text"], "judgement": judgement, "sentences": found}
+
+
+def _figures(row: Row) -> str:
+    """`3 of 4 claims supported; coverage 50%; 17 words; 1.2 s`: what is known of a summary."""
+    words = len(row["generated_summary"].split())
+    parts = (
+        row.get("claims") and f"{row['claims_supported']} of {row['claims']} claims supported",
+        row.get("coverage") and f"coverage {float(row['coverage']):.0%}",
+        f"{words} word{'s' if words != 1 else ''}",
+        row.get("finished") == "0" and "broken off at the limit of tokens",
+        row.get("repeated") == "1" and "repeats itself",
+        row.get("seconds") and f"{float(row['seconds']):.1f} s",
+    )
+    return "; ".join(part for part in parts if part)
+
+
+# ------------------------------------------------------------------------------------------- pages
+
+
+def csp_hash(text: str) -> str:
+    """The source expression by which a page's policy allows this one inline text and no other."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def write_page(path: Path, template: str, **content: Any) -> None:
+    """Renders a template with the style and the script of all pages in it."""
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"p_text": p_text, "csp_hash": csp_hash, "percent": "{:.1%}".format}
+    style, script = (Markup((HERE / name).read_text(encoding="utf-8")) for name in ("page.css", "page.js"))
+    with atomic_write(path) as handle:
+        handle.writelines(environment.get_template(template).generate(style=style, script=script, **content))
+
+
+def label_of(name: str) -> str:
+    return "ROUGE-L" if name == "rouge_l" else name.replace("_", " ")
+
+
+def _is_shown(summary: Mapping[str, Any], name: str) -> bool:
+    return name in _MAIN_MEASURES or summary.get(name) is not None
+
+
+def _measure(summary: Mapping[str, Any], name: str, written: str, meaning: str) -> dict[str, str]:
+    value, interval = summary.get(name), summary.get(f"{name}_ci95")
     return {
-        "name": name.replace("_", " "),
-        "value": "not measured" if value is None else shown(value),
-        "interval": "" if interval is None else f"{shown(interval[0])} to {shown(interval[1])}",
-        "n": n,
+        "name": label_of(name),
+        "value": "not measured" if value is None else written.format(value),
+        "interval": " to ".join(written.format(bound) for bound in interval or ()),
+        "n": str(summary["claims" if name == "claim_error_rate" else f"{name}_n"]) if interval else "",
         "meaning": meaning,
     }
 
@@ -164,60 +193,73 @@ def _measure(summary: Mapping[str, Any], name: str, is_share: bool, meaning: str
 def write_evaluation_report(folder: Path) -> Path:
     """Writes `report.html` beside the results in `folder`."""
     summary, rows = read_evaluation(folder)
-    page = _environment().get_template("report.html.j2")
-    measures = [_measure(summary, *measure) for measure in _MEASURES]
-    examples = [_example(number, row) for number, row in enumerate(rows)]
-    with atomic_write(folder / "report.html") as handle:
-        handle.write(page.render(summary=summary, measures=measures, examples=examples))
+    write_page(
+        folder / "report.html",
+        "report.html.j2",
+        summary=summary,
+        measures=[_measure(summary, *measure) for measure in _MEASURES if _is_shown(summary, measure[0])],
+        calibration=summary.get("calibration"),
+        judge_made_training_pairs=summary.get("judge_made_training_pairs"),
+        drawn=chart({"": summary["by_type"]}, summary["summaries"] - summary["judge_failures"]),
+        verdicts=VERDICTS.values(),
+        examples=(
+            make_example(f"x{number}", VERDICTS[row["has_hallucination"]], {"Generated summary": row})
+            for number, row in enumerate(rows, start=1)
+        ),
+    )
     return folder / "report.html"
 
 
-def change_of(first: Mapping[str, str], second: Mapping[str, str]) -> str:
+def change_of(first: Row, second: Row) -> str:
     """One of CHANGES."""
     verdicts = (first["has_hallucination"] == "1", second["has_hallucination"] == "1")
     return dict(zip(((True, True), (True, False), (False, True), (False, False)), CHANGES, strict=True))[verdicts]
 
 
-def _pair(number: int, first: Mapping[str, str], second: Mapping[str, str]) -> dict[str, Any]:
-    first_spans, second_spans = spans_of(first), spans_of(second)
-    note, anchors = anchored(first["clinical_note"], [*first_spans, *second_spans], f"note{number}")
-    return {
-        "id": first["example_id"],
-        "change": change_of(first, second),
-        "types": types_of([*first_spans, *second_spans]),
-        "note": note,
-        "first": segments(first["generated_summary"], first_spans, anchors),
-        "second": segments(second["generated_summary"], second_spans, anchors),
-    }
-
-
 def _difference(name: str, entry: Mapping[str, Any] | None, is_share: bool) -> dict[str, str]:
     if entry is None:
         blank = dict.fromkeys(("first", "second", "difference", "interval"), "")
-        return {"name": name.replace("_", " "), **blank, "holds": "not measured"}
+        return {"name": label_of(name), **blank, "holds": "not measured"}
     scale, unit = (100, "%") if is_share else (1, "")
     points = " points" if is_share else ""
     low, high = (scale * bound for bound in entry["ci95"])
     return {
-        "name": name.replace("_", " "),
+        "name": label_of(name),
         "first": f"{scale * entry['first']:.1f}{unit}",
         "second": f"{scale * entry['second']:.1f}{unit}",
         "difference": f"{scale * entry['difference']:+.1f}{points}",
         "interval": f"{low:+.1f} to {high:+.1f}",
-        "holds": "yes" if entry["holds"] else "no: the interval includes 0",
+        "holds": "yes" if entry["holds"] else "no",
     }
 
 
-def write_comparison_report(
-    path: Path, result: Mapping[str, Any], pairs: Sequence[tuple[Mapping[str, str], Mapping[str, str]]]
-) -> None:
+def _category(kind: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **_difference(kind, entry, is_share=True),
+        "only_first": entry["only_first"],
+        "only_second": entry["only_second"],
+        "p": p_text(entry["p_holm"]).removeprefix("p = "),
+    }
+
+
+def write_comparison_report(path: Path, result: Mapping[str, Any], pairs: Sequence[tuple[Row, Row]]) -> None:
     """Writes `comparison.html` from the content of `comparison.json` and the paired rows."""
-    shown = [_pair(number, *pair) for number, pair in enumerate(pairs)]
-    kinds = sorted({kind for pair in shown for kind in pair["types"].split(";") if kind})
-    measures = [_difference(name, entry, name != "summary_words") for name, entry in result["differences"].items()]
-    page = _environment().get_template("comparison.html.j2")
-    with atomic_write(path) as handle:
-        handle.write(page.render(result=result, measures=measures, pairs=shown, changes=CHANGES, types=kinds))
+    series = zip(("first", "second"), zip(*pairs, strict=True), strict=True)
+    drawn = chart({name: by_type(rows) for name, rows in series}, len(pairs))
+    write_page(
+        path,
+        "comparison.html.j2",
+        result=result,
+        measures=[_difference(name, entry, name not in IN_UNITS) for name, entry in result["differences"].items()],
+        categories=[_category(kind, entry) for kind, entry in result["by_type"].items()],
+        drawn=drawn,
+        types=[each["name"] for each in drawn["names"]],
+        verdicts=CHANGES,
+        examples=(
+            make_example(f"x{number}", change_of(*pair), dict(zip(("First", "Second"), pair, strict=True)))
+            for number, pair in enumerate(pairs, start=1)
+        ),
+    )
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -452,6 +452,7 @@ PREDICTED = "--predictions predictions.csv --output_dir out"
 EXPORT = "--model_path sft --output_dir out --device cpu"
 JUDGE = "--completions_path completions.jsonl --output_dir out"
 AGREEMENT = "benchmarks.fact_checker_agreement"
+DETECTION = "benchmarks.fact_checker_detection"
 NO_FILE, EMPTY, NO_COLUMN = "no such file", "the file is empty", "line 1: missing column"
 NOT_JSON, NO_KEY, NO_WEIGHTS = "line 2: not valid JSON", "line 1: missing key", "no adapter_model.safetensors there"
 NO_MODEL, NO_BASE_WEIGHTS = "no such model folder", "no model could be loaded"
@@ -490,7 +491,8 @@ MISTAKES = [
     *_csv_mistakes("evaluation.evaluate_model", "--output_dir out", "--predictions"),
     *_csv_mistakes("manual_assessment_tool", "", "--results_csv"),
     *_csv_mistakes("sft_dataset", "", ""),
-    *_csv_mistakes(AGREEMENT, "", "--labelled_csv"),
+    *_csv_mistakes(AGREEMENT, "", "--labels"),
+    *_csv_mistakes("benchmarks.fact_checker_speed", "", "--pairs_csv")[:3],
     *_jsonl_mistakes("stage_b_dpo_training", STAGE_B, "--train_data_path"),
     *_jsonl_mistakes("stage_b_dpo_training", STAGE_B, "--val_data_path"),
     *_jsonl_mistakes("generate_completions", SAMPLE, "--prompts_path"),
@@ -512,7 +514,28 @@ MISTAKES = [
     Mistake("sft_inference", "--model_path sft --input_file empty.txt", ("empty.txt", EMPTY)),
     Mistake("sft_inference", "--input_file key.jsonl", ("key.jsonl, line 1", "no key clinical_note or prompt")),
     Mistake("evaluation.fact_checker", "--note @none.txt --summary Cough.", ("none.txt", NO_FILE)),
-    Mistake("judge_completions", f"{JUDGE} --judge openai --criterion_file none --yes", (NO_FILE,)),
+    # flags of the judges
+    *(
+        Mistake(script, f"{rest} --judge {flags}", says)
+        for script, rest in (("judge_completions", JUDGE), ("evaluation.evaluate_model", PREDICTED))
+        for flags, says in (
+            ("openai --yes --criterion_file none", ("none", NO_FILE, "--criterion_file")),
+            ("openai --yes --criterion_file nothing", ("nothing", "is a folder, not a file")),
+            ("openai --yes --criterion_file empty.txt", ("empty.txt", EMPTY)),
+            ("openai --yes --criterion_file pickled/adapter_model.bin", ("adapter_model.bin", "not UTF-8")),
+            ("nli --judge_model base --criterion_file good.csv", ("--criterion_file is for --judge openai",)),
+            ("openai --yes --price_per_million 1", ("--price_per_million: expected 2 arguments",)),
+            ("openai --yes --price_per_million one two", ("--price_per_million: invalid float value: 'one'",)),
+            ("openai --yes --price_per_million -1 2", ("--price_per_million -1.0 2.0: give two prices",)),
+            ("openai --yes --price_per_million nan 2", ("--price_per_million nan 2.0: give two prices",)),
+            ("facts --price_per_million 1 2", ("--price_per_million is for --judge openai",)),
+            ("openai --yes --judge_base_url localhost:8000", ("--judge_base_url localhost:8000: is no address",)),
+            ("openai --yes --judge_base_url ftp://localhost/v1", ("--judge_base_url ftp://localhost/v1",)),
+            ("openai --yes --judge_base_url http:///v1", ("--judge_base_url http:///v1: is no address",)),
+            ("openai --judge_base_url https://example.org/v1", ("https://example.org/v1; add --yes",)),
+            ("facts --judge_base_url http://localhost/v1", ("--judge_base_url is for --judge openai",)),
+        )
+    ),
     *(
         Mistake(script, f"{rest} --judge nli --judge_model {model}", ("--judge_model", model, "name an NLI model"))
         for model in ("./none", "weightless_base", "./nothing")
@@ -559,6 +582,12 @@ MISTAKES = [
     Mistake("export_model", f"{EXPORT} --output_dir used", ("used", "is not empty", "--overwrite_output_dir")),
     Mistake("generate_completions", f"{SAMPLE} --output_path used/completions.jsonl", ("made with other settings",)),
     Mistake("manual_assessment_tool", "--results_csv used/results.csv", ("manual_assessment.json", "move it aside")),
+    Mistake("manual_assessment_tool", "--results_csv predictions.csv used/results.csv", ("with --blind only",)),
+    Mistake("manual_assessment_tool", "--blind --results_csv predictions.csv predictions.csv", ("is named twice",)),
+    Mistake("manual_assessment_tool", "--blind --results_csv predictions.csv column.csv", ("column.csv", NO_COLUMN)),
+    Mistake("manual_assessment_tool", "--results_csv predictions.csv --start_idx 1", ("--start_idx 1", "0 to 0")),
+    Mistake("manual_assessment_tool", "--results_csv predictions.csv --max_examples 0", ("--max_examples 0",)),
+    Mistake("manual_assessment_tool", "--results_csv predictions.csv --assessor ' '", ("--assessor", "empty")),
     # output paths that cannot be
     Mistake("stage_a_sft_training", f"{STAGE_A} --output_dir good.csv", ("good.csv", "is a file")),
     Mistake("stage_b_dpo_training", f"{STAGE_B} --output_dir good.csv", ("good.csv", "is a file")),
@@ -570,6 +599,11 @@ MISTAKES = [
     Mistake("benchmarks.hard_negatives", "--phase1_dir phase1_good --phase2_dir nowhere", ("train_dpo.jsonl", NO_FILE)),
     Mistake("benchmarks.hard_negatives_scale", "--notes 0", ("--notes 0: give numbers of 1 or more",)),
     Mistake("benchmarks.hard_negatives_scale", "--adversarial_ratio 0", ("--adversarial_ratio 0.0",)),
+    Mistake(AGREEMENT, "--labels good.csv --resamples 0", ("--resamples 0: give a number of 1 or more",)),
+    Mistake("benchmarks.fact_checker_speed", "--pairs 0", ("--pairs 0: give numbers of 1 or more",)),
+    Mistake("benchmarks.fact_checker_demo_truth", "--max_notes 0", ("--max_notes 0: give a number of 1 or more",)),
+    Mistake("benchmarks.fact_checker_demo_truth", "--max_notes 1 --results_csv none.csv", ("none.csv", NO_FILE)),
+    Mistake(DETECTION, "--phase1_dir phase1_good --phase2_dir nowhere", ("train_dpo.jsonl", NO_FILE)),
     Mistake("judge_completions", f"{JUDGE} --output_dir good.csv", ("cannot write there",)),
     Mistake("evaluation.evaluate_model", f"{PREDICTED} --output_dir good.csv", ("cannot write there",)),
     Mistake("demo.make_phase1_data", "--output_dir column.csv", ("cannot write there",)),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import json
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +15,11 @@ from conftest import ROOT
 from tiny_models import build_tiny_model
 
 from evaluation.evaluate_model import main, parse_args, read_predictions, read_test_data
+from evaluation.judges import FactsJudge
 from evaluation.metrics import ROW_COLUMNS
 from evaluation.stats import wilson_interval
-from script_io import InputError, read_csv, read_json, write_csv, write_jsonl
+from generation import LocalSampler
+from script_io import InputError, read_csv, read_json, write_csv, write_json, write_jsonl
 
 NOTES = [
     "A 54-year-old woman takes metformin 500 mg twice daily. She denies fever.",
@@ -80,6 +83,9 @@ def test_predictions_are_evaluated_without_a_model(tmp_path: Path, capsys: pytes
     assert (out / "report.html").exists()
     printed = capsys.readouterr().out
     assert "Hallucination rate: 33.3% (95% interval 6.1% to 79.2%) of 3 summaries" in printed
+    # what the rate was bought with stands right below it
+    assert "\n  with coverage:    88.9% (95% interval 66.7% to 100.0%) of the references' facts, n=3\n" in printed
+    assert "\n  with length:      5.3 words on average (references: 5.0); 0.0%" in printed
     assert "Next: python manual_assessment_tool.py --results_csv" in printed
 
 
@@ -111,6 +117,135 @@ def test_a_tiny_model_is_evaluated_and_greedy_runs_agree(tmp_path: Path) -> None
     assert (summary["temperature"], summary["max_new_tokens"], summary["seed"]) == (0.0, 5, 42)
     assert summary["unfinished_rate_n"] == 3
     assert summary["seconds"] > 0
+
+
+def write_notes(folder: Path, count: int) -> Path:
+    rows = [
+        {"id": f"n{i}", "clinical_note": f"Case {i}. {NOTES[0]}", "model_summary": GOOD[0], "label": "factual"}
+        for i in range(count)
+    ]
+    write_csv(folder / "notes.csv", COLUMNS, [{"hallucination_type": "", **row} for row in rows])
+    return folder / "notes.csv"
+
+
+def without_times(path: Path) -> list[dict[str, str]]:
+    return [{**row, "seconds": ""} for _, row in read_csv(path / "evaluation_results.csv", ROW_COLUMNS)]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
+
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, ".")
+from evaluation.evaluate_model import main, parse_args
+from generation import LocalSampler
+complete = LocalSampler.complete
+def until_killed(*args, **settings):
+    for number, result in enumerate(complete(*args, **settings)):
+        if number == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield result
+LocalSampler.complete = until_killed
+main(parse_args(sys.argv[1:]))
+"""
+
+
+def test_a_killed_evaluation_goes_on_where_it_was(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """SIGKILL behind the third of six summaries; the same command makes the other three, and the same results."""
+    flags = ["--model_path", str(model), "--test_data", str(write_notes(tmp_path, 6)), "--max_new_tokens", "8"]
+    flags += ["--device", "cpu", "--batch_size", "1", "--temperature", "0.7"]
+    out = tmp_path / "killed"
+    process = subprocess.run([sys.executable, "-c", KILLED, *flags, "--output_dir", str(out)], cwd=ROOT, check=False)
+    assert process.returncode == -signal.SIGKILL
+    partial = out / "summaries.partial.jsonl"
+    assert [path.name for path in out.iterdir()] == [partial.name]  # nothing that looks like a result
+    assert partial.read_bytes().count(b"\n") == 1 + 3
+    with partial.open("ab") as handle:
+        handle.write(b'["torn')
+
+    asked: list[str] = []
+    complete = LocalSampler.complete
+
+    def counted(self: LocalSampler, prompts: list[str], **settings: Any) -> Any:
+        asked.extend(prompts)
+        return complete(self, prompts, **settings)
+
+    monkeypatch.setattr(LocalSampler, "complete", counted)
+    assert main(parse_args([*flags, "--output_dir", str(out)])) == 0
+    assert len(asked) == 3
+    assert "3 of 6 summaries are there already" in capsys.readouterr().out
+    assert not partial.exists()
+    assert main(parse_args([*flags, "--output_dir", str(tmp_path / "whole")])) == 0
+    assert without_times(out) == without_times(tmp_path / "whole")
+    assert all(float(row["seconds"]) > 0 for _, row in read_csv(out / "evaluation_results.csv", ROW_COLUMNS))
+
+
+@pytest.mark.parametrize("change", ["nothing", "temperature", "model"])
+def test_summaries_of_another_model_or_other_settings_are_not_used(
+    change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Stopped while judging: all summaries are there, for this model and these settings."""
+    model = build_tiny_model(tmp_path / "model")
+    flags = ["--model_path", str(model), "--test_data", str(write_notes(tmp_path, 3)), "--max_new_tokens", "4"]
+    flags += ["--device", "cpu", "--output_dir", str(tmp_path / "out")]
+    with monkeypatch.context() as patch:
+        patch.setattr(FactsJudge, "check_all", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            main(parse_args(flags))
+    if change == "model":
+        build_tiny_model(tmp_path / "model", seed=1)
+    assert main(parse_args([*flags, *(["--temperature", "0.5"] if change == "temperature" else [])])) == 0
+    printed = capsys.readouterr().out
+    assert ("3 of 3 summaries are there already" in printed) == (change == "nothing")
+    assert ("of another model or other settings; it is not used" in printed) == (change != "nothing")
+    assert not (tmp_path / "out" / "summaries.partial.jsonl").exists()
+
+
+def test_the_judge_of_the_training_pairs_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], model: Path
+) -> None:
+    """A model folder with the record of Stage B: its pairs were judged by `facts`, as is this evaluation."""
+    dpo = tmp_path / "dpo"
+    shutil.copytree(model, dpo)
+    (tmp_path / "sft").mkdir()
+    write_json(tmp_path / "sft" / "sft_config.json", {})
+    write_jsonl(tmp_path / "pairs.jsonl", [{"prompt": "p", "chosen": "c", "rejected": "r", "judge": "facts"}])
+    arguments = {"train_data_path": str(tmp_path / "pairs.jsonl"), "sft_model_path": str(tmp_path / "sft")}
+    write_json(dpo / "dpo_config.json", {"arguments": arguments})
+    flags = ["--test_data", str(write_notes(tmp_path, 2)), "--max_new_tokens", "2", "--device", "cpu"]
+    told = {}
+    for folder in (dpo, model):
+        out = tmp_path / f"out_{folder.name}"
+        main(parse_args(["--model_path", str(folder), *flags, "--output_dir", str(out)]))
+        told[folder.name] = read_json(out / "evaluation_summary.json")["judge_made_training_pairs"]
+        warned = "the judge facts made the pairs that this model was trained on" in capsys.readouterr().err
+        assert warned == (folder == dpo)
+    assert told == {"dpo": True, "model": None}
+
+
+def test_saying_little_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No error, half of the facts, and 2 words where the references have 5: the length alone is reason enough."""
+    predictions = write_predictions(tmp_path, ["54-year-old woman.", "61-year-old man.", "33-year-old man."])
+    main(parse_args(["--predictions", str(predictions), "--output_dir", str(tmp_path / "out")]))
+    summary = read_json(tmp_path / "out" / "evaluation_summary.json")
+    assert (summary["hallucination_rate"], summary["mean_summary_words"]) == (0, 2)
+    assert summary["coverage"] > 0.3
+    assert "warning: these summaries say little" in capsys.readouterr().err
+
+
+def test_citations_reach_the_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cited = "Takes metformin 500 mg [Evidence: S1; Conf: 0.8]. Denies fever [Evidence: S1; Conf: 0.6]."
+    predictions = write_predictions(tmp_path, [cited, GOOD[1], GOOD[2]])
+    main(parse_args(["--predictions", str(predictions), "--output_dir", str(tmp_path / "out")]))
+    summary = read_json(tmp_path / "out" / "evaluation_summary.json")
+    assert (summary["citation_accuracy"], summary["citation_accuracy_n"]) == (0.5, 2)
+    assert summary["calibration"]["brier"] == pytest.approx((0.2**2 + 0.6**2) / 2)
+    assert "Citations right:    50.0% (95% interval 50.0% to 50.0%) of 2" in capsys.readouterr().out
 
 
 def test_a_note_that_is_too_long_is_left_out_and_named(tmp_path: Path) -> None:
@@ -157,10 +292,14 @@ def test_runs_as_script_and_as_module_and_errors_are_one_line(tmp_path: Path, st
     assert not (tmp_path / "o").exists()
 
 
-def test_spans_in_the_csv_stand_in_the_summary(tmp_path: Path) -> None:
+@pytest.mark.parametrize("line_end", [" ", "\n", "\r\n", "\r"])
+def test_spans_in_the_csv_stand_in_the_summary(tmp_path: Path, line_end: str) -> None:
     out = tmp_path / "out"
-    main(parse_args(["--predictions", str(write_predictions(tmp_path, [GOOD[0], BAD, BAD])), "--output_dir", str(out)]))
-    with open(out / "evaluation_results.csv", encoding="utf-8", newline="") as handle:
-        for row in csv.DictReader(handle):
-            for span in json.loads(row["unsupported_spans"]):
-                assert row["generated_summary"][span["start"] : span["end"]] == span["text"]
+    texts = [f"Seen.{line_end}{text} [Evidence: S1]" for text in (GOOD[0], BAD, BAD)]
+    main(parse_args(["--predictions", str(write_predictions(tmp_path, texts)), "--output_dir", str(out)]))
+    spans = []
+    for _, row in read_csv(out / "evaluation_results.csv", ROW_COLUMNS):
+        for span in json.loads(row["unsupported_spans"]) + json.loads(row["citations"]):
+            assert row["generated_summary"][span["start"] : span["end"]] == span["text"]
+            spans.append(span)
+    assert len(spans) >= 5

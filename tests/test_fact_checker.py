@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 
 import pytest
 from conftest import ROOT
 
-from evaluation.fact_checker import Claim, check_summary, coverage, main, parse_args, unsound_claims
+from evaluation.explanation import explain
+from evaluation.fact_checker import Claim, FactCheck, check_summary, coverage, main, parse_args, unsound_claims
 from script_io import InputError
 
 NOTE = (
@@ -207,6 +209,54 @@ def test_words_that_the_note_lacks_are_for_review_only() -> None:
     assert not check.has_hallucination
 
 
+def test_a_denial_whose_words_the_note_has_elsewhere_is_open() -> None:
+    note = "Chest is clear. Sharp pain of the toe."
+    (denied,) = check_summary(note, "Denies chest pain.").claims
+    assert (denied.type, denied.verdict) == ("negation", "unverifiable")
+
+
+def test_what_the_note_lacks_is_held_against_the_sentence_that_comes_nearest() -> None:
+    (weeks,) = check_summary("I have pain. I have 3 children.", "Pain for 3 weeks.").errors
+    assert (weeks.verdict, weeks.evidence) == ("unsupported", "I have 3 children.")
+    (pain,) = check_summary("Sharp pain. It is severe.", "Chest pain.").errors
+    assert (pain.verdict, pain.evidence, pain.evidence_start) == ("unsupported", "Sharp pain.", 0)
+    (gout,) = check_summary("Sharp pain.", "Gout.").errors
+    assert (gout.verdict, gout.evidence) == ("unsupported", None)
+
+
+@pytest.mark.parametrize(
+    ("note", "summary", "verdict"),
+    [
+        ("Doctor: Who is with you?\nPatient: My son. He drives.", "She lives with her son.", "unverifiable"),
+        ("Doctor: Any pain, sir?\nPatient: No.", "She has no pain.", "contradicted"),
+        ("Doctor: Any pain, ma'am?\nPatient: No.", "She has no pain.", None),
+        ("Doctor: How is mom?\nPatient: Good.", "Mother is well. She is at home.", None),  # "she" is the mother
+        ("Doctor: Any pain, sir?\nNurse: This lady has.", "She has pain.", None),  # both are told
+        ("She has pain.", "She has pain.", None),  # a written note speaks of the patient
+        ("Pain.", "He has pain.", "unverifiable"),
+    ],
+)
+def test_a_sex_told_by_pronouns_only_is_held_against_nouns(note: str, summary: str, verdict: str | None) -> None:
+    check = check_summary(note, summary)
+    assert [claim.verdict for claim in check.claims if claim.type == "sex"] == ([verdict] if verdict else [])
+    assert not check.has_hallucination
+
+
+def test_words_at_the_cut_end_of_a_summary_are_taken_as_begun() -> None:
+    note = "Appendix removed at fourteen."
+    assert check_summary(note, "Removed append").score == 0
+    assert check_summary(note, "Removed append.").score == 0.5
+
+
+def test_score_is_one_an_error_half_a_word_and_a_quarter_what_is_open() -> None:
+    note = "Doctor: Any fever?\nPatient: Let me think. My knee hurts."
+    assert check_summary(note, "Carvedilol.").score == 1
+    assert check_summary(note, "Gardening.").score == 0.5
+    assert check_summary(note, "Fever.").score == 0.25
+    assert check_summary(note, "Carvedilol. Gardening, walnuts. She has fever.").score == 1 + 2 * 0.5 + 2 * 0.25
+    assert FactCheck((), graded_score=0.3).score == 0.3
+
+
 def test_score_ranks_by_how_much_is_wrong() -> None:
     summaries = (
         SUMMARY,
@@ -232,13 +282,70 @@ def test_coverage_counts_facts_of_the_reference() -> None:
     assert coverage("", "Chest pain.") == (0, 0)
 
 
-def test_command_line_prints_plain_text_where_there_is_no_terminal() -> None:
-    command = [sys.executable, "evaluation/fact_checker.py", "--note", NOTE, "--summary", "Apixaban 5 mg twice daily."]
+def test_command_line_explains_the_check() -> None:
+    """Wrong claims first, each with its number in the summary and the numbered sentence of the note."""
+    summary = "Gardening. Apixaban 5 mg twice daily."
+    command = [sys.executable, "evaluation/fact_checker.py", "--note", NOTE, "--summary", summary]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 0
-    assert "contradicted  error  dose" in run.stdout
-    assert "\x1b" not in run.stdout
-    assert "1 of 3 facts contradicted or unsupported" in run.stdout
+    assert run.stdout == (
+        "Summary\n"
+        "  [2 Gardening]. Apixaban [1 5 mg] twice daily.\n"
+        "\n"
+        "Errors\n"
+        "  1  contradicted  error  dose             5 mg\n"
+        "     S12: Started apixaban 10 mg twice daily and metoprolol 25 mg every morning.\n"
+        "\n"
+        "For review\n"
+        "  2  unsupported   review word             Gardening\n"
+        "     not in the note\n"
+        "\n"
+        "Supported\n"
+        "     supported     error  drug             Apixaban\n"
+        "     S12: Started apixaban 10 mg twice daily and metoprolol 25 mg every morning.\n"
+        "     supported     error  frequency        twice daily\n"
+        "     S12: Started apixaban 10 mg twice daily and metoprolol 25 mg every morning.\n"
+        "\n"
+        "1 of 3 facts contradicted or unsupported; score 1.50 (higher is worse)\n"
+    )
+
+
+def test_command_line_reads_what_is_piped_in(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(NOTE))
+    assert main(parse_args(["--note", "-", "--summary", "Has asthma."])) == 0
+    assert "[1 asthma]" in capsys.readouterr().out
+    with pytest.raises(InputError, match="only one of them can be -"):
+        main(parse_args(["--note", "-", "--summary", "-"]))
+
+
+def test_colours_are_for_terminals_only() -> None:
+    check = check_summary(NOTE, "Has asthma.")
+    assert "[1 asthma]" in explain(NOTE, "Has asthma.", check, colour=False)
+    assert "\x1b[1;35m[1 asthma]\x1b[0m" in explain(NOTE, "Has asthma.", check, colour=True)
+
+
+def test_citations_are_explained_too() -> None:
+    summary = "Has fatigue [Evidence: S2; Conf: 0.9]. Has fatigue [Evidence: S7]. [Evidence: S99]"
+    shown = explain(NOTE, summary, check_summary(NOTE, summary), colour=False)
+    assert "Citations\n     supported      [Evidence: S2; Conf: 0.9]\n     not supported  [Evidence: S7]\n" in shown
+    assert "     cites nothing  [Evidence: S99]\n" in shown
+
+
+def test_a_text_cannot_steer_the_terminal() -> None:
+    summary = "Has asthma\x1b[2J\x07\u202e.\nNo more."
+    shown = explain(NOTE, summary, check_summary(NOTE, summary), colour=False)
+    assert shown.startswith("Summary\n  Has [1 asthma]\ufffd[2J\ufffd\ufffd.\n  No more.\n")
+
+
+def test_a_fact_said_many_times_is_judged_once_and_shown_each_time() -> None:
+    check = check_summary("Fever. " * 3 + "Fever is denied.", "Asthma. Asthma. Fever.")
+    assert [(claim.start, claim.verdict) for claim in check.claims] == [
+        (0, "unsupported"),
+        (8, "unsupported"),
+        (16, "supported"),
+    ]
 
 
 def test_empty_text_is_refused() -> None:

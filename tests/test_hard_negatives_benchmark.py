@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("sklearn")
 
-from benchmarks.hard_negatives import main, marked, parse_args, read_pairs, soundness
+from benchmarks.hard_negatives import main, marked, parse_args, soundness
 from benchmarks.hard_negatives_leakage import (
     TextPair,
     edit_positions,
@@ -25,6 +25,7 @@ from benchmarks.hard_negatives_leakage import (
     unverified_pairs,
 )
 from benchmarks.hard_negatives_medec import Pair, changed_span, cover
+from benchmarks.hard_negatives_pairs import read_pairs
 from benchmarks.hard_negatives_triggers import Summary, triggers_of
 from benchmarks.hard_negatives_triggers import measure as measure_yield
 from prompt_format import build_prompt
@@ -146,7 +147,14 @@ def write_folders(folder: Path, count: int) -> list[str]:
         summaries.append(
             {"id": str(i), "clinical_note": note, "model_summary": chosen, "label": "factual", "hallucination_type": ""}
         )
-        edit = {"type": "dose", "start": 16, "end": 19, "old": f"{100 + i}", "new": f"{1000 + i}", "verdict": "x"}
+        edit: dict[str, Any] = {
+            "type": "dose",
+            "start": 16,
+            "end": 19,
+            "old": f"{100 + i}",
+            "new": f"{1000 + i}",
+            "verdict": "x",
+        }
         rejected = chosen.replace(edit["old"], edit["new"])
         triplets.append(
             {"id": f"{i}-dose", "source_id": str(i), "prompt": build_prompt(note), "chosen": chosen,

@@ -1,4 +1,4 @@
-"""The rating tool, driven through a real pseudo-terminal, and its three decisions."""
+"""The rating tool as a person uses it: driven through a real pseudo-terminal."""
 
 from __future__ import annotations
 
@@ -13,31 +13,41 @@ from typing import Any
 
 import pytest
 
-from assessment_report import Rating, decision, further_ratings, report, tally
-from evaluation.stats import wilson_interval
-from manual_assessment_tool import PROMPT, Example, RatingBook, load_examples, select_examples
-from script_io import InputError, write_csv
+from assessment.examples import load_source
+from assessment.ratings import Rating, RatingBook
+from assessment.screen import cells
+from manual_assessment_tool import PROMPT, Session
+from script_io import write_csv
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX")
 
 TOOL = Path(__file__).parents[1] / "manual_assessment_tool.py"
 COLUMNS = ("example_id", "clinical_note", "reference_summary", "generated_summary", "has_hallucination", "model")
-needs_terminal = pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX")
+KIND, SEVERITY, WORDS, ANOTHER = "1 to 4, or b(ack) > ", "1 to 2, or b(ack) > ", "b: back)\r\n> ", "Enter: no > "
+OMISSION, COMMENT = "all noted)\r\n> ", "removes it)\r\n> "
 
 
-@pytest.fixture
-def results_csv(tmp_path: Path) -> Path:
+def write_results(path: Path, letters: str = "ABCD", dose: str = "850", **cells_of_all: str) -> Path:
+    """One example for each letter; its summary gives metformin in another dose than its note."""
     rows = [
         {
             "example_id": f"case-{letter}",
             "clinical_note": f"Patient {letter} takes metformin 500 mg twice daily.\nDenies chest pain.",
             "reference_summary": "",
-            "generated_summary": f"Summary {letter}: takes metformin 850 mg.",
+            "generated_summary": f"Summary {letter}: takes Metformin {dose} mg.",
             "has_hallucination": "1",
             "model": "secret-model",
+            **cells_of_all,
         }
-        for letter in "ABCD"
+        for letter in letters
     ]
-    write_csv(tmp_path / "evaluation_results.csv", COLUMNS, rows)
-    return tmp_path / "evaluation_results.csv"
+    write_csv(path, COLUMNS, rows)
+    return path
+
+
+@pytest.fixture
+def results_csv(tmp_path: Path) -> Path:
+    return write_results(tmp_path / "evaluation_results.csv")
 
 
 class Terminal:
@@ -46,11 +56,11 @@ class Terminal:
     def __init__(self, process: Any) -> None:
         self.process = process
 
-    def answer(self, question: str, line: str) -> str:
-        """Types `line` at `question`; returns what was printed before the question."""
+    def answer(self, question: str, *lines: str) -> str:
+        """Types the lines at `question`; returns what was printed before the question."""
         self.process.expect_exact(question)
         before: str = self.process.before
-        self.process.sendline(line)
+        self.process.send("".join(line + "\n" for line in lines))
         return before
 
     def end(self) -> tuple[str, int]:
@@ -63,13 +73,15 @@ class Terminal:
 
 
 @contextmanager
-def terminal(csv: Path, *flags: str, columns: int = 200) -> Iterator[Terminal]:
+def terminal(*csvs: Path, flags: tuple[str, ...] = (), columns: int = 200, rows: int = 50) -> Iterator[Terminal]:
     import pexpect
 
-    command = [str(TOOL), "--results_csv", str(csv), *flags]
+    command = [str(TOOL), "--results_csv", *map(str, csvs), *flags]
     # readline, which pytest loads, puts COLUMNS into the C environment behind Python's back: hand over our own.
-    env = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
-    process = pexpect.spawn(sys.executable, command, env=env, encoding="utf-8", timeout=30, dimensions=(50, columns))
+    env = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    env["TERM"] = "dumb"  # no escape sequences around what is typed
+    process = pexpect.spawn(sys.executable, command, env=env, encoding="utf-8", timeout=30, dimensions=(rows, columns))
+    process.delaybeforesend = None
     try:
         yield Terminal(process)
     finally:
@@ -81,190 +93,213 @@ def ratings_of(csv: Path) -> dict[tuple[str, str], dict[str, Any]]:
     return {(row["assessor"], row["example_id"]): row for row in rows}
 
 
-@needs_terminal
 def test_rate_skip_back_quit_and_resume(results_csv: Path) -> None:
     with terminal(results_csv) as tool:
-        shown = tool.answer(PROMPT, "f")
+        shown = tool.answer(PROMPT, "n")
         assert "case-A" in shown
-        assert "Summary A: takes metformin 850 mg." in shown
+        assert "Does the summary contain a hallucination" in shown
+        assert "y = yes, hallucinated" in shown
         assert "model secret-model; has_hallucination 1" in shown
         assert "case-B" in tool.answer(PROMPT, "s")
-        assert ratings_of(results_csv)["assessor", "case-A"]["verdict"] == "factual"  # saved before the end
-        assert "case-C" in tool.answer(PROMPT, "h")
-        tool.answer("c to cancel > ", "1 99")
-        assert "Not in the list: 99" in tool.answer("c to cancel > ", "negation, 1")
-        tool.answer("Comment", "850 mg is not in the note")
+        assert ratings_of(results_csv)["assessor", "case-A"]["verdict"] == "not hallucinated"  # saved before the end
+        assert "case-C" in tool.answer(PROMPT, "yes")
+        tool.answer(KIND, "7")
+        assert "Type one of 1, 2, 3, 4, b." in tool.answer(KIND, "contradiction")
+        tool.answer(SEVERITY, "1")
+        assert "Summary C: takes Metformin 850 mg." in tool.answer(WORDS, "500 mg")
+        assert "do not stand in the summary" in tool.answer(WORDS, "metformin  850 MG")
+        tool.answer(ANOTHER, "y")
+        tool.answer(KIND, "4")
+        tool.answer(SEVERITY, "minor")
+        tool.answer(WORDS, "")
+        tool.answer(ANOTHER, "")
         assert "case-D" in tool.answer(PROMPT, "b")
-        assert "hallucinated, dose, negation" in tool.answer(PROMPT, "f")  # C after all is factual
+        back = tool.answer(PROMPT, "")  # keeps it
+        assert "case-C" in back
+        assert '- contradiction, major: "Metformin 850 mg"' in back
         assert "case-D" in tool.answer(PROMPT, "q")
         text, code = tool.end()
     assert code == 0
-    assert "Summaries rated:        2" in text
-    verdicts = {key[1]: (row["verdict"], row["error_types"]) for key, row in ratings_of(results_csv).items()}
-    assert verdicts == {"case-A": ("factual", []), "case-B": ("skipped", []), "case-C": ("factual", [])}
+    assert "Summaries rated:        2 of 4" in text
+    ratings = ratings_of(results_csv)
+    assert {key[1]: row["verdict"] for key, row in ratings.items()} == {
+        **{"case-A": "not hallucinated", "case-B": "skipped", "case-C": "hallucinated"}
+    }
+    assert ratings["assessor", "case-C"]["errors"] == [
+        {"kind": "contradiction", "severity": "major", "start": 17, "end": 33, "text": "Metformin 850 mg"},
+        {"kind": "unsupported detail", "severity": "minor", "start": None, "end": None, "text": ""},
+    ]
 
     with terminal(results_csv) as tool:
-        assert "case-D" in tool.answer(PROMPT, "h")
-        tool.answer("c to cancel > ", "dose")
-        tool.answer("Comment", "")
-        assert "case-B" in tool.answer(PROMPT, "f")  # the skipped one comes last
+        assert "case-D" in tool.answer(PROMPT, "n")
+        assert "case-B" in tool.answer(PROMPT, "n")  # the skipped one comes last
         text, code = tool.end()
     assert code == 0
+    assert "That was the last one." in text
     assert "Hallucinated:           1" in text
-    assert re.search(r"dose +1\b", text)
+    assert re.search(r"contradiction +1\b", text)
+    assert "With a major error:     1 of 4" in text
+    assert "of the hallucinated, flagged (sensitivity): 1 of 1" in text
     assert (results_csv.parent / "assessment_report.txt").read_text() in text.replace("\r\n", "\n")
 
 
-@needs_terminal
-def test_stats_help_note_view_and_unknown_keys_stay_on_the_example(results_csv: Path) -> None:
+def test_mistakes_are_taken_back(results_csv: Path) -> None:
     with terminal(results_csv) as tool:
-        tool.answer(PROMPT, "t")
-        assert "undecided: nothing is rated yet" in tool.answer(PROMPT, "help")
-        assert "to the summary before this one" in tool.answer(PROMPT, "b")
-        assert "This is the first one." in tool.answer(PROMPT, "n")
-        tool.answer("Comment", "look again")
-        tool.answer(PROMPT, "x")
-        assert "? explains them" in tool.answer(PROMPT, "v")
-        assert "look again" in tool.answer(PROMPT, "q")
-        tool.end()
+        tool.answer(PROMPT, "y")
+        tool.answer(KIND, "1")
+        tool.answer(SEVERITY, "b")
+        tool.answer(KIND, "b")  # it was no hallucination after all
+        assert "Your yes is taken back." in tool.answer(PROMPT, "y")
+        tool.answer(KIND, "1")
+        tool.answer(SEVERITY, "1")
+        tool.answer(WORDS, "b")
+        tool.answer(SEVERITY, "2")
+        tool.answer(WORDS, "takes", "  metformin")  # a paste of two lines is one answer
+        tool.answer(ANOTHER, "y")
+        tool.answer(KIND, "2")
+        tool.answer(SEVERITY, "b")
+        tool.answer(KIND, "b")  # there was no second one
+        tool.answer(ANOTHER, "n")
+        assert "case-B" in tool.answer(PROMPT, "b")
+        assert '- fabricated, minor: "takes Metformin"' in tool.answer(PROMPT, "y")
+        tool.answer(KIND, "b")  # the earlier rating stands
+        assert "Your yes is taken back." in tool.answer(PROMPT, "s")
+        assert "Your rating stays as it is." in tool.answer(PROMPT, "b")
+        tool.answer(PROMPT, "n")
+        tool.answer(PROMPT, "q")
+        text, _ = tool.end()
+    assert len(ratings_of(results_csv)) == 1
     row = ratings_of(results_csv)["assessor", "case-A"]
-    assert (row["verdict"], row["comment"]) == (None, "look again")
+    assert (row["verdict"], row["errors"]) == ("not hallucinated", [])
+    assert "Summaries rated:        1 of 4" in text
 
 
-@needs_terminal
-def test_end_of_input_leaves_with_0_and_ctrl_c_with_130_and_both_save(results_csv: Path) -> None:
+def test_stats_help_omissions_comment_and_unknown_keys_stay_on_the_example(results_csv: Path) -> None:
     with terminal(results_csv) as tool:
-        tool.answer(PROMPT, "f")
-        tool.process.expect_exact(PROMPT)
-        tool.process.sendeof()
-        text, code = tool.end()
-        assert code == 0
-        assert "Saved." in text
+        tool.answer(PROMPT, "stats")
+        shown = tool.answer(PROMPT, "help")
+        assert "assessor: 0 of 4 rated, 0 skipped" in shown
+        assert "undecided: rate 10 or more; nothing is rated yet" in shown
+        assert "to the summary before this one" in tool.answer(PROMPT, "b")
+        assert "This is the first one." in tool.answer(PROMPT, "o")
+        tool.answer(OMISSION, "denies chest pain")
+        tool.answer(OMISSION, "-")
+        tool.answer(OMISSION, "twice daily")
+        assert "Noted: twice daily." in tool.answer(OMISSION, "")
+        tool.answer(PROMPT, "c")
+        tool.answer(COMMENT, "look again")
+        tool.answer(PROMPT, "x")
+        assert "'x' is no key here" in tool.answer(PROMPT, "v")
+        shown = tool.answer(PROMPT, "")
+        assert "- left out: twice daily" in shown
+        assert "- comment: look again" in shown
+        assert "Type y or n" in tool.answer(PROMPT, "q")
+        text, _ = tool.end()
+    row = ratings_of(results_csv)["assessor", "case-A"]
+    assert (row["verdict"], row["omissions"], row["comment"]) == (None, ["twice daily"], "look again")
+    assert "Summaries rated:        0 of 4" in text
+
+
+def test_what_was_answered_survives_a_kill_ctrl_c_and_the_end_of_input(results_csv: Path) -> None:
     with terminal(results_csv) as tool:
-        assert "case-B" in tool.answer(PROMPT, "h")
-        tool.answer("c to cancel > ", "dose")
-        tool.process.expect_exact("Comment")
+        tool.answer(PROMPT, "n")
+        tool.answer(PROMPT, "y")
+        tool.answer(KIND, "3")
+        tool.process.expect_exact(SEVERITY)
+        tool.process.kill(9)
+    row = ratings_of(results_csv)["assessor", "case-B"]
+    assert (row["verdict"], row["errors"][0]["kind"]) == ("hallucinated", "contradiction")
+
+    with terminal(results_csv) as tool:
+        assert "- contradiction, severity not given yet" in tool.answer(PROMPT, "n")  # B comes again, to be finished
+        assert "case-C" in tool.answer(PROMPT, "y")
+        tool.process.expect_exact(KIND)
         tool.process.sendintr()
         text, code = tool.end()
     assert code == 130
     assert "Traceback" not in text
-    assert ratings_of(results_csv)["assessor", "case-B"]["error_types"] == ["dose"]  # kept without its comment
-    assert "Summaries rated:        2" in (results_csv.parent / "assessment_report.txt").read_text()
+    assert "Summaries rated:        3 of 4" in (results_csv.parent / "assessment_report.txt").read_text()
+
+    with terminal(results_csv) as tool:
+        assert "case-C" in tool.answer(PROMPT, "n")
+        tool.process.expect_exact(PROMPT)
+        tool.process.sendeof()
+        text, code = tool.end()
+    assert code == 0
+    assert "Saved." in text
+    assert [row["verdict"] for row in ratings_of(results_csv).values()] == ["not hallucinated"] * 3
 
 
-@needs_terminal
-def test_two_assessors_are_kept_apart_in_one_file(results_csv: Path) -> None:
-    for name, key in (("KM", "f"), ("JS", "s")):
-        with terminal(results_csv, "--assessor", name, "--max_examples", "1") as tool:
-            assert "case-A" in tool.answer(PROMPT, key)
-            tool.end()
-    found = {key: row["verdict"] for key, row in ratings_of(results_csv).items()}
-    assert found == {("KM", "case-A"): "factual", ("JS", "case-A"): "skipped"}
+def test_what_is_rated_at_another_terminal_is_not_asked_again(results_csv: Path) -> None:
+    examples = load_source(results_csv).examples
+    here, there = (RatingBook(results_csv.parent / "manual_assessment.json") for _ in range(2))
+    session = Session(examples, here, "KM", blind=False, mixed=False)
+    assert session.next_open(0) == 0
+    there.save(Rating("JS", examples[0].text_sha256, "case-A", "not hallucinated"))
+    assert session.next_open(0) == 0  # by another person
+    there.save(Rating("KM", examples[0].text_sha256, "case-A", "not hallucinated"))
+    assert session.next_open(0) == 1
 
 
-@needs_terminal
-def test_blind_hides_model_verdict_and_id(results_csv: Path) -> None:
-    with terminal(results_csv, "--blind") as tool:
-        shown = tool.answer(PROMPT, "q")
+def test_assessors_are_kept_apart_and_compared(results_csv: Path) -> None:
+    orders = {}
+    for name, keys in (("KM", "nnnn"), ("JS", "nnns")):
+        with terminal(results_csv, flags=("--assessor", name)) as tool:
+            orders[name] = [re.findall("case-(.)", tool.answer(PROMPT, key))[-1] for key in keys]
+            text, _ = tool.end()
+    assert sorted(orders["KM"]) == sorted(orders["JS"]) == list("ABCD")
+    assert orders["KM"] != orders["JS"]
+    assert len(ratings_of(results_csv)) == 8
+    assert "JS and KM agree on 3 of 3" in text
+    assert "Cohen's kappa: undefined" in text
+
+
+def test_two_models_are_mixed_and_told_apart_in_the_report_only(tmp_path: Path) -> None:
+    first = write_results(tmp_path / "sft" / "results.csv", "ABC", "850", model="secret", reference_summary="secret")
+    second = write_results(tmp_path / "dpo" / "results.csv", "ABCD", "500", model="secret", reference_summary="secret")
+    shown, doses = "", []
+    with terminal(first, second, flags=("--blind", "--assessor", "KM")) as tool:
+        for _ in range(6):
+            tool.process.expect_exact(PROMPT)
+            seen = tool.process.before
+            doses.append("850" if "850 mg" in seen else "500")
+            tool.process.sendline("y" if doses[-1] == "850" else "n")
+            if doses[-1] == "850":
+                seen += tool.answer(KIND, "1") + tool.answer(SEVERITY, "1") + tool.answer(WORDS, "850 mg")
+                tool.answer(ANOTHER, "")
+            shown += seen
         rest, _ = tool.end()
-    assert "takes metformin 850 mg" in shown
-    for hidden in ("secret-model", "has_hallucination", "case-", str(results_csv.parent)):
-        assert hidden not in shown + rest
+    assert sorted(doses) == ["500"] * 3 + ["850"] * 3
+    assert "KM: 6 of 6 rated" in rest
+    for hidden in ("secret", "sft", "dpo", "case-", "has_hallucination", "checker", "allucination rate", "McNemar"):
+        assert hidden not in shown + rest, hidden
+    report = (tmp_path / "sft" / "assessment_report.txt").read_text()
+    assert f"{first}\nSummaries rated:        3 of 3\nHallucinated:           3\n" in report
+    assert f"{second}\nSummaries rated:        3 of 3\nHallucinated:           0\n" in report
+    assert f"hallucinated in both 0, only {first} 3, only {second} 0, in neither 0" in report
+    assert "McNemar's exact test: p = 0.2500" in report  # 2 / 2^3
+    assert "flagged (sensitivity): 3 of 3" in report
 
 
-@needs_terminal
-def test_text_is_wrapped_to_the_terminal(results_csv: Path) -> None:
-    with terminal(results_csv, columns=40) as tool:
-        shown = tool.answer("Generated Summary:", "q")
-    note = shown[shown.index("Clinical Note:") :]
-    assert max(len(line) for line in note.splitlines()) <= 40
-    assert "Denies chest pain." in note
-
-
-def test_blind_order_is_the_same_every_time_and_not_the_file_s() -> None:
-    examples = [Example(f"e{number}", "note", "summary") for number in range(20)]
-    first = select_examples(examples, blind=True, start=0, count=None)
-    assert first == select_examples(list(reversed(examples))[::-1], blind=True, start=0, count=None)
-    assert first != examples
-    assert sorted(e.example_id for e in first) == sorted(e.example_id for e in examples)
-    assert select_examples(examples, blind=False, start=3, count=2) == examples[3:5]
-
-
-@pytest.mark.parametrize(
-    ("start", "count", "words"), [(20, None, "0 to 19"), (-1, None, "0 to 19"), (0, 0, "1 or more")]
-)
-def test_a_window_outside_the_file_is_refused(start: int, count: int | None, words: str) -> None:
-    examples = [Example(f"e{number}", "note", "summary") for number in range(20)]
-    with pytest.raises(InputError, match=words):
-        select_examples(examples, blind=False, start=start, count=count)
-
-
-def test_ratings_of_other_texts_are_refused(results_csv: Path) -> None:
-    examples = load_examples(results_csv)
-    path = results_csv.parent / "manual_assessment.json"
-    RatingBook(path, examples).save(Rating("KM", "case-B", examples[1].text_sha256, "factual"))
-    changed = [Example(e.example_id, e.clinical_note, e.generated_summary + " More.") for e in examples]
-    with pytest.raises(InputError, match="case-B was given to another text"):
-        RatingBook(path, changed)
-
-
-def test_saving_keeps_what_another_sitting_added_meanwhile(results_csv: Path) -> None:
-    examples = load_examples(results_csv)
-    path = results_csv.parent / "manual_assessment.json"
-    mine, yours = RatingBook(path, examples), RatingBook(path, examples)
-    yours.save(Rating("JS", "case-A", examples[0].text_sha256, "hallucinated", ["dose"]))
-    mine.save(Rating("KM", "case-A", examples[0].text_sha256, "factual"))
-    assert set(ratings_of(results_csv)) == {("JS", "case-A"), ("KM", "case-A")}
-
-
-def test_a_repeated_id_names_both_lines(tmp_path: Path) -> None:
-    path = tmp_path / "r.csv"
-    path.write_text("example_id,clinical_note,generated_summary\r\na,n,s\r\na,n,s\r\n")
-    with pytest.raises(InputError, match=r"line 3: example_id a stands on line 2"):
-        load_examples(path)
-
-
-def test_decisions() -> None:
-    # Wilson intervals by hand: 10/30 is 19.2% to 51.2%; 0/30 is 0% to 11.4%; 4/30 is 5.3% to 29.7%.
-    assert decision(10, 30) == "over 15%: go on to Stage B"
-    assert decision(0, 30) == "under 15%: ready"
-    assert decision(4, 30).startswith("undecided: the interval holds 15%; about ")
-    assert decision(0, 0) == "undecided: nothing is rated yet"
-
-
-def test_further_ratings() -> None:
-    # With none hallucinated the upper bound is z^2/(n+z^2): 3.8415/(21+3.8415) = 15.5%, 3.8415/(22+3.8415) = 14.9%.
-    assert further_ratings(0, 5) == 17
-    # At a rate of exactly 15% no number decides.
-    assert further_ratings(15, 100) is None
-    assert "more than 10,000" in decision(15, 100)
-    # 30% of 20: one rating fewer leaves 15% inside the interval, at the unfavourable end of their spread.
-    more = further_ratings(6, 20)
-    assert more is not None
-    spread = 0.8416 * (more * 0.3 * 0.7) ** 0.5
-    assert wilson_interval(6 + int(more * 0.3 - spread), 20 + more)[0] > 0.15
-    spread = 0.8416 * ((more - 1) * 0.3 * 0.7) ** 0.5
-    assert wilson_interval(6 + int((more - 1) * 0.3 - spread), 20 + more - 1)[0] <= 0.15
-
-
-def test_a_summary_counts_once_and_the_majority_decides() -> None:
-    def rated(assessor: str, example: str, verdict: str | None, *types: str) -> Rating:
-        return Rating(assessor, example, "", verdict, list(types))
-
-    ratings = [
-        rated("KM", "a", "hallucinated", "dose"),
-        rated("JS", "a", "factual"),  # a draw: hallucinated
-        rated("KM", "b", "hallucinated", "negation"),
-        rated("JS", "b", "factual"),
-        rated("AB", "b", "factual"),  # two against one: factual, and its types do not count
-        rated("KM", "c", "hallucinated", "dose", "laterality"),
-        rated("JS", "c", "skipped"),
-        rated("JS", "d", None),
-    ]
-    total = tally(ratings)
-    assert (total.rated, total.hallucinated, total.disputed) == (3, 2, 2)
-    assert total.by_type == {"dose": 2, "laterality": 1}
-    lines = report(ratings).splitlines()
-    assert "  KM: 3 rated, 3 hallucinated (100.0%), 0 skipped" in lines
-    assert "  JS: 2 rated, 0 hallucinated (0.0%), 1 skipped" in lines
-    assert "95% Wilson interval:    20.8% to 93.9%" in lines
+def test_every_showing_fits_the_terminal_as_it_is_then(tmp_path: Path) -> None:
+    note = "Der Patient 患者七十三岁 denies e\u0301tat fébrile and takes metformin 500 mg. " * 9 + "\x1b[31mEnd."
+    csv = write_results(tmp_path / "r.csv", "A", clinical_note=note)
+    with terminal(csv, rows=24) as tool:
+        for columns in (60, 120, 200):
+            tool.process.expect_exact(PROMPT)
+            tool.process.setwinsize(24, columns)
+            tool.process.sendline("v")
+            tool.process.expect_exact("====")
+            asked = "y = yes"  # not the prompt, which a change of size may make readline draw twice
+            pages = [tool.answer(asked, "")]
+            while "Enter: go on" in pages[-1]:
+                pages.append(tool.answer(asked, ""))
+            assert (len(pages) > 1) == (columns < 200)
+            assert all("Summary A: takes Metformin 850 mg." in page for page in pages)
+            lines = "".join(pages).splitlines()
+            assert max(map(cells, lines)) <= columns
+            beside = any("Clinical Note:" in line and "Generated Summary:" in line for line in lines)
+            assert beside == (columns >= 100)
+            assert not any("\x1b" in page for page in pages)
+            assert "\ufffd[31mEnd." in pages[-1]
+            tool.process.expect_exact(asked)

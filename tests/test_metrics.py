@@ -7,7 +7,17 @@ import json
 import pytest
 
 from evaluation.fact_checker import check_summary
-from evaluation.metrics import ROW_COLUMNS, Example, Row, Summary, aggregate, is_repetitive, rouge_l, summary_row
+from evaluation.metrics import (
+    ROW_COLUMNS,
+    Example,
+    Row,
+    Summary,
+    aggregate,
+    is_repetitive,
+    latency,
+    rouge_l,
+    summary_row,
+)
 from evaluation.stats import wilson_interval
 
 NOTE = "A 54-year-old woman takes metformin 500 mg twice daily. She denies fever. Pain in the left knee."
@@ -81,8 +91,18 @@ def test_aggregate_by_hand() -> None:
     assert summary["coverage"] == pytest.approx(2 / 3)
     assert summary["mean_summary_words"] == pytest.approx((8 + 8 + 1) / 3)
     assert summary["seconds"] == 1.5
+    assert summary["claim_error_rate_wilson95"] == wilson_interval(1, 11)
+    assert summary["claim_error_rate_ci95"] == (0, 0.2)  # one, two or three times the wrong summary: 0 to 3 of 15
+    assert summary["mean_reference_words"] == 8
     assert summary["by_type"] == {
-        "dose": {"claims": 1, "summaries": 1, "rate": 1 / 3, "rate_ci95": wilson_interval(1, 3)}
+        "dose": {
+            "claims": 1,
+            "summaries": 1,
+            "rate": 1 / 3,
+            "rate_ci95": wilson_interval(1, 3),
+            "claim_rate": 1 / 11,
+            "claim_rate_wilson95": wilson_interval(1, 11),
+        }
     }
 
 
@@ -99,3 +119,59 @@ def test_aggregate_of_what_csv_reads_is_the_same() -> None:
     texts = [{name: str(value) for name, value in cells.items()} for cells in rows]
     assert aggregate(texts) == aggregate(rows)
     assert aggregate(rows)["empty_rate"] == pytest.approx(1 / 3)
+
+
+def test_no_error_found_is_not_no_error() -> None:
+    """Twelve claims without an error in three summaries: as Wilson's interval for 0 of 3, not 0 to 0."""
+    rows = [row("54-year-old woman on metformin 500 mg.")] * 3
+    summary = aggregate(rows)
+    assert summary["claim_error_rate"] == 0
+    assert summary["claim_error_rate_ci95"] == wilson_interval(0, 3)
+    assert summary["claim_error_rate_wilson95"] == wilson_interval(0, 12)
+
+
+def test_the_claim_rates_of_all_types_sum_to_the_claim_error_rate() -> None:
+    rows = [row("54-year-old woman on metformin 850 mg twice daily."), row("45-year-old man. Pain in the right knee.")]
+    summary = aggregate(rows)
+    assert len(summary["by_type"]) > 2
+    rates = [entry["claim_rate"] for entry in summary["by_type"].values()]
+    assert sum(rates) == pytest.approx(summary["claim_error_rate"])
+
+
+def test_citations_of_a_row_and_their_accuracy_by_hand() -> None:
+    """Three sentences. Right, right | wrong sentence, no such sentence, malformed | behind nothing: 2 of 5 told."""
+    rows = [
+        row("Takes metformin 500 mg [Evidence: S1; Conf: 0.9]. Denies fever [Evidence: S2; Conf: 0.8]."),
+        row("Denies fever [Evidence: S3; Conf: 0.7]. Knee pain [Evidence: S9]. Aged 54 [Evidence: first]."),
+        row("[Evidence: S3] Aged 54."),
+        row("54-year-old woman."),
+    ]
+    assert rows[3]["citations"] == "[]"
+    first = json.loads(rows[0]["citations"])[0]
+    assert list(first) == ["start", "end", "text", "sentences", "exists", "supported", "confidence"]
+    assert first["text"] == rows[0]["generated_summary"][first["start"] : first["end"]] == "[Evidence: S1; Conf: 0.9]"
+    summary = aggregate(rows)
+    assert (summary["citations"], summary["citations_malformed"], summary["citations_unverifiable"]) == (6, 1, 1)
+    assert summary["citation_accuracy"] == pytest.approx(2 / 5)
+    assert summary["citation_accuracy_n"] == 5
+    low, high = summary["citation_accuracy_ci95"]
+    assert low < 2 / 5 < high
+    assert summary["calibration"]["n"] == 3
+    assert summary["calibration"]["brier"] == pytest.approx((0.1**2 + 0.2**2 + 0.7**2) / 3)
+
+
+def test_without_citations_nothing_is_said_of_them() -> None:
+    summary = aggregate([row(REFERENCE)])
+    assert (summary["citation_accuracy"], summary["citation_accuracy_ci95"], summary["calibration"]) == (None,) * 3
+    assert (summary["citation_accuracy_n"], summary["citations"]) == (0, 0)
+
+
+def test_latency_by_hand() -> None:
+    """1, 2, 3, 4 and 10 seconds: median 3; the 95th percentile lies 0.8 of the way from the 4th to the 5th: 8.8."""
+    assert latency([10, 1, 3, 2, 4]) == {
+        "seconds": 20,
+        "median_seconds": 3,
+        "p95_seconds": 8.8,
+        "summaries_per_second": 0.25,
+    }
+    assert set(latency([]).values()) == {None}

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from evaluation.category_chart import chart
 from evaluation.evaluate_model import main, parse_args
-from evaluation.report import NotePiece, Segment, anchored, segments
-from script_io import write_jsonl
+from evaluation.marked_text import Flag, NotePiece, Segment, note_pieces, number_flags, segments
+from evaluation.report import SPAN_KEYS, listed, read_evaluation
+from script_io import InputError, write_csv, write_jsonl
 
 NOTE = "Takes metformin 500 mg daily. BP < 140 & stable."
 
 
-def span(start: int, end: int, level: str = "error", evidence_start: int | None = None) -> dict[str, object]:
-    return {"start": start, "end": end, "level": level, "evidence_start": evidence_start, "type": "dose"}
+def flag(start: int, end: int, number: int | None = None, sentence: int | None = None) -> Flag:
+    return Flag({"start": start, "end": end}, "x7", number, sentence)
 
 
 @pytest.fixture
@@ -50,12 +53,16 @@ def test_text_of_a_model_is_escaped(page: str) -> None:
     assert "BP &lt; 140 &amp; stable." in page
 
 
-def test_wrong_words_are_labelled_and_linked_to_the_sentence(page: str) -> None:
-    assert re.search(r'<mark class="contradicted"><a href="#note0-0"[^>]*>850 mg</a><small>contradicted: dose', page)
-    ids = {attributes.get("id") for attributes in Elements(page).of("span")}
-    links = [attributes["href"] for attributes in Elements(page).of("a")]
-    assert links
-    assert {link.removeprefix("#") for link in links if link} <= ids
+def test_wrong_words_are_linked_to_the_sentence_and_listed(page: str) -> None:
+    assert re.search(
+        r'<a class="error" id="x1-mark1" href="#x1-s1" aria-describedby="x1-error1">'
+        r'<mark class="contradicted">850 mg</mark><sup>1</sup></a>',
+        page,
+    )
+    assert re.search(
+        r'<li id="x1-error1" value="1".*850 mg.*contradicted</b>, dose.*Takes metformin 500 mg daily', page
+    )
+    assert re.search(r'id="x1-s1" tabindex="-1"><sup><a href="#x1-mark1"[^>]*>1</a></sup>Takes metformin', page)
 
 
 def test_page_needs_no_network(page: str) -> None:
@@ -69,27 +76,85 @@ def test_page_needs_no_network(page: str) -> None:
 
 def test_filters_have_what_they_filter_by(page: str) -> None:
     articles = Elements(page).of("article")
-    assert [(a["data-verdict"], a["data-types"]) for a in articles] == [
-        ("hallucinated", "dose"),
-        ("no error found", ""),
+    assert [(a["data-verdict"], json.loads(a["data-claims"] or "")) for a in articles] == [
+        ("hallucinated", [["contradicted", "dose"]]),
+        ("no error found", []),
     ]
 
 
 def test_segments_keep_the_text_and_prefer_errors() -> None:
-    spans = [span(0, 9, "review"), span(5, 14, "error", 3), span(16, 20, "review")]
-    cut = segments("0123456789abcdefghijk", spans, {3: "note-3"})
-    assert [(s.text, s.span is not None, s.target) for s in cut] == [
-        ("01234", False, None),
-        ("56789abcd", True, "note-3"),
-        ("ef", False, None),
-        ("ghij", True, None),
-        ("k", False, None),
+    """A word to review gives way to the error over it; a second error on the same words goes along with the first."""
+    error, inner = flag(5, 14, 1), flag(7, 9, 2)
+    cut = segments("0123456789abcdefghijk", [flag(0, 9), error, inner, flag(16, 20)])
+    assert [(segment.text, segment.flags) for segment in cut] == [
+        ("01234", ()),
+        ("56789abcd", (error, inner)),
+        ("ef", ()),
+        ("ghij", (flag(16, 20),)),
+        ("k", ()),
     ]
-    assert segments("", [], {}) == []
-    assert segments("text", [], {}) == [Segment("text")]
+    assert segments("", []) == []
+    assert segments("text", []) == [Segment("text")]
+
+
+def test_errors_are_numbered_through_both_summaries() -> None:
+    """The note's sentences are 1 at 0 to 4 and 2 at 5 to 9; a place between them is of the one before."""
+    word = {"start": 0, "end": 1, "level": "review", "evidence_start": None}
+    errors = [{"start": 0, "end": 1, "level": "error", "evidence_start": start} for start in (None, 0, 4, 5, 8)]
+    first, second = number_flags([[word, *errors[:2]], errors[2:]], [(0, 4), (5, 9)], "x1")
+    assert [(each.number, each.sentence) for each in first] == [(None, None), (1, None), (2, 1)]
+    assert [(each.number, each.sentence) for each in second] == [(3, 1), (4, 2), (5, 2)]
+    assert [each.target for each in first[1:]] == ["x1-error1", "x1-s1"]
 
 
 def test_note_is_cut_at_the_sentences_pointed_to() -> None:
-    pieces, anchors = anchored("One. Two. Three.", [span(0, 1, evidence_start=5), span(0, 1)], "note7")
-    assert pieces == [NotePiece("One. "), NotePiece("Two.", "note7-5"), NotePiece(" Three.")]
-    assert anchors == {5: "note7-5"}
+    bounds = [(0, 4), (5, 9), (10, 16)]
+    error = flag(0, 1, 1, sentence=2)
+    assert note_pieces("One. Two. Three.", bounds, [error, flag(0, 1, 2)], cited={3, 77}) == [
+        NotePiece("One. "),
+        NotePiece("Two.", 2, (error,)),
+        NotePiece(" "),
+        NotePiece("Three.", 3, (), True),
+    ]
+
+
+def test_chart_draws_shares_and_intervals_to_scale() -> None:
+    """The axis ends at 20%, since the widest interval ends at 18%: 98% of the width for 20 points, 1% of it free."""
+    dose = {"summaries": 5, "rate": 0.1, "rate_ci95": (0.04, 0.18)}
+    sex = {"summaries": 1, "rate": 0.02, "rate_ci95": (0.0, 0.1)}
+    drawn = chart({"": {"sex": sex, "dose": dose}}, 50)
+    assert [(bar["label"], bar["low"], bar["at"], bar["high"]) for bar in drawn["bars"]] == [
+        ("dose", 20.6, 50.0, 89.2),
+        ("sex", 1.0, 10.8, 50.0),
+    ]
+    assert drawn["bars"][0]["text"] == "5: 10.0% (4.0% to 18.0%)"
+    assert [(tick["x"], tick["text"]) for tick in drawn["ticks"]] == [
+        (1.0, "0%"), (25.5, "5%"), (50.0, "10%"), (74.5, "15%"), (99.0, "20%"),
+    ]  # fmt: skip
+
+
+def test_chart_of_two_has_a_bar_for_each_even_without_such_an_error() -> None:
+    """0 of 50 has the Wilson interval 0 to 3.84 / 53.84 = 7.1%."""
+    dose = {"summaries": 5, "rate": 0.1, "rate_ci95": (0.04, 0.21)}
+    drawn = chart({"first": {}, "second": {"dose": dose}}, 50)
+    assert [name["name"] for name in drawn["names"]] == ["dose"]
+    assert [(bar["series"], bar["text"]) for bar in drawn["bars"]] == [
+        ("first", "0: 0.0% (0.0% to 7.1%)"),
+        ("second", "5: 10.0% (4.0% to 21.0%)"),
+    ]
+
+
+@pytest.mark.parametrize("cell", ["{", "7", '[{"start": 0}]', '["text"]'])
+def test_a_cell_that_cannot_be_shown_is_named(cell: str) -> None:
+    with pytest.raises(InputError, match=r"a: unsupported_spans is no list of objects with end, evidence, .*; make it"):
+        listed({"example_id": "a", "unsupported_spans": cell}, "unsupported_spans", SPAN_KEYS)
+    assert listed({"example_id": "a"}, "citations", SPAN_KEYS) == []
+
+
+def test_a_verdict_that_is_none_is_named(tmp_path: Path) -> None:
+    cells = {"example_id": "a", "clinical_note": NOTE, "generated_summary": "x", "unsupported_spans": "[]"}
+    write_csv(
+        tmp_path / "evaluation_results.csv", [*cells, "has_hallucination"], [cells | {"has_hallucination": "yes"}]
+    )
+    with pytest.raises(InputError, match="line 2: has_hallucination is neither 0 nor 1 nor empty"):
+        read_evaluation(tmp_path)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -14,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from training_helpers import ROOT
 
 from script_io import (
@@ -115,6 +119,57 @@ def test_csv_cells_come_back_as_they_were_written(tmp_path: Path) -> None:
     assert [line for line, _ in found][:1] == [5]
     assert found[1][0] == 6
     assert (tmp_path / "a.csv").read_bytes().startswith(b"id,note\r\n1,")
+
+
+FORMULAS = [
+    "=1+1",
+    "+1+1",
+    "-1+1",
+    "@SUM(A1)",
+    "\t=1",
+    "\r=1",
+    "  =1",
+    "\u00a0=1",
+    "＝1",
+    "'=1",
+    "- chest pain",
+    "+44 20",
+]
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_no_cell_and_no_header_runs_as_a_formula(tmp_path: Path, text: str) -> None:
+    write_csv(tmp_path / "a.csv", (text,), [{text: text}])
+    with open(tmp_path / "a.csv", encoding="utf-8", newline="") as handle:
+        assert list(csv.reader(handle)) == [[f"'{text}"], [f"'{text}"]]
+    original = text.replace("\r", "\n")
+    assert [row for _, row in read_csv(tmp_path / "a.csv", ())] == [{original: original}]
+
+
+def test_numbers_and_other_text_are_written_as_they_are(tmp_path: Path) -> None:
+    cells = [-0.5, -3, "-0.5", "+1e-3", ".5", "5-10 mg", "'quoted'", "a=b", "", None, True]
+    write_csv(tmp_path / "a.csv", ("value",), [{"value": cell} for cell in cells])
+    expected = ["-0.5", "-3", "-0.5", "+1e-3", ".5", "5-10 mg", "'quoted'", "a=b", "", "", "True"]
+    with open(tmp_path / "a.csv", encoding="utf-8", newline="") as handle:
+        assert [row[0] for row in csv.reader(handle)] == ["value", *expected]
+    assert [row["value"] for _, row in read_csv(tmp_path / "a.csv", ("value",))] == expected
+
+
+CELLS = st.text("='+-@＝ \t\r\n\x00\ufeff1.e,\"x", max_size=8) | st.text(st.characters(codec="utf-8"), max_size=20)
+
+
+@settings(deadline=None, max_examples=300, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=5))
+def test_every_text_comes_back_and_none_runs(tmp_path: Path, cells: list[tuple[str, str]]) -> None:
+    rows = [{"first": first, "second": second} for first, second in cells]
+    write_csv(tmp_path / "a.csv", ("first", "second"), rows)
+    back = [row for _, row in read_csv(tmp_path / "a.csv", ("first", "second"))]
+    assert back == [{name: re.sub("\r\n?", "\n", cell) for name, cell in row.items()} for row in rows]
+    with open(tmp_path / "a.csv", encoding="utf-8", newline="") as handle:
+        written = [cell for row in csv.reader(handle) for cell in row]
+    for cell in written:
+        if cell.strip().startswith(("=", "+", "-", "@", "＝")) or cell.startswith(("\t", "\r")):
+            float(cell)  # raises on anything but a number
 
 
 def test_a_csv_is_streamed(tmp_path: Path) -> None:

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
-from evaluation.stats import mcnemar_p, paired_difference, ratio, ratio_interval, wilson_interval
+from evaluation.stats import (
+    holm,
+    mcnemar_p,
+    paired_difference,
+    paired_share_interval,
+    ratio,
+    ratio_interval,
+    resampled_sums,
+    share_interval,
+    wilson_interval,
+)
 
 
 def test_wilson_interval_of_six_in_ten() -> None:
@@ -71,6 +82,15 @@ def test_paired_difference_uses_the_pairing() -> None:
     assert result.holds
 
 
+def test_a_difference_over_five_notes_never_holds() -> None:
+    for notes, holds in ((1, False), (5, False), (6, True)):
+        ones = [1.0] * notes
+        result = paired_difference(([0.5] * notes, ones), ([0.6] * notes, ones))
+        assert result is not None
+        assert result.interval == pytest.approx((0.1, 0.1))
+        assert result.holds is holds
+
+
 def test_paired_difference_that_does_not_hold() -> None:
     first, second = [1.0, 0.0] * 10, [0.0, 1.0] * 10
     result = paired_difference((first, [1.0] * 20), (second, [1.0] * 20))
@@ -78,3 +98,41 @@ def test_paired_difference_that_does_not_hold() -> None:
     assert result.difference == 0
     assert not result.holds
     assert paired_difference(([0], [0]), ([1], [1])) is None
+
+
+def test_a_share_of_none_or_all_is_not_certain() -> None:
+    """No error in 40 claims of 10 summaries (one claims nothing): Wilson's upper bound for 0 of 9, z² / (9 + z²)."""
+    z2 = 1.959964**2
+    claims = [4.0] * 8 + [8.0, 0.0]
+    assert ratio_interval([0.0] * 10, claims) == (0, 0)
+    assert share_interval([0.0] * 10, claims) == pytest.approx((0, z2 / (9 + z2)), abs=1e-6)
+    assert share_interval(claims, claims) == pytest.approx((9 / (9 + z2), 1), abs=1e-6)
+    assert share_interval([0.0], [0.0]) is None
+    errors = [1.0, *[0.0] * 9]
+    assert share_interval(errors, claims, seed=3) == ratio_interval(errors, claims, seed=3)
+
+
+def test_paired_share_interval_by_hand() -> None:
+    """5 against 1 discordant of 10: shares 6/12 and 2/12, difference -1/3, half width z sqrt((2/3 - 1/9) / 12)."""
+    half = 1.959964 * math.sqrt((2 / 3 - 1 / 9) / 12)
+    assert paired_share_interval(5, 1, 10) == pytest.approx((-1 / 3 - half, -1 / 3 + half))
+    low, high = paired_share_interval(0, 0, 10)  # two equal evaluations of ten notes show no equality
+    assert (low, high) == pytest.approx((-1.959964 / math.sqrt(72), 1.959964 / math.sqrt(72)))
+    assert paired_share_interval(3, 0, 3)[0] == -1
+
+
+def test_holm_by_hand() -> None:
+    """Sorted 0.01, 0.02, 0.03, 0.5 times 4, 3, 2, 1: 0.04, 0.06, then never below the one before."""
+    assert holm([0.02, 0.5, 0.01, 0.03]) == pytest.approx([0.06, 0.5, 0.04, 0.06])
+    assert holm([0.9, 0.8]) == pytest.approx([1, 1])
+    assert holm([]) == []
+
+
+def test_resampled_sums_keep_rows_together() -> None:
+    """The second column is twice the first in every row, and so in every resample; each sums n rows."""
+    values = np.array([[1.0, 2.0, 1.0], [5.0, 10.0, 1.0], [0.0, 0.0, 1.0]])
+    sums = resampled_sums(values, seed=0, resamples=50)
+    assert sums.shape == (50, 3)
+    assert (sums[:, 1] == 2 * sums[:, 0]).all()
+    assert (sums[:, 2] == 3).all()
+    assert len(set(sums[:, 0])) > 3

@@ -1,0 +1,1 @@
+"""The parts of manual_assessment_tool.py: examples, screen, questions, ratings, agreement, report."""

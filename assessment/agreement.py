@@ -1,0 +1,93 @@
+"""How far two judgements of the same summaries agree: of two assessors, or of the automatic checker and a person."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from evaluation.stats import Interval, wilson_interval
+
+Z95 = 1.959963984540054  # two-sided 95% quantile of the normal distribution
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Summaries by what two judges say of them: hallucinated or not."""
+
+    both: int
+    only_first: int
+    only_second: int
+    neither: int
+
+    @classmethod
+    def of(cls, pairs: Iterable[tuple[bool, bool]]) -> Agreement:
+        """Counts (first says hallucinated, second says hallucinated)."""
+        pairs = list(pairs)
+        kinds = ((True, True), (True, False), (False, True), (False, False))
+        return cls(*(pairs.count(kind) for kind in kinds))
+
+    @property
+    def n(self) -> int:
+        return self.both + self.only_first + self.only_second + self.neither
+
+    @property
+    def agreed(self) -> int:
+        return self.both + self.neither
+
+    @property
+    def kappa(self) -> float | None:
+        """Cohen's kappa (Cohen 1960); None where chance alone would agree fully, as when both give one answer only."""
+        return self._kappa_and_chance()[0] if self.n else None
+
+    @property
+    def kappa_interval(self) -> Interval | None:
+        """95% interval from the large-sample variance (Fleiss, Cohen and Everitt 1969).
+
+        None where kappa is undefined, and where the formula gives the width 0 for any n: at full agreement or full
+        disagreement, and where one of the two gives one answer only.
+        """
+        kappa = self.kappa
+        if kappa is None or self.agreed in (0, self.n) or self._has_one_answer():
+            return None
+        half = Z95 * math.sqrt(self._kappa_variance(kappa))
+        return max(-1.0, kappa - half), min(1.0, kappa + half)
+
+    def _has_one_answer(self) -> bool:
+        return bool({self.both + self.only_first, self.both + self.only_second} & {0, self.n})
+
+    def _kappa_and_chance(self) -> tuple[float | None, float]:
+        """(kappa, share of agreement expected by chance)."""
+        first, second = (self.both + self.only_first) / self.n, (self.both + self.only_second) / self.n
+        chance = first * second + (1 - first) * (1 - second)
+        return (None if chance == 1 else (self.agreed / self.n - chance) / (1 - chance)), chance
+
+    def _kappa_variance(self, kappa: float) -> float:
+        n, chance = self.n, self._kappa_and_chance()[1]
+        first, second = (self.both + self.only_first) / n, (self.both + self.only_second) / n
+        agreed = self.both / n * (1 - (first + second) * (1 - kappa)) ** 2
+        agreed += self.neither / n * (1 - (2 - first - second) * (1 - kappa)) ** 2
+        differing = self.only_first / n * (second + 1 - first) ** 2 + self.only_second / n * (first + 1 - second) ** 2
+        correction = (kappa - chance * (1 - kappa)) ** 2
+        return max(0.0, agreed + (1 - kappa) ** 2 * differing - correction) / (n * (1 - chance) ** 2)
+
+    def lines(self) -> list[str]:
+        """The share of agreement and kappa, in words."""
+        lines = [f"agree on {share_text(self.agreed, self.n)}"]
+        if self.kappa is None:
+            return [*lines, "Cohen's kappa: undefined, since both gave one and the same answer throughout"]
+        interval = self.kappa_interval
+        text = (
+            f"95% interval {interval[0]:.2f} to {interval[1]:.2f}"
+            if interval
+            else "no interval, the answers vary too little"
+        )
+        return [*lines, f"Cohen's kappa {self.kappa:.2f} ({text}), n = {self.n}"]
+
+
+def share_text(count: int, n: int) -> str:
+    """`3 of 12 (25.0%, 95% interval 8.9% to 53.2%)`, or that there is nothing to count."""
+    if n == 0:
+        return "0 of 0"
+    low, high = wilson_interval(count, n)
+    return f"{count} of {n} ({count / n:.1%}, 95% interval {low:.1%} to {high:.1%})"

@@ -1,0 +1,138 @@
+"""Lays a note and its summary out on a terminal: cleaned, wrapped, beside each other where there is room.
+
+Widths are counted in terminal cells: a Chinese character takes two, a combining accent none.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import zip_longest
+
+SIDE_BY_SIDE = 100  # cells from which on two columns are readable
+WIDEST_COLUMN = 80  # cells; longer lines are tiring to read
+FEWEST_ROWS = 5  # of the note on a page, however low the terminal
+SEPARATOR = " | "
+INDENT = "  "
+_NOT_A_TERMINAL = (80, 10_000)  # cells, rows: nothing is paged into a file
+Texts = Mapping[str, str]  # by their titles
+
+
+@dataclass(frozen=True)
+class Page:
+    """One screenful: the summary whole, and of the note the part that fits."""
+
+    lines: list[str]
+    number: int  # counted from 0
+    count: int
+
+
+def terminal_size() -> tuple[int, int]:
+    """(cells, rows) of the terminal now; the last cell stays free, since some terminals wrap after it."""
+    size = shutil.get_terminal_size(_NOT_A_TERMINAL)
+    return max(20, size.columns - 1), size.lines
+
+
+@cache
+def printable(character: str) -> str:
+    """What is shown for a character: itself, or something harmless, since controls could move the cursor."""
+    if character.isprintable() or character == "\n":
+        return character
+    if character in "\r\v\f\x85\u2028\u2029":
+        return "\n"
+    if character == "\t":
+        return "    "
+    category = unicodedata.category(character)
+    # joiners, direction marks and the like have no shape of their own, and could turn the text around
+    return {"Zs": " ", "Cf": ""}.get(category, "\ufffd")
+
+
+def cells(text: str) -> int:
+    """The width of a printable text on a terminal."""
+    return len(text) if text.isascii() else sum(map(_cells_of, text))
+
+
+@cache
+def _cells_of(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def wrap(text: str, width: int) -> list[str]:
+    """The text's lines, each cleaned and broken at spaces into lines of at most `width` cells (2 or more)."""
+    cleaned = "".join(map(printable, text.replace("\r\n", "\n"))).strip("\n").rstrip()
+    return [part for line in cleaned.split("\n") for part in _wrap_line(line.rstrip(), width)]
+
+
+def _wrap_line(line: str, width: int) -> list[str]:
+    lines, current = [], ""
+    for word in re.findall(r" +|[^ ]+", line):
+        if cells(current + word) <= width:
+            current += word
+            continue
+        if current.strip():
+            lines.append(current.rstrip())
+        *full, current = [""] if word.isspace() else _pieces(word, width)
+        lines += full
+    return [*lines, current.rstrip()]
+
+
+def _pieces(word: str, width: int) -> list[str]:
+    """A word in pieces that fit; an accent stays with its letter."""
+    pieces, used = [""], 0
+    for character in word:
+        needed = _cells_of(character)
+        if used + needed > width:
+            pieces.append("")
+            used = 0
+        pieces[-1] += character
+        used += needed
+    return pieces
+
+
+def page_of(read: Texts, fixed: Texts, *, width: int, rows: int, number: int) -> Page:
+    """Page `number` of the texts to `read`, the note first, with the `fixed` ones whole on every page.
+
+    The fixed texts stand in a column on the right, and all but the note with them where they fit into the rows. On a
+    narrow terminal everything stands under each other, the fixed texts last, next to the question.
+    """
+    if width + 1 < SIDE_BY_SIDE:
+        always = blocks(fixed, width)
+        part, number, count = _part(blocks(read, width), rows - 1 - len(always), number)
+        return Page([*part, "", *always], number, count)
+    column = min(WIDEST_COLUMN, (width - len(SEPARATOR)) // 2)
+    note, *others = read.items()
+    right = blocks({**fixed, **dict(others)}, column)
+    left = blocks(dict([note]), column)
+    if len(right) > rows:
+        right, left = blocks(fixed, column), blocks(read, column)
+    part, number, count = _part(left, max(rows, len(right)), number)
+    return Page(columns(part, right, column), number, count)
+
+
+def _part(lines: Sequence[str], rows: int, number: int) -> tuple[Sequence[str], int, int]:
+    """(lines of the page, its number within what there is, count of pages)."""
+    rows = max(FEWEST_ROWS, rows)
+    count = -(-len(lines) // rows)
+    number = min(number, count - 1)
+    return lines[number * rows : (number + 1) * rows], number, count
+
+
+def columns(left: Sequence[str], right: Sequence[str], width: int, separator: str = SEPARATOR) -> list[str]:
+    """Two lists of lines beside each other, the left one filled up to `width` cells."""
+    pairs = zip_longest(left, right, fillvalue="")
+    return [f"{a}{' ' * (width - cells(a))}{separator}{b}".rstrip() for a, b in pairs]
+
+
+def blocks(texts: Texts, width: int) -> list[str]:
+    """Each title with its text indented under it, and an empty line between the texts."""
+    lines: list[str] = []
+    for title, text in texts.items():
+        body = [f"{INDENT}{line}".rstrip() for line in wrap(text, width - len(INDENT))]
+        lines += ["", title, *body] if lines else [title, *body]
+    return lines

@@ -1,0 +1,93 @@
+"""A page on which anyone can judge who is right where the fact checker and a truth disagree.
+
+Self-contained HTML without a script, autoescaped: note and summary side by side, what the checker flagged and the
+sentence of the note that it held it against marked in both. It holds the texts, so it is as private as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import jinja2
+
+from evaluation.fact_checker import Claim
+from script_io import atomic_write
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of a text; marked, with its remark, where `remark` is not None."""
+
+    text: str
+    remark: str | None = None
+
+
+@dataclass(frozen=True)
+class Case:
+    """One summary on which there is disagreement; `remark` is what stands beside its name."""
+
+    name: str
+    remark: str
+    note: str
+    summary: str
+    errors: tuple[Claim, ...]
+
+    def note_pieces(self) -> list[Piece]:
+        """The note, the sentences that the errors were held against marked."""
+        found = ((e.evidence_start, e.evidence) for e in self.errors if e.evidence and e.evidence_start is not None)
+        return pieces(self.note, [(start, start + len(evidence), "") for start, evidence in found])
+
+    def summary_pieces(self) -> list[Piece]:
+        """The summary, its errors marked with verdict and type."""
+        return pieces(self.summary, [(e.start, e.end, f"{e.verdict}: {e.type}") for e in self.errors])
+
+
+@dataclass(frozen=True)
+class Section:
+    """Cases that disagree in the same way."""
+
+    title: str
+    explanation: str
+    cases: Sequence[Case]
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One error of a labelled summary."""
+
+    name: str
+    label: str
+    claim: Claim
+
+
+def pieces(text: str, spans: Iterable[tuple[int, int, str]]) -> list[Piece]:
+    """`text` cut at the (start, end, remark) spans; spans that overlap become one with all their remarks."""
+    merged: list[tuple[int, int, list[str]]] = []
+    for start, end, remark in sorted(spans):
+        if merged and start < merged[-1][1]:
+            first, last, remarks = merged[-1]
+            merged[-1] = first, max(last, end), remarks if remark in remarks else [*remarks, remark]
+        else:
+            merged.append((start, end, [remark]))
+    cut, position = [], 0
+    for start, end, remarks in merged:
+        cut += [Piece(text[position:start]), Piece(text[start:end], ", ".join(remarks))]
+        position = end
+    return [piece for piece in [*cut, Piece(text[position:])] if piece.text]
+
+
+@cache
+def _template() -> jinja2.Template:
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+    return environment.get_template("disagreements.html.j2")
+
+
+def write_page(path: Path, title: str, lead: str, sections: Sequence[Section], flags: Sequence[Flag] = ()) -> None:
+    """Writes the page; a lone surrogate, which has no UTF-8, is shown as a question mark."""
+    page = _template().render(title=title, lead=lead, sections=sections, flags=flags)
+    with atomic_write(path) as handle:
+        handle.write(page.encode("utf-8", "replace").decode("utf-8"))

@@ -1,0 +1,288 @@
+"""The fact checker's verdict against the truth, on the demo's notes, whose every fact is known.
+
+In:  nothing; notes, true summaries and wrong ones are made here (demo/cases.py, demo/clinical_notes.py). With
+     --results_csv also the summaries of a model: `evaluation_results.csv` files over notes of the split.
+Out: on stdout, with n and Wilson 95% intervals: specificity (true summaries without an error flag; short ones as a
+     model is trained on, and full ones that state every kind of fact), sensitivity (wrong summaries with a flag; one
+     for each note), the same by type of error, and the same for errors that no word gives away. With --output_dir
+     `fact_checker_demo_truth.json` and `demo_disagreements.html`, both texts of every disagreement.
+
+    python benchmarks/fact_checker_demo_truth.py
+    python benchmarks/fact_checker_demo_truth.py --results_csv runs/demo/evaluation/*/evaluation_results.csv
+
+A wrong summary differs from a full true one in one fact, which is another patient's, or from a short one as
+`with_one_wrong_fact` makes it; or facts of the note stand in one another's place, so that it has no word or number
+that its note lacks. What is wrong is decided by the facts alone: by them "every 12 hours" is wrong where
+the note has "twice daily", which the checker takes for the same. A model's summary with a part that is no statement
+of the demo has no exact truth and is left out, and counted. The notes are made of templates, in which negation and
+reference are simple: these figures say what the rules do where nothing is hard to read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in benchmarks/ only
+
+from benchmarks import disagreements
+from benchmarks.shares import Share, share, share_line
+from demo.cases import NOTES, Case, make_cases
+from demo.clinical_notes import Facts, check_summary, summary_and_kinds, true_statements, with_one_wrong_fact
+from evaluation import fact_checker
+from script_io import ArgumentParser, InputError, read_csv, run_script, write_json
+
+FIGURES_FILE, CASES_FILE = "fact_checker_demo_truth.json", "demo_disagreements.html"
+TRUE_SHORT, TRUE_FULL = "true, short", "true, full"
+UNPARSED = "unparsed"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A summary with its truth and the checker's verdict; `kind` is its type of error, or the kind of true summary."""
+
+    name: str
+    kind: str
+    note: str
+    summary: str
+    is_wrong: bool
+    check: fact_checker.FactCheck
+
+    @property
+    def agrees(self) -> bool:
+        """Whether checker and truth say the same."""
+        return self.check.has_hallucination == self.is_wrong
+
+
+def judged(name: str, kind: str, note: str, summary: str, facts: Facts) -> Judged:
+    """Holds the summary against the facts and, with the checker, against the note."""
+    is_wrong = bool(check_summary(summary, facts).errors)
+    return Judged(name, kind, note, summary, is_wrong, fact_checker.check_summary(note, summary))
+
+
+def full_summary(facts: Facts, wording: int) -> str:
+    """One statement of every kind that the facts allow."""
+    return ". ".join(true_statements(facts, random.Random(wording)).values()) + "."
+
+
+def wrong_summaries(case: Case, others: Sequence[Case], rng: random.Random) -> dict[str, str]:
+    """Type of error -> a summary with that error alone; the types that this note and the drawn patients allow."""
+    wording = rng.getrandbits(32)
+    found: dict[str, str] = {}
+    for name in (each.name for each in fields(Facts)):
+        other = replace(case.facts, **{name: getattr(rng.choice(others).facts, name)})
+        _keep_if_wrong(found, case.facts, full_summary(other, wording))
+    for _ in range(3):
+        other, _kind = with_one_wrong_fact(case.facts, rng)
+        _keep_if_wrong(found, case.facts, summary_and_kinds(other, random.Random(wording))[0])
+    return found
+
+
+def _keep_if_wrong(found: dict[str, str], facts: Facts, summary: str) -> None:
+    errors = set(check_summary(summary, facts).errors)
+    if len(errors) == 1:
+        found.setdefault(errors.pop(), summary)
+
+
+def misplaced_facts(facts: Facts) -> Iterator[tuple[str, Facts]]:
+    """What was confused -> the facts with something of the note in the place of something else of the note."""
+    first, *rest = facts.started
+    symptom, systolic = facts.symptom, facts.blood_pressure[0]
+    yield "denied symptom as present", replace(facts, symptom=facts.denied[0])
+    yield "present symptom as denied", replace(facts, denied=(symptom,))
+    yield "diagnosis as ruled out", replace(facts, ruled_out=facts.diagnosis)
+    yield "pressure as heart rate", replace(facts, heart_rate=systolic)
+    if facts.second_symptom:
+        yield "duration of other symptom", replace(facts, symptom=facts.second_symptom, second_symptom=symptom)
+    if rest:
+        exchanged = (
+            replace(first, dose=rest[0].dose, unit=rest[0].unit),
+            replace(rest[0], dose=first.dose, unit=first.unit),
+        )
+        yield "dose of other drug", replace(facts, started=(*exchanged, *rest[1:]))
+    if facts.stopped:
+        yield "started drug as stopped", replace(facts, stopped=first)
+        yield "stopped drug as started", replace(facts, started=(facts.stopped, *rest))
+    if facts.allergy:
+        yield "allergy as started drug", replace(facts, started=(replace(first, drug=facts.allergy), *rest))
+        yield "started drug as allergy", replace(facts, allergy=first.drug)
+    if facts.ruled_out:
+        yield "ruled out as diagnosis", replace(facts, diagnosis=facts.ruled_out, ruled_out=None)
+    if facts.family_history:
+        relative, condition = facts.family_history
+        yield "relative's as diagnosis", replace(facts, diagnosis=condition, family_history=None)
+        yield "diagnosis as relative's", replace(facts, family_history=(relative, facts.diagnosis))
+    if facts.follow_up:
+        yield "follow-up as duration", replace(facts, duration=facts.follow_up)
+        yield "duration as follow-up", replace(facts, follow_up=facts.duration)
+
+
+def misplaced_summaries(case: Case, wording: int) -> dict[str, str]:
+    """What was confused -> a full summary that confuses it; where both happen to be the same there is no error."""
+    texts = {name: full_summary(other, wording) for name, other in misplaced_facts(case.facts)}
+    return {name: text for name, text in texts.items() if check_summary(text, case.facts).errors}
+
+
+@dataclass
+class DemoSummaries:
+    """All summaries that were made: true ones, and wrong ones of two sorts, of each of which one a note is drawn."""
+
+    true: list[Judged] = field(default_factory=list)
+    wrong: list[Judged] = field(default_factory=list)
+    misplaced: list[Judged] = field(default_factory=list)
+    one_wrong: list[Judged] = field(default_factory=list)
+    one_misplaced: list[Judged] = field(default_factory=list)
+
+    @property
+    def all(self) -> list[Judged]:
+        """Each summary once."""
+        return [*self.true, *self.wrong, *self.misplaced]
+
+
+def judge_demo(cases: Sequence[Case], seed: int) -> DemoSummaries:
+    """Makes and judges the summaries of the cases."""
+    rng = random.Random(f"{seed}|demo truth")
+    made = DemoSummaries()
+    for case in cases:
+        wording = rng.getrandbits(32)
+        true = {TRUE_SHORT: case.summary, TRUE_FULL: full_summary(case.facts, wording)}
+        made.true += _judge_all(case, true)
+        made.wrong += (wrong := _judge_all(case, wrong_summaries(case, cases, rng)))
+        made.misplaced += (misplaced := _judge_all(case, misplaced_summaries(case, wording)))
+        made.one_wrong.append(rng.choice(wrong))
+        made.one_misplaced.append(rng.choice(misplaced))
+    return made
+
+
+def _judge_all(case: Case, texts: Mapping[str, str]) -> list[Judged]:
+    return [judged(case.id, kind, case.note, text, case.facts) for kind, text in texts.items()]
+
+
+def read_model_summaries(path: Path, facts: Mapping[str, Facts]) -> Iterator[Judged]:
+    """The summaries of one evaluation, `facts` by note; raises InputError where a note is none of them."""
+    for line, row in read_csv(path, ("example_id", "clinical_note", "generated_summary")):
+        note = row["clinical_note"]
+        if note not in facts:
+            raise InputError(f"{path}, line {line}: the note is none of the demo's split; name its --split")
+        yield judged(row["example_id"], "model", note, row["generated_summary"], facts[note])
+
+
+def agreement(summaries: Sequence[Judged]) -> dict[str, Any]:
+    """Sensitivity and specificity."""
+    return {
+        "sensitivity": share(each.agrees for each in summaries if each.is_wrong),
+        "specificity": share(each.agrees for each in summaries if not each.is_wrong),
+    }
+
+
+def measure_demo(made: DemoSummaries) -> dict[str, Any]:
+    """The figures of the summaries that were made here."""
+    return {
+        "specificity": _by_kind(made.true),
+        "sensitivity_one_a_note": share(each.agrees for each in made.one_wrong),
+        "sensitivity_by_type": _by_kind(made.wrong),
+        "misplaced_one_a_note": share(each.agrees for each in made.one_misplaced),
+        "misplaced_by_kind": _by_kind(made.misplaced),
+    }
+
+
+def _by_kind(summaries: Sequence[Judged]) -> dict[str, Share]:
+    kinds = sorted({each.kind for each in summaries})
+    return {kind: share(each.agrees for each in summaries if each.kind == kind) for kind in kinds}
+
+
+def measure_model(path: Path, facts: Mapping[str, Facts]) -> tuple[dict[str, Any], list[Judged]]:
+    """The figures of one model's summaries, and those that have an exact truth."""
+    found = list(read_model_summaries(path, facts))
+    exact = [each for each in found if UNPARSED not in check_summary(each.summary, facts[each.note]).errors]
+    return {"summaries": len(found), "without_exact_truth": len(found) - len(exact), **agreement(exact)}, exact
+
+
+def print_figures(figures: dict[str, Any]) -> None:
+    """The tables."""
+    demo = figures["demo"]
+    print(f"Demo notes: {figures['split']} split")
+    for kind, figure in demo["specificity"].items():
+        print(share_line(f"specificity, {kind}", figure))
+    for title, one_a_note, by_kind in (
+        ("sensitivity, one a note", "sensitivity_one_a_note", "sensitivity_by_type"),
+        ("misplaced, one a note", "misplaced_one_a_note", "misplaced_by_kind"),
+    ):
+        print(share_line(title, demo[one_a_note]))
+        for kind, figure in demo[by_kind].items():
+            print(share_line(f"  {kind}", figure))
+    for path, figure in figures["models"].items():
+        print(f"{path}: {figure['summaries']} summaries, {figure['without_exact_truth']} without exact truth")
+        print(share_line("sensitivity", figure["sensitivity"]))
+        print(share_line("specificity", figure["specificity"]))
+
+
+def write_cases(path: Path, summaries: Sequence[Judged]) -> None:
+    """The page with the disagreements."""
+    cases = {
+        wrong: [
+            disagreements.Case(each.name, each.kind, each.note, each.summary, each.check.errors)
+            for each in summaries
+            if each.is_wrong == wrong and not each.agrees
+        ]
+        for wrong in (False, True)
+    }
+    sections = (
+        disagreements.Section("True, but flagged", "False alarms of the checker.", cases[False]),
+        disagreements.Section("Wrong, not flagged", "The type of error stands beside the name.", cases[True]),
+    )
+    disagreements.write_page(path, "The fact checker and the truth", f"{len(summaries)} summaries.", sections)
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    data = parser.add_argument_group("Data")
+    data.add_argument("--split", choices=sorted(NOTES), default="test", help="split of the demo (default: test)")
+    data.add_argument("--max_notes", type=int, help="take only so many notes (default: all of the split)")
+    data.add_argument(
+        "--results_csv",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="evaluation_results.csv files over notes of the split (default: none)",
+    )
+    data.add_argument("--seed", type=int, default=42, help="of the wrong summaries (default: 42)")
+    output = parser.add_argument_group("Output")
+    output.add_argument(
+        "--output_dir", type=Path, help=f"also write {FIGURES_FILE} and {CASES_FILE} there (default: print only)"
+    )
+    return parser.parse_args(argv)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Makes, judges, prints and writes."""
+    if args.max_notes is not None and args.max_notes < 1:
+        raise InputError(f"--max_notes {args.max_notes}: give a number of 1 or more")
+    cases = make_cases(args.split)
+    facts = {case.note: case.facts for case in cases}
+    models, everything = {}, []
+    for path in args.results_csv:
+        name = f"{path.parent.name}/{path.name}"  # nothing of this machine's folders
+        models[name], exact = measure_model(path, facts)
+        everything += exact
+    made = judge_demo(cases[: args.max_notes], args.seed)
+    everything += made.all
+    figures = {"split": args.split, "seed": args.seed, "demo": measure_demo(made), "models": models}
+    print_figures(figures)
+    if args.output_dir:
+        write_json(args.output_dir / FIGURES_FILE, figures)
+        write_cases(args.output_dir / CASES_FILE, everything)
+        print(f"Wrote {FIGURES_FILE} and {CASES_FILE} to {args.output_dir}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_script(main, parse_args()))

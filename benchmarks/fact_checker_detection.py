@@ -1,0 +1,227 @@
+"""What the fact checker finds of errors that were put in on purpose, and how often it blames the true text.
+
+In:  the Phase 1 CSV files and the folder that generate_phase2_data.py made from them; MEDEC's right and wrong sentences
+     as a CSV of `note_id, clinical_note, model_summary, label, hallucination_type`, where there are any.
+Out: on stdout, with n and Wilson 95% intervals: the share of the hard negatives in which the checker finds an error
+     that the true version does not have, by category, and among those that no word gives away; the share of the true
+     versions with an error flag, of all factual summaries of the CSV files, and of MEDEC's right sentences. With
+     --output_dir `fact_checker_detection.json` (figures only) and `undetected_and_false_alarms.html` (with the texts).
+
+    python benchmarks/fact_checker_detection.py
+    python benchmarks/fact_checker_detection.py --phase1_dir real --phase2_dir real_dpo --medec_csv medec_pairs.csv
+
+An edit is lexically invisible where the note has every word and number that it brings: a comparison of words cannot
+see it. The categories made to be so are named (entity_merge, cause, order); in the others it happens.
+
+The shares detected are upper bounds, since the generator keeps a negative only where the parser on which the checker
+too is built reads the change. The true versions it keeps have passed `unsound_claims`, which lets only the surest
+errors count in a dialogue; nobody has filtered all factual summaries of a CSV file, so the flags on those are false
+alarms only as far as the file's labels are right (the demo's training summaries are wrong on purpose, see
+demo/cases.py; fact_checker_demo_truth.py measures on true ones). MEDEC's right sentences are copies of a sentence of
+their note.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in benchmarks/ only
+
+from benchmarks.disagreements import Case, Section, write_page
+from benchmarks.hard_negatives_medec import read_pairs as read_medec
+from benchmarks.hard_negatives_pairs import Pair, read_pairs, read_summaries
+from benchmarks.shares import Share, share, share_line
+from clinical.text import dialogue_turns, regular_form
+from evaluation.fact_checker import FactCheck, check_summary
+from script_io import ArgumentParser, run_script, write_json
+
+INVISIBLE = frozenset({"cause", "entity_merge", "order"})  # made of what the note says of something else
+FIGURES_FILE, CASES_FILE = "fact_checker_detection.json", "undetected_and_false_alarms.html"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A hard negative with what the checker says of its two texts."""
+
+    pair: Pair
+    chosen: FactCheck
+    rejected: FactCheck
+
+    @property
+    def detected(self) -> bool:
+        """Whether the rejected text has an error that the chosen one does not have."""
+        return bool(_errors(self.rejected) - _errors(self.chosen))
+
+    @property
+    def ranked(self) -> bool:
+        """Whether the rejected text has the worse score."""
+        return self.rejected.score > self.chosen.score
+
+    @property
+    def invisible(self) -> bool:
+        """Whether the note has every word and number that the edits bring."""
+        return _words_of(" ".join(edit["new"] for edit in self.pair.edits)) <= _words_of(self.pair.note)
+
+
+def _errors(check: FactCheck) -> Counter[tuple[str, str, str]]:
+    return Counter((error.type, error.text, error.verdict) for error in check.errors)
+
+
+@cache
+def _words_of(text: str) -> frozenset[str]:
+    return frozenset(re.findall(r"\w+", regular_form(text).text.lower()))
+
+
+def detection(checked: Sequence[Checked]) -> dict[str, Any]:
+    """The shares detected: of all, of the invisible, by category."""
+    by_category: dict[str, list[Checked]] = defaultdict(list)
+    for each in checked:
+        by_category[each.pair.category].append(each)
+    return {
+        "all": share(each.detected for each in checked),
+        "scored_worse": share(each.ranked for each in checked),
+        "lexically_invisible": share(each.detected for each in checked if each.invisible),
+        "by_category": {
+            name: {**share(each.detected for each in group), "lexically_invisible": sum(e.invisible for e in group)}
+            for name, group in sorted(by_category.items())
+        },
+    }
+
+
+def false_alarms(texts: Sequence[tuple[str, str]], check: Callable[[str, str], FactCheck]) -> dict[str, Share]:
+    """Share of the (note, true summary) with an error: of all, of dialogues and of written notes."""
+    flagged = [(bool(dialogue_turns(note)), check(note, summary).has_hallucination) for note, summary in texts]
+    groups = {"all": (True, False), "dialogues": (True,), "written_notes": (False,)}
+    return {name: share(flag for dialogue, flag in flagged if dialogue in kinds) for name, kinds in groups.items()}
+
+
+def measure_medec(path: Path, check: Callable[[str, str], FactCheck]) -> dict[str, Any]:
+    """Right sentences flagged, and wrong ones by MEDEC's type of error."""
+    pairs = read_medec(path)
+    wrong = [(pair.error, check(pair.note, pair.wrong).has_hallucination) for pair in pairs]
+    return {
+        "right_flagged": share(check(pair.note, pair.right).has_hallucination for pair in pairs),
+        "wrong_flagged": share(flag for _, flag in wrong),
+        "wrong_flagged_by_type": {
+            kind: share(flag for error, flag in wrong if error == kind) for kind in sorted({e for e, _ in wrong})
+        },
+    }
+
+
+def measure(args: argparse.Namespace) -> tuple[dict[str, Any], list[Checked]]:
+    """All figures, and the hard negatives that they are of."""
+    check = cache(check_summary)  # several negatives share their true version
+    pairs = read_pairs(args.phase2_dir)
+    checked = [Checked(p, check(p.note, p.chosen), check(p.note, p.rejected)) for p in pairs]
+    true_versions = list(dict.fromkeys((pair.note, pair.chosen) for pair in pairs))
+    summaries = [(note, summary.text) for summary, note in read_summaries(args.phase1_dir)]
+    figures: dict[str, Any] = {
+        "detected": detection(checked),
+        "true_versions_flagged": false_alarms(true_versions, check),
+        "factual_summaries_flagged": false_alarms(summaries, check),
+    }
+    if args.medec_csv:
+        figures["medec"] = measure_medec(args.medec_csv, check)
+    return figures, checked
+
+
+def print_figures(figures: dict[str, Any]) -> None:
+    """The tables."""
+    detected = figures["detected"]
+    print("Hard negatives detected (upper bounds: the generator and the checker share their parser)")
+    print(share_line("all", detected["all"]))
+    print(share_line("all, scored worse", detected["scored_worse"]))
+    print(share_line("lexically invisible", detected["lexically_invisible"]))
+    for category, figure in detected["by_category"].items():
+        made_so = ", made to be lexically invisible" if category in INVISIBLE else ""
+        print(f"{share_line(category, figure)}; {figure['lexically_invisible']} invisible{made_so}")
+    for name, title in (
+        ("true_versions_flagged", "True versions flagged (they have passed the generator's own check)"),
+        ("factual_summaries_flagged", "Factual summaries of the CSV files flagged (unfiltered, as labelled)"),
+    ):
+        print(title)
+        for group, figure in figures[name].items():
+            print(share_line(group.replace("_", " "), figure))
+    if "medec" in figures:
+        print("MEDEC (the right sentence stands in the note word for word)")
+        print(share_line("right sentences flagged", figures["medec"]["right_flagged"]))
+        print(share_line("wrong sentences flagged", figures["medec"]["wrong_flagged"]))
+        for kind, figure in figures["medec"]["wrong_flagged_by_type"].items():
+            print(share_line(f"  {kind}", figure))
+
+
+def write_cases(path: Path, checked: Sequence[Checked]) -> None:
+    """The page with the negatives that were not detected and the true versions that were flagged."""
+    undetected = [
+        Case(each.pair.pair_id, _edits_in_words(each.pair), each.pair.note, each.pair.rejected, each.rejected.errors)
+        for each in checked
+        if not each.detected
+    ]
+    alarms = {
+        (each.pair.note, each.pair.chosen): Case(
+            each.pair.source_id, each.pair.split, each.pair.note, each.pair.chosen, each.chosen.errors
+        )
+        for each in checked
+        if each.chosen.has_hallucination
+    }
+    sections = (
+        Section("Not detected", "The edit beside the name is wrong by the generator's rules.", undetected),
+        Section("True versions flagged", "Labelled factual; the label may be wrong.", list(alarms.values())),
+    )
+    lead = f"{len(checked)} hard negatives, {len(undetected)} not detected, {len(alarms)} true versions flagged."
+    write_page(path, "The fact checker on hard negatives", lead, sections)
+
+
+def _edits_in_words(pair: Pair) -> str:
+    return f"{pair.category}: " + "; ".join(f"“{edit['old']}” → “{edit['new']}”" for edit in pair.edits)
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    data = parser.add_argument_group("Data")
+    data.add_argument(
+        "--phase1_dir",
+        type=Path,
+        default=Path("phase1_data/sft"),
+        help="folder of the Phase 1 CSV files (default: phase1_data/sft)",
+    )
+    data.add_argument(
+        "--phase2_dir",
+        type=Path,
+        default=Path("phase2_data/dpo"),
+        help="folder that generate_phase2_data.py made from them (default: phase2_data/dpo)",
+    )
+    data.add_argument("--medec_csv", type=Path, help="also measure on this CSV (default: leave it out)")
+    output = parser.add_argument_group("Output")
+    output.add_argument(
+        "--output_dir",
+        type=Path,
+        help=f"also write {FIGURES_FILE} and {CASES_FILE} (with the texts) there (default: print only)",
+    )
+    return parser.parse_args(argv)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Measures, prints and writes."""
+    figures, checked = measure(args)
+    print_figures(figures)
+    if args.output_dir:
+        write_json(args.output_dir / FIGURES_FILE, figures)
+        write_cases(args.output_dir / CASES_FILE, checked)
+        print(f"Wrote {FIGURES_FILE} and {CASES_FILE} to {args.output_dir}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_script(main, parse_args()))

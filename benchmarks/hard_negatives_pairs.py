@@ -1,0 +1,71 @@
+"""The pairs of generate_phase2_data.py with the Phase 1 rows they were made from, as the benchmarks read them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.hard_negatives_triggers import Summary
+from prompt_format import note_of_prompt
+from script_io import InputError, read_csv, read_jsonl
+
+SPLITS = {"train": ("train_set_processed.csv", "train_dpo.jsonl"),
+          "validation": ("validation_set_processed.csv", "val_dpo.jsonl")}  # fmt: skip
+LEFT_OUT = "left_out.jsonl"
+REMEDY = "run generate_phase2_data.py first, or check --phase2_dir"
+FACTUAL = ("factual", "factual_with_evidence")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One line of a DPO file."""
+
+    split: str
+    pair_id: str
+    source_id: str
+    note: str
+    chosen: str
+    rejected: str
+    edits: tuple[dict[str, Any], ...]
+
+    @property
+    def category(self) -> str:
+        return str(self.edits[0]["type"])
+
+
+def read_pairs(phase2_dir: Path) -> list[Pair]:
+    """All pairs of both splits. Raises InputError where a file is missing or a line lacks a key."""
+    keys = ("id", "source_id", "prompt", "chosen", "rejected", "edits")
+    pairs = []
+    for split, (_, name) in SPLITS.items():
+        path = phase2_dir / name
+        if path.is_file() and not path.stat().st_size:  # no validation pairs
+            continue
+        for line, row in read_jsonl(path, keys, REMEDY):
+            if not row["edits"]:
+                raise InputError(f"{path}, line {line}: edits is empty; {REMEDY}")
+            note = note_of_prompt(row["prompt"])
+            texts = (row["id"], row["source_id"], note, row["chosen"], row["rejected"])
+            pairs.append(Pair(split, *texts, tuple(row["edits"])))
+    if not pairs:
+        raise InputError(f"{phase2_dir}: no pairs; {REMEDY}")
+    return pairs
+
+
+def read_summaries(phase1_dir: Path) -> list[tuple[Summary, str]]:
+    """The factual summaries of both splits, each with its note."""
+    found = []
+    for split, (name, _) in SPLITS.items():
+        for _, row in read_csv(phase1_dir / name, ("id", "clinical_note", "model_summary", "label")):
+            if row["label"] in FACTUAL:
+                found.append((Summary((split, row["id"]), row["model_summary"]), row["clinical_note"]))
+    return found
+
+
+def read_unsound(phase2_dir: Path) -> set[tuple[str, str]]:
+    """(split, id) of the summaries that the generator left out, since their note does not support them."""
+    path = phase2_dir / LEFT_OUT
+    if path.is_file() and not path.stat().st_size:
+        return set()
+    return {(row["split"], row["id"]) for _, row in read_jsonl(path, ("split", "id"), REMEDY)}

@@ -1,0 +1,124 @@
+"""Wrong claims as a page shows them: marked in the summary, listed below it, and marked in the note.
+
+(flags,) = number_flags([claims], sentences(note), "x1")      # claims as in the column unsupported_spans
+segments(summary, flags)                                      # the summary, cut at its wrong claims
+note_pieces(note, sentences(note), flags, cited=())           # the note, cut at the sentences they point to
+"""
+
+from __future__ import annotations
+
+import sys
+from bisect import bisect_right
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+WIDEST_QUOTE = 240  # characters; a judge's evidence may be pages long
+Span = dict[str, Any]
+Bounds = Sequence[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A wrong claim. Errors have a number, which stands in the summary, in the list below it and in the note."""
+
+    span: Span
+    example: str  # beginning of the anchors
+    number: int | None = None
+    sentence: int | None = None  # number of the note's sentence on it
+
+    @property
+    def mark(self) -> str:
+        """Anchor of its words in the summary."""
+        return f"{self.example}-mark{self.number}"
+
+    @property
+    def entry(self) -> str:
+        """Anchor of its place in the list of errors."""
+        return f"{self.example}-error{self.number}"
+
+    @property
+    def target(self) -> str:
+        """Where its words lead to: the note's sentence on it, or else the list."""
+        return self.entry if self.sentence is None else f"{self.example}-s{self.sentence}"
+
+    @property
+    def evidence(self) -> str:
+        quote = self.span["evidence"] or ""
+        return quote if len(quote) <= WIDEST_QUOTE else f"{quote[:WIDEST_QUOTE]} …"
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of a summary. `flags` are the claims on it, the marked one first."""
+
+    text: str
+    flags: tuple[Flag, ...] = ()
+
+
+@dataclass(frozen=True)
+class NotePiece:
+    """A stretch of a note; `sentence` is its number where a summary points to it, `flags` the errors that do."""
+
+    text: str
+    sentence: int | None = None
+    flags: tuple[Flag, ...] = ()
+    is_cited: bool = False
+
+
+def number_flags(sides: Sequence[Sequence[Span]], bounds: Bounds, example: str) -> list[list[Flag]]:
+    """The claims of each side as flags; errors are numbered from 1 through all sides."""
+    numbers = count(1)
+    return [
+        [
+            Flag(span, example, next(numbers), sentence_at(bounds, span["evidence_start"]))
+            if span["level"] == "error"
+            else Flag(span, example)
+            for span in spans
+        ]
+        for spans in sides
+    ]
+
+
+def sentence_at(bounds: Bounds, offset: int | None) -> int | None:
+    """Number, from 1, of the sentence that holds this place of the note, or else of the one before it."""
+    if offset is None or not bounds:
+        return None
+    return max(1, bisect_right(bounds, (offset, sys.maxsize)))
+
+
+def segments(text: str, flags: Sequence[Flag]) -> list[Segment]:
+    """Cuts a summary at its flags.
+
+    Of flags that overlap, one is marked (an error, then the earliest, then the longest); other errors go along with it.
+    """
+    chosen: list[list[Flag]] = []
+    for flag in sorted(flags, key=lambda flag: (flag.number is None, flag.span["start"], -flag.span["end"])):
+        group = next((group for group in chosen if _overlap(group[0].span, flag.span)), None)
+        if group is None:
+            chosen.append([flag])
+        elif flag.number:
+            group.append(flag)
+    cut, position = [], 0
+    for group in sorted(chosen, key=lambda group: int(group[0].span["start"])):
+        start, end = group[0].span["start"], group[0].span["end"]
+        cut += [Segment(text[position:start]), Segment(text[start:end], tuple(group))]
+        position = end
+    return [segment for segment in [*cut, Segment(text[position:])] if segment.text]
+
+
+def _overlap(one: Span, other: Span) -> bool:
+    return bool(one["start"] < other["end"] and other["start"] < one["end"])
+
+
+def note_pieces(note: str, bounds: Bounds, flags: Sequence[Flag], cited: Collection[int]) -> list[NotePiece]:
+    """Cuts a note at the sentences that flags point to or that are cited; a cited one that it lacks is passed over."""
+    pointed = {flag.sentence for flag in flags if flag.sentence is not None} | set(cited)
+    pieces, position = [], 0
+    for number in sorted(pointed & set(range(1, len(bounds) + 1))):
+        start, end = bounds[number - 1]
+        here = tuple(flag for flag in flags if flag.sentence == number)
+        pieces += [NotePiece(note[position:start]), NotePiece(note[start:end], number, here, number in cited)]
+        position = end
+    return [piece for piece in [*pieces, NotePiece(note[position:])] if piece.text]
