@@ -30,6 +30,9 @@ TRAINED_BYTES = 16  # a trained parameter: float32 value, gradient and two momen
 FROZEN_ADAPTER_BYTES = 4
 # of a quantised parameter with its scales; 4-bit: Dettmers et al. 2023 (QLoRA, arXiv:2305.14314), section 3
 QUANTISED_BYTES = {"8bit": 1.0, "4bit": (4 + 0.127) / 8}
+# Measured on Linux: what glibc's malloc leaves unused between the activations, as a part of them, and the libraries
+# that training still loads after the estimate
+CPU_FRAGMENTATION, CPU_LIBRARIES = 0.4, 100 * 2**20
 GIB = 2**30
 
 
@@ -70,11 +73,12 @@ def estimate_memory(
     kept = [_kept_bytes(layer, adapters, row, placement) for layer in layers]
     passing = row.input_ids.shape[1] * model.get_input_embeddings().embedding_dim * element
     activations = len(layers) * passing + max(kept) if checkpointing else sum(kept)
+    on_cpu = placement.device.type == "cpu"
     return MemoryEstimate(
-        process=_process_bytes() if placement.device.type == "cpu" else 0,
+        process=_process_bytes() + CPU_LIBRARIES if on_cpu else 0,
         weights=_weight_bytes(model, placement),
         adapters=_adapter_bytes(layers, adapters),
-        activations=activations + _transient_bytes(layers, row, element),
+        activations=round(activations * (1 + CPU_FRAGMENTATION * on_cpu)) + _transient_bytes(layers, row, element),
         head=_head_bytes(model, row, element),
     )
 
@@ -126,18 +130,18 @@ def _adapter_bytes(layers: Sequence[torch.nn.Module], adapters: Adapters) -> int
 def _kept_bytes(layer: torch.nn.Module, adapters: Adapters, row: Row, placement: Placement) -> int:
     """What autograd keeps of one decoder layer until its backward pass.
 
-    A frozen matrix keeps nothing of its input. What follows it keeps its output: the norms behind the residual sums,
-    attention its queries, keys, values and probabilities, the gate its value and its activation. An adapter keeps its
-    layer's input; norms in half precision keep their input in float32 as well.
+    A frozen matrix keeps nothing of its input; what follows it keeps its output: attention its queries, keys and
+    values, the gate its value and its activation, the norms the residual sums, in float32 whatever the dtype. An
+    adapter keeps its layer's input, which adapters of one input share unless it is cast for each.
     """
     element = placement.dtype.itemsize
     shapes = _linear_layers(layer)
     widest = max(out for _, out in shapes.values())
-    adapted = {shape[0] for name, shape in shapes.items() if name in adapters.target_modules}
-    per_token = element * (sum(out for _, out in shapes.values()) + widest + sum(adapted))
+    adapted = [shape[0] for name, shape in shapes.items() if name in adapters.target_modules]
+    inputs = sum(set(adapted)) if element == 4 else sum(adapted)
+    per_token = element * (sum(out for _, out in shapes.values()) + widest + inputs)
     if element == 2:
-        hidden = min(i for i, _ in shapes.values())
-        per_token += 2 * 2 * 4 * hidden + 4 * sum(adapted)
+        per_token += 2 * (4 - element) * min(i for i, _ in shapes.values())
     return row.input_ids.shape[1] * per_token + _attention_bytes(layer, row, placement)
 
 
@@ -203,8 +207,8 @@ def fit_memory(
     adapters: Adapters,
     samples: Sequence[Sample],
     row_tokens: int,
-) -> None:
-    """Says what the run will need; turns checkpointing on where it needs that, and refuses a run that cannot fit.
+) -> MemoryEstimate:
+    """Says and returns what the run will need, turns checkpointing on for it, or refuses a run that cannot fit.
 
     Sets `args.gradient_checkpointing`. Raises InputError naming flags with which the run would fit.
     """
@@ -228,6 +232,7 @@ def fit_memory(
         raise InputError(
             f"the run needs about {needed.total / GIB:.1f} GiB and {available / GIB:.1f} GiB are free; {remedy}"
         )
+    return needed
 
 
 def _what_would_fit(

@@ -198,7 +198,8 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, AdapterPair, PairDat
     for name, dataset in (("train", train), ("val", val)):
         reference = None
         if args.reference == "cached":
-            key = cache_key(dataset.triplets, args.sft_model_path, base_name, base, placement)
+            packed = run.scorer.is_fast
+            key = cache_key(dataset.triplets, args.sft_model_path, base_name, base, placement, packed=packed)
             reference = reference_logps(run, pair, dataset, name, key)
         data.append(PairData(dataset, reference))
     if checkpoint:

@@ -11,8 +11,8 @@ Variants, all with the same weights, LoRA (r=16 on q_proj and v_proj), batches a
   ours         the stage's script: its parse_args, prepare and train_loop
   trl_default  TRL's trainer with its defaults; set are --batch_size, the learning rate, a maximum length that cuts no
                example, the order of the examples, no saving, and on a CPU use_cpu
-  trl_best     its fastest settings found: base in bfloat16, no checkpointing, precomputed reference, glibc's malloc
-               told to keep freed memory
+  trl_best     its fastest settings found that hold at every shape: base in bfloat16, no checkpointing, precomputed
+               reference, in Stage A no padding, and glibc's malloc told to keep freed memory
   trl_fp32     those in float32
   naive        two whole models, four forward passes padded to the maximum length, logits of every position
 Speed counts useful tokens (prompt, chosen and rejected once) over the time of the whole loop: the optimiser, logging,

@@ -128,13 +128,17 @@ def token_ids(job: Job) -> list[Example]:
     return list(SFTDataset(job.train, tokenizer, max_length=job.max_length).examples)
 
 
-def load_policy(job: Job, dtype: str) -> PeftModel:
+def load_policy(job: Job, dtype: str, attention: str = "sdpa") -> PeftModel:
     """The base with the trainable adapter: in Stage B that of Stage A, in Stage A a fresh one."""
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-    options: dict[str, Any] = {"dtype": getattr(torch, dtype), "device_map": {"": job.device}}
+    options: dict[str, Any] = {
+        "dtype": getattr(torch, dtype),
+        "device_map": {"": job.device},
+        "attn_implementation": attention,
+    }
     if job.dtype == "4bit":
         options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True,

@@ -71,13 +71,14 @@ def summarise(
 
 
 def flops_per_token(model: Model, stage: str, result: dict[str, Any]) -> float:
-    """What one useful token needs: 2 FLOP a parameter forward, 2 back to its input, and in Stage B half a reference.
+    """What one useful token needs: forward, back to its input, and in Stage B half a forward pass of the reference.
 
-    No gradient of the frozen weights is counted, nothing of attention's scores, and the head at completions alone.
+    A parameter takes 2 FLOP a pass. The weights are frozen, so no gradient of theirs is counted; the head at
+    completions alone; nothing of attention's scores.
     """
-    passes = 2 + 2 + (1 if stage == "dpo" else 0)
+    passes = 2.5 if stage == "dpo" else 2.0
     head_share = result["completion_tokens"] / result["tokens"]
-    return passes * (model.layer_parameters + model.head_parameters * head_share)
+    return 2 * passes * (model.layer_parameters + model.head_parameters * head_share)
 
 
 def matrix_product_ceiling() -> float:

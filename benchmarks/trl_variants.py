@@ -29,6 +29,7 @@ class TRLSettings:
     dpo: dict[str, Any] = field(default_factory=dict)
     sft: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
+    attention: str = "sdpa"
 
 
 # glibc gives freed memory back and asks for it anew at every step; so it keeps what it has.
@@ -45,6 +46,8 @@ TRL_SETTINGS = {
     "trl_bf16_weights": TRLSettings("bfloat16", NO_CHECKPOINTING, PRECOMPUTED),
     "trl_padded": TRLSettings("bfloat16", NO_CHECKPOINTING, PRECOMPUTED, environment=KEEP_MEMORY),
     "trl_pure_bf16": TRLSettings("bfloat16", NO_CHECKPOINTING | {"bf16": False}, PRECOMPUTED, NO_PADDING, KEEP_MEMORY),
+    # 5% faster on a CPU for 10% more memory at the clinical shape, and out of memory at the long one
+    "trl_eager": TRLSettings("bfloat16", NO_CHECKPOINTING, PRECOMPUTED, NO_PADDING, KEEP_MEMORY, attention="eager"),
     "trl_best_checkpointing": TRLSettings("bfloat16", {}, PRECOMPUTED, NO_PADDING, KEEP_MEMORY),
 }
 
@@ -144,7 +147,7 @@ def run_trl(job: Job, clock: Clock, probe: Probe) -> list[list[Example]]:
     own = {"beta": BETA, **settings.dpo} if is_dpo else settings.sft
     rows = [row for step in steps_of(job, trl_rows(job)) for row in step]
     trainer = Trainer(
-        model=load_policy(job, settings.weights),
+        model=load_policy(job, settings.weights, settings.attention),
         args=config(**common | settings.config | own),
         train_dataset=Dataset.from_list(rows),
         processing_class=load_tokenizer(job.base),

@@ -30,7 +30,9 @@ CUT = 2 * LENGTH_STEP  # tokens; less than one step leaves every text whole
 
 @pytest.fixture
 def workers_in_process(monkeypatch):
-    """Workers run in this process, which has imported TRL already; their environment does not reach them."""
+    """Workers run in this process, which imports TRL once; their environment does not reach them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     monkeypatch.setattr(reference_cache, "read_or_score", reference_cache.read_or_score)  # restored after the test
 
     def run(command, **_):
@@ -38,6 +40,8 @@ def workers_in_process(monkeypatch):
         return subprocess.CompletedProcess(command, 0, "", "")
 
     monkeypatch.setattr(compare_trl, "subprocess", SimpleNamespace(run=run))
+    yield
+    torch.set_num_threads(threads)
 
 
 def printed_document(capsys):
@@ -68,11 +72,11 @@ def test_speed_counts_half_of_the_reference_pass():
 
 
 def test_flops_of_a_token():
-    """A third of the tokens are of completions: 12 + 6/3 = 14 parameters a token, 4 or 5 FLOP each... per multiply."""
+    """A third of the tokens are of completions, so a token meets 12 + 6/3 = 14 parameters; 2 FLOP each, and pass."""
     model = Model("", "", parameters=99, layer_parameters=12, head_parameters=6)
     result = {"tokens": 9, "completion_tokens": 3}
-    assert flops_per_token(model, "sft", result) == 4 * 14
-    assert flops_per_token(model, "dpo", result) == 5 * 14
+    assert flops_per_token(model, "sft", result) == 2 * 2 * 14
+    assert flops_per_token(model, "dpo", result) == 2.5 * 2 * 14
 
 
 def test_differences_by_hand():

@@ -1,7 +1,6 @@
 """Loss and LoRA gradients of Stage B's step against TRL's DPOTrainer, on the same model and batch, in float32."""
 
 import pytest
-import torch
 from training_helpers import CPU, perturb, tiny_base_and_adapter, write_triplets
 
 from completion_scorer import CompletionScorer
