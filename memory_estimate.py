@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -47,17 +48,19 @@ class Adapters:
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Bytes at the peak, by what holds them."""
+    """Bytes by what holds them. `loading` is a file of weights in another dtype, which is gone before training."""
 
     process: int
     weights: int
     adapters: int
     activations: int
     head: int
+    loading: int = 0
 
     @property
     def total(self) -> int:
-        return sum(vars(self).values())
+        """The peak."""
+        return self.process + self.weights + max(self.adapters + self.activations + self.head, self.loading)
 
     def __str__(self) -> str:
         parts = ", ".join(f"{name} {size / GIB:.2f}" for name, size in vars(self).items() if size)
@@ -80,6 +83,7 @@ def estimate_memory(
         adapters=_adapter_bytes(layers, adapters),
         activations=round(activations * (1 + CPU_FRAGMENTATION * on_cpu)) + _transient_bytes(layers, row, element),
         head=_head_bytes(model, row, element),
+        loading=_loading_bytes(model, placement) if on_cpu else 0,
     )
 
 
@@ -115,6 +119,13 @@ def _weight_bytes(model: Any, placement: Placement) -> int:
         return total
     matrices = sum(i * o for layer in _decoder_layers(model) for i, o in _linear_layers(layer).values())
     return total - round(matrices * (element - QUANTISED_BYTES[placement.quantisation]))
+
+
+def _loading_bytes(model: Any, placement: Placement) -> int:
+    """The largest of the model's files, which is mapped into memory while it is converted."""
+    if placement.quantisation == "none" and model.config.dtype in (None, placement.dtype):
+        return 0
+    return max((file.stat().st_size for file in Path(model.config._name_or_path).glob("*.safetensors")), default=0)
 
 
 def _adapter_bytes(layers: Sequence[torch.nn.Module], adapters: Adapters) -> int:

@@ -67,6 +67,15 @@ def test_activations_are_what_autograd_keeps_of_the_row(base):
     assert estimate(base, placement(), checkpointing=True).activations == checkpointed
 
 
+def test_a_file_of_another_dtype_counts_while_it_is_converted(base):
+    file = (base / "model.safetensors").stat().st_size
+    assert estimate(base, placement()).loading == 0
+    converted = estimate(base, placement(torch.bfloat16))
+    assert converted.loading == file
+    largest = max(file, converted.adapters + converted.activations + converted.head)
+    assert converted.total == converted.process + converted.weights + largest
+
+
 def test_a_gpu_has_no_part_in_the_process_and_keeps_no_probabilities(base):
     on_gpu = estimate(base, placement(device="cuda"))
     assert on_gpu.process == 0
