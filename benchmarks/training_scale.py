@@ -6,8 +6,8 @@ Out: a line for each size with tokens a CPU-second and the peak of the process; 
     python benchmarks/training_scale.py --pairs 100 1000
     python benchmarks/training_scale.py --output_file benchmarks/training_scale.json
 
-Every size is a process of its own. Counted is the loop of the script itself over one epoch; the reference pass before it
-is given apart.
+Every size is a process of its own. Counted is the loop of the script itself over one epoch; what comes before it, the
+reference pass with it, is given apart.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ def one_run(flags: list[str]) -> dict[str, Any]:
     from training_run import StopRequest
 
     torch.set_num_threads(1)
-    run, *data = stage_b.prepare(stage_b.parse_args(flags))
+    run, pair, train, val = stage_b.prepare(stage_b.parse_args(flags))
     prepared, start = time.process_time(), time.process_time()
-    stage_b.train_loop(run, *data, StopRequest())
+    stage_b.train_loop(run, pair, train, val, StopRequest())
     seconds = time.process_time() - start
     speed = run.state.tokens / seconds
     return {"tokens": run.state.tokens, "cpu_seconds": seconds, "cpu_seconds_before": prepared, "speed": speed} | {

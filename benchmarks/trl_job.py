@@ -93,8 +93,8 @@ class Probe:
         parameters = lora_parameters(model)
 
         def take(*_: Any) -> None:
-            gradients = {name: parameter.grad for name, parameter in parameters.items()}
-            self.gradients = {name: each.detach().float().cpu() for name, each in gradients.items() if each is not None}
+            gradients = {name: parameter.grad for name, parameter in parameters.items() if parameter.grad is not None}
+            self.gradients = {name: gradient.float().cpu().clone() for name, gradient in gradients.items()}
 
         move = partial(set_lora_values, parameters, CHECK_SEED)
         self.hooks = [register_optimizer_step_pre_hook(take), register_optimizer_step_post_hook(lambda *_: move())]

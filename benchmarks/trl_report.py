@@ -43,7 +43,7 @@ def tokens_per_second(result: dict[str, Any], clock: str) -> float:
 def summarise(
     case: Case, model: Model, results: Sequence[dict[str, Any]], checked: Differences, ceiling: float | None
 ) -> dict[str, Any]:
-    """The record of one case: medians of the speeds, the largest peak; None where GPU memory did not suffice."""
+    """The record of one case: medians of the speeds, the largest peak; None where memory did not suffice."""
     record = {
         "stage": case.stage,
         "shape": case.shape,

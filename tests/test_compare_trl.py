@@ -130,6 +130,15 @@ def test_a_text_that_trl_cuts_is_noticed(workers_in_process, tmp_path):
     assert hashes["naive", 0] == hashes["trl_fp32", 0] != hashes["trl_fp32", CUT]
 
 
+def test_a_killed_worker_leaves_its_figures_empty(capsys, monkeypatch):
+    killed = subprocess.CompletedProcess([], -9, "", "")
+    monkeypatch.setattr(compare_trl, "subprocess", SimpleNamespace(run=lambda *_, **__: killed))
+    assert compare_trl.main(compare_trl.parse_args(["--stage", "sft", "--dtypes", "float32", *TINY])) == 0
+    cases = printed_document(capsys)["cases"]
+    assert [case["variant"] for case in cases] == ["ours", "trl_fp32", "naive"]
+    assert all(case[key] is None for case in cases for key in CASE_KEYS[5:])
+
+
 def test_a_worker_is_a_process_of_its_own(capsys):
     arguments = ["--stage", "sft", "--variants", "naive", "--dtypes", "float32", "--skip_differences", *TINY]
     assert compare_trl.main(compare_trl.parse_args(arguments)) == 0
