@@ -12,7 +12,7 @@ Variants, all with the same weights, LoRA (r=16 on q_proj and v_proj), batches a
   trl_default  TRL's trainer with its defaults; set are --batch_size, the learning rate, a maximum length that cuts no
                example, the order of the examples, no saving, and on a CPU use_cpu
   trl_best     the fastest settings found for its default attention: base in bfloat16, no checkpointing, precomputed
-               reference, in Stage A no padding, and glibc's malloc told to keep freed memory
+               reference, in Stage A no padding unless examples are long, glibc's malloc told to keep freed memory
   trl_fp32     those in float32
   naive        two whole models, four forward passes padded to the maximum length, logits of every position
 Speed counts useful tokens (prompt, chosen and rejected once) over the time of the whole loop: the optimiser, logging,
