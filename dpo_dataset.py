@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from dpo_loss import IGNORED
 from length_limits import LengthReport, encode_within
 from model_loading import DEMO_BASE, load_tokenizer
+from packed_rows import Sample
 from prompt_format import PROMPT_FORMATS, encode_completion
 from script_io import EXIT_BAD_INPUT, ArgumentParser, InputError, read_jsonl, run_script
 
@@ -80,30 +77,14 @@ class DPODataset:
     def __len__(self) -> int:
         return len(self.triplets)
 
+    def sample(self, index: int) -> Sample:
+        """The triplet as training computes it: its prompt with chosen and rejected, in this order."""
+        triplet = self.triplets[index]
+        return Sample(triplet.prompt, (triplet.chosen, triplet.rejected))
+
     def tokens(self, index: int) -> int:
         """Tokens of a triplet, its prompt counted once."""
-        triplet = self.triplets[index]
-        return len(triplet.prompt) + len(triplet.chosen) + len(triplet.rejected)
-
-
-def collate_triplets(triplets: Sequence[Triplet], pad_id: int) -> dict[str, torch.Tensor]:
-    """B triplets as 2B right-padded rows, the chosen ones first: `input_ids`, `attention_mask`, `labels` (2B, T).
-
-    Labels are -100 on prompts and padding.
-    """
-    rows = [(t.prompt, t.chosen) for t in triplets] + [(t.prompt, t.rejected) for t in triplets]
-    length = max(len(prompt) + len(completion) for prompt, completion in rows)
-    ids, mask, labels = [], [], []
-    for prompt, completion in rows:
-        padding = length - len(prompt) - len(completion)
-        ids.append(prompt + completion + [pad_id] * padding)
-        mask.append([1] * (length - padding) + [0] * padding)
-        labels.append([IGNORED] * len(prompt) + completion + [IGNORED] * padding)
-    return {
-        "input_ids": torch.tensor(ids),
-        "attention_mask": torch.tensor(mask),
-        "labels": torch.tensor(labels),
-    }
+        return self.sample(index).tokens
 
 
 def row_problem(row: dict[str, Any]) -> str | None:

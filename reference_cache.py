@@ -1,7 +1,8 @@
 """The reference's log-probabilities, scored once and kept as two numbers a pair.
 
 The file's name carries a hash of all that they depend on: the tokens of every pair (so the data, the tokenizer and the
-prompt format), the adapter, the base, the dtype and the quantisation. Another hash is another file.
+prompt format), the adapter, the base, the dtype, the quantisation and the layout of the rows. Another hash is another
+file.
 """
 
 from __future__ import annotations
@@ -26,15 +27,22 @@ Logps = tuple[torch.Tensor, torch.Tensor]  # chosen and rejected, each (N,) floa
 
 
 def cache_key(
-    triplets: Sequence[Triplet], adapter: str | Path, base_name: str, base: PreTrainedModel, placement: Placement
+    triplets: Sequence[Triplet],
+    adapter: str | Path,
+    base_name: str,
+    base: PreTrainedModel,
+    placement: Placement,
+    *,
+    packed: bool,
 ) -> str:
-    """SHA-256 of everything that the reference's log-probabilities depend on."""
+    """SHA-256 of everything that the reference's log-probabilities depend on; `packed` is the layout of the rows."""
     digest = hashlib.sha256()
     for triplet in triplets:
         digest.update(json.dumps([triplet.prompt, triplet.chosen, triplet.rejected]).encode())
     for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
         digest.update((Path(adapter) / name).read_bytes())
-    digest.update(json.dumps([str(placement.dtype), placement.quantisation, _base_identity(base_name, base)]).encode())
+    how = [str(placement.dtype), placement.quantisation, packed]
+    digest.update(json.dumps([*how, _base_identity(base_name, base)]).encode())
     return digest.hexdigest()
 
 

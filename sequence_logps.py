@@ -1,21 +1,45 @@
-"""Log-probabilities of completions under a model, computing no more of the vocabulary than they need."""
+"""Log-probabilities of completions by a padded batch through the model as it is: the plain way of completion_scorer.py,
+and what its fast way is held against.
+"""
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from dpo_loss import IGNORED, completion_logps
+from packed_rows import Sample
+
+
+def pad_samples(samples: Sequence[Sample], pad_id: int) -> dict[str, torch.Tensor]:
+    """One right-padded row a completion, each behind its prompt: `input_ids`, `attention_mask`, `labels`, all (K, T).
+
+    Labels are -100 on prompts and padding.
+    """
+    rows = [(sample.prompt, completion) for sample in samples for completion in sample.completions]
+    length = max(len(prompt) + len(completion) for prompt, completion in rows)
+    ids, mask, labels = [], [], []
+    for prompt, completion in rows:
+        padding = length - len(prompt) - len(completion)
+        ids.append([*prompt, *completion, *[pad_id] * padding])
+        mask.append([1] * (length - padding) + [0] * padding)
+        labels.append([*[IGNORED] * len(prompt), *completion, *[IGNORED] * padding])
+    return {
+        "input_ids": torch.tensor(ids),
+        "attention_mask": torch.tensor(mask),
+        "labels": torch.tensor(labels),
+    }
 
 
 def batch_logps(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Summed log-probability and number of tokens of each row's completion, each (B,); see `completion_logps`.
+    """Summed log-probability and number of tokens of each row's completion, each (K,); see `completion_logps`.
 
     Args:
-        model: a causal language model, wrapped by peft or accelerate or neither.
-        batch: right-padded `input_ids`, `attention_mask` and `labels`, each (B, T); labels are -100 off the completion.
+        model: a causal language model, wrapped by peft or not.
+        batch: as `pad_samples` makes it, on the model's device.
 
     The head is applied from the last prompt token of the shortest prompt on: what lies before predicts no completion.
     """
@@ -32,8 +56,6 @@ def batch_logps(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple
 def _can_keep_logits(model: torch.nn.Module) -> bool:
     """Whether the innermost model's forward takes `logits_to_keep`."""
     inner: Any = model
-    while hasattr(inner, "module"):  # DistributedDataParallel
-        inner = inner.module
     if hasattr(inner, "get_base_model"):  # peft
         inner = inner.get_base_model()
     return "logits_to_keep" in inspect.signature(inner.forward).parameters

@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from length_limits import LengthReport, encode_within
+from packed_rows import Sample
 from prompt_format import build_prompt
 from script_io import EXIT_BAD_INPUT, ArgumentParser, InputError, read_csv, run_script
 
@@ -81,6 +82,11 @@ class SFTDataset(Dataset[Batch]):
             "attention_mask": torch.tensor([1] * (len(prompt) + len(completion)) + [0] * padding),
             "labels": torch.tensor([IGNORED] * len(prompt) + completion + [IGNORED] * padding),
         }
+
+    def sample(self, index: int) -> Sample:
+        """The example as training computes it."""
+        prompt, completion = self.examples[index]
+        return Sample(prompt, (completion,))
 
     def tokens(self, index: int) -> int:
         return sum(map(len, self.examples[index]))

@@ -37,7 +37,7 @@ from training_plan import (
     BatchPlan,
     add_training_arguments,
     check_training_arguments,
-    evaluation_batches,
+    row_tokens_on,
     set_learning_rate,
 )
 from training_run import (
@@ -92,9 +92,11 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, SFTDataset, SFTDatas
     """Loads the data and the model, opens the run's folder, and restores the last checkpoint where asked to."""
     import torch
 
+    from completion_scorer import CompletionScorer
+    from memory_estimate import Adapters, fit_memory
     from sft_dataset import SFTDataset
 
-    placement = choose_placement(args)
+    placement = choose_placement(args, args.model_name)
     checkpoint = look_into_run_folder(args)
     accelerator = make_accelerator(args, placement)
     tokenizer = load_tokenizer(args.model_name, args.trust_remote_code)
@@ -103,6 +105,9 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, SFTDataset, SFTDatas
     train, val = (SFTDataset(path, tokenizer, **options) for path in (args.train_data_path, args.val_data_path))
     warn_if_same_file(args.train_data_path, args.val_data_path)
 
+    adapters = Adapters(args.lora_r, tuple(args.lora_target_modules))
+    samples = [train.sample(index) for index in range(len(train))]
+    fit_memory(args, args.model_name, placement, adapters, samples, row_tokens_on(placement.device))
     base = load_base_model(args.model_name, placement, tokenizer)
     torch.manual_seed(args.seed)  # of the adapter's start
     policy = add_lora(base, args.lora_r, args.lora_alpha, args.lora_dropout, args.lora_target_modules)
@@ -114,7 +119,7 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, SFTDataset, SFTDatas
         args,
         Path(args.output_dir),
         accelerator,
-        *make_optimizer(policy, args, accelerator),
+        *make_optimizer(CompletionScorer(policy, train.pad_id), args, accelerator),
         BatchPlan.from_arguments(args, len(train), accelerator),
         partial(
             save_adapter,
@@ -127,18 +132,16 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, SFTDataset, SFTDatas
     print(f"Batches: {run.plan.describe('examples')}")
     print(f"Train batches: {run.plan.batches_per_epoch}")
     print(f"Val batches: {-(-len(val) // run.eval_batch_size)}")
+    run.scorer.choose([train.sample(index) for index in run.plan.step_indices(0)])
     if checkpoint:
         resume_from(run, checkpoint)
     return run, train, val
 
 
 def summed_loss(run: TrainingRun, dataset: SFTDataset, indices: list[int]) -> torch.Tensor:
-    """Negative log-likelihood of the supervised tokens of a batch, summed, in nats (a scalar)."""
-    from sequence_logps import batch_logps
-    from sft_dataset import collate
-
-    batch = {key: tensor.to(run.device) for key, tensor in collate([dataset[index] for index in indices]).items()}
-    return -batch_logps(run.model, batch)[0].sum()
+    """Negative log-likelihood of the supervised tokens of some examples, summed, in nats (a scalar)."""
+    logps: torch.Tensor = run.model([dataset.sample(index) for index in indices])[0]
+    return -logps.sum()
 
 
 def evaluate(run: TrainingRun, dataset: SFTDataset) -> dict[str, float]:
@@ -148,7 +151,7 @@ def evaluate(run: TrainingRun, dataset: SFTDataset) -> dict[str, float]:
     run.model.eval()
     totals = torch.zeros(2, device=run.device)
     with torch.no_grad():
-        for indices in evaluation_batches(len(dataset), run.eval_batch_size, run.plan):
+        for indices in run.plan.evaluation_rows(len(dataset), run.eval_batch_size, dataset.tokens):
             totals[0] += summed_loss(run, dataset, indices)
             totals[1] += sum(map(dataset.supervised_tokens, indices))
     run.model.train()
@@ -162,14 +165,14 @@ def train_loop(run: TrainingRun, train: SFTDataset, val: SFTDataset, stop: StopR
     guard, timer = NonFiniteGuard(), StepTimer(run, "Stage A")
     while state.step < plan.total_steps and not stop:
         learning_rate = set_learning_rate(run.optimizer, args, state.step, plan.total_steps)
-        indices, micro_batches = plan.step_indices(state.step), plan.micro_batches(state.step)
+        indices, rows = plan.step_indices(state.step), plan.rows(state.step, train.tokens)
         supervised = sum(map(train.supervised_tokens, indices))  # of the whole step, on all processes
         run.seed_dropout()
         loss = 0.0
-        for number, micro_batch in enumerate(micro_batches, start=1):
-            micro_loss = summed_loss(run, train, micro_batch) / supervised
-            backward(run, micro_loss, is_last=number == len(micro_batches))
-            loss += micro_loss.item()
+        for number, row in enumerate(rows, start=1):
+            row_loss = summed_loss(run, train, row) / supervised
+            backward(run, row_loss, is_last=number == len(rows))
+            loss += row_loss.item()
         loss = run.sum_over_processes(loss)
         grad_norm = clip_gradients(run)
         if guard.is_finite(loss, grad_norm, [train.ids[index] for index in indices]):

@@ -41,7 +41,7 @@ from training_plan import (
     BatchPlan,
     add_training_arguments,
     check_training_arguments,
-    evaluation_batches,
+    row_tokens_on,
     set_learning_rate,
 )
 from training_run import (
@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from dpo_dataset import DPODataset
+    from memory_estimate import Adapters
     from policy_adapters import AdapterPair
     from reference_cache import Logps
 
@@ -126,6 +127,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def adapters_of(args: argparse.Namespace) -> Adapters:
+    """The adapters that the run will hold in memory."""
+    from memory_estimate import Adapters
+
+    sft = require_adapter(args.sft_model_path, SFT_REMEDY)
+    modules = sft.get("target_modules") or ()
+    frozen = sft["r"] if args.lora_r or args.reference == "live" else 0
+    return Adapters(args.lora_r or sft["r"], tuple(modules), frozen)
+
+
 def check_arguments(args: argparse.Namespace) -> None:
     check_training_arguments(args)
     if not args.beta > 0:
@@ -142,12 +153,14 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, AdapterPair, PairDat
     """Loads adapter, base and data, scores the reference, opens the run's folder, restores where asked to."""
     import torch
 
+    from completion_scorer import CompletionScorer
     from dpo_dataset import DPODataset
+    from memory_estimate import fit_memory
     from policy_adapters import load_adapter_pair
     from reference_cache import cache_key
 
     base_name = require_adapter(args.sft_model_path, SFT_REMEDY)["base_model_name_or_path"]
-    placement = choose_placement(args)
+    placement = choose_placement(args, base_name)
     checkpoint = look_into_run_folder(args)
     accelerator = make_accelerator(args, placement)
     tokenizer = load_tokenizer(args.sft_model_path, args.trust_remote_code)
@@ -157,6 +170,8 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, AdapterPair, PairDat
     train, val = (DPODataset(path, tokenizer, **options) for path in (args.train_data_path, args.val_data_path))
     warn_if_same_file(args.train_data_path, args.val_data_path)
 
+    row_tokens = row_tokens_on(placement.device)
+    fit_memory(args, base_name, placement, adapters_of(args), [train.sample(i) for i in range(len(train))], row_tokens)
     base = load_base_model(base_name, placement, tokenizer)
     torch.manual_seed(args.seed)  # of a fresh adapter's start
     pair = load_adapter_pair(base, args.sft_model_path, fresh_rank=args.lora_r, live=args.reference == "live")
@@ -171,18 +186,20 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, AdapterPair, PairDat
         args,
         Path(args.output_dir),
         accelerator,
-        *make_optimizer(pair.model, args, accelerator),
+        *make_optimizer(CompletionScorer(pair.model, train.pad_id), args, accelerator),
         BatchPlan.from_arguments(args, len(train), accelerator),
         partial(save_policy, pair, tokenizer, prompt_format, absolute_model_name(base_name)),
     )
     print(f"Batches: {run.plan.describe('triplets')}")
     print(f"Train batches: {run.plan.batches_per_epoch}")
     print(f"Val batches: {-(-len(val) // run.eval_batch_size)}")
+    run.scorer.choose([train.sample(index) for index in run.plan.step_indices(0)])
     data = []
     for name, dataset in (("train", train), ("val", val)):
         reference = None
         if args.reference == "cached":
-            key = cache_key(dataset.triplets, args.sft_model_path, base_name, base, placement)
+            packed = run.scorer.is_fast
+            key = cache_key(dataset.triplets, args.sft_model_path, base_name, base, placement, packed=packed)
             reference = reference_logps(run, pair, dataset, name, key)
         data.append(PairData(dataset, reference))
     if checkpoint:
@@ -219,38 +236,34 @@ def reference_logps(run: TrainingRun, pair: AdapterPair, dataset: DPODataset, na
 
         chosen = torch.zeros(len(dataset), dtype=torch.float64)
         rejected = torch.zeros(len(dataset), dtype=torch.float64)
-        batches = range(0, len(dataset), run.eval_batch_size)
+        rows = run.plan.rows_of(range(len(dataset)), run.eval_batch_size, dataset.tokens)
         with torch.no_grad():
-            for start in tqdm(batches, desc=f"Reference, {name}", unit="batch", disable=None):
-                part = slice(start, start + run.eval_batch_size)
-                logps, _ = pair_logps(run.policy, dataset, range(len(dataset))[part], run.device)
-                chosen[part], rejected[part] = (half.cpu().double() for half in logps.chunk(2))
+            for row in tqdm(rows, desc=f"Reference, {name}", unit="row", disable=None):
+                logps, _ = pair_logps(run.scorer, dataset, row)
+                chosen[row], rejected[row] = logps.cpu().double().T
         return chosen, rejected
 
     return read_or_score(run.folder / "reference_logps" / f"{name}-{key[:16]}.safetensors", key, len(dataset), score)
 
 
 def pair_logps(
-    model: torch.nn.Module, dataset: DPODataset, indices: Sequence[int], device: torch.device
+    scorer: torch.nn.Module, dataset: DPODataset, indices: Sequence[int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probabilities and token counts (2B,) of B pairs in one batch, the chosen ones first."""
-    from dpo_dataset import collate_triplets
-    from sequence_logps import batch_logps
-
-    batch = collate_triplets([dataset.triplets[index] for index in indices], dataset.pad_id)
-    return batch_logps(model, {key: tensor.to(device) for key, tensor in batch.items()})
+    """Log-probabilities and token counts of B pairs computed at once, both (B, 2): chosen, rejected."""
+    logps, tokens = scorer([dataset.sample(index) for index in indices])
+    return logps.view(-1, 2), tokens.view(-1, 2)
 
 
 def score_pairs(run: TrainingRun, pair: AdapterPair, data: PairData, indices: Sequence[int]) -> Scores:
-    """Policy and reference on the same pairs; the live reference sees the very same batch."""
+    """Policy and reference on the same pairs; the live reference sees the very same row."""
     if data.reference is None:
         with pair.as_reference():
-            reference = pair_logps(run.policy, data.dataset, indices, run.device)[0].chunk(2)
+            reference = pair_logps(run.scorer, data.dataset, indices)[0].unbind(1)
     else:
         reference = tuple(logps[list(indices)] for logps in data.reference)
-    logps, tokens = pair_logps(run.model, data.dataset, indices, run.device)
+    logps, tokens = pair_logps(run.model, data.dataset, indices)
     on_device = (part.to(logps.device, logps.dtype) for part in reference)
-    return Scores(*logps.chunk(2), *on_device, *tokens.chunk(2))
+    return Scores(*logps.unbind(1), *on_device, *tokens.unbind(1))
 
 
 def losses(args: argparse.Namespace, scores: Scores) -> tuple[torch.Tensor, torch.Tensor]:
@@ -304,7 +317,7 @@ def evaluate(run: TrainingRun, pair: AdapterPair, data: PairData) -> dict[str, f
     totals = torch.zeros(len(METRICS) + 1, device=run.device)
     displacement = torch.zeros(1, device=run.device)
     with torch.no_grad():
-        for indices in evaluation_batches(len(data.dataset), run.eval_batch_size, run.plan):
+        for indices in run.plan.evaluation_rows(len(data.dataset), run.eval_batch_size, data.dataset.tokens):
             scores = score_pairs(run, pair, data, indices)
             totals += summed_metrics(run.args, scores, losses(run.args, scores)[1])
             displacement += (scores.policy_chosen - scores.reference_chosen).sum()
@@ -345,14 +358,14 @@ def train_loop(run: TrainingRun, pair: AdapterPair, train: PairData, val: PairDa
     guard, timer = NonFiniteGuard(), StepTimer(run, "Stage B")
     while state.step < plan.total_steps and not stop:
         learning_rate = set_learning_rate(run.optimizer, args, state.step, plan.total_steps)
-        indices, micro_batches = plan.step_indices(state.step), plan.micro_batches(state.step)
+        indices, rows = plan.step_indices(state.step), plan.rows(state.step, train.dataset.tokens)
         totals = torch.zeros(len(METRICS) + 1, device=run.device)
-        for number, micro_batch in enumerate(micro_batches, start=1):
-            scores = score_pairs(run, pair, train, micro_batch)
+        for number, row in enumerate(rows, start=1):
+            scores = score_pairs(run, pair, train, row)
             preference, loss = losses(args, scores)
             if state.step == 0 and number == 1:
                 check_zero_margin(args, scores, preference, pair.model.dtype)
-            backward(run, loss.sum() / len(indices), is_last=number == len(micro_batches))
+            backward(run, loss.sum() / len(indices), is_last=number == len(rows))
             totals += summed_metrics(args, scores, loss)
         *sums, pairs = run.accelerator.reduce(totals, "sum").tolist()
         values = {name: value / pairs for name, value in zip(METRICS, sums, strict=True)}

@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import math
 import random
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from length_limits import OVERFLOWS
+from packed_rows import pack
 from prompt_format import PROMPT_FORMATS
 from script_io import InputError
 
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
     import torch
     from accelerate import Accelerator
 
+# Tokens of a row on a CPU, which is no faster with longer ones and keeps the activations of a row in memory
+CPU_ROW_TOKENS = 640
 SCHEDULES = ("cosine", "linear", "constant")
 TRACKERS = ("none", "tensorboard", "wandb", "trackio")
 
@@ -85,6 +90,11 @@ def check_training_arguments(args: argparse.Namespace) -> None:
         raise InputError("--resume and --overwrite_output_dir exclude each other; choose one")
 
 
+def row_tokens_on(device: torch.device) -> int:
+    """How many tokens a row may have, if its examples are not too many before that."""
+    return CPU_ROW_TOKENS if device.type == "cpu" else sys.maxsize
+
+
 @dataclass(frozen=True)
 class BatchPlan:
     """Which examples each optimiser step sees: a function of the seed and the step, equal on every process."""
@@ -96,6 +106,7 @@ class BatchPlan:
     seed: int
     rank: int = 0
     world: int = 1
+    row_tokens: int = sys.maxsize  # that are computed at once, if the batch size does not say fewer
 
     @classmethod
     def from_arguments(cls, args: argparse.Namespace, num_examples: int, accelerator: Accelerator) -> BatchPlan:
@@ -107,6 +118,7 @@ class BatchPlan:
             args.seed,
             accelerator.process_index,
             accelerator.num_processes,
+            row_tokens_on(accelerator.device),
         )
 
     @property
@@ -130,10 +142,17 @@ class BatchPlan:
         indices = order[start : start + self.examples_per_step]
         return indices + order[: max(0, self.world - len(indices))]
 
-    def micro_batches(self, step: int) -> list[list[int]]:
-        """The examples of one step of this process, in batches."""
-        own = self.step_indices(step)[self.rank :: self.world]
-        return [own[i : i + self.batch_size] for i in range(0, len(own), self.batch_size)]
+    def rows(self, step: int, tokens: Callable[[int], int]) -> list[list[int]]:
+        """The examples of one step of this process, in rows to compute at once; `tokens` is the length of one."""
+        return self.rows_of(self.step_indices(step)[self.rank :: self.world], self.batch_size, tokens)
+
+    def evaluation_rows(self, num_examples: int, batch_size: int, tokens: Callable[[int], int]) -> list[list[int]]:
+        """All examples of another dataset once, dealt to the processes, in rows of at most `batch_size`."""
+        return self.rows_of(range(num_examples)[self.rank :: self.world], batch_size, tokens)
+
+    def rows_of(self, indices: Sequence[int], batch_size: int, tokens: Callable[[int], int]) -> list[list[int]]:
+        """The examples in their order, in rows of at most `batch_size` of them and of `row_tokens`."""
+        return pack(indices, [tokens(index) for index in indices], batch_size, self.row_tokens)
 
     @property
     def batches_per_epoch(self) -> int:
@@ -144,12 +163,6 @@ class BatchPlan:
             f"{self.batch_size} {unit} x {self.accumulation} accumulation x {self.world} process(es) = "
             f"{self.examples_per_step} a step; {self.steps_per_epoch} steps an epoch, {self.total_steps} in all"
         )
-
-
-def evaluation_batches(num_examples: int, batch_size: int, plan: BatchPlan) -> list[list[int]]:
-    """All examples once, dealt to the processes, none cut off."""
-    own = list(range(num_examples))[plan.rank :: plan.world]
-    return [own[i : i + batch_size] for i in range(0, len(own), batch_size)]
 
 
 def learning_rate_factor(step: int, total_steps: int, warmup_steps: int, schedule: str) -> float:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from peft import PeftModel
 
+    from completion_scorer import CompletionScorer
     from model_loading import Placement
     from training_plan import BatchPlan
 
@@ -187,8 +188,8 @@ class TrainingRun:
     args: argparse.Namespace
     folder: Path
     accelerator: Accelerator
-    model: torch.nn.Module  # as accelerate prepared it: called for every forward pass
-    policy: PeftModel  # the same model without accelerate's wrapper
+    model: torch.nn.Module  # the scorer as accelerate prepared it: called for every forward pass
+    scorer: CompletionScorer  # the same without accelerate's wrapper
     optimizer: torch.optim.Optimizer
     plan: BatchPlan
     save_model: Callable[[Path], None]
@@ -197,6 +198,10 @@ class TrainingRun:
     @property
     def device(self) -> torch.device:
         return self.accelerator.device
+
+    @property
+    def policy(self) -> PeftModel:
+        return self.scorer.policy
 
     @property
     def final_model(self) -> Path:
@@ -517,17 +522,17 @@ def make_accelerator(args: argparse.Namespace, placement: Placement) -> Accelera
 
 
 def make_optimizer(
-    policy: PeftModel, args: argparse.Namespace, accelerator: Accelerator
-) -> tuple[torch.nn.Module, PeftModel, torch.optim.Optimizer]:
-    """The model as accelerate prepared it, the model itself, and AdamW over its trainable tensors."""
+    scorer: CompletionScorer, args: argparse.Namespace, accelerator: Accelerator
+) -> tuple[torch.nn.Module, CompletionScorer, torch.optim.Optimizer]:
+    """The scorer as accelerate prepared it, the scorer itself, and AdamW over its trainable tensors."""
     import torch
 
-    trainable = [p for p in policy.parameters() if p.requires_grad]
+    trainable = [p for p in scorer.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trainable, lr=args.learning_rate, weight_decay=args.weight_decay)
     # One process has nothing to wrap, and the model is on its device already.
-    model = accelerator.prepare(policy) if accelerator.num_processes > 1 else policy
+    model = accelerator.prepare(scorer) if accelerator.num_processes > 1 else scorer
     model.train()
-    return model, policy, optimizer
+    return model, scorer, optimizer
 
 
 def backward(run: TrainingRun, loss: torch.Tensor, *, is_last: bool) -> None:

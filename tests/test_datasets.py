@@ -10,7 +10,7 @@ from training_helpers import write_phase1, write_triplets
 
 import dpo_dataset
 import sft_dataset
-from dpo_dataset import DPODataset, Triplet, collate_triplets
+from dpo_dataset import DPODataset
 from script_io import InputError
 from sft_dataset import SFTDataset, collate, create_sft_dataloaders
 
@@ -60,19 +60,6 @@ def test_only_factual_rows_are_trained_on(tmp_path, tokenizer):
         handle.write("e1,A note.,Chest pain. [Evidence: S1; Conf: 0.90],factual_with_evidence,\r\n")
         handle.write("h1,A note.,Knee pain.,hallucinated,condition\r\n")
     assert SFTDataset(path, tokenizer).ids == ["r0", "r1", "r2", "e1"]
-
-
-def test_collated_triplets_hold_chosen_then_rejected():
-    batch = collate_triplets([Triplet("a", [1, 5], [6, 2], [7, 8, 2]), Triplet("b", [1], [9, 2], [3, 2])], pad_id=0)
-    assert batch["input_ids"].tolist() == [[1, 5, 6, 2, 0], [1, 9, 2, 0, 0], [1, 5, 7, 8, 2], [1, 3, 2, 0, 0]]
-    assert batch["attention_mask"].sum(dim=1).tolist() == [4, 3, 5, 3]
-    masked = -100
-    assert batch["labels"].tolist() == [
-        [masked, masked, 6, 2, masked],
-        [masked, 9, 2, masked, masked],
-        [masked, masked, 7, 8, 2],
-        [masked, 3, 2, masked, masked],
-    ]
 
 
 def test_dpo_takes_chat_messages_and_refuses_pairs_of_equal_tokens(tmp_path):

@@ -252,3 +252,11 @@ def test_preference_rises_and_loss_falls(inputs, tmp_path):
 def test_the_control_needs_an_nll_term(inputs, tmp_path):
     with pytest.raises(InputError, match="nor both 0"):
         stage_b.main(arguments(inputs, tmp_path / "run", "--preference_weight", "0"))
+
+
+def test_the_memory_that_a_run_needs_is_checked_before_the_weights_are_loaded(inputs, tmp_path, monkeypatch):
+    monkeypatch.setattr("memory_estimate.available_bytes", lambda device: 10_000)
+    monkeypatch.setattr(stage_b, "load_base_model", lambda *args: pytest.fail("loaded"))
+    with pytest.raises(InputError, match="GiB are free"):
+        stage_b.main(arguments(inputs, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()

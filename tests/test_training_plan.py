@@ -3,8 +3,20 @@
 import math
 
 import pytest
+import torch
 
-from training_plan import BatchPlan, evaluation_batches, learning_rate_factor
+from training_plan import BatchPlan, learning_rate_factor, row_tokens_on
+
+
+def one_token(index):
+    return 1
+
+
+def test_a_row_has_no_more_tokens_than_the_device_is_quick_with():
+    plan = BatchPlan(6, 6, 1, 1, seed=0, row_tokens=row_tokens_on(torch.device("cpu")))
+    assert [len(row) for row in plan.rows(0, lambda index: 250)] == [2, 2, 2]
+    assert [len(row) for row in plan.rows(0, lambda index: 5000)] == [1] * 6
+    assert row_tokens_on(torch.device("cuda")) > 10**9
 
 
 def test_every_example_once_an_epoch_in_an_order_of_its_own():
@@ -13,18 +25,18 @@ def test_every_example_once_an_epoch_in_an_order_of_its_own():
     epochs = [[i for step in range(3 * e, 3 * e + 3) for i in plan.step_indices(step)] for e in range(2)]
     assert [sorted(epoch) for epoch in epochs] == [list(range(10))] * 2
     assert epochs[0] != epochs[1]
-    assert [len(batch) for batch in plan.micro_batches(0)] == [2, 2]
-    assert [len(batch) for batch in plan.micro_batches(2)] == [2]
+    assert [len(row) for row in plan.rows(0, one_token)] == [2, 2]
+    assert [len(row) for row in plan.rows(2, one_token)] == [2]
     assert BatchPlan(10, 2, 2, 2, seed=1).step_indices(4) == plan.step_indices(4)
 
 
 def test_processes_share_each_step_and_none_is_left_without():
     plans = [BatchPlan(5, 1, 2, 1, seed=3, rank=rank, world=2) for rank in range(2)]
-    first = [index for plan in plans for batch in plan.micro_batches(0) for index in batch]
+    first = [index for plan in plans for row in plan.rows(0, one_token) for index in row]
     assert sorted(first) == sorted(plans[0].step_indices(0))
     assert plans[0].steps_per_epoch == 2
-    assert all(plan.micro_batches(1) for plan in plans)  # one example is left for two processes
-    dealt = [evaluation_batches(5, 2, plan) for plan in plans]
+    assert all(plan.rows(1, one_token) for plan in plans)  # one example is left for two processes
+    dealt = [plan.evaluation_rows(5, 2, one_token) for plan in plans]
     assert dealt == [[[0, 2], [4]], [[1, 3]]]
 
 

@@ -1,9 +1,9 @@
 """Loss and LoRA gradients of Stage B's step against TRL's DPOTrainer, on the same model and batch, in float32."""
 
 import pytest
-import torch
 from training_helpers import CPU, perturb, tiny_base_and_adapter, write_triplets
 
+from completion_scorer import CompletionScorer
 from dpo_dataset import DPODataset
 from model_loading import attach_adapter, load_base_model, load_tokenizer
 from policy_adapters import load_adapter_pair, turn_dropout_off
@@ -13,11 +13,12 @@ BETA = 0.1
 
 
 class FakeRun:
-    """The few fields of a run that scoring pairs reads."""
+    """The fields of a run that scoring pairs reads; the way of scoring is chosen as a run chooses it."""
 
-    def __init__(self, model):
-        self.model = self.policy = model
-        self.device = torch.device("cpu")
+    def __init__(self, policy, dataset):
+        self.model = self.scorer = CompletionScorer(policy, dataset.pad_id)
+        self.scorer.choose([dataset.sample(index) for index in range(2)])
+        assert self.scorer.is_fast
 
 
 def our_step(base, adapter, dataset, loss_type, smoothing):
@@ -25,7 +26,7 @@ def our_step(base, adapter, dataset, loss_type, smoothing):
     pair = load_adapter_pair(load_base_model(base, CPU, tokenizer), adapter, fresh_rank=None, live=True)
     perturb(pair.model, 7, 0.05)
     args = parse_args(["--loss_type", loss_type, "--label_smoothing", str(smoothing), "--beta", str(BETA)])
-    scores = score_pairs(FakeRun(pair.model), pair, PairData(dataset, None), range(len(dataset)))
+    scores = score_pairs(FakeRun(pair.model, dataset), pair, PairData(dataset, None), range(len(dataset)))
     loss = losses(args, scores)[1].mean()
     loss.backward()
     gradients = {

@@ -39,6 +39,8 @@ def build_tiny_model(folder: str | Path, architecture: str = "llama", seed: int 
     }
     if architecture == "gemma3":
         shape |= {"sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"]}
+    if architecture == "mistral":
+        shape |= {"sliding_window": 16}
     model_type = {"gemma3": "gemma3_text"}.get(architecture, architecture)
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **shape), dtype=torch.float32)

@@ -1,0 +1,94 @@
+"""Whether Stage B costs the same for each pair however many there are: speed and memory with 100 to 10,000 pairs.
+
+In:  nothing; pairs of random words for the demo's model, of benchmarks/compare_trl.py's short shape.
+Out: a line for each size with tokens a CPU-second and the peak of the process; with --output_file the same as JSON.
+
+    python benchmarks/training_scale.py --pairs 100 1000
+    python benchmarks/training_scale.py --output_file benchmarks/training_scale.json
+
+Every size is a process of its own. Counted is the loop of the script itself over one epoch; what comes before it, the
+reference pass with it, is given apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in benchmarks/ only
+
+from benchmarks.trl_inputs import SHAPES, fresh_lora, lora_parameters, set_lora_values, write_data
+from benchmarks.trl_job import peak_bytes
+from model_loading import DEMO_BASE, load_tokenizer, save_adapter
+from script_io import ArgumentParser, InputError, run_script, write_json
+
+BATCH_SIZE = 10
+MIB = 2**20
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", nargs="+", type=int, default=[100, 1000, 10_000], help="(default: 100 1000 10000)")
+    parser.add_argument("--output_file", type=Path, help="JSON file of the figures (default: none)")
+    return parser.parse_args(argv)
+
+
+def save_random_adapter(folder: Path) -> None:
+    """An adapter on the demo's base, as if Stage A had trained one."""
+    from transformers import AutoModelForCausalLM
+
+    policy = fresh_lora(AutoModelForCausalLM.from_pretrained(DEMO_BASE))
+    set_lora_values(lora_parameters(policy), 42)
+    save_adapter(policy, folder, load_tokenizer(DEMO_BASE), "plain", base_model=str(DEMO_BASE))
+
+
+def one_run(flags: list[str]) -> dict[str, Any]:
+    """CPU seconds and tokens of one epoch, and the peak in bytes; to be called in a process of its own."""
+    import torch
+
+    import stage_b_dpo_training as stage_b
+    from training_run import StopRequest
+
+    torch.set_num_threads(1)
+    run, pair, train, val = stage_b.prepare(stage_b.parse_args(flags))
+    prepared, start = time.process_time(), time.process_time()
+    stage_b.train_loop(run, pair, train, val, StopRequest())
+    seconds = time.process_time() - start
+    speed = run.state.tokens / seconds
+    return {"tokens": run.state.tokens, "cpu_seconds": seconds, "cpu_seconds_before": prepared, "speed": speed} | {
+        "peak_bytes": peak_bytes("cpu")
+    }
+
+
+def main(args: argparse.Namespace) -> int:
+    """Runs and prints."""
+    if any(pairs < BATCH_SIZE or pairs % BATCH_SIZE for pairs in args.pairs):
+        raise InputError(f"--pairs {' '.join(map(str, args.pairs))}: give multiples of {BATCH_SIZE}")
+    found = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        save_random_adapter(folder / "adapter")
+        for pairs in args.pairs:
+            data = write_data("dpo", SHAPES["short"], pairs // BATCH_SIZE, BATCH_SIZE, folder / str(pairs), 42)
+            flags = ["--train_data_path", data.train, "--val_data_path", data.val, "--device", "cpu"]
+            flags += ["--sft_model_path", str(folder / "adapter"), "--output_dir", str(folder / f"run{pairs}")]
+            flags += ["--batch_size", str(BATCH_SIZE), "--num_epochs", "1", "--logging_steps", "100000"]
+            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+                found[pairs] = pool.submit(one_run, flags).result()
+            figures = found[pairs]
+            speed, peak = figures["speed"], figures["peak_bytes"] / MIB
+            print(f"{pairs:>7,} pairs  {speed:>7,.0f} tokens/CPU-s  peak {peak:>6,.0f} MiB", flush=True)
+    if args.output_file:
+        write_json(args.output_file, {"batch_size": BATCH_SIZE, "runs": found})
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_script(main, parse_args()))

@@ -1,0 +1,170 @@
+"""One measurement of benchmarks/compare_trl.py: what is asked for, its clock, and its probe of loss and gradients."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.trl_inputs import fresh_lora, lora_parameters, set_lora_values
+from training_plan import BatchPlan
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+
+LEARNING_RATE = 5e-6
+BETA = 0.1
+NO_CLIPPING = 1e9
+CHECK_SEED = 7  # of the adapter's values in the step that is compared
+Example = tuple[list[int], ...]  # token ids: prompt, chosen and, in Stage B, rejected
+
+
+@dataclass(frozen=True)
+class Job:
+    """One measurement. `dtype` is of the base, "4bit" its quantisation; TRL's variants bring their own."""
+
+    stage: str
+    variant: str
+    dtype: str
+    device: str
+    base: str
+    adapter: str
+    train: str
+    val: str
+    max_length: int
+    batch_size: int
+    epochs: int
+    check: bool
+    seed: int
+    memory_limit_gb: float | None
+    folder: str  # for what the libraries write
+
+    @property
+    def max_grad_norm(self) -> float:
+        return NO_CLIPPING if self.check else 1.0
+
+
+class Clock:
+    """CPU and wall-clock seconds spent in parts of a run, as `PART_cpu` and `PART_wall`."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def measure(self, part: str) -> Iterator[None]:
+        self._wait()
+        cpu, wall = time.process_time(), time.perf_counter()
+        yield
+        self._wait()
+        for name, spent in (("cpu", time.process_time() - cpu), ("wall", time.perf_counter() - wall)):
+            self.seconds[f"{part}_{name}"] = self.seconds.get(f"{part}_{name}", 0.0) + spent
+
+    def _wait(self) -> None:
+        if self.device == "cuda":
+            import torch
+
+            torch.cuda.synchronize()
+
+
+class Probe:
+    """Takes loss and LoRA gradients at the second step, on an adapter of values that are the same for every variant.
+
+    At the first step of Stage B policy and reference agree, so that its loss is ln 2 whatever is computed.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.losses: list[float] = []
+        self.gradients: dict[str, torch.Tensor] = {}
+        self.hooks: list[Any] = []
+
+    def watch(self, model: torch.nn.Module) -> None:
+        """From now on, any optimiser's step is a step of `model`."""
+        if not self.job.check:
+            return
+        from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+        parameters = lora_parameters(model)
+
+        def take(*_: Any) -> None:
+            gradients = {name: parameter.grad for name, parameter in parameters.items() if parameter.grad is not None}
+            self.gradients = {name: gradient.float().cpu().clone() for name, gradient in gradients.items()}
+
+        move = partial(set_lora_values, parameters, CHECK_SEED)
+        self.hooks = [register_optimizer_step_pre_hook(take), register_optimizer_step_post_hook(lambda *_: move())]
+
+    def save(self, path: Path) -> dict[str, float]:
+        """Writes the gradients and returns the loss."""
+        from safetensors.torch import save_file
+
+        for hook in self.hooks:
+            hook.remove()
+        save_file({name: each.contiguous() for name, each in self.gradients.items()}, path)
+        return {"loss": self.losses[1]}
+
+
+def steps_of(job: Job, examples: Sequence[Any]) -> list[list[Any]]:
+    """The examples of every step, in the order that the scripts have."""
+    plan = BatchPlan(len(examples), job.batch_size, accumulation=1, num_epochs=job.epochs, seed=job.seed)
+    return [[examples[index] for index in plan.step_indices(step)] for step in range(plan.total_steps)]
+
+
+def token_ids(job: Job) -> list[Example]:
+    """The examples of the training file as the scripts tokenise them."""
+    from dpo_dataset import DPODataset
+    from model_loading import load_tokenizer
+    from sft_dataset import SFTDataset
+
+    tokenizer = load_tokenizer(job.base)
+    if job.stage == "dpo":
+        triplets = DPODataset(job.train, tokenizer, max_length=job.max_length).triplets
+        return [(triplet.prompt, triplet.chosen, triplet.rejected) for triplet in triplets]
+    return list(SFTDataset(job.train, tokenizer, max_length=job.max_length).examples)
+
+
+def load_policy(job: Job, dtype: str, attention: str = "sdpa") -> PeftModel:
+    """The base with the trainable adapter: in Stage B that of Stage A, in Stage A a fresh one."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    options: dict[str, Any] = {
+        "dtype": getattr(torch, dtype),
+        "device_map": {"": job.device},
+        "attn_implementation": attention,
+    }
+    if job.dtype == "4bit":
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch.bfloat16,
+        )
+    model = AutoModelForCausalLM.from_pretrained(job.base, **options)
+    model.config.use_cache = False
+    if job.stage == "dpo":
+        return PeftModel.from_pretrained(model, job.adapter, is_trainable=True)
+    torch.manual_seed(job.seed)
+    return fresh_lora(model)
+
+
+def peak_bytes(device: str) -> int:
+    """CUDA: the allocator's peak. CPU: peak resident memory of this process, from its start on.
+
+    Linux keeps in `ru_maxrss` the size of the process that this one was forked from, so it is not asked.
+    """
+    status = Path("/proc/self/status")
+    if device == "cuda" or not status.exists():
+        import torch
+
+        from training_run import peak_memory_bytes
+
+        return peak_memory_bytes(torch.device(device))
+    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024

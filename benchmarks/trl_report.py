@@ -1,0 +1,159 @@
+"""What benchmarks/compare_trl.py makes of its measurements: records, a table, ratios, and the machine they hold for."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.trl_inputs import Model
+
+COLUMNS = (
+    "stage", "shape", "variant", "dtype", "parameters", "tok/cpu-s", "tok/s", "peak MB", "loss diff", "grad diff",
+    "utilisation",
+)  # fmt: skip
+Differences = tuple[float | None, float | None]  # of loss and gradient; None where nothing was compared
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is measured; `model` is a name of MODELS."""
+
+    stage: str
+    shape: str
+    model: str
+    variant: str
+    dtype: str
+
+    def __str__(self) -> str:
+        return f"{self.stage} {self.shape} {self.model} {self.variant} {self.dtype}"
+
+
+def tokens_per_second(result: dict[str, Any], clock: str) -> float:
+    """Useful tokens over all steps' seconds of a clock, `cpu` or `wall`, and half of those of a reference pass."""
+    seconds = result[f"training_{clock}"] + result.get(f"reference_{clock}", 0.0) / 2
+    return float(result["tokens"] / seconds)
+
+
+def summarise(
+    case: Case, model: Model, results: Sequence[dict[str, Any]], checked: Differences, ceiling: float | None
+) -> dict[str, Any]:
+    """The record of one case: medians of the speeds, the largest peak; None where memory did not suffice."""
+    record = {
+        "stage": case.stage,
+        "shape": case.shape,
+        "variant": case.variant,
+        "dtype": case.dtype,
+        "model_parameters": model.parameters,
+        "tokens_per_cpu_second": None,
+        "wall_tokens_per_second": None,
+        "peak_bytes": None,
+        "max_loss_difference": checked[0],
+        "max_gradient_difference": checked[1],
+    }
+    if ceiling:
+        record["model_flops_utilisation"] = None
+    if all(results):
+        speeds = {
+            clock: statistics.median(tokens_per_second(each, clock) for each in results) for clock in ("cpu", "wall")
+        }
+        record["tokens_per_cpu_second"], record["wall_tokens_per_second"] = speeds["cpu"], speeds["wall"]
+        record["peak_bytes"] = max(each["peak_bytes"] for each in results)
+        if ceiling:
+            flops = flops_per_token(model, case.stage, results[0])
+            record["model_flops_utilisation"] = speeds["wall"] * flops / ceiling
+    return record
+
+
+def flops_per_token(model: Model, stage: str, result: dict[str, Any]) -> float:
+    """What one useful token needs: forward, back to its input, and in Stage B half a forward pass of the reference.
+
+    A parameter takes 2 FLOP a pass. The weights are frozen, so no gradient of theirs is counted; the head at
+    completions alone; nothing of attention's scores.
+    """
+    passes = 2.5 if stage == "dpo" else 2.0
+    head_share = result["completion_tokens"] / result["tokens"]
+    return 2 * passes * (model.layer_parameters + model.head_parameters * head_share)
+
+
+def matrix_product_ceiling() -> float:
+    """FLOP/s of a bfloat16 product of two large matrices on this GPU: the best of ten."""
+    import torch
+
+    size = 8192
+    left, right = (torch.randn(size, size, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    seconds = []
+    for _ in range(10):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        left @ right
+        torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    del left, right
+    torch.cuda.empty_cache()
+    return 2 * size**3 / min(seconds)
+
+
+def table(records: Sequence[dict[str, Any]]) -> str:
+    """The records as aligned text."""
+    rows = [COLUMNS]
+    for record in records:
+        peak = record["peak_bytes"]
+        numbers = (
+            f"{record['model_parameters'] / 1e6:.0f}M",
+            _number(record["tokens_per_cpu_second"], ".1f"),
+            _number(record["wall_tokens_per_second"], ".1f"),
+            _number(peak and peak / 1e6, ".0f"),
+            _number(record["max_loss_difference"], ".1e"),
+            _number(record["max_gradient_difference"], ".1e"),
+            _number(record.get("model_flops_utilisation"), ".0%"),
+        )
+        rows.append((*(record[key] for key in ("stage", "shape", "variant", "dtype")), *numbers))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def ratios(records: Sequence[dict[str, Any]]) -> str:
+    """A line for each of ours: its speed as a multiple of the others', on a GPU by the clock on the wall; its peak."""
+    lines = []
+    for ours in records:
+        speed = "wall_tokens_per_second" if "model_flops_utilisation" in ours else "tokens_per_cpu_second"
+        group = [ours[key] for key in ("stage", "shape", "model_parameters")]
+        others = [
+            f"{other['variant']} {ours[speed] / other[speed]:.2f}x"
+            f" (peak {ours['peak_bytes'] / other['peak_bytes']:.2f})"
+            for other in records
+            if ours["variant"] == "ours" != other["variant"]
+            and group == [other[key] for key in ("stage", "shape", "model_parameters")]
+            and ours[speed]
+            and other[speed]
+        ]
+        if others:
+            case = f"{ours['stage']} {ours['shape']} {ours['model_parameters'] / 1e6:.0f}M {ours['dtype']}"
+            lines.append(f"ours, {case}: {', '.join(others)}")
+    return "\n".join(lines)
+
+
+def hardware(device: str, threads: int, ceiling: float | None) -> dict[str, Any]:
+    """What the figures depend on of the machine."""
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line]
+        cpu = names[0] if names else cpu
+    found: dict[str, Any] = {"cpu": cpu, "cores": os.cpu_count(), "threads": threads, "gpu": None}
+    if device == "cuda":
+        import torch
+
+        found |= {"gpu": torch.cuda.get_device_name(), "matrix_product_flops": ceiling}
+    return found

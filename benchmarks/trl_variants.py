@@ -1,0 +1,190 @@
+"""Ours and TRL's variants of benchmarks/compare_trl.py, each as its users run it.
+
+Ours is what the stage's script calls, from `parse_args` to `train_loop`. TRL is its trainer, from its construction to
+`train`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.trl_inputs import LORA_ALPHA, LORA_MODULES, LORA_R
+from benchmarks.trl_job import BETA, LEARNING_RATE, Clock, Example, Job, Probe, load_policy, steps_of, token_ids
+from prompt_format import build_prompt
+from script_io import read_csv, read_jsonl
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class TRLSettings:
+    """What differs from TRL's defaults, beside what `run_trl` sets for every variant."""
+
+    weights: str  # dtype that the base is loaded in
+    config: dict[str, Any] = field(default_factory=dict)
+    dpo: dict[str, Any] = field(default_factory=dict)
+    sft: dict[str, Any] = field(default_factory=dict)  # up to PADDING_FREE_UP_TO
+    environment: dict[str, str] = field(default_factory=dict)
+    attention: str = "sdpa"
+
+
+# glibc gives freed memory back and asks for it anew at every step; so it keeps what it has.
+KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_TOP_PAD_": str(2**28)}
+NO_CHECKPOINTING, PRECOMPUTED = {"gradient_checkpointing": False}, {"precompute_ref_log_probs": True}
+NO_PADDING = {"padding_free": True, "max_length": None}  # TRL has it for SFT alone, and there without a maximum
+# A flat row costs attention over all its examples: at the long shape 131 tokens a CPU-second, where padding has 214.
+PADDING_FREE_UP_TO = 1024  # tokens of the longest example
+TRL_SETTINGS = {
+    "trl_default": TRLSettings("float32"),
+    "trl_best": TRLSettings("bfloat16", NO_CHECKPOINTING, PRECOMPUTED, NO_PADDING, KEEP_MEMORY),
+    "trl_fp32": TRLSettings("float32", NO_CHECKPOINTING | {"bf16": False}, PRECOMPUTED, NO_PADDING, KEEP_MEMORY),
+    # on the way to the best
+    "trl_no_checkpointing": TRLSettings("float32", NO_CHECKPOINTING),
+    "trl_precomputed": TRLSettings("float32", NO_CHECKPOINTING, PRECOMPUTED),
+    "trl_bf16_weights": TRLSettings("bfloat16", NO_CHECKPOINTING, PRECOMPUTED),
+    "trl_padded": TRLSettings("bfloat16", NO_CHECKPOINTING, PRECOMPUTED, environment=KEEP_MEMORY),
+    "trl_pure_bf16": TRLSettings("bfloat16", NO_CHECKPOINTING | {"bf16": False}, PRECOMPUTED, NO_PADDING, KEEP_MEMORY),
+    # 5% faster on a CPU, for 11% more memory at the clinical shape, which grows with the square of the length
+    "trl_eager": TRLSettings("bfloat16", NO_CHECKPOINTING, PRECOMPUTED, NO_PADDING, KEEP_MEMORY, attention="eager"),
+    "trl_best_checkpointing": TRLSettings("bfloat16", {}, PRECOMPUTED, NO_PADDING, KEEP_MEMORY),
+}
+
+
+def run_ours(job: Job, clock: Clock, probe: Probe) -> list[list[Example]]:
+    """The stage's script, from its command line to its loop; returns the examples of every step."""
+    import reference_cache
+    import stage_a_sft_training
+    import stage_b_dpo_training
+    from training_run import METRICS_FILE, StopRequest
+
+    script: Any = stage_b_dpo_training if job.stage == "dpo" else stage_a_sft_training
+    reference_cache.read_or_score = _timed(reference_cache.read_or_score, clock)
+    args = script.parse_args(our_command_line(job))
+    run, *data = script.prepare(args)
+    probe.watch(run.policy)
+    with clock.measure("training"):
+        script.train_loop(run, *data, StopRequest())
+    lines = [json.loads(line) for line in (run.folder / METRICS_FILE).read_text(encoding="utf-8").splitlines()]
+    probe.losses = [line["loss"] for line in lines if line["kind"] == "train"]
+    examples = token_ids(job)
+    return [[examples[index] for index in run.plan.step_indices(step)] for step in range(run.plan.total_steps)]
+
+
+def _timed(function: Callable[..., Any], clock: Clock) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with clock.measure("reference"):
+            return function(*args, **kwargs)
+
+    return call
+
+
+def our_command_line(job: Job) -> list[str]:
+    """The flags of the stage's script; what is not named here is its default."""
+    options: dict[str, Any] = {
+        "train_data_path": job.train,
+        "val_data_path": job.val,
+        "output_dir": f"{job.folder}/run",
+        "learning_rate": LEARNING_RATE,
+        "max_grad_norm": job.max_grad_norm,
+        "batch_size": job.batch_size,
+        "num_epochs": job.epochs,
+        "max_length": job.max_length,
+        "device": job.device,
+        "dtype": "bfloat16" if job.dtype == "4bit" else job.dtype,
+        "seed": job.seed,
+    }
+    if job.stage == "dpo":
+        options |= {"sft_model_path": job.adapter, "beta": BETA}
+    else:
+        options |= {"model_name": job.base, "lora_r": LORA_R, "lora_alpha": LORA_ALPHA, "lora_dropout": 0.0}
+    flags = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+    flags += ["--lora_target_modules", *LORA_MODULES] if job.stage == "sft" else []
+    return [*flags, "--use_4bit"] if job.dtype == "4bit" else flags
+
+
+def run_trl(job: Job, clock: Clock, probe: Probe) -> list[list[Example]]:
+    """TRL's trainer on the same files, in the same order; returns the examples of every step as it read them."""
+    from datasets import Dataset, disable_progress_bars
+    from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+
+    from model_loading import load_tokenizer
+
+    disable_progress_bars()
+    settings, is_dpo = TRL_SETTINGS[job.variant], job.stage == "dpo"
+    base_trainer: Any = DPOTrainer if is_dpo else SFTTrainer
+
+    batches: list[dict[str, torch.Tensor]] = []
+
+    class Trainer(base_trainer):
+        def _precompute_ref_logps(self, *args: Any) -> Any:
+            with clock.measure("reference"):
+                return super()._precompute_ref_logps(*args)
+
+        def training_step(self, model: Any, inputs: dict[str, Any], *args: Any) -> torch.Tensor:
+            batches.append(dict(inputs))
+            loss: torch.Tensor = super().training_step(model, inputs, *args)
+            if job.check:
+                probe.losses.append(loss.item())
+            return loss
+
+    common = {
+        "output_dir": f"{job.folder}/run",
+        "per_device_train_batch_size": job.batch_size,
+        "num_train_epochs": 1,
+        "max_length": job.max_length,  # the default, 1024, would cut the longest shape without a word
+        "train_sampling_strategy": "sequential",  # `rows` are in the order of our batches
+        "use_cpu": job.device == "cpu",
+        "learning_rate": LEARNING_RATE,
+        "max_grad_norm": job.max_grad_norm,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "seed": job.seed,
+    }
+    config: Any = DPOConfig if is_dpo else SFTConfig
+    short = job.max_length <= PADDING_FREE_UP_TO
+    own = {"beta": BETA, **settings.dpo} if is_dpo else settings.sft if short else {}
+    rows = [row for step in steps_of(job, trl_rows(job)) for row in step]
+    trainer = Trainer(
+        model=load_policy(job, settings.weights, settings.attention),
+        args=config(**common | settings.config | own),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=load_tokenizer(job.base),
+    )
+    probe.watch(trainer.model)
+    with clock.measure("training"):
+        trainer.train()
+    return [_trained_on(batch) for batch in batches]
+
+
+def trl_rows(job: Job) -> list[dict[str, str]]:
+    """The training file as TRL takes it; a completion's leading space is part of its text."""
+    if job.stage == "dpo":
+        triplets = [row for _, row in read_jsonl(job.train, ("prompt", "chosen", "rejected"))]
+        return [
+            {"prompt": row["prompt"], "chosen": f" {row['chosen']}", "rejected": f" {row['rejected']}"}
+            for row in triplets
+        ]
+    pairs = [row for _, row in read_csv(job.train, ("clinical_note", "model_summary"))]
+    return [{"prompt": build_prompt(row["clinical_note"]), "completion": f" {row['model_summary']}"} for row in pairs]
+
+
+def _trained_on(batch: dict[str, torch.Tensor]) -> list[Example]:
+    """The examples in a batch of TRL's collators, which cut what is over their maximum length."""
+    ids = batch["input_ids"]
+    supervised = batch["completion_mask"].bool() if "completion_mask" in batch else batch["labels"] != -100
+    if "attention_mask" in batch:
+        kept = batch["attention_mask"].bool()
+        rows = [(row[mask], own[mask]) for row, own, mask in zip(ids, supervised, kept, strict=True)]
+    else:  # padding_free: all examples in one row, positions counted from 0 in each
+        starts = (batch["position_ids"][0] == 0).nonzero()[1:, 0].tolist()
+        rows = list(zip(ids[0].tensor_split(starts), supervised[0].tensor_split(starts), strict=True))
+    split = [(row[~own].tolist(), row[own].tolist()) for row, own in rows]
+    if "completion_mask" not in batch:
+        return list(split)
+    pairs = len(split) // 2  # the chosen ones come first
+    return [(*split[index], split[pairs + index][1]) for index in range(pairs)]

@@ -1,0 +1,58 @@
+"""One measurement of benchmarks/compare_trl.py, in a process of its own: `python benchmarks/trl_worker.py JOB RESULT`.
+
+In:  JOB, a JSON file with the fields of `Job`.
+Out: RESULT, a JSON file: seconds of the training steps and of the reference pass, peak memory, tokens, and a hash of
+     the tokens trained on. A job that checks adds the loss, and the LoRA gradients in a safetensors file beside.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in benchmarks/ only
+
+from benchmarks.trl_job import Clock, Job, Probe, peak_bytes
+from benchmarks.trl_naive import run_naive
+from benchmarks.trl_variants import run_ours, run_trl
+from script_io import read_json, write_json
+
+RUNNERS = {"ours": run_ours, "naive": run_naive, "plain": run_naive}
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("job", type=Path)
+    parser.add_argument("result", type=Path)
+    args = parser.parse_args(argv)
+    job = Job(**read_json(args.job))
+    if job.memory_limit_gb:
+        import torch
+
+        total = torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, job.memory_limit_gb * 1e9 / total))
+    run = RUNNERS.get(job.variant, run_trl)
+    clock, probe = Clock(job.device), Probe(job)
+    steps = run(job, clock, probe)
+    result: dict[str, Any] = {
+        **clock.seconds,
+        "peak_bytes": peak_bytes(job.device),
+        "tokens": sum(len(ids) for step in steps for example in step for ids in example),
+        "completion_tokens": sum(len(ids) for step in steps for example in step for ids in example[1:]),
+        "steps": len(steps),
+        # within a step the order has no effect on the gradient
+        "tokens_sha256": hashlib.sha256(json.dumps([sorted(step) for step in steps]).encode()).hexdigest(),
+    }
+    if job.check:
+        result |= probe.save(args.result.with_suffix(".safetensors"))
+    write_json(args.result, result)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

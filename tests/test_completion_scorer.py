@@ -1,0 +1,184 @@
+"""The fast way against the plain one on the architectures people use, and that a wrong fast way would be seen."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+
+import pytest
+import torch
+from tiny_models import build_tiny_model
+from training_helpers import CPU, LINEAR, perturb
+
+import completion_scorer
+import packed_attention
+from completion_scorer import CompletionScorer
+from model_loading import add_lora, enable_gradient_checkpointing, load_base_model, load_tokenizer
+from packed_rows import Sample
+
+ARCHITECTURES = ["llama", "qwen2", "qwen3", "mistral", "gemma3"]
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def base(request, tmp_path_factory):
+    return build_tiny_model(tmp_path_factory.mktemp(request.param), request.param)
+
+
+def samples(count: int = 3) -> list[Sample]:
+    """Pairs longer than the sliding windows of the tiny models (16)."""
+    rng = random.Random(0)
+
+    def words(low: int, high: int) -> list[int]:
+        return [rng.randrange(6, 250) for _ in range(rng.randint(low, high))]
+
+    return [Sample(words(20, 50), (words(10, 25), words(10, 25))) for _ in range(count)]
+
+
+def scorer_of(base, *, checkpointing: bool = False, dropout: float = 0.0) -> CompletionScorer:
+    torch.manual_seed(0)  # of lora_A
+    policy = add_lora(load_base_model(base, CPU, load_tokenizer(base)), 4, 8, dropout, LINEAR)
+    perturb(policy, 3, 0.2)
+    if checkpointing:
+        enable_gradient_checkpointing(policy)
+    return CompletionScorer(policy, pad_id=0).train()
+
+
+def loss_and_gradients(scorer: CompletionScorer) -> tuple[float, dict[str, torch.Tensor]]:
+    logps, tokens = scorer(samples())
+    chosen, rejected = logps.view(-1, 2).unbind(1)
+    loss = -torch.nn.functional.logsigmoid(0.1 * (chosen - rejected)).mean() - (logps / tokens).mean()
+    loss.backward()
+    gradients = {name: p.grad for name, p in scorer.named_parameters() if p.grad is not None}
+    return loss.item(), gradients
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_fast_equals_plain(base, checkpointing):
+    plain_loss, plain = loss_and_gradients(scorer_of(base))
+    fast_scorer = scorer_of(base, checkpointing=checkpointing)
+    fast_scorer.choose(samples())
+    assert fast_scorer.is_fast
+    fast_loss, fast = loss_and_gradients(fast_scorer)
+    assert fast_loss == pytest.approx(plain_loss, abs=1e-5)
+    assert fast.keys() == plain.keys()
+    for name, gradient in plain.items():
+        assert gradient.norm() > 0, name
+        assert (fast[name] - gradient).norm() < 1e-4 * gradient.norm(), name
+
+
+def test_pairs_are_scored_in_order_with_their_token_counts(base):
+    scorer = scorer_of(base)
+    scorer.choose(samples())
+    with torch.no_grad():
+        together, tokens = scorer(samples())
+        alone = torch.cat([scorer([sample])[0] for sample in samples()])
+    assert together.dtype == torch.float64
+    torch.testing.assert_close(together, alone, atol=1e-4, rtol=0)
+    assert tokens.tolist() == [len(completion) for sample in samples() for completion in sample.completions]
+
+
+@pytest.mark.parametrize(
+    "mutation",
+    ["completions see each other", "samples see each other", "positions run on", "the window is forgotten"],
+)
+def test_a_wrong_row_is_found_by_the_check(base, mutation, monkeypatch, capsys):
+    attention, layout = packed_attention.packed_attention, completion_scorer.lay_out
+    if mutation == "the window is forgotten":
+        if not any(name in str(base) for name in ("mistral", "gemma3")):
+            pytest.skip("the model has no window")
+
+        def without_window(*args, **kwargs):
+            return attention(*args, **kwargs | {"sliding_window": None})
+
+        monkeypatch.setattr(packed_attention, "packed_attention", without_window)
+    monkeypatch.setattr(completion_scorer, "lay_out", lambda given: mutated(layout(given), mutation))
+    scorer = scorer_of(base)
+    scorer.choose(samples())
+    assert not scorer.is_fast
+    assert "packed and padded differ by" in capsys.readouterr().err
+    assert loss_and_gradients(scorer)[0] == pytest.approx(loss_and_gradients(scorer_of(base))[0], abs=1e-6)
+
+
+def mutated(row, mutation):
+    if mutation == "completions see each other":
+        joined = tuple(
+            segment._replace(completion_tokens=(sum(segment.completion_tokens),)) for segment in row.segments
+        )
+        return dataclasses.replace(row, segments=joined)
+    if mutation == "samples see each other":
+        length = row.input_ids.shape[1]
+        first = row.segments[0]._replace(prompt_tokens=length - 1, completion_tokens=(1,))
+        return dataclasses.replace(row, segments=(first,))
+    if mutation == "positions run on":
+        return dataclasses.replace(row, position_ids=torch.arange(row.input_ids.shape[1])[None])
+    return row
+
+
+def test_dropout_is_off_in_the_check_and_on_again_after_it(base):
+    scorer = scorer_of(base, dropout=0.5)
+    scorer.choose(samples())
+    assert scorer.is_fast
+    assert scorer.policy.training
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "reason"),
+    [
+        ("final_logit_softcapping", 30.0, "the model sets final_logit_softcapping"),
+        ("logits_scaling", 8.0, "the model sets logits_scaling"),
+        ("layer_types", ["linear_attention", "full_attention"], "layers of type linear_attention"),
+    ],
+)
+def test_models_that_rows_cannot_be_packed_for_fall_back(tmp_path, capsys, setting, value, reason):
+    scorer = scorer_of(build_tiny_model(tmp_path / "llama"))
+    setattr(scorer.policy.config, setting, value)
+    scorer.choose(samples())
+    assert not scorer.is_fast
+    assert reason in capsys.readouterr().err
+
+
+def test_a_head_that_is_trained_falls_back(tmp_path):
+    scorer = scorer_of(build_tiny_model(tmp_path / "llama"))
+    scorer.policy.get_base_model().get_output_embeddings().weight.requires_grad_(True)
+    scorer.choose(samples())
+    assert not scorer.is_fast
+
+
+def test_a_model_whose_attention_takes_no_rows_falls_back(tmp_path, capsys):
+    scorer = scorer_of(build_tiny_model(tmp_path / "llama"))
+    model = scorer.policy.get_base_model().model
+    forward = model.forward
+
+    def swallow(*args, row=None, **kwargs):
+        return forward(*args, **kwargs)
+
+    model.forward = swallow
+    scorer.choose(samples())
+    assert not scorer.is_fast
+    assert "does not take packed rows" in capsys.readouterr().err
+    scorer(samples())
+
+
+def test_nothing_as_large_as_all_logits_is_allocated(tmp_path):
+    """The largest tensor of forward and backward is far below (completion tokens, vocabulary)."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Largest(TorchDispatchMode):
+        elements = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            result = function(*args, **(kwargs or {}))
+            outputs = result if isinstance(result, tuple | list) else [result]
+            sizes = [tensor.numel() for tensor in outputs if isinstance(tensor, torch.Tensor)]
+            self.elements = max([self.elements, *sizes])
+            return result
+
+    base = build_tiny_model(tmp_path / "llama")
+    scorer = scorer_of(base)
+    vocabulary = scorer.policy.config.vocab_size
+    scorer.choose(samples())
+    completion_tokens = sum(len(c) for sample in samples(40) for c in sample.completions)
+    with pytest.MonkeyPatch.context() as patch, Largest() as largest:
+        patch.setattr("head_logps.CHUNK_ELEMENTS", 16 * vocabulary)
+        scorer(samples(40))[0].sum().backward()
+    assert largest.elements < completion_tokens * vocabulary / 2
