@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from evaluation.judges import DPO_CONFIG, judges_behind
 from model_loading import (
     absolute_model_name,
     add_model_arguments,
@@ -398,7 +399,8 @@ def main(args: argparse.Namespace) -> int:
         print(f"Stopped at step {run.state.step}; go on with the same command and --resume")
         return stop.exit_code
     data = {"train": train.dataset.report.as_dict(), "validation": val.dataset.report.as_dict()}
-    finish(run, data, "dpo_training_stats.json", "dpo_config.json", PANELS)
+    judges = judges_behind(args.train_data_path, args.sft_model_path)
+    finish(run, data, "dpo_training_stats.json", DPO_CONFIG, PANELS, pair_judges=judges)
     print("DPO Training completed!")
     print(f"Next: python evaluation/evaluate_model.py --model_path {run.final_model}")
     return 0

@@ -562,14 +562,18 @@ def finish(
     stats_name: str,
     config_name: str,
     panels: Mapping[str, Sequence[tuple[str, str]]],
+    **facts: Any,
 ) -> None:
-    """Saves the final model with its settings, the statistics and the plot, and says where they are."""
+    """Saves the final model with its settings, the statistics and the plot, and says where they are.
+
+    `facts` are kept with the settings.
+    """
     keep_best(run)
     run.accelerator.end_training()
     if not run.accelerator.is_main_process:
         return
     run.save_model(run.final_model)
-    settings = {"arguments": vars(run.args), **provenance()}
+    settings = {"arguments": vars(run.args), **provenance(), **facts}
     write_json(run.final_model / config_name, settings)
     print(f"Saved final model to {run.final_model}")
     state = run.state

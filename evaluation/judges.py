@@ -33,6 +33,7 @@ DEFAULT_OPENAI_MODEL = "gpt-4o-mini"
 _OPENAI_URL = "https://api.openai.com/v1"
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _OPENAI_FLAGS = ("judge_base_url", "criterion_file", "price_per_million")
+DPO_CONFIG = "dpo_config.json"  # what Stage B writes beside its model
 Pair = tuple[str, str]  # note, summary
 
 
@@ -190,19 +191,22 @@ def usage_text(usage: Mapping[str, Any]) -> str:
 def judges_of_training_pairs(model_path: str | Path) -> frozenset[str] | None:
     """The judges that made the preference pairs which a model was trained on; None where that cannot be told.
 
-    A model of Stage B names its pairs in `dpo_config.json`, and the model it started from, which is asked likewise. An
-    adapter of Stage A has seen no pair.
+    Stage B records them in `dpo_config.json`, those of earlier rounds among them. An adapter of Stage A has seen no pair.
     """
     folder = Path(model_path)
     try:
-        if not (folder / "dpo_config.json").is_file():
+        if not (folder / DPO_CONFIG).is_file():
             return frozenset() if (folder / "sft_config.json").is_file() else None
-        arguments = json.loads((folder / "dpo_config.json").read_text(encoding="utf-8"))["arguments"]
-        judges = judges_of_pairs(Path(arguments["train_data_path"]))
-        earlier = judges_of_training_pairs(arguments["sft_model_path"])
-    except (OSError, ValueError, KeyError, TypeError):  # moved, deleted or written by something else
+        judges = json.loads((folder / DPO_CONFIG).read_text(encoding="utf-8"))["pair_judges"]
+        return None if judges is None else frozenset(judges)
+    except (OSError, ValueError, KeyError, TypeError):  # written by something else
         return None
-    return None if earlier is None else judges | earlier
+
+
+def judges_behind(pairs: str | Path, start_model: str | Path) -> list[str] | None:
+    """Those that made the pairs of a JSONL or those that the model to start from was trained on, sorted; or None."""
+    earlier = judges_of_training_pairs(start_model)
+    return None if earlier is None else sorted(earlier | judges_of_pairs(Path(pairs)))
 
 
 def judges_of_pairs(path: Path) -> frozenset[str]:

@@ -212,11 +212,7 @@ def test_the_judge_of_the_training_pairs_is_told(
     """A model folder with the record of Stage B: its pairs were judged by `facts`, as is this evaluation."""
     dpo = tmp_path / "dpo"
     shutil.copytree(model, dpo)
-    (tmp_path / "sft").mkdir()
-    write_json(tmp_path / "sft" / "sft_config.json", {})
-    write_jsonl(tmp_path / "pairs.jsonl", [{"prompt": "p", "chosen": "c", "rejected": "r", "judge": "facts"}])
-    arguments = {"train_data_path": str(tmp_path / "pairs.jsonl"), "sft_model_path": str(tmp_path / "sft")}
-    write_json(dpo / "dpo_config.json", {"arguments": arguments})
+    write_json(dpo / "dpo_config.json", {"pair_judges": ["facts"]})
     flags = ["--test_data", str(write_notes(tmp_path, 2)), "--max_new_tokens", "2", "--device", "cpu"]
     told = {}
     for folder in (dpo, model):

@@ -17,7 +17,7 @@ from fake_server import Server
 from tiny_models import build_tokenizer
 
 from evaluation.fact_checker import FactCheck, check_summary
-from evaluation.judges import FactsJudge, judges_of_training_pairs, make_judge, usage_text
+from evaluation.judges import FactsJudge, judges_behind, judges_of_training_pairs, make_judge, usage_text
 from evaluation.nli_judge import CONTRADICTION, ENTAILMENT, NliJudge, label_index, statements_of
 from evaluation.openai_judge import BadReply, OpenAIJudge, parse_claims
 from script_io import InputError, write_json, write_jsonl
@@ -487,8 +487,7 @@ def trained_on(folder: Path, pairs: list[dict[str, Any]], earlier: Path) -> Path
     """A model folder of Stage B as far as its configuration goes."""
     folder.mkdir()
     write_jsonl(folder / "pairs.jsonl", pairs)
-    arguments = {"train_data_path": str(folder / "pairs.jsonl"), "sft_model_path": str(earlier)}
-    write_json(folder / "dpo_config.json", {"arguments": arguments})
+    write_json(folder / "dpo_config.json", {"pair_judges": judges_behind(folder / "pairs.jsonl", earlier)})
     return folder
 
 
@@ -507,7 +506,7 @@ def test_which_judges_made_the_pairs_of_a_model(tmp_path: Path) -> None:
     assert judges_of_training_pairs(str(trained_on(tmp_path / "third", [labelled], sft))) == set()
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"arguments": {}}', '{"arguments": {"train_data_path": "gone.jsonl"}}'])
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"pair_judges": null}', '{"pair_judges": 3}'])
 def test_pairs_that_cannot_be_told(content: str, tmp_path: Path) -> None:
     (tmp_path / "dpo_config.json").write_text(content)
     assert judges_of_training_pairs(tmp_path) is None

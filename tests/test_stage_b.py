@@ -260,3 +260,14 @@ def test_the_memory_that_a_run_needs_is_checked_before_the_weights_are_loaded(in
     with pytest.raises(InputError, match="GiB are free"):
         stage_b.main(arguments(inputs, tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+def test_the_judges_of_the_pairs_are_recorded_with_the_model(inputs, tmp_path):
+    triplets = [json.loads(line) for line in (inputs / "train.jsonl").read_text().splitlines()]
+    judged = tmp_path / "judged.jsonl"
+    judged.write_text("".join(json.dumps(row | {"judge": "nli:x"}) + "\n" for row in triplets))
+    shutil.copytree(inputs / "sft", tmp_path / "sft")
+    (tmp_path / "sft" / "sft_config.json").write_text("{}")
+    flags = ("--train_data_path", str(judged), "--sft_model_path", str(tmp_path / "sft"), "--num_epochs", "1")
+    output = train(inputs, tmp_path / "run", *flags)
+    assert json.loads((output / "final_model" / "dpo_config.json").read_text())["pair_judges"] == ["nli:x"]
