@@ -191,7 +191,7 @@ def usage_text(usage: Mapping[str, Any]) -> str:
 def judges_of_training_pairs(model_path: str | Path) -> frozenset[str] | None:
     """The judges that made the preference pairs which a model was trained on; None where that cannot be told.
 
-    Stage B records them in `dpo_config.json`, those of earlier rounds among them. An adapter of Stage A has seen no pair.
+    Stage B records them in `dpo_config.json`, those of earlier rounds with them. An adapter of Stage A has seen none.
     """
     folder = Path(model_path)
     try:
