@@ -404,14 +404,17 @@ def peak_memory_bytes(device: torch.device) -> int:
 
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
-    try:
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux; its ru_maxrss would be that of the process that started this one, if that was larger
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    if sys.platform == "darwin":
         import resource
-    except ImportError:  # Windows
-        import psutil
 
-        return int(getattr(psutil.Process().memory_info(), "peak_wset"))  # noqa: B009 - Windows alone has it
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # macOS reports bytes, Linux KiB
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    import psutil
+
+    return int(getattr(psutil.Process().memory_info(), "peak_wset"))  # noqa: B009 - Windows alone has it
 
 
 def is_better(state: TrainingState, val_loss: float) -> bool:
