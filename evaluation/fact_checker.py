@@ -119,22 +119,29 @@ def _weight(claim: Claim) -> float:
 def check_summary(note: str, summary: str) -> FactCheck:
     """Checks `summary` against `note`. Offsets of the claims are those of `summary` as it was given."""
     text = without_citations(summary)
-    note_facts, note_sentences = NoteFacts(_distinct(extract_facts(note)).values()), _NoteSentences(note)
-    support = WordSupport(note)
+    in_dialogue = bool(dialogue_turns(note))
+    note_facts = NoteFacts(_distinct(extract_facts(note), where_findings=True).values(), in_dialogue=in_dialogue)
+    note_sentences, support = _NoteSentences(note), WordSupport(note)
     summary_facts = [fact for fact in extract_facts(text) if not _is_list_number(text, fact)]
     comparisons = {what: _compare(fact, note_facts, support) for what, fact in _distinct(summary_facts).items()}
     judged = [(fact, comparisons[_WHAT(fact)]) for fact in summary_facts]
     claims = [_claim(fact, comparison, note, note_sentences) for fact, comparison in judged if comparison]
     claims += _word_claims(text, [fact for fact, c in judged if c or fact.type not in ATTRIBUTES], support)
-    claims += _sex_claims(text, summary_facts, note_facts, in_dialogue=bool(dialogue_turns(note)))
+    claims += _sex_claims(text, summary_facts, note_facts, in_dialogue=in_dialogue)
     return FactCheck(tuple(sorted(claims, key=lambda claim: (claim.start, claim.end, claim.type))))
 
 
-def _distinct(facts: Sequence[Fact]) -> dict[object, Fact]:
-    """What is said -> the first fact that says it. A long text says the same thing many times; once is enough."""
+def _distinct(facts: Sequence[Fact], *, where_findings: bool = False) -> dict[object, Fact]:
+    """What is said -> the first fact that says it. A long text says the same thing many times; once is enough.
+
+    With `where_findings` a finding counts once a sentence, since what stands beside it may belong to it.
+    """
     distinct: dict[object, Fact] = {}
     for fact in facts:
-        distinct.setdefault(_WHAT(fact), fact)
+        what: object = _WHAT(fact)
+        if where_findings and fact.type in FINDINGS:
+            what = (what, fact.sentence)
+        distinct.setdefault(what, fact)
     return distinct
 
 

@@ -77,8 +77,9 @@ class Comparison:
 class NoteFacts(list[Fact]):
     """The facts of a note, which every fact of its summary is held against, found by type and by value."""
 
-    def __init__(self, facts: Iterable[Fact]) -> None:
+    def __init__(self, facts: Iterable[Fact], *, in_dialogue: bool = False) -> None:
         super().__init__(facts)
+        self.in_dialogue = in_dialogue
         self.by_type: dict[str, list[Fact]] = {}
         self.by_value: dict[str, list[Fact]] = {}
         for fact in self:
@@ -163,10 +164,23 @@ def _compare_times(fact: Fact, note_facts: NoteFacts) -> Comparison:
     """Durations and follow-up intervals: the same length of time of the same kind, bound to the same finding."""
     others = _same_type(fact, note_facts)
     bound = [other for other in others if other.key == fact.key]
-    agreeing = next((other for other in [*bound, *others] if other.value == fact.value), None)
+    same_length = [other for other in [*bound, *others] if other.value == fact.value]
+    agreeing = next((other for other in same_length if not _is_of_another(fact, other, note_facts)), None)
     if not agreeing and not (fact.key or fact.type == "follow_up"):
         agreeing = next((other for other in note_facts if other.type in _TIMES and other.value == fact.value), None)
-    return _decide(fact, agreeing, [other for other in bound if fact.key or fact.type == "follow_up"])
+    rivals = [other for other in bound if fact.key or fact.type == "follow_up"]
+    return _decide(fact, agreeing, rivals or same_length)
+
+
+def _is_of_another(fact: Fact, other: Fact, note_facts: NoteFacts) -> bool:
+    """Whether a written note gives the time to another finding, and names the fact's own only in other sentences.
+
+    In one sentence it may be the time of both; in a dialogue the next turn may be about either.
+    """
+    if note_facts.in_dialogue or not (fact.key and other.key) or fact.key == other.key:
+        return False
+    own = [mention.sentence for mention in note_facts.by_value.get(fact.key, []) if mention.type in _ILLNESSES]
+    return bool(own) and other.sentence not in own
 
 
 def _compare_side(fact: Fact, note_facts: NoteFacts) -> Comparison:

@@ -3,6 +3,7 @@
 import pytest
 
 from clinical.facts import extract_facts
+from evaluation.fact_checker import check_summary
 from evaluation.fact_comparison import CONTRADICTED, SUPPORTED, UNSUPPORTED, UNVERIFIABLE, NoteFacts, compare
 
 
@@ -97,3 +98,17 @@ def test_a_number_that_is_an_age_is_no_measurement() -> None:
 
 def test_a_negative_test() -> None:
     assert verdict("Negative pregnancy test.", "No pregnancy.", "condition")[0] == SUPPORTED
+
+
+@pytest.mark.parametrize(
+    ("note", "verdict"),
+    [
+        ("Seen for wheezing for 2 weeks. She also reports flank pain.", "contradicted"),
+        ("Flank pain. Seen for flank pain and wheezing for 2 weeks.", "supported"),
+        ("Seen for wheezing for 2 weeks.", "supported"),  # the pain itself is the error
+        ("Doctor: How long have you been wheezing?\nPatient: Two weeks. And I have flank pain.", "supported"),
+    ],
+)
+def test_a_time_of_another_finding_is_not_that_of_this_one(note, verdict):
+    claims = check_summary(note, "Flank pain for 2 weeks.").claims
+    assert [claim.verdict for claim in claims if claim.type == "duration"] == [verdict]
