@@ -26,6 +26,10 @@ from typing import TYPE_CHECKING, Any
 
 from script_io import EXIT_INTERRUPTED, EXIT_TERMINATED, InputError, RunError, read_json, write_json
 
+# On a CPU oneDNN keeps what it compiled for the last 1,024 shapes of bfloat16 products, which with rows of all lengths
+# is hundreds of MB; 64 are more than one row needs. It reads this at its first product.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+
 if TYPE_CHECKING:
     import torch
     from accelerate import Accelerator
