@@ -34,6 +34,8 @@ QUANTISED_BYTES = {"8bit": 1.0, "4bit": (4 + 0.127) / 8}
 # Measured on Linux: what glibc's malloc leaves unused between the activations, as a part of them, and the libraries
 # that training still loads after the estimate
 CPU_FRAGMENTATION, CPU_LIBRARIES = 0.4, 100 * 2**20
+# Measured: while a checkpointed layer is run backwards, what it keeps lies beside gradients of the same sizes
+CHECKPOINTED_LAYER = 3
 GIB = 2**30
 
 
@@ -75,7 +77,9 @@ def estimate_memory(
     layers = _decoder_layers(model)
     kept = [_kept_bytes(layer, adapters, row, placement) for layer in layers]
     passing = row.input_ids.shape[1] * model.get_input_embeddings().embedding_dim * element
-    activations = len(layers) * passing + max(kept) if checkpointing else sum(kept)
+    activations = sum(kept)
+    if checkpointing:
+        activations = min(activations, len(layers) * passing + CHECKPOINTED_LAYER * max(kept))
     on_cpu = placement.device.type == "cpu"
     return MemoryEstimate(
         process=_process_bytes() + CPU_LIBRARIES if on_cpu else 0,
