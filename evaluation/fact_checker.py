@@ -50,7 +50,12 @@ from evaluation.fact_comparison import (
 from script_io import ArgumentParser, InputError, read_text, run_script
 
 ERROR, REVIEW = "error", "review"
-CITATION = re.compile(r"(?<!\s)\s*\[Evidence:[^\]\n]*\]?")  # tried once for each run of blanks
+# Sentence numbers and a confidence and nothing else: whatever else stands in the brackets is checked as any text is.
+# The blanks before it are tried once.
+CITATION = re.compile(
+    r"(?<!\s)\s*\[Evidence:[S\d,;:.\t –-]*(?:Conf(?:idence)?[\d:.,%\t ]*)?(?:\]|(?:Co?n?)?$)|(?<!\s)\s*\[Evidence:",
+    re.IGNORECASE,
+)
 _LIST_MARK = re.compile(r"[.)](?:\s|$)")
 _WHAT = attrgetter(*(field.name for field in fields(Fact) if field.name not in ("start", "end", "sentence")))
 _MOST_PLACES = 50  # sentences remembered for each word: a word of every sentence would take quadratic time
@@ -194,13 +199,14 @@ def _is_list_number(text: str, fact: Fact) -> bool:
 def _compare(fact: Fact, note_facts: NoteFacts, support: WordSupport) -> Comparison | None:
     """As `compare`; a finding that the note has in words which the lexicon does not join is no error.
 
-    Stated, it is taken as supported; denied, it stays open, since words do not tell whether the note denies it too.
+    It stays open, since words do not tell how they belong together: "no chest pain, abdominal x-ray" has those of
+    abdominal pain.
     """
     comparison = compare(fact, note_facts)
     if comparison and comparison.verdict == UNSUPPORTED and fact.type in FINDINGS:
         words = content_words(fact.text)
         if words and all(support.has(word) for _, word in words):
-            return Comparison(UNVERIFIABLE if fact.negated else SUPPORTED, None, comparison.error_type)
+            return Comparison(UNVERIFIABLE, None, comparison.error_type)
     return comparison
 
 

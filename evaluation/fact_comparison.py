@@ -207,12 +207,14 @@ def _is_near(part: str, other: str) -> bool:
 
 
 def _compare_numbers(fact: Fact, note_facts: NoteFacts) -> Comparison:
-    """Numbers without a unit of their own, and dates: the same value in any fact of the note."""
+    """Numbers without a unit of their own, and dates: among what counts the same, else in any fact of the note."""
     wanted = _spellings(fact)
-    agreeing = next((other for other in note_facts if wanted & {other.value, *numbers_in(other.text)}), None)
+    counted = fact.type == "number" and fact.key not in _NO_UNIT
+    rivals = [other for other in _same_type(fact, note_facts) if counted and other.key == fact.key]
+    agreeing = next((other for other in rivals or note_facts if wanted & {other.value, *numbers_in(other.text)}), None)
     if not agreeing and wanted <= _ARTICLES:
         return Comparison(UNVERIFIABLE, None, fact.type)
-    return _decide(fact, agreeing, [])
+    return _decide(fact, agreeing, rivals)
 
 
 def _spellings(fact: Fact) -> set[str]:
@@ -267,6 +269,9 @@ def _compare_findings(fact: Fact, note_facts: NoteFacts) -> Comparison | None:
 def _compare_unnamed(fact: Fact, note_facts: NoteFacts) -> Comparison:
     """A finding that the note does not name: said in wider or narrower words, denied with all others, or not at all."""
     error_type = "negation" if fact.negated else fact.type
+    allergy = next((other for other in note_facts.by_type.get("allergy", []) if other.key == fact.key), None)
+    if fact.type == "drug" and allergy and not (fact.negated or allergy.negated or allergy.asked):
+        return Comparison(CONTRADICTED, allergy, error_type)
     for other in note_facts:
         if fact.negated and other.negated and other.type == "procedure" and other.value == f"{fact.value} test":
             return Comparison(SUPPORTED, other, fact.type)

@@ -361,3 +361,35 @@ def test_in_a_dialogue_a_value_is_wrong_for_sure_only_where_its_number_is_not_sa
     assert [claim.text for claim in unsound_claims(dialogue, "Takes metformin.")] == ["metformin"]
     assert [claim.text for claim in unsound_claims(dialogue, "Left knee pain.")] == ["Left"]
     assert unsound_claims(f"{dialogue}\nPatient: My left hip.", "Left knee pain.") == ()
+
+
+@pytest.mark.parametrize(
+    ("note", "summary", "verdict"),
+    [
+        ("Allergic to penicillin.", "Takes penicillin.", "contradicted"),
+        ("Lung exam clear. No cancer.", "Lung cancer.", "unverifiable"),
+        ("No chest pain. Abdominal x-ray done.", "Abdominal pain.", "unverifiable"),
+        ("Heart rate normal. Denies attack of anxiety.", "Heart attack.", "unverifiable"),
+        ("He is 60. He has 2 children.", "60 children.", "contradicted"),
+        ("Two packs per day for 20 years.", "20 packs per day.", "contradicted"),
+    ],
+)
+def test_words_and_numbers_from_elsewhere_support_nothing(note: str, summary: str, verdict: str) -> None:
+    assert [claim.verdict for claim in check_summary(note, summary).claims if claim.level == "error"] == [verdict]
+
+
+@pytest.mark.parametrize(
+    "summary",
+    ["Stable angina [Evidence: S1; started warfarin 50 mg.", "Stable angina [Evidence: S1; and lung cancer]"],
+)
+def test_what_else_stands_in_a_citation_is_checked(summary: str) -> None:
+    assert check_summary("Stable angina.", summary).has_hallucination
+
+
+@pytest.mark.parametrize(
+    "citation", ["[evidence: S1; Conf: 0.9]", "[Evidence: S1, S2–4; conf: .5]", "[Evidence: S1; Conf: 0."]
+)
+def test_a_citation_is_no_claim(citation: str) -> None:
+    assert [claim.text for claim in check_summary("Stable angina.", f"Stable angina {citation}").claims] == [
+        "Stable angina"
+    ]
