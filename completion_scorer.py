@@ -93,6 +93,8 @@ class CompletionScorer(torch.nn.Module):
         changed = [name for name, neutral in _HEAD_SETTINGS.items() if getattr(config, name, neutral) != neutral]
         if changed:
             return f"the model sets {', '.join(changed)}"
+        if any(map(_attention_dropout, model.modules())):
+            return "its attention has dropout"
         other = set(getattr(config, "layer_types", None) or ()) - _ATTENTION_LAYERS
         return f"the model has layers of type {', '.join(sorted(other))}" if other else None
 
@@ -108,14 +110,28 @@ class CompletionScorer(torch.nn.Module):
                 model.set_attn_implementation(PACKED)
                 self.is_fast = True
                 fast, _ = self(samples)
-            except (UnsupportedAttention, TypeError, AttributeError, ValueError, NotImplementedError) as error:
+                if self.policy.device.type == "cuda":  # a kernel of its own, that may not compile either
+                    with torch.enable_grad():
+                        self(samples)[0].sum().backward()
+                    self.policy.zero_grad()
+            except torch.OutOfMemoryError:
+                raise
+            except (UnsupportedAttention, TypeError, AttributeError, ValueError, RuntimeError) as error:
                 model.set_attn_implementation(stock)
+                self.policy.zero_grad()
                 return f"the model does not take packed rows ({str(error).splitlines()[0]})"
         difference = ((fast - torch.cat(plain)).abs() / torch.cat(tokens)).max().item()
         if difference <= TOLERANCE[self.policy.dtype]:
             return None
         model.set_attn_implementation(stock)
         return f"packed and padded differ by {difference:.1e} nats a token"
+
+
+def _attention_dropout(module: torch.nn.Module) -> float:
+    """The share of attention probabilities that an attention layer drops in training; 0 for any other module."""
+    share = getattr(module, "attention_dropout", 0.0)
+    drop = getattr(module, "attn_dropout", None)  # GPT-2 and its like
+    return drop.p if isinstance(drop, torch.nn.Dropout) else share if isinstance(share, float) else 0.0
 
 
 @contextmanager

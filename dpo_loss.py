@@ -111,11 +111,11 @@ def preference_metrics(
     chosen_rewards = beta * (policy_chosen - reference_chosen).detach()
     rejected_rewards = beta * (policy_rejected - reference_rejected).detach()
     return {
-        "chosen_preference": (policy_chosen > policy_rejected).double(),
+        "chosen_preference": (policy_chosen > policy_rejected).to(policy_chosen.dtype),
         "rewards/chosen": chosen_rewards,
         "rewards/rejected": rejected_rewards,
         "rewards/margins": chosen_rewards - rejected_rewards,
-        "rewards/accuracies": (chosen_rewards > rejected_rewards).double(),
+        "rewards/accuracies": (chosen_rewards > rejected_rewards).to(chosen_rewards.dtype),
         "logps/chosen": policy_chosen.detach(),
         "logps/rejected": policy_rejected.detach(),
     }

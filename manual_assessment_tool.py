@@ -184,14 +184,18 @@ class Session:
         return self.next_open(index + 1)
 
     def take_verdict(self, verdict: str, rating: Rating, summary: str) -> bool:
-        """Saves a verdict and, for a hallucination, its errors; False where the assessor took it back."""
+        """Saves a verdict and, for a hallucination, its errors; False where the assessor took it back.
+
+        A yes is first saved with the kind of its first error, so that one broken off before it changes no rating.
+        """
         if verdict == SKIPPED and rating.is_complete:
             say("Your rating stays as it is.")
             return True
         before = self.book.ratings.get((rating.assessor, rating.text_sha256), rating)
         rating = replace(rating, verdict=verdict, errors=[], blind=self.blind, rated_at=now())
-        self.book.save(rating)
-        if verdict == HALLUCINATED and not self.take_errors(rating, summary):
+        if verdict != HALLUCINATED:
+            self.book.save(rating)
+        elif not self.take_errors(rating, summary):
             self.book.save(before)
             say("Your yes is taken back.")
             return False
@@ -204,10 +208,10 @@ class Session:
         errors: list[SummaryError] = []
         while True:
             error = ask_error(summary, lambda draft: self.book.save(replace(rating, errors=[*errors, draft])))
-            if error is None:
-                self.book.save(replace(rating, errors=errors))  # without the draft
-            else:
+            if error is not None:
                 errors.append(error)
+            elif errors:
+                self.book.save(replace(rating, errors=errors))  # without the draft
             if not errors or not is_another():
                 return bool(errors)
 

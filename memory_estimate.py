@@ -21,7 +21,7 @@ import torch
 from head_logps import CHUNK_ELEMENTS
 from model_loading import load_config
 from packed_attention import query_blocks
-from packed_rows import Row, Sample, lay_out, pack
+from packed_rows import Row, Sample, lay_out
 from script_io import InputError
 
 if TYPE_CHECKING:
@@ -112,6 +112,10 @@ def _linear_layers(layer: torch.nn.Module) -> dict[str, tuple[int, int]]:
         name.rsplit(".", 1)[-1]: (module.weight.shape[1], module.weight.shape[0])
         for name, module in layer.named_modules()
         if isinstance(module, torch.nn.Linear)
+    } | {
+        name.rsplit(".", 1)[-1]: (module.weight.shape[0], module.weight.shape[1])
+        for name, module in layer.named_modules()
+        if type(module).__name__ == "Conv1D"  # GPT-2's matrices, the other way round
     }
 
 
@@ -119,10 +123,19 @@ def _weight_bytes(model: Any, placement: Placement) -> int:
     """All parameters, tied ones once; quantised are the decoder layers' matrices and nothing else."""
     element = placement.dtype.itemsize
     total = sum(parameter.numel() for parameter in model.parameters()) * element
-    if placement.quantisation == "none":
+    quantisation = _quantisation(model, placement)
+    if quantisation == "none":
         return total
     matrices = sum(i * o for layer in _decoder_layers(model) for i, o in _linear_layers(layer).values())
-    return total - round(matrices * (element - QUANTISED_BYTES[placement.quantisation]))
+    return total - round(matrices * (element - QUANTISED_BYTES[quantisation]))
+
+
+def _quantisation(model: Any, placement: Placement) -> str:
+    """As asked for, else as the model is stored."""
+    stored = getattr(model.config, "quantization_config", None) or {}
+    stored = stored if isinstance(stored, dict) else stored.to_dict()
+    found = next((bits for bits in QUANTISED_BYTES if stored.get(f"load_in_{bits}")), "none")
+    return found if placement.quantisation == "none" else placement.quantisation
 
 
 def _loading_bytes(model: Any, placement: Placement) -> int:
@@ -198,10 +211,14 @@ def _process_bytes() -> int:
 
 
 def largest_row(samples: Sequence[Sample], batch_size: int, row_tokens: int) -> Row:
-    """The row of the longest samples, as many as are computed at once."""
-    longest = sorted(samples, key=lambda sample: -sample.tokens)[:batch_size]
-    (first, *_) = pack(range(len(longest)), [sample.tokens for sample in longest], batch_size, row_tokens)
-    return lay_out(longest[index] for index in first)
+    """The fullest row that the longest samples can make."""
+    row: list[Sample] = []
+    room = row_tokens
+    for sample in sorted(samples, key=lambda sample: -sample.tokens):
+        if len(row) < batch_size and (not row or sample.tokens <= room):
+            row.append(sample)
+            room -= sample.tokens
+    return lay_out(row)
 
 
 def available_bytes(device: torch.device) -> int:

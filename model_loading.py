@@ -83,11 +83,14 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 def choose_placement(args: argparse.Namespace, trained_model: str | None = None) -> Placement:
     """Turns the flags of `add_model_arguments` into a placement and says what was chosen and why.
 
-    For training name the base: on a CPU the dtype then depends on what pays for its size.
+    For training name the base: on a CPU the dtype then depends on what pays for its size, and is noted in `args`.
     """
-    return placement_for(
+    placement = placement_for(
         args.device, args.dtype, args.use_8bit, args.use_4bit, args.trust_remote_code, trained_model=trained_model
     )
+    if trained_model:
+        args.dtype = str(placement.dtype).removeprefix("torch.")  # what a resumed run goes on with
+    return placement
 
 
 def placement_for(
@@ -150,8 +153,8 @@ def _choose_cpu_dtype(trained_size: int | None) -> tuple[torch.dtype, str]:
     """float32, which is exact, save where a model is trained that this CPU computes much faster in bfloat16."""
     import torch
 
-    if trained_size is None:
-        return torch.float32, "auto: exact"
+    if trained_size is None or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return torch.float32, "auto: exact"  # processes that measure for themselves might differ
     if trained_size < MIN_BFLOAT16_SIZE:
         return torch.float32, "auto: exact, and bfloat16 does not pay for so small a model"
     gain = _seconds_of_product(trained_size, torch.float32) / _seconds_of_product(trained_size, torch.bfloat16)

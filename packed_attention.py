@@ -160,7 +160,8 @@ def _block_mask(row: Row, window: int | None, device: torch.device) -> Any:
     from torch.nn.attention.flex_attention import create_block_mask
 
     length = row.input_ids.shape[1]
-    return create_block_mask(mask_rule(row, window), None, None, length, length, device=device)
+    # compiled, it makes the blocks without a mask of (T, T) first
+    return create_block_mask(mask_rule(row, window), None, None, length, length, device=device, _compile=True)
 
 
 def mask_rule(row: Row, window: int | None) -> Callable[..., torch.Tensor]:

@@ -80,6 +80,8 @@ def turn_dropout_off(model: torch.nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
+        if isinstance(getattr(module, "attention_dropout", None), float):
+            setattr(module, "attention_dropout", 0.0)  # noqa: B010 - a plain number, which nn.Module's types do not know
 
 
 def _fresh_config(sft: LoraConfig, rank: int) -> LoraConfig:

@@ -243,10 +243,18 @@ def _csv_rows(path: str | Path, handle: IO[str], required: Sequence[str]) -> Ite
         raise InputError(f"{path}: the file has a header but no rows; add at least one")
 
 
+_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+_SURROGATE = re.compile("[\\ud800-\\udfff]")
+
+
 def read_jsonl(
     path: str | Path, required: Sequence[str], remedy: str = "check the path"
 ) -> list[tuple[int, dict[str, Any]]]:
-    """Reads a JSONL file into (line number, object) pairs; blank lines are passed over."""
+    """Reads a JSONL file into (line number, object) pairs; blank lines are passed over.
+
+    Raises InputError where the file is missing, empty or not UTF-8, or a line is no JSON object, lacks one of the
+    `required` keys, or has text that no UTF-8 file can hold.
+    """
     rows: list[tuple[int, dict[str, Any]]] = []
     for number, line in enumerate(read_text(path, remedy).split("\n"), start=1):
         if not line.strip():
@@ -259,6 +267,11 @@ def read_jsonl(
             ) from error
         if not isinstance(row, dict):
             raise InputError(f"{path}, line {number}: a JSON object is expected, found {type(row).__name__}")
+        if half := _half_character(line, row):
+            raise InputError(
+                f"{path}, line {number}: has {half}, half of a character, which no file can hold; remove it or give "
+                "the whole character"
+            )
         missing = [key for key in required if key not in row]
         if missing:
             raise InputError(
@@ -268,3 +281,11 @@ def read_jsonl(
     if not rows:
         raise InputError(f"{path}: the file is empty; expected one JSON object a line with {', '.join(required)}")
     return rows
+
+
+def _half_character(line: str, row: Mapping[str, Any]) -> str | None:
+    """The first lone surrogate in a row, as JSON writes it; only an escape can bring one into a UTF-8 file."""
+    if not _SURROGATE_ESCAPE.search(line):
+        return None
+    found = _SURROGATE.search(json.dumps(row, ensure_ascii=False))
+    return f"\\u{ord(found[0]):04x}" if found else None

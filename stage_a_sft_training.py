@@ -55,6 +55,7 @@ from training_run import (
     make_accelerator,
     make_optimizer,
     resume_from,
+    row_of_step,
     start_run_folder,
     stop_on_signals,
     warn_if_same_file,
@@ -96,8 +97,8 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, SFTDataset, SFTDatas
     from memory_estimate import Adapters, fit_memory
     from sft_dataset import SFTDataset
 
-    placement = choose_placement(args, args.model_name)
     checkpoint = look_into_run_folder(args)
+    placement = choose_placement(args, args.model_name)
     accelerator = make_accelerator(args, placement)
     tokenizer = load_tokenizer(args.model_name, args.trust_remote_code)
     prompt_format = load_prompt_format(args.model_name, tokenizer, args.prompt_format)
@@ -170,8 +171,9 @@ def train_loop(run: TrainingRun, train: SFTDataset, val: SFTDataset, stop: StopR
         run.seed_dropout()
         loss = 0.0
         for number, row in enumerate(rows, start=1):
-            row_loss = summed_loss(run, train, row) / supervised
-            backward(run, row_loss, is_last=number == len(rows))
+            with row_of_step(run, is_last=number == len(rows)):
+                row_loss = summed_loss(run, train, row) / supervised
+                backward(run, row_loss)
             loss += row_loss.item()
         loss = run.sum_over_processes(loss)
         grad_norm = clip_gradients(run)

@@ -61,6 +61,7 @@ from training_run import (
     make_accelerator,
     make_optimizer,
     resume_from,
+    row_of_step,
     start_run_folder,
     stop_on_signals,
     warn_if_same_file,
@@ -161,8 +162,8 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, AdapterPair, PairDat
     from reference_cache import cache_key
 
     base_name = require_adapter(args.sft_model_path, SFT_REMEDY)["base_model_name_or_path"]
-    placement = choose_placement(args, base_name)
     checkpoint = look_into_run_folder(args)
+    placement = choose_placement(args, base_name)
     accelerator = make_accelerator(args, placement)
     tokenizer = load_tokenizer(args.sft_model_path, args.trust_remote_code)
     prompt_format = load_prompt_format(args.sft_model_path, tokenizer, args.prompt_format)
@@ -362,11 +363,12 @@ def train_loop(run: TrainingRun, pair: AdapterPair, train: PairData, val: PairDa
         indices, rows = plan.step_indices(state.step), plan.rows(state.step, train.dataset.tokens)
         totals = torch.zeros(len(METRICS) + 1, device=run.device)
         for number, row in enumerate(rows, start=1):
-            scores = score_pairs(run, pair, train, row)
-            preference, loss = losses(args, scores)
-            if state.step == 0 and number == 1:
-                check_zero_margin(args, scores, preference, pair.model.dtype)
-            backward(run, loss.sum() / len(indices), is_last=number == len(rows))
+            with row_of_step(run, is_last=number == len(rows)):
+                scores = score_pairs(run, pair, train, row)
+                preference, loss = losses(args, scores)
+                if state.step == 0 and number == 1:
+                    check_zero_margin(args, scores, preference, pair.model.dtype)
+                backward(run, loss.sum() / len(indices))
             totals += summed_metrics(args, scores, loss)
         *sums, pairs = run.accelerator.reduce(totals, "sum").tolist()
         values = {name: value / pairs for name, value in zip(METRICS, sums, strict=True)}

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -86,7 +86,10 @@ def look_into_run_folder(args: argparse.Namespace) -> Path | None:
         checkpoint = latest_checkpoint(folder)
         if checkpoint is None:
             raise InputError(f"{folder}: no checkpoint to resume from; leave --resume out to start anew")
-        _check_same_settings(folder / CONFIG_FILE, args)
+        stored = read_json(folder / CONFIG_FILE, "start anew with --overwrite_output_dir")["arguments"]
+        if args.dtype == "auto":
+            args.dtype = stored["dtype"]  # measured anew it might come out otherwise
+        _check_same_settings(folder / CONFIG_FILE, stored, args)
         return checkpoint
     if used and not args.overwrite_output_dir:
         raise InputError(
@@ -109,12 +112,11 @@ def start_run_folder(args: argparse.Namespace, accelerator: Accelerator) -> None
 # What may differ between a run and its resumption.
 _FREE_TO_CHANGE = {
     "resume", "overwrite_output_dir", "logging_steps", "save_steps", "report_to", "device", "eval_batch_size",
-    "output_dir",
+    "output_dir", "gradient_checkpointing",
 }  # fmt: skip
 
 
-def _check_same_settings(path: Path, args: argparse.Namespace) -> None:
-    stored = read_json(path, "start anew with --overwrite_output_dir")["arguments"]
+def _check_same_settings(path: Path, stored: Mapping[str, Any], args: argparse.Namespace) -> None:
     for name, value in vars(args).items():
         if name not in _FREE_TO_CHANGE and stored.get(name) != value:
             raise InputError(
@@ -292,6 +294,7 @@ def after_step(run: TrainingRun, evaluate: Callable[[], dict[str, float]], stop:
     `evaluate` returns the validation metrics, `loss` among them.
     """
     args, state, plan = run.args, run.state, run.plan
+    stop.settle(run)
     epoch_ends = state.step % plan.steps_per_epoch == 0
     stopping = False
     checkpoint = (
@@ -342,18 +345,31 @@ def keep_best(run: TrainingRun) -> None:
 
 
 class StopRequest:
-    """Set by Ctrl-C or SIGTERM; the loop finishes its step, saves a checkpoint and leaves with `exit_code`."""
+    """Made by Ctrl-C or SIGTERM; the loop finishes its step, saves a checkpoint and leaves with `exit_code`.
+
+    It holds from the end of a step on, for all processes at once, whichever of them was asked.
+    """
 
     def __init__(self) -> None:
         self.exit_code = 0
+        self._asked = 0
 
     def __bool__(self) -> bool:
         return self.exit_code != 0
 
+    def settle(self, run: TrainingRun) -> None:
+        """At the end of a step: whether any process has been asked."""
+        self.exit_code = self._asked
+        if run.plan.world > 1:
+            import torch
+
+            codes = run.accelerator.gather(torch.tensor([self._asked], device=run.device))
+            self.exit_code = int(codes.max())
+
     def _set(self, signal_number: int, frame: FrameType | None) -> None:
-        if self:
+        if self._asked:
             raise KeyboardInterrupt  # asked twice: leave at once
-        self.exit_code = EXIT_INTERRUPTED if signal_number == signal.SIGINT else EXIT_TERMINATED
+        self._asked = EXIT_INTERRUPTED if signal_number == signal.SIGINT else EXIT_TERMINATED
         print("\nStopping after this step; a checkpoint follows.", file=sys.stderr)
 
 
@@ -514,12 +530,18 @@ def console_line(run: TrainingRun, values: Mapping[str, float]) -> str:
 
 def make_accelerator(args: argparse.Namespace, placement: Placement) -> Accelerator:
     """accelerate's view of the devices and processes; a launcher's processes are found by themselves."""
-    from accelerate import Accelerator
+    from accelerate import Accelerator, DistributedDataParallelKwargs
 
     tracker = None if args.report_to == "none" else args.report_to
     if tracker and find_spec(tracker) is None:
         raise InputError(f"--report_to {tracker} needs a package that is not installed; run: pip install {tracker}")
-    accelerator = Accelerator(cpu=placement.device.type == "cpu", log_with=tracker, project_dir=args.output_dir)
+    accelerator = Accelerator(
+        cpu=placement.device.type == "cpu",
+        log_with=tracker,
+        project_dir=args.output_dir,
+        # no buffer changes, and a forward pass must wait for nobody: the processes have rows in different numbers
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+    )
     if not accelerator.is_main_process:  # one process speaks for all; errors still come through
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
     accelerator.wait_for_everyone()  # all have looked into the folder before one writes there
@@ -542,12 +564,19 @@ def make_optimizer(
     return model, scorer, optimizer
 
 
-def backward(run: TrainingRun, loss: torch.Tensor, *, is_last: bool) -> None:
-    """Adds the gradient of this process's share of the step's loss; processes exchange theirs with the last one."""
-    waiting = nullcontext() if is_last else run.accelerator.no_sync(run.model)
-    with waiting:
-        # gradients are averaged over the processes, and the loss is already divided by what all of them see
-        run.accelerator.backward(loss * run.plan.world)
+def row_of_step(run: TrainingRun, *, is_last: bool) -> AbstractContextManager[Any]:
+    """For the forward and backward pass of one row: processes exchange their gradients with the last row alone.
+
+    DistributedDataParallel settles in the forward pass whether the backward one will wait for the other processes, and
+    they may have more rows or fewer.
+    """
+    return nullcontext() if is_last else run.accelerator.no_sync(run.model)
+
+
+def backward(run: TrainingRun, loss: torch.Tensor) -> None:
+    """Adds the gradient of this process's share of the step's loss."""
+    # gradients are averaged over the processes, and the loss is already divided by what all of them see
+    run.accelerator.backward(loss * run.plan.world)
 
 
 def clip_gradients(run: TrainingRun) -> float:

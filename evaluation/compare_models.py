@@ -18,6 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in evaluation/ only
 
+from evaluation.judges import model_of_judge
 from evaluation.report import REMEDY, read_evaluation, write_comparison_report
 from evaluation.stats import (
     Difference,
@@ -244,8 +245,8 @@ def warnings_of(summaries: Sequence[Mapping[str, Any]], pairs: Sequence[Pair], r
     for name, summary in zip(SIDES, summaries, strict=True):
         if summary.get("judge_made_training_pairs"):
             found.append(
-                f"the judge {summary['judge']} made the pairs that the {name} was trained on, so it looks better to it "
-                "than to others; compare by another one as well"
+                f"the judge {model_of_judge(summary['judge'])} made the pairs that the {name} was trained on, so it "
+                "looks better to it than to others; compare by another one as well"
             )
     return found + [text for _, text in says_less(result) if text not in result["conclusion"]]
 

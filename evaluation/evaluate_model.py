@@ -27,8 +27,10 @@ from evaluation.fact_checker import without_citations
 from evaluation.judges import (
     Judge,
     add_judge_arguments,
+    has_made_pairs,
     judge_of_arguments,
     judges_of_training_pairs,
+    model_of_judge,
     usage_text,
 )
 from evaluation.metrics import ROW_COLUMNS, Example, Row, Summary, aggregate, summary_row
@@ -116,7 +118,8 @@ def read_predictions(path: Path) -> tuple[list[Example], list[Summary]]:
             raise InputError(
                 f"{path}, line {line}: {(wrong or ['clinical_note'])[0]} is no text or empty; mend the row"
             )
-        example_id = str(row.get("id") or row.get("example_id") or f"line-{line}")
+        given = (row.get(key) for key in ("id", "example_id"))
+        example_id = next((str(cell) for cell in given if cell not in (None, "")), f"line-{line}")  # 0 is an id
         if example_id in ids:
             raise InputError(f"{path}, line {line}: id {example_id} stands on line {ids[example_id]} already")
         ids[example_id] = line
@@ -182,7 +185,7 @@ def settings_of(args: argparse.Namespace, judge: Judge) -> dict[str, Any]:
     return {
         "model": args.model_path or str(args.predictions),
         "judge": judge.name,
-        "judge_made_training_pairs": None if trained_on is None else judge.name in trained_on,
+        "judge_made_training_pairs": None if trained_on is None else has_made_pairs(judge.name, trained_on),
         "judge_usage": judge.usage,
         "test_data": str(args.test_data) if generated else str(args.predictions),
         "temperature": args.temperature if generated else None,
@@ -243,8 +246,9 @@ def warnings_of(summary: dict[str, Any]) -> list[str]:
         )
     if summary["judge_made_training_pairs"]:
         found.append(
-            f"the judge {summary['judge']} made the pairs that this model was trained on, so the model looks better to "
-            "it than to others; ask another one (--judge nli, --judge openai) or people (manual_assessment_tool.py)"
+            f"the judge {model_of_judge(summary['judge'])} made the pairs that this model was trained on, so the model "
+            "looks better to it than to others; ask another one (--judge nli, --judge openai) or people "
+            "(manual_assessment_tool.py)"
         )
     return found
 

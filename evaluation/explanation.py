@@ -73,9 +73,13 @@ def _citation_lines(note: str, summary: str) -> Iterator[str]:
 
 
 def _count(check: FactCheck) -> str:
-    checked = sum(claim.level == ERROR for claim in check.claims)
+    """The wrong ones among the claims that metrics.checked_claims counts, and how many the check left open besides."""
+    verdicts = [claim.verdict for claim in check.claims if claim.level == ERROR]
+    unverifiable = verdicts.count(UNVERIFIABLE)
+    left_open = f", {unverifiable} open" if unverifiable else ""
     return (
-        f"{len(check.errors)} of {checked} facts contradicted or unsupported; score {check.score:.2f} (higher is worse)"
+        f"{len(check.errors)} of {len(verdicts) - unverifiable} facts contradicted or unsupported{left_open}; "
+        f"score {check.score:.2f} (higher is worse)"
     )
 
 

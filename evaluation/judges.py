@@ -18,7 +18,8 @@ import argparse
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlparse
@@ -34,6 +35,7 @@ _OPENAI_URL = "https://api.openai.com/v1"
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _OPENAI_FLAGS = ("judge_base_url", "criterion_file", "price_per_million")
 DPO_CONFIG = "dpo_config.json"  # what Stage B writes beside its model
+_CRITERION = re.compile(r", criterion [0-9a-f]{8}$")  # at the end of a name, see OpenAIJudge
 Pair = tuple[str, str]  # note, summary
 
 
@@ -198,9 +200,27 @@ def judges_of_training_pairs(model_path: str | Path) -> frozenset[str] | None:
         if not (folder / DPO_CONFIG).is_file():
             return frozenset() if (folder / "sft_config.json").is_file() else None
         judges = json.loads((folder / DPO_CONFIG).read_text(encoding="utf-8"))["pair_judges"]
-        return None if judges is None else frozenset(judges)
+        return None if judges is None else frozenset(map(str, judges))
     except (OSError, ValueError, KeyError, TypeError):  # written by something else
         return None
+
+
+def nli_name(model: str) -> str:
+    """The name of an nli judge; a folder stands in it as its absolute path, however it was spelled."""
+    return f"nli:{Path(model).resolve() if Path(model).is_dir() else model}"
+
+
+def model_of_judge(name: str) -> str:
+    """A judge's name without its criterion, and with an nli model as `nli_name` writes it: `openai:gpt-4o`.
+
+    A judge told another criterion is another judge, but its model has the same habits that a student learns.
+    """
+    return nli_name(name.removeprefix("nli:")) if name.startswith("nli:") else _CRITERION.sub("", name)
+
+
+def has_made_pairs(name: str, judges: Iterable[str]) -> bool:
+    """Whether the judge of that name is among `judges`, under this or another criterion."""
+    return model_of_judge(name) in map(model_of_judge, judges)
 
 
 def judges_behind(pairs: str | Path, start_model: str | Path) -> list[str] | None:

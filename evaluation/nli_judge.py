@@ -12,7 +12,7 @@ from tqdm import tqdm
 from clinical.facts import sentences
 from evaluation.fact_checker import ERROR, Claim, FactCheck, without_citations
 from evaluation.fact_comparison import CONTRADICTED, SUPPORTED, UNSUPPORTED
-from evaluation.judges import Pair, hides
+from evaluation.judges import Pair, hides, nli_name
 from model_loading import placement_for
 from script_io import InputError
 
@@ -59,7 +59,7 @@ class NliJudge:
     def __init__(self, model: str, device: str = "auto") -> None:
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-        self.name = f"nli:{model}"
+        self.name = nli_name(model)
         self.failures = 0
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(model)

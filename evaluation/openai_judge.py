@@ -293,7 +293,12 @@ def parse_claims(reply: str, note: str, summary: str) -> tuple[Claim, ...]:
     items = content.get("claims") if isinstance(content, dict) else None
     if not isinstance(items, list) or (summary.strip() and not items):
         raise BadReply("no list of claims")
-    claims = [_placed(_read_item(item), note, summary) for item in items]
+    claims: list[Claim] = []
+    ends: dict[tuple[str, str], int] = {}  # of claims by type and words: the same again is of the next such words
+    for item in map(_read_item, items):
+        same = (item.type, " ".join(item.text.split()).lower())
+        claims.append(_placed(item, note, summary, ends.get(same, 0)))
+        ends[same] = claims[-1].end
     return tuple(sorted(claims, key=lambda claim: (claim.start, claim.end)))
 
 
@@ -308,9 +313,12 @@ def _read_item(item: Any) -> _Reply:
     return _Reply(text.strip(), kind if kind in CLAIM_TYPES else "other", item["verdict"], evidence)
 
 
-def _placed(item: _Reply, note: str, summary: str) -> Claim:
-    """Finds the claim in the summary and its evidence in the note; words that are not there are a bad reply."""
-    span = _find(item.text, summary)
+def _placed(item: _Reply, note: str, summary: str, after: int) -> Claim:
+    """Finds the claim in the summary and its evidence in the note; words that are not there are a bad reply.
+
+    The claim is looked for from `after` on, and where it is not there again, from the beginning.
+    """
+    span = _find(item.text, summary, after) or _find(item.text, summary)
     if span is None:
         raise BadReply(f"the summary does not say {item.text!r}")
     found = _find(item.evidence, note) if item.evidence and item.evidence.strip() else None
@@ -319,7 +327,7 @@ def _placed(item: _Reply, note: str, summary: str) -> Claim:
     return Claim(item.type, summary[start:end], start, end, item.verdict, ERROR, evidence, found[0] if found else None)
 
 
-def _find(words: str, text: str) -> tuple[int, int] | None:
-    """The first place where `words` stands in `text`, whatever the white space and the capitals."""
-    match = re.search(r"\s+".join(map(re.escape, words.split())), text, re.IGNORECASE)
+def _find(words: str, text: str, start: int = 0) -> tuple[int, int] | None:
+    """The first place from `start` on where `words` stands in `text`, whatever the white space and the capitals."""
+    match = re.compile(r"\s+".join(map(re.escape, words.split())), re.IGNORECASE).search(text, start)
     return match.span() if match else None

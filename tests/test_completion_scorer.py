@@ -137,6 +137,15 @@ def test_models_that_rows_cannot_be_packed_for_fall_back(tmp_path, capsys, setti
     assert reason in capsys.readouterr().err
 
 
+def test_attention_with_dropout_falls_back(tmp_path, capsys):
+    scorer = scorer_of(build_tiny_model(tmp_path / "llama"))
+    for layer in scorer.policy.get_base_model().model.layers:
+        layer.self_attn.attention_dropout = 0.1
+    scorer.choose(samples())
+    assert not scorer.is_fast
+    assert "its attention has dropout" in capsys.readouterr().err
+
+
 def test_a_head_that_is_trained_falls_back(tmp_path):
     scorer = scorer_of(build_tiny_model(tmp_path / "llama"))
     scorer.policy.get_base_model().get_output_embeddings().weight.requires_grad_(True)

@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from conftest import ROOT
 from tiny_models import build_tiny_model
 
-from evaluation.evaluate_model import main, parse_args, read_predictions, read_test_data
+from evaluation.evaluate_model import main, parse_args, read_predictions, read_test_data, settings_of
 from evaluation.judges import FactsJudge
 from evaluation.metrics import ROW_COLUMNS
 from evaluation.stats import wilson_interval
@@ -87,6 +88,25 @@ def test_predictions_are_evaluated_without_a_model(tmp_path: Path, capsys: pytes
     assert "\n  with coverage:    88.9% (95% interval 66.7% to 100.0%) of the references' facts, n=3\n" in printed
     assert "\n  with length:      5.3 words on average (references: 5.0); 0.0%" in printed
     assert "Next: python manual_assessment_tool.py --results_csv" in printed
+
+
+def test_predictions_that_cannot_be_written_are_refused_before_judging(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FactsJudge, "check_all", lambda *_: pytest.fail("judged"))
+    path = tmp_path / "p.jsonl"
+    path.write_text(json.dumps({"clinical_note": NOTES[0], "generated_summary": "Cough \ud83d"}))
+    with pytest.raises(InputError, match=r"p\.jsonl, line 1: has \\ud83d, half of a character"):
+        main(parse_args(["--predictions", str(path), "--output_dir", str(tmp_path / "out")]))
+    assert not (tmp_path / "out").exists()
+
+
+def test_ids_of_predictions_are_kept_and_missing_ones_made(tmp_path: Path) -> None:
+    ids: list[dict[str, Any]] = [{"id": 0}, {"example_id": "x"}, {"id": "", "example_id": 7}, {"id": None}, {}]
+    rows = [{"clinical_note": NOTES[0], "generated_summary": BAD, **each} for each in ids]
+    write_jsonl(tmp_path / "p.jsonl", rows)
+    examples, _ = read_predictions(tmp_path / "p.jsonl")
+    assert [example.example_id for example in examples] == ["0", "x", "7", "line-4", "line-5"]
 
 
 def test_max_examples_and_csv_predictions(tmp_path: Path) -> None:
@@ -222,6 +242,15 @@ def test_the_judge_of_the_training_pairs_is_told(
         warned = "the judge facts made the pairs that this model was trained on" in capsys.readouterr().err
         assert warned == (folder == dpo)
     assert told == {"dpo": True, "model": None}
+
+
+@pytest.mark.parametrize(("made_by", "told"), [("openai:m", True), ("openai:m2", False)])
+def test_the_judge_of_the_training_pairs_is_told_under_another_criterion(
+    made_by: str, told: bool, tmp_path: Path
+) -> None:
+    write_json(tmp_path / "dpo_config.json", {"pair_judges": ["facts", made_by]})
+    judge: Any = SimpleNamespace(name="openai:m, criterion 0123abcd", usage=None)
+    assert settings_of(parse_args(["--model_path", str(tmp_path)]), judge)["judge_made_training_pairs"] is told
 
 
 def test_saying_little_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ from conftest import ROOT
 
 from evaluation.explanation import explain
 from evaluation.fact_checker import Claim, FactCheck, check_summary, coverage, main, parse_args, unsound_claims
+from evaluation.metrics import checked_claims
 from script_io import InputError
 
 NOTE = (
@@ -331,6 +332,18 @@ def test_citations_are_explained_too() -> None:
     shown = explain(NOTE, summary, check_summary(NOTE, summary), colour=False)
     assert "Citations\n     supported      [Evidence: S2; Conf: 0.9]\n     not supported  [Evidence: S7]\n" in shown
     assert "     cites nothing  [Evidence: S99]\n" in shown
+
+
+def test_claims_left_open_are_counted_apart() -> None:
+    """As metrics.checked_claims counts: one wrong of two; the open one and the word to review are not among them."""
+    told = [
+        *(("contradicted", "error"), ("supported", "error"), ("unverifiable", "error")),
+        *(("unsupported", "review"), ("unverifiable", "review")),
+    ]
+    check = FactCheck(tuple(Claim("dose", "5 mg", 0, 4, verdict, level, None, None) for verdict, level in told), 2.0)
+    counted = explain("", "5 mg", check, colour=False).splitlines()[-1]
+    assert counted == "1 of 2 facts contradicted or unsupported, 1 open; score 2.00 (higher is worse)"
+    assert len(checked_claims(check)) == 2
 
 
 def test_a_text_cannot_steer_the_terminal() -> None:

@@ -17,7 +17,15 @@ from fake_server import Server
 from tiny_models import build_tokenizer
 
 from evaluation.fact_checker import FactCheck, check_summary
-from evaluation.judges import FactsJudge, judges_behind, judges_of_training_pairs, make_judge, usage_text
+from evaluation.judges import (
+    FactsJudge,
+    has_made_pairs,
+    judges_behind,
+    judges_of_training_pairs,
+    make_judge,
+    model_of_judge,
+    usage_text,
+)
 from evaluation.nli_judge import CONTRADICTION, ENTAILMENT, NliJudge, label_index, statements_of
 from evaluation.openai_judge import BadReply, OpenAIJudge, parse_claims
 from script_io import InputError, write_json, write_jsonl
@@ -444,6 +452,21 @@ def test_reply_in_a_code_fence_and_with_invented_evidence() -> None:
     assert (claim.type, claim.evidence, claim.evidence_start) == ("other", None, None)
 
 
+def test_the_same_words_again_are_placed_where_they_stand_next() -> None:
+    """Each type goes through the text by itself; what is said more often than it stands is where it stood first."""
+    summary = "Aspirin daily in May; aspirin  Daily in June."
+    told = [("aspirin daily", kind) for kind in ("drug", "frequency", "drug", "frequency", "drug")]
+    claims = [{"text": text, "type": kind, "verdict": "supported", "evidence": None} for text, kind in told]
+    placed = parse_claims(json.dumps({"claims": claims}), NOTE, summary)
+    assert [(claim.type, claim.start, claim.text) for claim in placed] == [
+        ("drug", 0, "Aspirin daily"),
+        ("frequency", 0, "Aspirin daily"),
+        ("drug", 0, "Aspirin daily"),
+        ("drug", 22, "aspirin  Daily"),
+        ("frequency", 22, "aspirin  Daily"),
+    ]
+
+
 @pytest.mark.parametrize(
     "address", ["https://example.org/v1", "http://localhost.example.org/v1", "http://127.0.0.1@example.org/v1"]
 )
@@ -504,6 +527,26 @@ def test_which_judges_made_the_pairs_of_a_model(tmp_path: Path) -> None:
     second = trained_on(tmp_path / "second", [made], first)
     assert judges_of_training_pairs(second) == {"facts", "nli:x"}  # both rounds
     assert judges_of_training_pairs(str(trained_on(tmp_path / "third", [labelled], sft))) == set()
+
+
+def test_the_same_judge_is_known_by_every_spelling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build_nli_model(tmp_path / "nli", ["entailment", "neutral", "contradiction"])
+    monkeypatch.chdir(tmp_path)
+    names = {make_judge("nli", spelled, device="cpu").name for spelled in (model, "nli", "./nli/")}
+    assert names == {f"nli:{model}"}
+    assert has_made_pairs(f"nli:{model}", {"facts", "nli:./nli"})  # recorded as it was spelled
+    assert not has_made_pairs(f"nli:{model}", {"facts", "nli:hub/nli"})
+
+
+def test_a_criterion_does_not_hide_the_judge_of_the_pairs(tmp_path: Path) -> None:
+    (tmp_path / "criterion.txt").write_text("Only doses count.")
+    url = "http://localhost:8000/v1"
+    strict = make_judge("openai", "m", base_url=url, criterion_file=tmp_path / "criterion.txt").name
+    assert model_of_judge(strict) == "openai:m"
+    assert has_made_pairs(strict, {"openai:m"})
+    assert has_made_pairs("openai:m", {strict})
+    assert not has_made_pairs(strict, {"openai:m2", "facts", "nli:m"})
+    assert not has_made_pairs(strict, ())
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"pair_judges": null}', '{"pair_judges": 3}'])

@@ -218,7 +218,8 @@ def test_what_was_answered_survives_a_kill_ctrl_c_and_the_end_of_input(results_c
         text, code = tool.end()
     assert code == 130
     assert "Traceback" not in text
-    assert "Summaries rated:        3 of 4" in (results_csv.parent / "assessment_report.txt").read_text()
+    assert ("assessor", "case-C") not in ratings_of(results_csv)  # a yes without its kind is no rating
+    assert "Summaries rated:        2 of 4" in (results_csv.parent / "assessment_report.txt").read_text()
 
     with terminal(results_csv) as tool:
         assert "case-C" in tool.answer(PROMPT, "n")
@@ -228,6 +229,22 @@ def test_what_was_answered_survives_a_kill_ctrl_c_and_the_end_of_input(results_c
     assert code == 0
     assert "Saved." in text
     assert [row["verdict"] for row in ratings_of(results_csv).values()] == ["not hallucinated"] * 3
+
+
+@pytest.mark.parametrize("leave", ["sendintr", "sendeof"])
+def test_a_yes_without_its_kind_leaves_the_rating_there_was(results_csv: Path, leave: str) -> None:
+    with terminal(results_csv) as tool:
+        tool.answer(PROMPT, "n")
+        tool.process.expect_exact(PROMPT)
+        before = ratings_of(results_csv)
+        tool.process.sendline("b")
+        assert "case-A" in tool.answer(PROMPT, "y")
+        tool.process.expect_exact(KIND)
+        getattr(tool.process, leave)()
+        text, _ = tool.end()
+    assert before["assessor", "case-A"]["verdict"] == "not hallucinated"
+    assert ratings_of(results_csv) == before
+    assert "Summaries rated:        1 of 4" in text
 
 
 def test_what_is_rated_at_another_terminal_is_not_asked_again(results_csv: Path) -> None:

@@ -12,8 +12,8 @@ import pytest
 from evaluation.category_chart import chart
 from evaluation.evaluate_model import main, parse_args
 from evaluation.marked_text import Flag, NotePiece, Segment, note_pieces, number_flags, segments
-from evaluation.report import SPAN_KEYS, listed, read_evaluation
-from script_io import InputError, write_csv, write_jsonl
+from evaluation.report import SPAN_KEYS, SUMMARY_KEYS, listed, read_evaluation, write_evaluation_report
+from script_io import InputError, write_csv, write_json, write_jsonl
 
 NOTE = "Takes metformin 500 mg daily. BP < 140 & stable."
 
@@ -31,6 +31,35 @@ def page(tmp_path: Path) -> str:
     write_jsonl(tmp_path / "p.jsonl", rows)
     main(parse_args(["--predictions", str(tmp_path / "p.jsonl"), "--output_dir", str(tmp_path)]))
     return (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_what_the_note_does_not_say_has_only_a_nearest_sentence(tmp_path: Path) -> None:
+    cells = {"type": "dose", "verdict": "", "level": "error", "evidence": "Takes", "evidence_start": 0}
+    spans = [
+        {**cells, "text": "850", "start": 0, "end": 3, "verdict": "contradicted"},
+        {**cells, "text": "mg", "start": 4, "end": 6, "verdict": "unsupported"},
+    ]
+    page = written_page(tmp_path, judged={"has_hallucination": "1", "unsupported_spans": json.dumps(spans)})
+    assert re.search(r"contradicted</b>, dose\. Note: <a", page)
+    assert re.search(r"unsupported</b>, dose\. Nearest in the note: <a", page)
+    assert "For what the note does not say, it is only the nearest sentence." in page
+
+
+@pytest.mark.parametrize("failures", [0, 1, 2])
+def test_no_verdict_is_not_taken_for_no_error(tmp_path: Path, failures: int) -> None:
+    page = written_page(tmp_path, summaries=2, judge_failures=failures)
+    assert ("No claim was found wrong." in page) == (failures < 2)
+    assert ("the judge failed on every summary." in page) == (failures == 2)
+
+
+def written_page(folder: Path, judged: dict[str, str] | None = None, **figures: int) -> str:
+    """The report of one summary, `850 mg`."""
+    row = {"example_id": "a", "clinical_note": NOTE, "generated_summary": "850 mg", "has_hallucination": ""}
+    row |= {"unsupported_spans": "", **(judged or {})}
+    write_csv(folder / "evaluation_results.csv", list(row), [row])
+    summary = dict.fromkeys(SUMMARY_KEYS) | {"summaries": 1, "judge_failures": 0, "by_type": {}, **figures}
+    write_json(folder / "evaluation_summary.json", summary)
+    return write_evaluation_report(folder).read_text(encoding="utf-8")
 
 
 class Elements(HTMLParser):

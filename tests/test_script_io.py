@@ -242,6 +242,10 @@ JSONL_ERRORS = {
     "a number": (b"\n5\n", "a.jsonl, line 2: a JSON object is expected, found int"),
     "lacks a key": (b'{"prompt": 1, "rejected": 2}\n', "a.jsonl, line 1: missing key chosen; found prompt, rejected"),
     "no key": (b"{}\n", "a.jsonl, line 1: missing key prompt, chosen; found none"),
+    "half a character": (
+        rb'{"prompt": "\ud83d\ude00 \\ud83d", "chosen": ""}' + b"\n" + rb'{"prompt": ["Cough \uD83D"]}',
+        "a.jsonl, line 2: has \\ud83d, half of a character, which no file can hold; remove it or give the whole",
+    ),
     "latin-1": ('{"prompt": "°"}'.encode("latin-1"), "a.jsonl: not UTF-8 text (byte 12); save it as UTF-8"),
 }
 

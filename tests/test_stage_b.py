@@ -13,8 +13,12 @@ from safetensors.torch import load_file
 from tiny_models import build_tiny_model
 from training_helpers import ROOT, random_adapter, tiny_base_and_adapter, write_triplets
 
+import memory_estimate
 import stage_b_dpo_training as stage_b
+from dpo_dataset import DPODataset
+from model_loading import load_tokenizer
 from script_io import InputError, RunError
+from training_plan import CPU_ROW_TOKENS, BatchPlan
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +152,13 @@ def test_accumulation_changes_no_gradient(inputs, tmp_path):
 
 
 def test_two_processes_train_as_one_does(inputs, tmp_path):
+    """With texts so long that two of them may not fit into one row: the processes have rows in different numbers."""
+    inputs = shutil.copytree(inputs, tmp_path / "inputs")
+    write_triplets(inputs / "train.jsonl", 10, seed=2, most_denials=50)
+    dataset = DPODataset(inputs / "train.jsonl", load_tokenizer(inputs / "base"))
+    plans = [BatchPlan(10, 2, 1, 2, 42, rank, world=2, row_tokens=CPU_ROW_TOKENS) for rank in range(2)]
+    numbers = [[len(plan.rows(step, dataset.tokens)) for step in range(plan.total_steps)] for plan in plans]
+    assert numbers[0] != numbers[1]
     one = train(inputs, tmp_path / "one")
     options = vars(arguments(inputs, tmp_path / "two", "--batch_size", "2"))
     names = (
@@ -271,3 +282,30 @@ def test_the_judges_of_the_pairs_are_recorded_with_the_model(inputs, tmp_path):
     flags = ("--train_data_path", str(judged), "--sft_model_path", str(tmp_path / "sft"), "--num_epochs", "1")
     output = train(inputs, tmp_path / "run", *flags)
     assert json.loads((output / "final_model" / "dpo_config.json").read_text())["pair_judges"] == ["nli:x"]
+
+
+def test_a_run_that_turned_checkpointing_on_by_itself_can_be_resumed(inputs, tmp_path, monkeypatch):
+    fit_memory = memory_estimate.fit_memory
+
+    def needs_checkpointing(args, *others):
+        args.gradient_checkpointing = True
+        return fit_memory(args, *others)
+
+    monkeypatch.setattr(memory_estimate, "fit_memory", needs_checkpointing)
+    output = train(inputs, tmp_path / "run", "--num_epochs", "1", "--save_steps", "2")
+    for name in ("final_model", "checkpoint_epoch_1"):
+        shutil.rmtree(output / name)
+    train(inputs, output, "--num_epochs", "1", "--save_steps", "2", "--resume")
+    assert (output / "final_model").is_dir()
+    stored = json.loads((output / "run_config.json").read_text())["arguments"]
+    assert (stored["dtype"], stored["gradient_checkpointing"]) == ("float32", True)
+
+
+def test_attention_dropout_is_off_in_stage_b(tmp_path):
+    base, _ = tiny_base_and_adapter(tmp_path)
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps(config | {"attention_dropout": 0.5}))
+    write_triplets(tmp_path / "train.jsonl", 4)
+    write_triplets(tmp_path / "val.jsonl", 3, seed=1)
+    output = train(tmp_path, tmp_path / "run", "--num_epochs", "1")
+    assert metrics(output, "train")[0]["loss"] == pytest.approx(0.6931472, abs=1e-5)

@@ -43,13 +43,13 @@ def tiny_base_and_adapter(folder: Path, architecture: str = "llama") -> tuple[Pa
     return base, random_adapter(folder / "sft", base)
 
 
-def write_triplets(path: Path, count: int, seed: int = 0) -> Path:
+def write_triplets(path: Path, count: int, seed: int = 0, most_denials: int = 3) -> Path:
     """Triplets of varied lengths that differ in one number."""
     rng = random.Random(seed)
     rows = []
     for number in range(count):
         age, dose = rng.randint(20, 90), rng.randint(1, 9)
-        extra = " Denies fever." * rng.randint(0, 3)
+        extra = " Denies fever." * rng.randint(0, most_denials)
         note = f"A {age}-year-old with chest pain.{extra} Started apixaban {dose} mg twice daily."
         rows.append(
             {
