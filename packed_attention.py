@@ -2,8 +2,8 @@
 
 Within a sample a token sees the prompt up to itself and its own completion up to itself; samples do not see each
 other. Layers with a sliding window see no further back than that. On CUDA one FlexAttention kernel does the whole row
-from block masks; elsewhere each segment is computed by two matrix products a block of queries, which on a CPU is
-faster than PyTorch's flash kernel with a mask (benchmarks/RESULTS.md) and never looks at a pair that the mask forbids.
+from block masks; elsewhere each segment is computed by two matrix products a block of queries, which never look at a
+pair that the mask forbids.
 
 Shapes: H heads, G queries' heads to a key's head, L queries, S keys, D head size, T tokens of the row.
 """
