@@ -17,15 +17,14 @@ import multiprocessing
 import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in benchmarks/ only
 
+from benchmarks.stage_runs import estimated_run
 from benchmarks.trl_inputs import MODELS, SHAPES, build_model, write_data
-from benchmarks.trl_job import peak_bytes
-from script_io import ArgumentParser, run_script, write_json
+from script_io import ArgumentParser, InputError, run_script, write_json
 
 MIB = 2**20
 DTYPES = ("float32", "bfloat16", "4bit", "8bit")
@@ -35,42 +34,22 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stage", nargs="+", choices=("dpo", "sft"), default=["dpo", "sft"], help="(default: both)")
-    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["clinical", "long"], help="of the examples")
-    parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=["float32", "bfloat16"], help="of the base")
+    parser.add_argument(
+        "--shapes", nargs="+", choices=SHAPES, default=["clinical", "long"], help="(default: the last two)"
+    )
+    parser.add_argument(
+        "--dtypes",
+        nargs="+",
+        choices=DTYPES,
+        default=["float32", "bfloat16"],
+        help="of the base (default: float32 bfloat16)",
+    )
     parser.add_argument("--parameters", nargs="+", choices=MODELS, default=["58M", "135M"], help="(default: 58M 135M)")
     parser.add_argument("--batch_size", type=int, default=4, help="examples of a step (default: 4)")
     parser.add_argument("--batches", type=int, default=3, help="steps of a run (default: 3)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: auto)")
     parser.add_argument("--output_file", type=Path, help="JSON file of all runs (default: none)")
     return parser.parse_args(argv)
-
-
-def one_run(stage: str, flags: list[str]) -> dict[str, Any]:
-    """Estimate and peak of one run of a stage's script, in bytes; to be called in a process of its own."""
-    import memory_estimate
-    import stage_a_sft_training
-    import stage_b_dpo_training
-    from training_run import StopRequest
-
-    estimates = []
-    fit_memory = memory_estimate.fit_memory
-
-    def noted(*args: Any) -> memory_estimate.MemoryEstimate:
-        estimates.append(fit_memory(*args))
-        return estimates[0]
-
-    memory_estimate.fit_memory = noted  # type: ignore[assignment]
-    script: Any = stage_b_dpo_training if stage == "dpo" else stage_a_sft_training
-    args = script.parse_args(flags)
-    run, *data = script.prepare(args)
-    loaded = peak_bytes(run.device.type)
-    script.train_loop(run, *data, StopRequest())
-    return {
-        **asdict(estimates[0]),
-        "estimate": estimates[0].total,
-        "peak_before_training": loaded,
-        "peak": peak_bytes(run.device.type),
-    }
 
 
 def flags_of(args: argparse.Namespace, stage: str, dtype: str, model: Any, data: Any, folder: str) -> list[str]:
@@ -84,6 +63,8 @@ def flags_of(args: argparse.Namespace, stage: str, dtype: str, model: Any, data:
 
 def main(args: argparse.Namespace) -> int:
     """Runs and prints."""
+    if args.batches < 1 or args.batch_size < 1:
+        raise InputError(f"--batches {args.batches} --batch_size {args.batch_size}: give 1 or more of both")
     runs = []
     spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
@@ -95,7 +76,7 @@ def main(args: argparse.Namespace) -> int:
                 with tempfile.TemporaryDirectory() as output, ProcessPoolExecutor(1, mp_context=spawn) as pool:
                     flags = flags_of(args, stage, dtype, models[name], data, output)
                     flags += ["--gradient_checkpointing"] if checkpointing else []
-                    found = pool.submit(one_run, stage, flags).result()
+                    found = pool.submit(estimated_run, stage, flags).result()
                 error = found["estimate"] / found["peak"] - 1
                 case = {"stage": stage, "shape": shape, "model": name, "dtype": dtype, "checkpointing": checkpointing}
                 runs.append({**case, **found, "error": round(error, 4)})

@@ -16,15 +16,13 @@ import argparse
 import multiprocessing
 import sys
 import tempfile
-import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in benchmarks/ only
 
+from benchmarks.stage_runs import timed_epoch
 from benchmarks.trl_inputs import SHAPES, fresh_lora, lora_parameters, set_lora_values, write_data
-from benchmarks.trl_job import peak_bytes
 from model_loading import DEMO_BASE, load_tokenizer, save_adapter
 from script_io import ArgumentParser, InputError, run_script, write_json
 
@@ -49,24 +47,6 @@ def save_random_adapter(folder: Path) -> None:
     save_adapter(policy, folder, load_tokenizer(DEMO_BASE), "plain", base_model=str(DEMO_BASE))
 
 
-def one_run(flags: list[str]) -> dict[str, Any]:
-    """CPU seconds and tokens of one epoch, and the peak in bytes; to be called in a process of its own."""
-    import torch
-
-    import stage_b_dpo_training as stage_b
-    from training_run import StopRequest
-
-    torch.set_num_threads(1)
-    run, pair, train, val = stage_b.prepare(stage_b.parse_args(flags))
-    prepared, start = time.process_time(), time.process_time()
-    stage_b.train_loop(run, pair, train, val, StopRequest())
-    seconds = time.process_time() - start
-    speed = run.state.tokens / seconds
-    return {"tokens": run.state.tokens, "cpu_seconds": seconds, "cpu_seconds_before": prepared, "speed": speed} | {
-        "peak_bytes": peak_bytes("cpu")
-    }
-
-
 def main(args: argparse.Namespace) -> int:
     """Runs and prints."""
     if any(pairs < BATCH_SIZE or pairs % BATCH_SIZE for pairs in args.pairs):
@@ -81,7 +61,7 @@ def main(args: argparse.Namespace) -> int:
             flags += ["--sft_model_path", str(folder / "adapter"), "--output_dir", str(folder / f"run{pairs}")]
             flags += ["--batch_size", str(BATCH_SIZE), "--num_epochs", "1", "--logging_steps", "100000"]
             with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-                found[pairs] = pool.submit(one_run, flags).result()
+                found[pairs] = pool.submit(timed_epoch, flags).result()
             figures = found[pairs]
             speed, peak = figures["speed"], figures["peak_bytes"] / MIB
             print(f"{pairs:>7,} pairs  {speed:>7,.0f} tokens/CPU-s  peak {peak:>6,.0f} MiB", flush=True)

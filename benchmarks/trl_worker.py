@@ -1,4 +1,7 @@
-"""One measurement of benchmarks/compare_trl.py, in a process of its own: `python benchmarks/trl_worker.py JOB RESULT`.
+"""One measurement of benchmarks/compare_trl.py, in a process of its own; it is compare_trl.py that calls it.
+
+    python benchmarks/trl_worker.py job.json result.json
+    python -m benchmarks.trl_worker job.json result.json
 
 In:  JOB, a JSON file with the fields of `Job`.
 Out: RESULT, a JSON file: seconds of the training steps and of the reference pass, peak memory, tokens, and a hash of
@@ -11,7 +14,6 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +22,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Pyt
 from benchmarks.trl_job import Clock, Job, Probe, peak_bytes
 from benchmarks.trl_naive import run_naive
 from benchmarks.trl_variants import run_ours, run_trl
-from script_io import read_json, write_json
+from script_io import ArgumentParser, read_json, run_script, write_json
 
 RUNNERS = {"ours": run_ours, "naive": run_naive, "plain": run_naive}
 
 
-def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("job", type=Path)
-    parser.add_argument("result", type=Path)
-    args = parser.parse_args(argv)
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("job", type=Path, help="JSON file of the job")
+    parser.add_argument("result", type=Path, help="JSON file to write")
+    return parser.parse_args(argv)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Measures and writes."""
     job = Job(**read_json(args.job))
     if job.memory_limit_gb:
         import torch
@@ -55,4 +62,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    raise SystemExit(run_script(main, parse_args()))

@@ -36,7 +36,7 @@ def workers_in_process(monkeypatch):
     monkeypatch.setattr(reference_cache, "read_or_score", reference_cache.read_or_score)  # restored after the test
 
     def run(command, **_):
-        trl_worker.main(command[2:])
+        trl_worker.main(trl_worker.parse_args(command[2:]))
         return subprocess.CompletedProcess(command, 0, "", "")
 
     monkeypatch.setattr(compare_trl, "subprocess", SimpleNamespace(run=run))
@@ -125,7 +125,7 @@ def test_a_text_that_trl_cuts_is_noticed(workers_in_process, tmp_path):
     for variant, cut in (("naive", 0), ("trl_fp32", 0), ("trl_fp32", CUT)):
         job = bench.job(Case("dpo", "short", "tiny", variant, "float32"), str(tmp_path), check=False)
         write_json(tmp_path / "job.json", asdict(replace(job, max_length=job.max_length - cut)))
-        trl_worker.main([str(tmp_path / "job.json"), str(tmp_path / "result.json")])
+        trl_worker.main(trl_worker.parse_args([str(tmp_path / "job.json"), str(tmp_path / "result.json")]))
         hashes[variant, cut] = read_json(tmp_path / "result.json")["tokens_sha256"]
     assert hashes["naive", 0] == hashes["trl_fp32", 0] != hashes["trl_fp32", CUT]
 

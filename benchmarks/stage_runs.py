@@ -1,0 +1,53 @@
+"""One run of a stage's script in this process, for benchmarks that measure the script itself."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+from benchmarks.trl_job import peak_bytes
+
+
+def estimated_run(stage: str, flags: list[str]) -> dict[str, Any]:
+    """Estimate and peak of one run of a stage's script, in bytes; to be called in a process of its own."""
+    import memory_estimate
+    import stage_a_sft_training
+    import stage_b_dpo_training
+    from training_run import StopRequest
+
+    estimates = []
+    fit_memory = memory_estimate.fit_memory
+
+    def noted(*args: Any) -> memory_estimate.MemoryEstimate:
+        estimates.append(fit_memory(*args))
+        return estimates[0]
+
+    memory_estimate.fit_memory = noted  # type: ignore[assignment]
+    script: Any = stage_b_dpo_training if stage == "dpo" else stage_a_sft_training
+    run, *data = script.prepare(script.parse_args(flags))
+    loaded = peak_bytes(run.device.type)
+    script.train_loop(run, *data, StopRequest())
+    return {
+        **asdict(estimates[0]),
+        "estimate": estimates[0].total,
+        "peak_before_training": loaded,
+        "peak": peak_bytes(run.device.type),
+    }
+
+
+def timed_epoch(flags: list[str]) -> dict[str, Any]:
+    """CPU seconds and tokens of one epoch of Stage B, and the peak in bytes; to be called in a process of its own."""
+    import torch
+
+    import stage_b_dpo_training as stage_b
+    from training_run import StopRequest
+
+    torch.set_num_threads(1)
+    run, pair, train, val = stage_b.prepare(stage_b.parse_args(flags))
+    prepared = start = time.process_time()
+    stage_b.train_loop(run, pair, train, val, StopRequest())
+    seconds = time.process_time() - start
+    tokens = run.state.tokens
+    figures = {"tokens": tokens, "cpu_seconds": seconds, "cpu_seconds_before": prepared, "speed": tokens / seconds}
+    return figures | {"peak_bytes": peak_bytes("cpu")}
