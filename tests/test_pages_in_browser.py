@@ -318,13 +318,14 @@ def test_a_jump_lands_in_view_below_the_bar(watched: Watched, report: Path) -> N
     page = watched.open(report)
     for jump in ("j", "j", "j", "e", "Enter", "E"):
         press(page, jump)
-        page.wait_for_function(  # the browser lays out what comes into view before it settles
+        settled = page.wait_for_function(  # the browser lays out what comes into view before it settles
             """() => {
                 const [bar, box] = ["#bar", ":focus"].map(name => document.querySelector(name).getBoundingClientRect());
                 return bar.bottom <= box.top && box.top < 800;
             }""",
             timeout=5000,
         )
+        assert settled.json_value()
 
 
 def test_help_lists_the_keys_and_can_switch_them_off(watched: Watched, report: Path) -> None:
