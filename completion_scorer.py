@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from dpo_loss import sum_dtype
 from head_logps import token_logps
 from packed_attention import PACKED, UnsupportedAttention, register
 from packed_rows import Sample, lay_out
@@ -58,12 +59,7 @@ class CompletionScorer(torch.nn.Module):
         decoder, head = getattr(model, model.base_model_prefix), model.get_output_embeddings()
         hidden = decoder(input_ids=row.input_ids, position_ids=row.position_ids, use_cache=False, row=row)[0]
         logps = token_logps(hidden[0, row.predicting], head.weight, head.bias, row.targets)
-        # MPS has no float64; there the sums stay float32
-        sums = torch.zeros(
-            len(row.completion_tokens),
-            dtype=torch.float32 if logps.device.type == "mps" else torch.float64,
-            device=logps.device,
-        )
+        sums = torch.zeros(len(row.completion_tokens), dtype=sum_dtype(logps.device), device=logps.device)
         return sums.index_add(0, row.completion, logps.to(sums.dtype)), row.completion_tokens
 
     def _plain(self, samples: Sequence[Sample]) -> Scores:
@@ -77,11 +73,14 @@ class CompletionScorer(torch.nn.Module):
 
     def choose(self, samples: Sequence[Sample]) -> None:
         """Takes the fast way where it is the same as the plain one on the first of `samples`; says what it took."""
+        model = self._causal_model()
+        stock = model.config._attn_implementation
         reason = self._obstacle() or self._difference(samples[:CHECKED_SAMPLES])
         self.is_fast = reason is None
         if reason is None:
             print("Rows: packed without padding, prompts shared (checked against the padded batch)")
         else:
+            model.set_attn_implementation(stock)
             print(f"warning: rows are padded, which is slower: {reason}", file=sys.stderr)
 
     def _obstacle(self) -> str | None:
@@ -99,15 +98,13 @@ class CompletionScorer(torch.nn.Module):
         return f"the model has layers of type {', '.join(sorted(other))}" if other else None
 
     def _difference(self, samples: Sequence[Sample]) -> str | None:
-        """Why fast is not plain on these samples, or None; leaves the model's attention as the answer needs it."""
-        model = self._causal_model()
-        stock = model.config._attn_implementation
+        """Why fast is not plain on these samples, or None; leaves the model's attention that of the fast way."""
         register()
         with _evaluating(self.policy), torch.no_grad():
             self.is_fast = False
             plain, tokens = zip(*(self([sample]) for sample in samples), strict=True)
             try:
-                model.set_attn_implementation(PACKED)
+                self._causal_model().set_attn_implementation(PACKED)
                 self.is_fast = True
                 fast, _ = self(samples)
                 if self.policy.device.type == "cuda":  # a kernel of its own, that may not compile either
@@ -117,14 +114,11 @@ class CompletionScorer(torch.nn.Module):
             except torch.OutOfMemoryError:
                 raise
             except (UnsupportedAttention, TypeError, AttributeError, ValueError, RuntimeError) as error:
-                model.set_attn_implementation(stock)
                 self.policy.zero_grad()
                 return f"the model does not take packed rows ({str(error).splitlines()[0]})"
         difference = ((fast - torch.cat(plain)).abs() / torch.cat(tokens)).max().item()
-        if difference <= TOLERANCE[self.policy.dtype]:
-            return None
-        model.set_attn_implementation(stock)
-        return f"packed and padded differ by {difference:.1e} nats a token"
+        is_same = difference <= TOLERANCE[self.policy.dtype]
+        return None if is_same else f"packed and padded differ by {difference:.1e} nats a token"
 
 
 def _attention_dropout(module: torch.nn.Module) -> float:

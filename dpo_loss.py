@@ -29,9 +29,12 @@ def completion_logps(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.
     chosen_logits = logits[:, :-1].float()
     token_logits = chosen_logits.gather(-1, targets.clamp(min=0)[..., None])[..., 0]
     token_logps = (token_logits - chosen_logits.logsumexp(dim=-1)).masked_fill(~mask, 0.0)
-    # MPS has no float64; there the sums stay float32
-    total_dtype = torch.float32 if logits.device.type == "mps" else torch.float64
-    return token_logps.sum(dim=-1, dtype=total_dtype), mask.sum(dim=-1)
+    return token_logps.sum(dim=-1, dtype=sum_dtype(logits.device)), mask.sum(dim=-1)
+
+
+def sum_dtype(device: torch.device) -> torch.dtype:
+    """What sums of log-probabilities are kept in: float64, save on MPS, which has none."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def preference_losses(

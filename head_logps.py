@@ -17,6 +17,11 @@ import torch
 CHUNK_ELEMENTS = 8 * 2**20  # of a (chunk, V) buffer: 32 MiB in float32
 
 
+def chunk_tokens(vocabulary: int) -> int:
+    """How many tokens' logits are computed at once."""
+    return max(16, CHUNK_ELEMENTS // vocabulary)
+
+
 def token_logps(
     hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor
 ) -> torch.Tensor:
@@ -39,7 +44,7 @@ class _TokenLogps(torch.autograd.Function):
     ) -> torch.Tensor:
         logps = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
         gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
-        chunk = max(16, CHUNK_ELEMENTS // len(weight))
+        chunk = chunk_tokens(len(weight))
         for first in range(0, len(hidden), chunk):
             part = slice(first, first + chunk)
             logits = torch.nn.functional.linear(hidden[part], weight, bias).float()  # (chunk, V)

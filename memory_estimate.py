@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from head_logps import CHUNK_ELEMENTS
+from head_logps import chunk_tokens
 from model_loading import load_config
 from packed_attention import query_blocks
 from packed_rows import Row, Sample, lay_out
@@ -108,15 +108,13 @@ def _decoder_layers(model: torch.nn.Module) -> list[torch.nn.Module]:
 
 def _linear_layers(layer: torch.nn.Module) -> dict[str, tuple[int, int]]:
     """Name -> (in, out) of the matrices of a layer."""
-    return {
-        name.rsplit(".", 1)[-1]: (module.weight.shape[1], module.weight.shape[0])
-        for name, module in layer.named_modules()
-        if isinstance(module, torch.nn.Linear)
-    } | {
-        name.rsplit(".", 1)[-1]: (module.weight.shape[0], module.weight.shape[1])
-        for name, module in layer.named_modules()
-        if type(module).__name__ == "Conv1D"  # GPT-2's matrices, the other way round
-    }
+    shapes: dict[str, tuple[int, int]] = {}
+    for name, module in layer.named_modules():
+        if isinstance(module, torch.nn.Linear):
+            shapes[name.rsplit(".", 1)[-1]] = (module.in_features, module.out_features)
+        elif type(module).__name__ == "Conv1D":  # GPT-2's, the other way round
+            shapes[name.rsplit(".", 1)[-1]] = tuple(module.weight.shape)
+    return shapes
 
 
 def _weight_bytes(model: Any, placement: Placement) -> int:
@@ -196,7 +194,7 @@ def _transient_bytes(layers: Sequence[torch.nn.Module], row: Row, element: int) 
 def _head_bytes(model: Any, row: Row, element: int) -> int:
     """Logits of one chunk in float32, once more in half precision, and the gradient of the hidden states."""
     vocabulary, hidden = model.get_output_embeddings().weight.shape
-    chunk = min(len(row.targets), max(16, CHUNK_ELEMENTS // vocabulary))
+    chunk = min(len(row.targets), chunk_tokens(vocabulary))
     buffers = 4 if element == 4 else 4 + 2 + 2
     return chunk * vocabulary * buffers + 2 * len(row.targets) * hidden * element
 

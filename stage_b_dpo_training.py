@@ -129,11 +129,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def adapters_of(args: argparse.Namespace) -> Adapters:
-    """The adapters that the run will hold in memory."""
+def adapters_of(args: argparse.Namespace, sft: dict[str, Any]) -> Adapters:
+    """The adapters that the run will hold in memory; `sft` is the configuration of the SFT adapter."""
     from memory_estimate import Adapters
 
-    sft = require_adapter(args.sft_model_path, SFT_REMEDY)
     modules = sft.get("target_modules") or ()
     frozen = sft["r"] if args.lora_r or args.reference == "live" else 0
     return Adapters(args.lora_r or sft["r"], tuple(modules), frozen)
@@ -161,7 +160,8 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, AdapterPair, PairDat
     from policy_adapters import load_adapter_pair
     from reference_cache import cache_key
 
-    base_name = require_adapter(args.sft_model_path, SFT_REMEDY)["base_model_name_or_path"]
+    sft_adapter = require_adapter(args.sft_model_path, SFT_REMEDY)
+    base_name = sft_adapter["base_model_name_or_path"]
     checkpoint = look_into_run_folder(args)
     placement = choose_placement(args, base_name)
     accelerator = make_accelerator(args, placement)
@@ -173,7 +173,8 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, AdapterPair, PairDat
     warn_if_same_file(args.train_data_path, args.val_data_path)
 
     row_tokens = row_tokens_on(placement.device)
-    fit_memory(args, base_name, placement, adapters_of(args), [train.sample(i) for i in range(len(train))], row_tokens)
+    samples = [train.sample(index) for index in range(len(train))]
+    fit_memory(args, base_name, placement, adapters_of(args, sft_adapter), samples, row_tokens)
     base = load_base_model(base_name, placement, tokenizer)
     torch.manual_seed(args.seed)  # of a fresh adapter's start
     pair = load_adapter_pair(base, args.sft_model_path, fresh_rank=args.lora_r, live=args.reference == "live")

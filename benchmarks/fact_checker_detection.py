@@ -37,7 +37,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Pyt
 
 from benchmarks.disagreements import Case, Section, write_page
 from benchmarks.hard_negatives_medec import read_pairs as read_medec
-from benchmarks.hard_negatives_pairs import Pair, read_pairs, read_summaries
+from benchmarks.hard_negatives_pairs import Pair, add_data_arguments, read_pairs, read_summaries
 from benchmarks.shares import Share, share, share_line
 from clinical.text import dialogue_turns, regular_form
 from evaluation.fact_checker import FactCheck, check_summary
@@ -189,19 +189,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    data = parser.add_argument_group("Data")
-    data.add_argument(
-        "--phase1_dir",
-        type=Path,
-        default=Path("phase1_data/sft"),
-        help="folder of the Phase 1 CSV files (default: phase1_data/sft)",
-    )
-    data.add_argument(
-        "--phase2_dir",
-        type=Path,
-        default=Path("phase2_data/dpo"),
-        help="folder that generate_phase2_data.py made from them (default: phase2_data/dpo)",
-    )
+    data = add_data_arguments(parser)
     data.add_argument("--medec_csv", type=Path, help="also measure on this CSV (default: leave it out)")
     output = parser.add_argument_group("Output")
     output.add_argument(

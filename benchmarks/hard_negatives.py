@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Pyt
 from benchmarks import hard_negatives_leakage as leakage
 from benchmarks import hard_negatives_medec as medec
 from benchmarks import hard_negatives_triggers as triggers
-from benchmarks.hard_negatives_pairs import Pair, read_pairs, read_summaries, read_unsound
+from benchmarks.hard_negatives_pairs import Pair, add_data_arguments, read_pairs, read_summaries, read_unsound
 from script_io import ArgumentParser, atomic_write, run_script, write_json
 
 SAMPLED_PAIRS = 100
@@ -147,19 +147,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    data = parser.add_argument_group("Data")
-    data.add_argument(
-        "--phase1_dir",
-        type=Path,
-        default=Path("phase1_data/sft"),
-        help="folder of the Phase 1 CSV files (default: phase1_data/sft)",
-    )
-    data.add_argument(
-        "--phase2_dir",
-        type=Path,
-        default=Path("phase2_data/dpo"),
-        help="folder that generate_phase2_data.py made from them (default: phase2_data/dpo)",
-    )
+    data = add_data_arguments(parser)
     data.add_argument("--medec_csv", type=Path, help="also measure the recall on this CSV (default: leave it out)")
     statistics = parser.add_argument_group("Statistics")
     statistics.add_argument(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,24 @@ class Pair:
     @property
     def category(self) -> str:
         return str(self.edits[0]["type"])
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Adds the two folders to a benchmark's command line; returns the group, for what else it reads."""
+    data = parser.add_argument_group("Data")
+    data.add_argument(
+        "--phase1_dir",
+        type=Path,
+        default=Path("phase1_data/sft"),
+        help="folder of the Phase 1 CSV files (default: phase1_data/sft)",
+    )
+    data.add_argument(
+        "--phase2_dir",
+        type=Path,
+        default=Path("phase2_data/dpo"),
+        help="folder that generate_phase2_data.py made from them (default: phase2_data/dpo)",
+    )
+    return data
 
 
 def read_pairs(phase2_dir: Path) -> list[Pair]:

@@ -6,15 +6,13 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from benchmarks.trl_job import peak_bytes
-
 
 def estimated_run(stage: str, flags: list[str]) -> dict[str, Any]:
     """Estimate and peak of one run of a stage's script, in bytes; to be called in a process of its own."""
     import memory_estimate
     import stage_a_sft_training
     import stage_b_dpo_training
-    from training_run import StopRequest
+    from training_run import StopRequest, peak_memory_bytes
 
     estimates = []
     fit_memory = memory_estimate.fit_memory
@@ -26,13 +24,13 @@ def estimated_run(stage: str, flags: list[str]) -> dict[str, Any]:
     memory_estimate.fit_memory = noted  # type: ignore[assignment]
     script: Any = stage_b_dpo_training if stage == "dpo" else stage_a_sft_training
     run, *data = script.prepare(script.parse_args(flags))
-    loaded = peak_bytes(run.device.type)
+    loaded = peak_memory_bytes(run.device)
     script.train_loop(run, *data, StopRequest())
     return {
         **asdict(estimates[0]),
         "estimate": estimates[0].total,
         "peak_before_training": loaded,
-        "peak": peak_bytes(run.device.type),
+        "peak": peak_memory_bytes(run.device),
     }
 
 
@@ -41,7 +39,7 @@ def timed_epoch(flags: list[str]) -> dict[str, Any]:
     import torch
 
     import stage_b_dpo_training as stage_b
-    from training_run import StopRequest
+    from training_run import StopRequest, peak_memory_bytes
 
     torch.set_num_threads(1)
     run, pair, train, val = stage_b.prepare(stage_b.parse_args(flags))
@@ -50,4 +48,4 @@ def timed_epoch(flags: list[str]) -> dict[str, Any]:
     seconds = time.process_time() - start
     tokens = run.state.tokens
     figures = {"tokens": tokens, "cpu_seconds": seconds, "cpu_seconds_before": prepared, "speed": tokens / seconds}
-    return figures | {"peak_bytes": peak_bytes("cpu")}
+    return figures | {"peak_bytes": peak_memory_bytes(run.device)}

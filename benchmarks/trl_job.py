@@ -152,19 +152,3 @@ def load_policy(job: Job, dtype: str, attention: str = "sdpa") -> PeftModel:
         return PeftModel.from_pretrained(model, job.adapter, is_trainable=True)
     torch.manual_seed(job.seed)
     return fresh_lora(model)
-
-
-def peak_bytes(device: str) -> int:
-    """CUDA: the allocator's peak. CPU: peak resident memory of this process, from its start on.
-
-    Linux keeps in `ru_maxrss` the size of the process that this one was forked from, so it is not asked.
-    """
-    status = Path("/proc/self/status")
-    if device == "cuda" or not status.exists():
-        import torch
-
-        from training_run import peak_memory_bytes
-
-        return peak_memory_bytes(torch.device(device))
-    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) * 1024

@@ -19,7 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in benchmarks/ only
 
-from benchmarks.trl_job import Clock, Job, Probe, peak_bytes
+from benchmarks.trl_job import Clock, Job, Probe
 from benchmarks.trl_naive import run_naive
 from benchmarks.trl_variants import run_ours, run_trl
 from script_io import ArgumentParser, read_json, run_script, write_json
@@ -37,10 +37,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> int:
     """Measures and writes."""
+    import torch
+
+    from training_run import peak_memory_bytes
+
     job = Job(**read_json(args.job))
     if job.memory_limit_gb:
-        import torch
-
         total = torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, job.memory_limit_gb * 1e9 / total))
     run = RUNNERS.get(job.variant, run_trl)
@@ -48,7 +50,7 @@ def main(args: argparse.Namespace) -> int:
     steps = run(job, clock, probe)
     result: dict[str, Any] = {
         **clock.seconds,
-        "peak_bytes": peak_bytes(job.device),
+        "peak_bytes": peak_memory_bytes(torch.device(job.device)),
         "tokens": sum(len(ids) for step in steps for example in step for ids in example),
         "completion_tokens": sum(len(ids) for step in steps for example in step for ids in example[1:]),
         "steps": len(steps),
