@@ -92,9 +92,14 @@ document.addEventListener("click", event => {
   else if (key) keys[key][1]();
 });
 bar.addEventListener("change", choose);
-new ResizeObserver(() => {
+
+// What a jump leaves free at the top. Measured before the first key can come, and again when the window changes.
+function measure() {
   const height = getComputedStyle(bar).position === "sticky" ? bar.offsetHeight : 0;
   document.documentElement.style.setProperty("--bar", `${height}px`);
-}).observe(bar);
+}
+
 bar.hidden = false;
 filter();
+measure();
+new ResizeObserver(measure).observe(bar);
