@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sampling import Completion, Job, check_settings, gather, with_progress
 from script_io import InputError
 
+if TYPE_CHECKING:
+    from openai import APIError
+
 MAX_RETRIES = 5  # of the openai package, with exponential backoff from 0.5 to 8 seconds
 REACHABLE_SECONDS = 10.0  # to answer the first, small request; a completion may take far longer
+LONGEST_ANSWER = 500  # characters of an error's body that are shown
+# Settings outside OpenAI's protocol that make a server sample the whole vocabulary; those that it refuses give way to
+# the next. vLLM and llama.cpp apply a top_k of their own otherwise; `transformers serve`, which refuses top_k, takes
+# the likeliest token at any temperature. OpenAI's own servers refuse both and need neither.
+EXTRA_SETTINGS: tuple[dict[str, Any], ...] = (
+    {"top_k": 0},
+    {"generation_config": json.dumps({"do_sample": True, "top_k": 0, "repetition_penalty": 1.0})},
+    {},
+)
 
 
 class EndpointSampler:
-    """A server that speaks OpenAI's protocol: vLLM, llama.cpp, Ollama, or a hosted one.
+    """A server that speaks OpenAI's protocol: vLLM, `transformers serve`, llama.cpp, Ollama, or a hosted one.
 
-    The key comes from the environment variable OPENAI_API_KEY; local servers ask for none.
+    The key comes from the environment variable OPENAI_API_KEY; local servers ask for none. Whether a seed gives the
+    same text again is up to the server: `transformers serve` seeds its whole process, so only with concurrency 1.
     """
 
     def __init__(self, base_url: str, served_model: str, *, prompt_format: str = "plain", concurrency: int = 8) -> None:
@@ -31,8 +45,7 @@ class EndpointSampler:
         self.client = OpenAI(
             base_url=base_url, api_key=os.environ.get("OPENAI_API_KEY") or "none", max_retries=MAX_RETRIES
         )
-        # Not part of OpenAI's protocol, but without it vLLM and llama.cpp apply a top_k of their own.
-        self.extra_settings: dict[str, Any] = {"top_k": 0}
+        self.extra_settings = EXTRA_SETTINGS[0]
 
     def complete(
         self,
@@ -74,13 +87,12 @@ class EndpointSampler:
         try:
             self.client.with_options(max_retries=0, timeout=REACHABLE_SECONDS).models.list()
         except openai.APIConnectionError as error:
-            raise self._unreachable(error) from error
+            reason = error.__cause__ or error
+            raise InputError(
+                f"{self.base_url}: not reachable ({reason}); start the server or correct --base_url"
+            ) from error
         except openai.APIStatusError:
             return  # it answers; a server need not list its models
-
-    def _unreachable(self, error: Exception) -> InputError:
-        reason = error.__cause__ or error
-        return InputError(f"{self.base_url}: not reachable ({reason}); start the server or correct --base_url")
 
     def _request(self, job: Job, max_new_tokens: int, temperature: float) -> Completion:
         """Asks for one completion. Raises InputError for whatever the server refuses."""
@@ -89,22 +101,21 @@ class EndpointSampler:
         extra, started = self.extra_settings, time.perf_counter()
         try:
             text, reason, num_tokens = self._ask(job, max_new_tokens, temperature, extra)
-        except openai.APIConnectionError as error:
-            raise self._unreachable(error) from error
         except openai.AuthenticationError as error:
             raise InputError(f"{self.base_url}: the key is refused; set OPENAI_API_KEY") from error
-        except openai.BadRequestError as error:
-            if "top_k" in extra and "top_k" in str(error):  # this server knows OpenAI's own settings only
-                self.extra_settings = {}
+        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+            if any(name in answer_of(error) for name in extra):
+                self.extra_settings = EXTRA_SETTINGS[EXTRA_SETTINGS.index(extra) + 1]
                 return self._request(job, max_new_tokens, temperature)
             raise self._refused(job, error) from error
         except openai.APIError as error:
             raise self._refused(job, error) from error
         return Completion(text.strip(), reason == "stop", num_tokens, time.perf_counter() - started)
 
-    def _refused(self, job: Job, error: Exception) -> InputError:
-        message = " ".join(str(error).split())
-        return InputError(f"{self.base_url}, model {self.name}, prompt {job.index}: {message}")
+    def _refused(self, job: Job, error: APIError) -> InputError:
+        message = f"{self.base_url}, model {self.name}, prompt {job.index}: {answer_of(error)}"
+        is_refusal = getattr(error, "status_code", 500) < 500
+        return InputError(message if is_refusal else f"{message}; the server's own log may say why")
 
     def _ask(
         self, job: Job, max_new_tokens: int, temperature: float, extra: dict[str, Any]
@@ -128,3 +139,11 @@ class EndpointSampler:
             plain.choices[0].finish_reason,
             plain.usage.completion_tokens if plain.usage else 0,
         )
+
+
+def answer_of(error: APIError) -> str:
+    """The error in one line, with the server's words: the package leaves out what does not stand where OpenAI's do."""
+    told, body = str(error), error.body or error.__cause__
+    if body and not (isinstance(body, dict) and "message" in body) and str(body) not in told:
+        told = f"{told} - {body}"
+    return " ".join(told.split())[:LONGEST_ANSWER]

@@ -8,20 +8,26 @@ Out: in --output_dir `preferences.jsonl` (every pair), `train.jsonl` and `val.js
     python judge_completions.py --completions_path phase2_data/on_policy/completions.jsonl
     python judge_completions.py --completions_path phase2_data/on_policy/completions.jsonl --val_fraction 0.2
 
-Chosen is the best completion if it is free of errors and states all that the reference truly states, else the
-reference where there is one and the judge finds no error in it either: pairs of two flawed summaries would teach the
-lesser flaw, and references that people wrote are not always faithful. Rejected is the worst completion if it has
-errors or leaves out more than the chosen one.
+Chosen is a completion without errors that is no less complete than the prompt's usual one (the median of the shares
+that they state of what the reference truly states), of those one that the judge scores best; where there is none, the
+reference if the judge finds no error in it either. Rejected is a completion with errors or, where none has any, one
+that is less complete than usual. A pair whose chosen text says less than the rejected one is never made: it would teach
+to leave out. Of the pairs that are left the two texts nearest in wording are taken, so that what tells them apart is
+the error; pairs that differ by wording as well teach the model to unlearn words that were right.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import re
+import statistics
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +43,9 @@ MOST_LENGTH_BIAS = 0.1  # relative difference of mean words from which the user 
 OUTCOMES = {
     "pair": "a preference pair",
     "tie": "all completions are equally good",
-    "identical": "chosen and rejected are the same text",
+    "identical": "chosen and rejected have the same words",
+    "says_less": "every flawed completion is more complete than any sound text",
+    "within_margin": "chosen and rejected are nearer than --min_margin in the judge's score",
     "unfinished_chosen": "the only one good enough was broken off",
     "nothing_to_choose": "every completion is flawed and no sound reference is known",
     "all_failed": "the judge failed on every completion, or all were blank",
@@ -53,48 +61,58 @@ class Sample:
     errors: int
     score: float  # the judge's continuous score, higher is worse
     coverage: float | None  # share of the reference's true facts that it states; None where no reference is known
-
-    @property
-    def badness(self) -> tuple[int, float, float]:
-        """Orders samples from best to worst: errors, then what is left out, then the judge's score."""
-        return self.errors, -(1.0 if self.coverage is None else self.coverage), self.score
-
-    @property
-    def is_sound(self) -> bool:
-        """Free of errors, and complete as far as can be known."""
-        return self.errors == 0 and self.coverage in (None, 1.0)
+    is_reference: bool = False
 
 
 @dataclass(frozen=True)
 class Pair:
-    """What a prompt came to: one of OUTCOMES, and the pair where it is one."""
+    """What a prompt came to: one of OUTCOMES, and the two texts where it is a pair."""
 
     outcome: str
-    chosen: str = ""
-    chosen_sample: Sample | None = None  # None where the chosen text is the reference
+    chosen: Sample | None = None
     rejected: Sample | None = None
 
 
-def make_pair(samples: Sequence[Sample], reference: str | None) -> Pair:
-    """Chooses and rejects among the samples of one prompt (see the module's docstring)."""
+def make_pair(samples: Sequence[Sample], reference: Sample | None = None, min_margin: float = 0.0) -> Pair:
+    """Chooses and rejects among the samples of one prompt and its sound reference (see the module's docstring)."""
     if not samples:
         return Pair("all_failed")
-    ranked = sorted(samples, key=lambda sample: sample.badness)
-    sound = [sample for sample in ranked if sample.is_sound]
-    best = next((sample for sample in sound if sample.finished), None)
-    chosen = best.text if best else reference
-    if chosen is None:
-        return Pair("unfinished_chosen" if sound else "nothing_to_choose")
-    worst = ranked[-1]
-    if worst.is_sound:
+    usual = statistics.median(completeness(sample) for sample in samples)
+    sound = [sample for sample in samples if not sample.errors and completeness(sample) >= usual]
+    flawed = [sample for sample in samples if sample.errors] or [each for each in samples if each not in sound]
+    if not flawed:
         return Pair("tie")
-    if same_words(chosen, worst.text):
-        return Pair("identical")
-    return Pair("pair", chosen, best, worst)
+    finished = [sample for sample in sound if sample.finished] + ([reference] if reference else [])
+    if not finished:
+        return Pair("unfinished_chosen" if sound else "nothing_to_choose")
+    tests = {
+        "says_less": lambda chosen, rejected: completeness(chosen) >= completeness(rejected),
+        "identical": lambda chosen, rejected: words_of(chosen.text) != words_of(rejected.text),
+        "within_margin": lambda chosen, rejected: rejected.score - chosen.score >= min_margin,
+    }
+    pairs = list(product(finished, flawed))
+    for outcome, is_passed in tests.items():
+        pairs = [pair for pair in pairs if is_passed(*pair)]
+        if not pairs:
+            return Pair(outcome)
+    pairs = [pair for pair in pairs if not pair[0].is_reference] or pairs
+    best = min(chosen.score for chosen, _ in pairs)
+    return Pair("pair", *max((pair for pair in pairs if pair[0].score == best), key=closeness))
 
 
-def same_words(first: str, second: str) -> bool:
-    return first.split() == second.split()
+def completeness(sample: Sample) -> float:
+    return 1.0 if sample.coverage is None else sample.coverage
+
+
+def words_of(text: str) -> list[str]:
+    """The words and numbers of a text, without case and punctuation; a decimal point is part of its number."""
+    return re.findall(r"\w+(?:\.\d+)?", text.casefold())
+
+
+def closeness(pair: tuple[Sample, Sample]) -> float:
+    """The share of the words of two texts that stand in the same order in both, 0 to 1 (Ratcliff and Obershelp)."""
+    first, second = (sample.text.split() for sample in pair)
+    return SequenceMatcher(None, first, second, autojunk=False).ratio()
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -109,6 +127,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         type=float,
         default=0.1,
         help="share of the prompts whose pairs go to val.jsonl, at least one pair unless 0 (default: 0.1)",
+    )
+    data.add_argument(
+        "--min_margin",
+        type=float,
+        default=0.0,
+        help="no pair of texts whose scores by the judge differ by less (default: 0)",
     )
     data.add_argument(
         "--seed", type=int, default=42, help="of the split; the same seed never moves a prompt (default: 42)"
@@ -133,11 +157,7 @@ class Row:
     reference: str | None
     completions: list[str]
     finished: list[bool]
-    reference_is_sound: bool = True
-
-    @property
-    def sound_reference(self) -> str | None:
-        return self.reference if self.reference_is_sound else None
+    sound_reference: Sample | None = None  # once the judge has found no error in it
 
 
 def read_completions(path: Path) -> list[Row]:
@@ -194,41 +214,47 @@ def true_coverage(row: Row, text: str) -> float | None:
     if not row.reference:
         return None
     stated, facts = coverage(row.reference, text)
-    asked = facts if row.reference_is_sound else coverage(row.reference, note_of_prompt(row.prompt))[0]
+    asked = facts if row.sound_reference else coverage(row.reference, note_of_prompt(row.prompt))[0]
     return min(1.0, stated / asked) if asked else None
 
 
-def finds_no_error(check: FactCheck | None) -> bool:
-    return check is not None and not check.errors
-
-
 def judge_references(judge: Judge, rows: Sequence[Row], counts: Counter[str]) -> list[Row]:
-    """The rows, with the judge's word on their references; one that the judge failed on is not trusted either."""
-    asked = [(note_of_prompt(row.prompt), row.reference) for row in rows if row.reference]
-    checks = iter(judge.check_all(asked, "Judging references"))
-    judged = [replace(row, reference_is_sound=finds_no_error(next(checks))) if row.reference else row for row in rows]
-    counts["references"] = len(asked)
-    counts["unsound_references"] = sum(not row.reference_is_sound for row in judged)
+    """The rows, with their references where the judge finds no error in them; one that it fails on is not trusted."""
+    checks = iter(
+        judge.check_all([(note_of_prompt(row.prompt), row.reference) for row in rows if row.reference], "References")
+    )
+    judged = [
+        replace(row, sound_reference=_if_sound(row.reference, next(checks))) if row.reference else row for row in rows
+    ]
+    counts["references"] = sum(row.reference is not None for row in rows)
+    counts["unsound_references"] = counts["references"] - sum(row.sound_reference is not None for row in judged)
     return judged
+
+
+def _if_sound(reference: str, check: FactCheck | None) -> Sample | None:
+    if check is None or check.errors:
+        return None
+    return Sample(reference, True, 0, check.score, 1.0, is_reference=True)
 
 
 def row_of(row: Row, pair: Pair, judge_name: str) -> dict[str, Any]:
     """The stored form of a pair: a DPO triplet, and what the judge found in its two texts."""
-    assert pair.rejected is not None
+    assert pair.chosen
+    assert pair.rejected
     content: dict[str, Any] = {
         "id": f"{row.row_id}-on-policy",
         "source_id": row.row_id,
         "prompt": row.prompt,
-        "chosen": pair.chosen,
+        "chosen": pair.chosen.text,
         "rejected": pair.rejected.text,
         "judge": judge_name,
-        "chosen_from": "completion" if pair.chosen_sample else "reference",
+        "chosen_from": "reference" if pair.chosen.is_reference else "completion",
+        "closeness": round(closeness((pair.chosen, pair.rejected)), 3),
     }
-    for side, sample in (("chosen", pair.chosen_sample), ("rejected", pair.rejected)):
-        if sample:  # a reference has no sample; it is chosen only where the judge found no error in it
-            content[f"{side}_errors"] = sample.errors
-            content[f"{side}_score"] = sample.score
-            content[f"{side}_coverage"] = sample.coverage
+    for side, sample in (("chosen", pair.chosen), ("rejected", pair.rejected)):
+        content[f"{side}_errors"] = sample.errors
+        content[f"{side}_score"] = sample.score
+        content[f"{side}_coverage"] = sample.coverage
     return content
 
 
@@ -253,7 +279,7 @@ def prompt_place(prompt: str, seed: int) -> float:
     return int.from_bytes(digest[:6]) / 2**48
 
 
-def statistics(
+def statistics_of(
     results: Sequence[Pair], samples: Sequence[Sequence[Sample]], counts: Counter[str], pairs: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
     """The content of `judge_stats.json` as far as it concerns judging; `results` and `samples` hold one entry a prompt.
@@ -280,6 +306,7 @@ def statistics(
         "chosen_from": dict(Counter(row["chosen_from"] for row in pairs)),
         "mean_words_chosen": mean_words([row["chosen"] for row in pairs]),
         "mean_words_rejected": mean_words([row["rejected"] for row in pairs]),
+        "mean_closeness": statistics.fmean(row["closeness"] for row in pairs) if pairs else None,
     }
 
 
@@ -303,7 +330,7 @@ def print_statistics(stats: dict[str, Any]) -> None:
         print(f"  {stats['outcomes'][name]:>6} prompts: {meaning}")
     if stats["pairs"]:
         chosen, rejected = stats["mean_words_chosen"], stats["mean_words_rejected"]
-        print(f"Mean words: chosen {chosen:.1f}, rejected {rejected:.1f}")
+        print(f"Mean words: chosen {chosen:.1f}, rejected {rejected:.1f}; closeness {stats['mean_closeness']:.0%}")
         if abs(chosen - rejected) > MOST_LENGTH_BIAS * rejected:
             print(
                 "warning: the lengths of chosen and rejected texts differ enough for Stage B to learn length instead "
@@ -324,9 +351,9 @@ def main(args: argparse.Namespace) -> int:
     samples = judge_samples(judge, rows, counts)
     if judge.usage:
         print(f"Judge usage: {usage_text(judge.usage)}")
-    results = [make_pair(found, row.sound_reference) for row, found in zip(rows, samples, strict=True)]
+    results = [make_pair(found, row.sound_reference, args.min_margin) for row, found in zip(rows, samples, strict=True)]
     pairs = [row_of(row, pair, judge.name) for row, pair in zip(rows, results, strict=True) if pair.outcome == "pair"]
-    stats = statistics(results, samples, counts, pairs)
+    stats = statistics_of(results, samples, counts, pairs)
     print_statistics(stats)
     if not pairs:
         raise InputError(

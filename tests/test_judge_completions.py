@@ -42,41 +42,65 @@ def sample(
     return Sample(text, ends, errors, score, coverage)
 
 
-def test_best_sound_completion_against_the_worst() -> None:
-    good, middling, bad, worse = sample("good"), sample("b", 0, 0.5), sample("bad", 1, 1.0), sample("worse", 1, 0.5)
-    samples = [bad, good, worse, middling]
-    for _ in range(5):
-        random.Random(0).shuffle(samples)
-        assert make_pair(samples, "reference") == Pair("pair", "good", good, worse)
-    assert make_pair([middling, good], "reference") == Pair("pair", "good", good, middling)
+SOUND_REFERENCE = Sample("reference", True, 0, 0.0, 1.0, is_reference=True)
 
 
-def test_score_decides_among_equals() -> None:
-    first, second = sample("first", score=0.2), sample("second", score=0.1)
-    wrong, very_wrong = sample("wrong", 1, score=0.5), sample("very wrong", 1, score=0.9)
-    assert make_pair([first, wrong, second, very_wrong], None) == Pair("pair", "second", second, very_wrong)
+def test_sound_and_complete_against_flawed() -> None:
+    good, half, bad = sample("good"), sample("half", 0, 0.5), sample("bad", 1)
+    samples = [bad, good, half]
+    for seed in range(5):
+        random.Random(seed).shuffle(samples)
+        assert make_pair(samples) == Pair("pair", good, bad)
+    assert make_pair([half, good, good]) == Pair("pair", good, half)  # nobody errs: complete against incomplete
+
+
+def test_of_equals_the_nearest_in_wording() -> None:
+    near, far = sample("knee pain, aspirin 50 mg daily"), sample("on aspirin 50 mg every day for knee pain")
+    wrong, elsewhere = sample("knee pain, aspirin 500 mg daily", 1), sample("aspirin taken for pain in both knees", 1)
+    samples = [far, elsewhere, near, wrong]
+    for seed in range(5):
+        random.Random(seed).shuffle(samples)
+        assert make_pair(samples) == Pair("pair", near, wrong)
+
+
+def test_the_score_decides_between_sound_texts() -> None:
+    doubtful, sure = sample("take 50 mg", score=0.25), sample("another wording altogether")
+    assert make_pair([doubtful, sure, sample("take 500 mg", 1)]).chosen == sure
+
+
+def test_a_pair_never_teaches_to_say_less() -> None:
+    short, long_and_wrong = sample("short", 0, 0.5), sample("long and wrong", 1, 1.0)
+    assert make_pair([short, long_and_wrong, short]).outcome == "says_less"
+    assert make_pair([short, long_and_wrong, short], SOUND_REFERENCE).chosen == SOUND_REFERENCE
+    assert make_pair([short, sample("as short and wrong", 1, 0.5), sample("c", 0, 0.25)]).chosen == short
 
 
 def test_the_reference_is_chosen_where_no_completion_is_sound() -> None:
-    bad, incomplete = sample("bad", 2), sample("incomplete", 0, 0.5)
-    assert make_pair([bad, incomplete], "reference") == Pair("pair", "reference", None, bad)
-    assert make_pair([incomplete], "reference") == Pair("pair", "reference", None, incomplete)
+    bad, short = sample("bad", 2), sample("short", 0, 0.2)
+    assert make_pair([bad, short], SOUND_REFERENCE) == Pair("pair", SOUND_REFERENCE, bad)
 
 
 def test_a_text_that_was_broken_off_is_never_chosen() -> None:
     cut, bad = sample("cut", ends=False), sample("bad", 1)
-    assert make_pair([cut, bad], "reference") == Pair("pair", "reference", None, bad)
-    assert make_pair([cut, bad], None).outcome == "unfinished_chosen"
+    assert make_pair([cut, bad], SOUND_REFERENCE) == Pair("pair", SOUND_REFERENCE, bad)
+    assert make_pair([cut, bad]).outcome == "unfinished_chosen"
     bad_and_cut = sample("bad and cut", 1, ends=False)
-    assert make_pair([sample("good"), bad_and_cut], None).rejected == bad_and_cut
+    assert make_pair([sample("good"), bad_and_cut]).rejected == bad_and_cut
 
 
 def test_prompts_that_come_to_no_pair() -> None:
-    assert make_pair([], "reference").outcome == "all_failed"
-    assert make_pair([sample("a"), sample("b", score=0.3)], "reference").outcome == "tie"
-    assert make_pair([sample("a", 1), sample("b", 2)], None).outcome == "nothing_to_choose"
-    assert make_pair([sample("the  reference", 1)], "the reference").outcome == "identical"
-    assert make_pair([sample("a", 0, None), sample("b", 0, None)], None).outcome == "tie"
+    assert make_pair([], SOUND_REFERENCE).outcome == "all_failed"
+    assert make_pair([sample("a"), sample("b", score=0.3)], SOUND_REFERENCE).outcome == "tie"
+    assert make_pair([sample("a", 1), sample("b", 2)]).outcome == "nothing_to_choose"
+    assert make_pair([sample("The  reference.", 1)], SOUND_REFERENCE).outcome == "pair"
+    assert make_pair([sample(" Reference.", 1)], SOUND_REFERENCE).outcome == "identical"
+    assert make_pair([sample("a", 0, None), sample("b", 0, None)]).outcome == "tie"
+
+
+def test_no_pair_below_the_margin() -> None:
+    good, bad = sample("50 mg", score=0.25), sample("500 mg", 1, score=1.0)
+    assert make_pair([good, bad], min_margin=0.75).outcome == "pair"
+    assert make_pair([good, bad], min_margin=0.76).outcome == "within_margin"
 
 
 def triplet(number: int) -> dict[str, Any]:
@@ -133,8 +157,8 @@ def test_pairs_statistics_and_split_on_disk(
     assert main(parse_args(["--completions_path", str(completions_path), "--output_dir", str(out)])) == 0
     pairs = rows_of(out / "preferences.jsonl")
     found = [(row["source_id"], row["chosen"], row["rejected"], row["chosen_from"]) for row in pairs]
-    assert found == [("a", COMPLETE, WRONG_TWICE, "completion"), ("b", REFERENCE, WRONG_DOSE, "reference")]
-    assert [row["rejected_errors"] for row in pairs] == [2, 1]
+    assert found == [("a", COMPLETE, WRONG_DOSE, "completion"), ("b", REFERENCE, WRONG_DOSE, "reference")]
+    assert [row["rejected_errors"] for row in pairs] == [1, 1]
     assert not [triplet_problem(row) for row in pairs if triplet_problem(row)]
     train, validation = rows_of(out / "train.jsonl"), rows_of(out / "val.jsonl")
     assert sorted(row["id"] for row in train + validation) == sorted(row["id"] for row in pairs)
