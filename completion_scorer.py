@@ -2,7 +2,8 @@
 
 `CompletionScorer` takes samples (packed_rows.py) and computes them in one of two ways:
 
-fast    one row without padding, each prompt once, the output head at completion positions alone (head_logps.py)
+fast    one row without padding, each prompt once; most of the last layer (last_layer.py) and the output head
+        (head_logps.py) only where completion tokens are predicted
 plain   a padded batch through the model as it is (sequence_logps.py)
 
 Fast is for models whose attention and head it knows. `choose` tries it on the first samples of a run, holds it against
@@ -13,13 +14,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from dpo_loss import sum_dtype
 from head_logps import token_logps
+from last_layer import LastLayer
 from packed_attention import PACKED, UnsupportedAttention, register
 from packed_rows import Sample, lay_out
 from sequence_logps import batch_logps, pad_samples
@@ -45,6 +47,7 @@ class CompletionScorer(torch.nn.Module):
         self.policy = policy
         self.pad_id = pad_id
         self.is_fast = False
+        self._last_layer: LastLayer | None = None
 
     def forward(self, samples: Sequence[Sample]) -> Scores:
         """Summed log-probability (nats, float64) and tokens of every completion of every sample, both (K,)."""
@@ -57,8 +60,9 @@ class CompletionScorer(torch.nn.Module):
         model = self._causal_model()
         row = lay_out(samples).to(self.policy.device)
         decoder, head = getattr(model, model.base_model_prefix), model.get_output_embeddings()
-        hidden = decoder(input_ids=row.input_ids, position_ids=row.position_ids, use_cache=False, row=row)[0]
-        logps = token_logps(hidden[0, row.predicting], head.weight, head.bias, row.targets)
+        hidden = decoder(input_ids=row.input_ids, position_ids=row.position_ids, use_cache=False, row=row)[0][0]
+        predicting = hidden if self._last_layer else hidden[row.predicting]
+        logps = token_logps(predicting, head.weight, head.bias, row.targets)
         sums = torch.zeros(len(row.completion_tokens), dtype=sum_dtype(logps.device), device=logps.device)
         return sums.index_add(0, row.completion, logps.to(sums.dtype)), row.completion_tokens
 
@@ -75,7 +79,7 @@ class CompletionScorer(torch.nn.Module):
         """Takes the fast way where it is the same as the plain one on the first of `samples`; says what it took."""
         model = self._causal_model()
         stock = model.config._attn_implementation
-        reason = self._obstacle() or self._difference(samples[:CHECKED_SAMPLES])
+        reason = self._obstacle() or self._obstacle_on(samples[:CHECKED_SAMPLES])
         self.is_fast = reason is None
         if reason is None:
             print("Rows: packed without padding, prompts shared (checked against the padded batch)")
@@ -96,6 +100,25 @@ class CompletionScorer(torch.nn.Module):
             return "its attention has dropout"
         other = set(getattr(config, "layer_types", None) or ()) - _ATTENTION_LAYERS
         return f"the model has layers of type {', '.join(sorted(other))}" if other else None
+
+    def _obstacle_on(self, samples: Sequence[Sample]) -> str | None:
+        """Why fast is not plain on these samples, or None; leaves the last layer whole where that is what it takes."""
+        model = self._causal_model()
+        stock = model.config._attn_implementation
+        self._restore_last_layer()
+        with suppress(AttributeError):
+            self._last_layer = LastLayer(getattr(model, model.base_model_prefix))
+        reason = self._difference(samples)
+        if reason and self._last_layer:
+            self._restore_last_layer()
+            model.set_attn_implementation(stock)
+            reason = self._difference(samples)
+        return reason
+
+    def _restore_last_layer(self) -> None:
+        if self._last_layer:
+            self._last_layer.restore()
+        self._last_layer = None
 
     def _difference(self, samples: Sequence[Sample]) -> str | None:
         """Why fast is not plain on these samples, or None; leaves the model's attention that of the fast way."""

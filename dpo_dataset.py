@@ -1,4 +1,4 @@
-"""Preference data: (prompt, chosen, rejected) triplets from JSONL, tokenised for Stage B.
+"""Preference data: (prompt, chosen, rejected) triplets from one JSONL file or several, tokenised for Stage B.
 
 python dpo_dataset.py                                  # checks phase2_data/dpo/train_dpo.jsonl
 python dpo_dataset.py phase2_data/dpo/val_dpo.jsonl    # checks a file, line by line
@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,41 +42,36 @@ class Triplet:
 
 
 class DPODataset:
-    """The triplets of a JSONL file. Those over `max_length` tokens are in `report`, not in the dataset.
+    """The triplets of one JSONL file, or of several one behind the other.
 
+    Those over `max_length` tokens are in `report`, not in the dataset; `sizes` counts what each file has left.
     Raises InputError for lines that cannot be trained on, and where chosen and rejected have the same tokens.
     """
 
     def __init__(
         self,
-        path: str | Path,
+        paths: str | Path | Sequence[str | Path],
         tokenizer: PreTrainedTokenizerBase,
         *,
         max_length: int = 512,
         prompt_format: str = "plain",
         overflow: str = "drop",
     ) -> None:
-        self.path = str(path)
+        self.paths = one_or_several(paths)
         self.pad_id = tokenizer.pad_token_id
-        self.report = LengthReport(max_length)
-        self.triplets: list[Triplet] = []
-        rows = read_jsonl(path, REQUIRED_KEYS, DATA_REMEDY)
-        for line, row in rows:
-            if problem := row_problem(row):
-                raise InputError(
-                    f"{path}, line {line}: {problem}; run python dpo_dataset.py {path} for every such line"
-                )
-            example_id = str(row.get("id", f"line-{line}"))
-            answers = [row["chosen"], row["rejected"]]
-            encoded = encode_within(tokenizer, example_id, row["prompt"], answers, prompt_format, overflow, self.report)
-            if encoded is None:
-                continue
-            prompt, (chosen, rejected) = encoded
-            if chosen == rejected:
-                raise InputError(f"{path}, line {line}: chosen and rejected have the same tokens; delete the line")
-            self.triplets.append(Triplet(example_id, prompt, chosen, rejected))
-        print(f"Loaded {len(rows)} DPO triplets from {path}")
-        self.report.announce(self.path, overflow)
+        reports = [LengthReport(max_length) for _ in self.paths]
+        parts = [
+            read_triplets(path, tokenizer, prompt_format, overflow, report)
+            for path, report in zip(self.paths, reports, strict=True)
+        ]
+        self.report = joined_report(self.paths, reports)
+        self.sizes = [len(part) for part in parts]
+        self._ends = list(accumulate(self.sizes))
+        self.triplets = [triplet for part in with_distinct_ids(self.paths, parts) for triplet in part]
+
+    def file_of(self, index: int) -> int:
+        """Which of `paths` a triplet is from."""
+        return bisect_right(self._ends, index)
 
     def __len__(self) -> int:
         return len(self.triplets)
@@ -85,6 +84,55 @@ class DPODataset:
     def tokens(self, index: int) -> int:
         """Tokens of a triplet, its prompt counted once."""
         return self.sample(index).tokens
+
+
+def one_or_several(paths: str | Path | Sequence[str | Path]) -> list[str]:
+    """The names of one file or several, as a list."""
+    return [str(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
+
+
+def read_triplets(
+    path: str, tokenizer: PreTrainedTokenizerBase, prompt_format: str, overflow: str, report: LengthReport
+) -> list[Triplet]:
+    """The triplets of one file that are not too long; `report` takes down what became of all."""
+    triplets: list[Triplet] = []
+    rows = read_jsonl(path, REQUIRED_KEYS, DATA_REMEDY)
+    for line, row in rows:
+        if problem := row_problem(row):
+            raise InputError(f"{path}, line {line}: {problem}; run python dpo_dataset.py {path} for every such line")
+        example_id = str(row.get("id", f"line-{line}"))
+        answers = [row["chosen"], row["rejected"]]
+        encoded = encode_within(tokenizer, example_id, row["prompt"], answers, prompt_format, overflow, report)
+        if encoded is None:
+            continue
+        prompt, (chosen, rejected) = encoded
+        if chosen == rejected:
+            raise InputError(f"{path}, line {line}: chosen and rejected have the same tokens; delete the line")
+        triplets.append(Triplet(example_id, prompt, chosen, rejected))
+    print(f"Loaded {len(rows)} DPO triplets from {path}")
+    report.announce(path, overflow)
+    return triplets
+
+
+def joined_report(paths: Sequence[str], reports: Sequence[LengthReport]) -> LengthReport:
+    """One report of all files; in that of several an id takes its file's name along."""
+    if len(reports) == 1:
+        return reports[0]
+    joined = LengthReport(reports[0].max_length)
+    for path, report in zip(paths, reports, strict=True):
+        joined.lengths += report.lengths
+        joined.dropped_ids += [f"{name} of {path}" for name in report.dropped_ids]
+        joined.shortened_ids += [f"{name} of {path}" for name in report.shortened_ids]
+    return joined
+
+
+def with_distinct_ids(paths: Sequence[str], parts: Sequence[Sequence[Triplet]]) -> list[list[Triplet]]:
+    """The same triplets; an id that more than one file uses takes its file's name along."""
+    files_with = Counter(name for part in parts for name in {triplet.id for triplet in part})
+    return [
+        [replace(each, id=f"{each.id} of {path}") if files_with[each.id] > 1 else each for each in part]
+        for path, part in zip(paths, parts, strict=True)
+    ]
 
 
 def row_problem(row: dict[str, Any]) -> str | None:

@@ -19,7 +19,10 @@ import torch
 from packed_rows import Row, Segment
 
 PACKED = "packed_rows"  # the name that transformers knows the function by
-QUERY_BLOCK = 192  # queries of a prompt at once: of a causal square of n blocks (n - 1) / 2n is never computed
+# Queries at once: of a causal square of n blocks (n - 1) / 2n is never computed. Half precision, whose products are
+# faster, loses more to small ones than it saves.
+QUERY_BLOCK, HALF_QUERY_BLOCK = 64, 192
+Block = tuple[slice, tuple[slice, ...]]  # queries, and the stretches of keys that they see
 _KNOWN_ARGUMENTS = frozenset({"sliding_window", "position_ids", "use_cache", "is_causal", "cache_position"})
 
 
@@ -45,6 +48,7 @@ def packed_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
+    only_predicting: bool = False,
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention of one layer over one row; signature and return of a transformers attention function.
@@ -52,6 +56,7 @@ def packed_attention(
     Args:
         query: (1, HG, T, D); key and value: (1, H, T, D), rotated already.
         row: where the samples lie; passed to the model's forward, which hands it on.
+        only_predicting: of the queries none but those in `row.predicting` matter; the others may come out as 0.
 
     Returns:
         (1, T, HG, D), and None for the probabilities.
@@ -63,60 +68,115 @@ def packed_attention(
     if unknown or dropout:
         raise UnsupportedAttention(", ".join(unknown) or "attention dropout")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    attend = _flex if query.device.type == "cuda" else _by_segments
-    return attend(query, key, value, row, scale, sliding_window).transpose(1, 2), None
+    if query.device.type == "cuda":
+        result = _flex(query, key, value, row, scale, sliding_window)
+    else:
+        result = _by_segments(query, key, value, row, scale, sliding_window, only_predicting)
+    return result.transpose(1, 2), None
 
 
 # ------------------------------------------------------------------------------------- CPU and MPS
 
 
 def _by_segments(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, row: Row, scale: float, window: int | None
-) -> torch.Tensor:
-    """Segment by segment, (1, HG, T, D)."""
-    parts = [
-        _attend(query[0], key[0], value[0], queries, keys, scale, window)
-        for segment in row.segments
-        for queries, keys in query_blocks(segment)
-    ]
-    return torch.cat(parts, dim=1)[None]
-
-
-def query_blocks(segment: Segment) -> Iterator[tuple[slice, tuple[slice, ...]]]:
-    """(queries, the stretches of keys that they see) in the order of the row; the last keys are the queries'."""
-    prompt = slice(segment.start, segment.start + segment.prompt_tokens)
-    blocks = -(-segment.prompt_tokens // QUERY_BLOCK)
-    size = -(-segment.prompt_tokens // blocks)
-    for first in range(prompt.start, prompt.stop, size):
-        stop = min(first + size, prompt.stop)
-        yield slice(first, stop), (slice(prompt.start, stop),)
-    start = prompt.stop
-    for number, length in enumerate(segment.completion_tokens):
-        completion = slice(start, start + length)
-        # the first completion follows its prompt in the row, so that no copy is needed to join them
-        yield completion, (prompt, completion) if number else (slice(prompt.start, completion.stop),)
-        start += length
-
-
-def _attend(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    queries: slice,
-    keys: tuple[slice, ...],
+    row: Row,
     scale: float,
     window: int | None,
+    only_predicting: bool,
 ) -> torch.Tensor:
-    """Softmax attention of one block of queries, (HG, L, D); its last query is its last key."""
-    seen_keys, seen_values = (_stretch(tensor, keys) for tensor in (key, value))  # (H, S, D)
-    heads, seen, size = seen_keys.shape
-    asked = query[:, queries]
-    grouped = asked.reshape(heads, -1, size)  # (H, G L, D): heads that share keys are more queries to them
-    length = asked.shape[1]
-    mask = _causal_mask(seen, window, query.dtype, query.device)[seen - length : seen, :seen]
-    bias = mask.repeat(grouped.shape[1] // length, 1)  # (G L, S)
-    scores = torch.baddbmm(bias.expand(heads, -1, -1), grouped, seen_keys.transpose(1, 2), alpha=scale)
-    return torch.bmm(scores.softmax(dim=-1), seen_values).view(asked.shape)
+    """Segment by segment, (1, HG, T, D)."""
+    size = HALF_QUERY_BLOCK if value.dtype.itemsize == 2 else QUERY_BLOCK
+    blocks = tuple(block for segment in row.segments for block in query_blocks(segment, size, only_predicting))
+    inputs = (tensor[0].to(value.dtype) for tensor in (query, key, value))  # some rotate in float32
+    result: torch.Tensor = _BlockAttention.apply(*inputs, blocks, scale, window)
+    return result[None]
+
+
+def query_blocks(segment: Segment, size: int = QUERY_BLOCK, only_predicting: bool = False) -> Iterator[Block]:
+    """(queries, the stretches of keys that they see) in the order of the row; the last keys are the queries'."""
+    prompt = slice(segment.start, segment.start + segment.prompt_tokens)
+    for queries in _even_blocks(prompt.stop - 1 if only_predicting else prompt.start, prompt.stop, size):
+        yield queries, (slice(prompt.start, queries.stop),)
+    start = prompt.stop
+    for number, length in enumerate(segment.completion_tokens):
+        for queries in _even_blocks(start, start + length, size):
+            own = slice(start, queries.stop)
+            # the first completion follows its prompt in the row, so that no copy is needed to join them
+            yield queries, (prompt, own) if number else (slice(prompt.start, own.stop),)
+        start += length
+
+
+def _even_blocks(start: int, stop: int, size: int) -> Iterator[slice]:
+    """The stretch in as few blocks of at most `size` as there can be."""
+    blocks = -(-(stop - start) // size)
+    step = -(-(stop - start) // blocks)
+    for first in range(start, stop, step):
+        yield slice(first, min(first + step, stop))
+
+
+class _BlockAttention(torch.autograd.Function):
+    """Softmax attention of blocks of queries, (HG, T, D); 0 at queries of no block.
+
+    By hand, since autograd would make a gradient as long as the row for every stretch that a block reads.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        blocks: tuple[Block, ...],
+        scale: float,
+        window: int | None,
+    ) -> torch.Tensor:
+        heads, tokens, size = query.shape
+        result = query.new_zeros(tokens, heads, size).transpose(0, 1)  # the order in memory of the projection after it
+        probabilities = []
+        for queries, keys in blocks:
+            asked = _grouped(query, key, queries)
+            bias = _bias(asked.shape[1], queries, keys, window, query)  # (G L, S)
+            seen = _stretch(key, keys).transpose(1, 2)
+            scores = torch.baddbmm(bias.expand(len(key), -1, -1), asked, seen, alpha=scale)
+            probabilities.append(scores.softmax(dim=-1))
+            result[:, queries] = torch.bmm(probabilities[-1], _stretch(value, keys)).view(heads, -1, size)
+        ctx.save_for_backward(query, key, value, *probabilities)
+        ctx.blocks, ctx.scale = blocks, scale
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        query, key, value, *probabilities = ctx.saved_tensors
+        gradients = [torch.zeros_like(tensor) for tensor in (query, key, value)]
+        for (queries, keys), weights in zip(ctx.blocks, probabilities, strict=True):
+            asked, given = (_grouped(tensor, key, queries) for tensor in (query, upstream[0]))
+            of_weights = torch.bmm(given, _stretch(value, keys).transpose(1, 2))
+            of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
+            gradients[0][:, queries] = torch.bmm(of_scores, _stretch(key, keys)).view(len(query), -1, query.shape[2])
+            _add_to(gradients[1], keys, torch.bmm(of_scores.transpose(1, 2), asked))
+            _add_to(gradients[2], keys, torch.bmm(weights.transpose(1, 2), given))
+        return gradients[0].mul_(ctx.scale), gradients[1].mul_(ctx.scale), gradients[2], None, None, None
+
+
+def _grouped(tensor: torch.Tensor, key: torch.Tensor, queries: slice) -> torch.Tensor:
+    """(H, G L, D) of (HG, T, D): heads that share keys are more queries to them."""
+    return tensor[:, queries].reshape(len(key), -1, key.shape[2])
+
+
+def _bias(rows: int, queries: slice, keys: tuple[slice, ...], window: int | None, like: torch.Tensor) -> torch.Tensor:
+    """What is added to the scores of a block, (G L, S): minus infinity where a query must not look."""
+    length, seen = queries.stop - queries.start, sum(part.stop - part.start for part in keys)
+    mask = _causal_mask(seen, window, like.dtype, like.device)[seen - length : seen, :seen]
+    return mask.repeat(rows // length, 1)
+
+
+def _add_to(gradient: torch.Tensor, keys: tuple[slice, ...], part: torch.Tensor) -> None:
+    lengths = [stretch.stop - stretch.start for stretch in keys]
+    for stretch, piece in zip(keys, part.split(lengths, dim=1), strict=True):
+        gradient[:, stretch] += piece
 
 
 def _stretch(tensor: torch.Tensor, slices: tuple[slice, ...]) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """Stage B: direct preference optimisation of the Stage A adapter against itself, frozen.
 
-In:  the Stage A adapter, and DPO JSONL files of (prompt, chosen, rejected) triplets.
+In:  the Stage A adapter, and DPO JSONL files of (prompt, chosen, rejected) triplets, one or several a split.
 Out: `--output_dir` with `final_model/` (one adapter on the original base), `checkpoint_epoch_N/`,
      `dpo_training_stats.json`, `metrics.jsonl`, `training_curves.png` and `reference_logps/`.
 
@@ -16,13 +16,16 @@ It differs from the paper in this: only LoRA adapters are trained, an NLL term o
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dpo_dataset import DPODataset, one_or_several
 from evaluation.judges import DPO_CONFIG, judges_behind
 from model_loading import (
     absolute_model_name,
@@ -40,10 +43,12 @@ from prompt_format import load_prompt_format
 from script_io import ArgumentParser, InputError, RunError, run_script
 from training_plan import (
     BatchPlan,
+    Source,
     add_training_arguments,
     check_training_arguments,
     row_tokens_on,
     set_learning_rate,
+    weighted_sources,
 )
 from training_run import (
     NonFiniteGuard,
@@ -71,7 +76,6 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
-    from dpo_dataset import DPODataset
     from memory_estimate import Adapters
     from policy_adapters import AdapterPair
     from reference_cache import Logps
@@ -93,11 +97,33 @@ ZERO_TOLERANCE = {"float32": 1e-5, "bfloat16": 0.1, "float16": 0.02}
 DISPLACEMENT_LIMIT = 5.0  # nats that the mean chosen log-probability may fall before a warning
 
 
+class OneOrSeveral(argparse.Action):
+    """Keeps a single path as text, which is how a run's settings have it, and several as a list."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        setattr(namespace, self.dest, values[0] if len(values) == 1 else values)
+
+
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data = parser.add_argument_group("Data")
-    data.add_argument("--train_data_path", default="phase2_data/dpo/train_dpo.jsonl", help="JSONL (%(default)s)")
-    data.add_argument("--val_data_path", default="phase2_data/dpo/val_dpo.jsonl", help="JSONL (%(default)s)")
+    for flag, default in (("train", "phase2_data/dpo/train_dpo.jsonl"), ("val", "phase2_data/dpo/val_dpo.jsonl")):
+        data.add_argument(
+            f"--{flag}_data_path",
+            nargs="+",
+            metavar="FILE",
+            default=default,
+            action=OneOrSeveral,
+            help="JSONL; several are joined (%(default)s)",
+        )
+    data.add_argument(
+        "--data_weights",
+        nargs="+",
+        type=float,
+        metavar="W",
+        help="of each training file in an epoch, which has as many triplets as all files together: of one with more "
+        "than its share it takes others each time, one with fewer it repeats (default: every triplet once)",
+    )
     model = parser.add_argument_group("Model")
     model.add_argument(
         "--sft_model_path", default="./models/sft_specialist/final_model", help="Stage A adapter (default: %(default)s)"
@@ -148,6 +174,40 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise InputError(f"--label_smoothing has no meaning for --loss_type {args.loss_type}; leave it at 0")
     if args.preference_weight < 0 or args.nll_weight < 0 or args.preference_weight + args.nll_weight == 0:
         raise InputError("--preference_weight and --nll_weight must not be negative, nor both 0")
+    for flag in ("train_data_path", "val_data_path"):
+        paths = one_or_several(getattr(args, flag))
+        if twice := [path for path in paths if paths.count(path) > 1]:
+            raise InputError(f"--{flag} names {twice[0]} twice; name it once, --data_weights sets how often it is seen")
+    if args.data_weights:
+        weights, files = args.data_weights, len(one_or_several(args.train_data_path))
+        given = " ".join(f"{weight:g}" for weight in weights)
+        if len(weights) != files:
+            raise InputError(f"--data_weights {given}: {len(weights)} for {files} training files; give one a file")
+        if not all(0 < weight < math.inf for weight in weights):
+            raise InputError(f"--data_weights {given}: must be numbers above 0; leave out a file that is not wanted")
+
+
+def sources_of(args: argparse.Namespace, train: DPODataset) -> tuple[Source, ...]:
+    """The share of each training file in an epoch, said aloud; none where every triplet is seen once."""
+    if not args.data_weights or len(train.paths) == 1:
+        return ()
+    sources = weighted_sources(train.sizes, args.data_weights)
+    for path, source, weight in zip(train.paths, sources, args.data_weights, strict=True):
+        share = f"{source.drawn} of {len(train)} triplets an epoch"
+        if not source.drawn:
+            raise InputError(f"--data_weights {weight:g} of {path}: {share}; raise it or leave the file out")
+        print(f"{path}: {share}, from {source.size} ({source.drawn / source.size:.2f} times each)")
+    return sources
+
+
+def training_files(args: argparse.Namespace, train: DPODataset, plan: BatchPlan) -> list[dict[str, Any]]:
+    """What is recorded of each training file; the weights add up to 1."""
+    weights = args.data_weights or train.sizes
+    drawn = [source.drawn for source in plan.sources] or train.sizes
+    return [
+        {"path": path, "weight": weight / math.fsum(weights), "triplets": size, "triplets_an_epoch": count}
+        for path, weight, size, count in zip(train.paths, weights, train.sizes, drawn, strict=True)
+    ]
 
 
 def prepare(args: argparse.Namespace) -> tuple[TrainingRun, AdapterPair, PairData, PairData]:
@@ -155,7 +215,6 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, AdapterPair, PairDat
     import torch
 
     from completion_scorer import CompletionScorer
-    from dpo_dataset import DPODataset
     from memory_estimate import fit_memory
     from policy_adapters import load_adapter_pair
     from reference_cache import cache_key
@@ -170,7 +229,9 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, AdapterPair, PairDat
     print(f"Prompt format: {prompt_format} (of the SFT adapter)")
     options: dict[str, Any] = {"max_length": args.max_length, "prompt_format": prompt_format, "overflow": args.overflow}
     train, val = (DPODataset(path, tokenizer, **options) for path in (args.train_data_path, args.val_data_path))
-    warn_if_same_file(args.train_data_path, args.val_data_path)
+    for train_path, val_path in product(train.paths, val.paths):
+        warn_if_same_file(train_path, val_path)
+    sources = sources_of(args, train)
 
     row_tokens = row_tokens_on(placement.device)
     samples = [train.sample(index) for index in range(len(train))]
@@ -190,7 +251,7 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, AdapterPair, PairDat
         Path(args.output_dir),
         accelerator,
         *make_optimizer(CompletionScorer(pair.model, train.pad_id), args, accelerator),
-        BatchPlan.from_arguments(args, len(train), accelerator),
+        BatchPlan.from_arguments(args, len(train), accelerator, sources),
         partial(save_policy, pair, tokenizer, prompt_format, absolute_model_name(base_name)),
     )
     print(f"Batches: {run.plan.describe('triplets')}")
@@ -313,19 +374,26 @@ def check_zero_margin(args: argparse.Namespace, scores: Scores, preference: torc
 
 
 def evaluate(run: TrainingRun, pair: AdapterPair, data: PairData) -> dict[str, float]:
-    """Means over all validation pairs; warns where the chosen texts have become less likely (displacement)."""
+    """Means over all validation pairs; warns where the chosen texts have become less likely (displacement).
+
+    Of several files `chosen_preference/1` is that of the first alone, and so on.
+    """
     import torch
 
     run.model.eval()
     totals = torch.zeros(len(METRICS) + 1, device=run.device)
     displacement = torch.zeros(1, device=run.device)
+    preferred = torch.zeros(len(data.dataset.sizes), device=run.device)  # of each file
     with torch.no_grad():
         for indices in run.plan.evaluation_rows(len(data.dataset), run.eval_batch_size, data.dataset.tokens):
             scores = score_pairs(run, pair, data, indices)
             totals += summed_metrics(run.args, scores, losses(run.args, scores)[1])
             displacement += (scores.policy_chosen - scores.reference_chosen).sum()
+            files = torch.tensor([data.dataset.file_of(index) for index in indices], device=run.device)
+            preferred.index_add_(0, files, (scores.policy_chosen > scores.policy_rejected).float())
     run.model.train()
     *sums, pairs = run.accelerator.reduce(totals, "sum").tolist()
+    shares = (run.accelerator.reduce(preferred, "sum").cpu() / torch.tensor(data.dataset.sizes)).tolist()
     fall = -run.sum_over_processes(displacement.item()) / pairs
     if fall > DISPLACEMENT_LIMIT:
         print(
@@ -333,7 +401,9 @@ def evaluate(run: TrainingRun, pair: AdapterPair, data: PairData) -> dict[str, f
             f"{DISPLACEMENT_LIMIT:g}); raise --nll_weight, or lower --learning_rate",
             file=sys.stderr,
         )
-    return {name: value / pairs for name, value in zip(METRICS, sums, strict=True)}
+    means = {name: value / pairs for name, value in zip(METRICS, sums, strict=True)}
+    by_file = {f"chosen_preference/{number}": share for number, share in enumerate(shares, start=1)}
+    return means | (by_file if len(by_file) > 1 else {})
 
 
 def save_policy(
@@ -402,8 +472,9 @@ def main(args: argparse.Namespace) -> int:
         print(f"Stopped at step {run.state.step}; go on with the same command and --resume")
         return stop.exit_code
     data = {"train": train.dataset.report.as_dict(), "validation": val.dataset.report.as_dict()}
-    judges = judges_behind(args.train_data_path, args.sft_model_path)
-    finish(run, data, "dpo_training_stats.json", DPO_CONFIG, PANELS, pair_judges=judges)
+    judges = judges_behind(train.dataset.paths, args.sft_model_path)
+    files = training_files(run.args, train.dataset, run.plan)
+    finish(run, data, "dpo_training_stats.json", DPO_CONFIG, PANELS, pair_judges=judges, training_files=files)
     print("DPO Training completed!")
     print(f"Next: python evaluation/evaluate_model.py --model_path {run.final_model}")
     return 0

@@ -8,6 +8,7 @@ import random
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from length_limits import OVERFLOWS
@@ -96,6 +97,54 @@ def row_tokens_on(device: torch.device) -> int:
 
 
 @dataclass(frozen=True)
+class Source:
+    """The examples of one file: how many there are, and how many of them an epoch sees."""
+
+    size: int
+    drawn: int
+
+    def window(self, index: int, seed: int, epoch: int) -> list[int]:
+        """What an epoch sees of it, as numbers from 0 in the order in which it sees them; `index` tells files apart.
+
+        The examples stand in a circle, and each epoch goes on where the one before has stopped: none comes twice in
+        an epoch before all have come once, and over all epochs none comes twice more often than another. Every round
+        of an epoch is shuffled anew.
+        """
+        circle = list(range(self.size))
+        random.Random(f"{seed}-file-{index}").shuffle(circle)
+        seen = [circle[position % self.size] for position in range(epoch * self.drawn, (epoch + 1) * self.drawn)]
+        rounds = [seen[start : start + self.size] for start in range(0, self.drawn, self.size)]
+        for number, examples in enumerate(rounds):
+            random.Random(f"{seed}-file-{index}-{epoch}-{number}").shuffle(examples)
+        return [example for examples in rounds for example in examples]
+
+
+def weighted_sources(sizes: Sequence[int], weights: Sequence[float]) -> tuple[Source, ...]:
+    """Each file's share of an epoch that is as long as all files together; the counts are rounded to that sum."""
+    total, whole = sum(sizes), math.fsum(weights)
+    exact = [total * weight / whole for weight in weights]
+    drawn = [math.floor(count) for count in exact]
+    largest_rest_first = sorted(range(len(sizes)), key=lambda file: drawn[file] - exact[file])
+    for file in largest_rest_first[: total - sum(drawn)]:
+        drawn[file] += 1
+    return tuple(Source(size, count) for size, count in zip(sizes, drawn, strict=True))
+
+
+@lru_cache(maxsize=4)
+def epoch_order(num_examples: int, sources: tuple[Source, ...], seed: int, epoch: int) -> tuple[int, ...]:
+    """The examples of an epoch in their order; without sources every example once."""
+    order = list(range(num_examples))
+    if not sources:
+        random.Random(f"{seed}-{epoch}").shuffle(order)
+        return tuple(order)
+    turns = [file for file, source in enumerate(sources) for _ in range(source.drawn)]
+    random.Random(f"{seed}-{epoch}").shuffle(turns)
+    firsts = [sum(source.size for source in sources[:file]) for file in range(len(sources))]
+    windows = [iter(source.window(file, seed, epoch)) for file, source in enumerate(sources)]
+    return tuple(firsts[file] + next(windows[file]) for file in turns)
+
+
+@dataclass(frozen=True)
 class BatchPlan:
     """Which examples each optimiser step sees: a function of the seed and the step, equal on every process."""
 
@@ -107,9 +156,12 @@ class BatchPlan:
     rank: int = 0
     world: int = 1
     row_tokens: int = sys.maxsize  # that are computed at once, if the batch size does not say fewer
+    sources: tuple[Source, ...] = ()  # files whose shares of an epoch are set; none: all examples once
 
     @classmethod
-    def from_arguments(cls, args: argparse.Namespace, num_examples: int, accelerator: Accelerator) -> BatchPlan:
+    def from_arguments(
+        cls, args: argparse.Namespace, num_examples: int, accelerator: Accelerator, sources: tuple[Source, ...] = ()
+    ) -> BatchPlan:
         return cls(
             num_examples,
             args.batch_size,
@@ -119,6 +171,7 @@ class BatchPlan:
             accelerator.process_index,
             accelerator.num_processes,
             row_tokens_on(accelerator.device),
+            sources,
         )
 
     @property
@@ -136,11 +189,10 @@ class BatchPlan:
     def step_indices(self, step: int) -> list[int]:
         """The examples of one step, of all processes; every process has at least one."""
         epoch, position = divmod(step, self.steps_per_epoch)
-        order = list(range(self.num_examples))
-        random.Random(f"{self.seed}-{epoch}").shuffle(order)
+        order = epoch_order(self.num_examples, self.sources, self.seed, epoch)
         start = position * self.examples_per_step
         indices = order[start : start + self.examples_per_step]
-        return indices + order[: max(0, self.world - len(indices))]
+        return [*indices, *order[: max(0, self.world - len(indices))]]
 
     def rows(self, step: int, tokens: Callable[[int], int]) -> list[list[int]]:
         """The examples of one step of this process, in rows to compute at once; `tokens` is the length of one."""

@@ -223,10 +223,16 @@ def has_made_pairs(name: str, judges: Iterable[str]) -> bool:
     return model_of_judge(name) in map(model_of_judge, judges)
 
 
-def judges_behind(pairs: str | Path, start_model: str | Path) -> list[str] | None:
-    """Those that made the pairs of a JSONL or those that the model to start from was trained on, sorted; or None."""
-    earlier = judges_of_training_pairs(start_model)
-    return None if earlier is None else sorted(earlier | judges_of_pairs(Path(pairs)))
+def judges_behind(pairs: str | Path | Sequence[str | Path], start_model: str | Path) -> list[str] | None:
+    """Those that made the pairs of one JSONL or several, or those that the model to start from was trained on, sorted.
+
+    None where the latter cannot be told.
+    """
+    judges = judges_of_training_pairs(start_model)
+    if judges is None:
+        return None
+    paths = [pairs] if isinstance(pairs, str | Path) else pairs
+    return sorted(judges.union(*(judges_of_pairs(Path(path)) for path in paths)))
 
 
 def judges_of_pairs(path: Path) -> frozenset[str]:

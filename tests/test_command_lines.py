@@ -563,6 +563,12 @@ MISTAKES = [
     ),
     Mistake("run_pipeline", "--model_name base --phase1_dir nothing", ("train_set_processed.csv", NO_FILE)),
     Mistake("run_pipeline", "", ("pass either --demo or --model_name",)),
+    Mistake("run_pipeline", "--model_name base --small", ("--small is a smaller --demo",)),
+    Mistake("stage_b_dpo_training", f"{STAGE_B} --data_weights 1 2", ("--data_weights 1 2: 2 for 1 training files",)),
+    Mistake("stage_b_dpo_training", f"{STAGE_B} --train_data_path good.jsonl good.jsonl", ("good.jsonl twice",)),
+    Mistake("stage_b_dpo_training", f"{STAGE_B} --train_data_path good.jsonl none.jsonl", ("none.jsonl", NO_FILE)),
+    Mistake("benchmarks.seeds", "--seeds 1 1", ("--seeds 1 1: the same seed gives the same run",)),
+    Mistake("benchmarks.seeds", "--parallel 0", ("--parallel 0 --rounds 1: give 1 or more",)),
     # unknown devices
     *(
         Mistake(script, f"{arguments} --device gpu", (BAD_DEVICE,))

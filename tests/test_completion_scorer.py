@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,10 +12,11 @@ from tiny_models import build_tiny_model
 from training_helpers import CPU, LINEAR, perturb
 
 import completion_scorer
+import last_layer
 import packed_attention
 from completion_scorer import CompletionScorer
 from model_loading import add_lora, enable_gradient_checkpointing, load_base_model, load_tokenizer
-from packed_rows import Sample
+from packed_rows import Sample, lay_out
 
 ARCHITECTURES = ["llama", "qwen2", "qwen3", "mistral", "gemma3"]
 
@@ -58,12 +60,57 @@ def test_fast_equals_plain(base, checkpointing):
     fast_scorer = scorer_of(base, checkpointing=checkpointing)
     fast_scorer.choose(samples())
     assert fast_scorer.is_fast
+    widths: list[int] = []
+    last_of(fast_scorer).mlp.register_forward_pre_hook(lambda _, inputs: widths.append(inputs[0].shape[1]))
     fast_loss, fast = loss_and_gradients(fast_scorer)
+    assert widths == [len(lay_out(samples()).predicting)] * (1 + checkpointing)  # also where it is recomputed
     assert fast_loss == pytest.approx(plain_loss, abs=1e-5)
     assert fast.keys() == plain.keys()
     for name, gradient in plain.items():
         assert gradient.norm() > 0, name
         assert (fast[name] - gradient).norm() < 1e-4 * gradient.norm(), name
+
+
+def last_of(scorer: CompletionScorer) -> torch.nn.Module:
+    return scorer.policy.get_base_model().model.layers[-1]
+
+
+@pytest.mark.parametrize("part", ["residual", "output projection"])
+def test_a_last_layer_computed_at_wrong_positions_is_found_and_left_whole(base, part, monkeypatch):
+    def one_behind(arguments):
+        return (arguments[0].roll(1, dims=1), *arguments[1:])
+
+    if part == "residual":
+        narrow = last_layer._narrow
+        monkeypatch.setattr(last_layer, "_narrow", lambda _, args, kwargs: narrow(_, one_behind(args), kwargs))
+    else:
+        project = last_layer.LastLayer._project
+        monkeypatch.setattr(last_layer.LastLayer, "_project", lambda self, _, args: project(self, _, one_behind(args)))
+    scorer = scorer_of(base)
+    scorer.choose(samples())
+    assert scorer.is_fast
+    widths: list[int] = []
+    last_of(scorer).mlp.register_forward_pre_hook(lambda _, inputs: widths.append(inputs[0].shape[1]))
+    assert loss_and_gradients(scorer)[0] == pytest.approx(loss_and_gradients(scorer_of(base))[0], abs=1e-5)
+    assert widths == [lay_out(samples()).input_ids.shape[1]]
+
+
+def test_a_forward_pass_without_a_row_is_that_of_the_whole_model(base):
+    scorer = scorer_of(base).eval()
+    stock = scorer.policy.config._attn_implementation
+    ids = torch.tensor([samples()[0].prompt])
+    with torch.no_grad():
+        before = scorer.policy(input_ids=ids).logits
+        scorer.choose(samples())
+        scorer.policy.get_base_model().set_attn_implementation(stock)
+        assert torch.equal(scorer.policy(input_ids=ids).logits, before)
+
+
+def test_layers_of_other_parts_are_left_alone():
+    layer = torch.nn.Linear(2, 2)
+    with pytest.raises(AttributeError):
+        last_layer.LastLayer(SimpleNamespace(layers=[layer]))
+    assert not layer._forward_pre_hooks
 
 
 def test_pairs_are_scored_in_order_with_their_token_counts(base):

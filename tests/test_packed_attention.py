@@ -71,12 +71,35 @@ def test_the_block_mask_rule_is_the_same_mask(window):
     assert torch.equal(seen, visible(row, window))
 
 
-def test_a_long_prompt_is_cut_into_even_blocks_and_nothing_behind_a_block_is_touched():
-    (segment,) = lay_out([Sample(list(range(400)), ([1, 2], [3, 4, 5]))]).segments
-    blocks = list(query_blocks(segment))
-    assert [(q.start, q.stop) for q, _ in blocks] == [(0, 134), (134, 268), (268, 400), (400, 402), (402, 405)]
-    assert [keys[-1].stop for _, keys in blocks] == [134, 268, 400, 402, 405]
-    assert blocks[-1][1] == (slice(0, 400), slice(402, 405))
+def test_long_stretches_are_cut_into_even_blocks_and_nothing_behind_a_block_is_touched():
+    (segment,) = lay_out([Sample(list(range(400)), ([1, 2], list(range(200))))]).segments
+    blocks = list(query_blocks(segment, 192))
+    cuts = [(0, 134), (134, 268), (268, 400), (400, 402), (402, 502), (502, 602)]
+    assert [(queries.start, queries.stop) for queries, _ in blocks] == cuts
+    assert [keys[-1].stop for _, keys in blocks] == [stop for _, stop in cuts]
+    assert blocks[3][1] == (slice(0, 402),)
+    assert blocks[-1][1] == (slice(0, 400), slice(402, 602))
+
+
+def test_where_only_predicting_positions_matter_the_prompt_asks_with_its_last_token_alone():
+    row = lay_out(SAMPLES)
+    inputs = tensors(row)
+    whole, trimmed = (
+        packed_attention.packed_attention(torch.nn.Identity(), *inputs, None, row=row, only_predicting=only)[0]
+        for only in (False, True)
+    )
+    wanted = row.predicting
+    torch.testing.assert_close(trimmed[:, wanted], whole[:, wanted], atol=1e-12, rtol=0)
+    assert trimmed[0].any(dim=(1, 2)).nonzero()[:, 0].tolist() == [
+        10,
+        *range(11, 16),
+        16,
+        *range(17, 19),
+        *range(21, 28),
+    ]
+    mine, expected = (torch.autograd.grad(each[:, wanted].square().sum(), inputs) for each in (trimmed, whole))
+    for one, other in zip(mine, expected, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("argument", [{"dropout": 0.1}, {"softcap": 50.0}, {"s_aux": torch.zeros(4)}])

@@ -1,40 +1,54 @@
-"""The pipeline on a handful of notes: every stage once, the table and `results.json`, nothing done twice."""
+"""Two rounds of the pipeline on a handful of notes: every stage, the table and `results.json`, nothing done twice."""
 
 import csv
 import json
+import signal
 
 import pytest
-from training_helpers import ROOT
+import torch
+from pipeline_here import launch_here, write_top_of_demo
+from safetensors.torch import load_file
 
 import run_pipeline
+from evaluation.acceptance import Bounds
 from run_pipeline import Recipe
 from script_io import InputError
 
-SMALL = Recipe(
+RECIPE = Recipe(
     stage_a=("--learning_rate", "1e-3", "--num_epochs", "1", "--batch_size", "8"),
     negatives=("--adversarial_ratio", "0.5"),
     sampling=("--num_completions", "3", "--temperature", "1.0", "--max_prompts", "12", "--max_new_tokens", "60"),
     stage_b=("--learning_rate", "1e-3", "--num_epochs", "1", "--batch_size", "8", "--nll_weight", "1"),
+    stage_b_rounds=((), ("--beta", "0.3")),
+    data_weights=(0.75, 0.25),
     generation=("--batch_size", "32", "--max_new_tokens", "60"),
 )
+ROUNDS = 2
+STAGES = 1 + 5 * ROUNDS + 4 * 2  # Stage A; negatives, completions, judging, dpo, control; four models, two modes
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pipeline")
-    phase1 = folder / "phase1"
-    phase1.mkdir()
-    for split, rows in {"train": 24, "validation": 8, "test": 8}.items():
-        with (ROOT / f"phase1_data/sft/{split}_set_processed.csv").open(newline="", encoding="utf-8") as source:
-            kept = list(csv.reader(source))[: rows + 1]
-        with (phase1 / f"{split}_set_processed.csv").open("w", newline="", encoding="utf-8") as target:
-            csv.writer(target).writerows(kept)
+    phase1 = write_top_of_demo(folder / "phase1", {"train": 24, "validation": 8, "test": 8})
     arguments = ["--demo", "--phase1_dir", str(phase1), "--output_dir", str(folder / "run"), "--device", "cpu"]
-    patch = pytest.MonkeyPatch()
-    patch.setattr(run_pipeline, "DEMO_RECIPE", SMALL)
-    assert run_pipeline.main(run_pipeline.parse_args(arguments)) == 0
-    yield folder / "run", arguments
-    patch.undo()
+    arguments += ["--rounds", str(ROUNDS)]
+    terminate = signal.getsignal(signal.SIGTERM)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_pipeline, "DEMO_RECIPE", RECIPE)
+        patch.setattr(run_pipeline, "launch", launch_here)
+        assert run_pipeline.main(run_pipeline.parse_args(arguments)) == 0
+        yield folder / "run", arguments
+    signal.signal(signal.SIGTERM, terminate)
+
+
+def stats(folder, name):
+    return json.loads((folder / name / "dpo_training_stats.json").read_text())
+
+
+def before_training(folder, name):
+    """The validation figures before the first step."""
+    return json.loads((folder / name / "metrics.jsonl").read_text().splitlines()[0])
 
 
 def test_the_results_hold_every_model_both_ways_and_the_exact_truth(finished):
@@ -55,20 +69,90 @@ def test_the_results_hold_every_model_both_ways_and_the_exact_truth(finished):
 
 def test_the_control_takes_the_same_steps_without_the_preference_term(finished):
     folder, _ = finished
-    stats = {name: json.loads((folder / name / "dpo_training_stats.json").read_text()) for name in ("dpo", "control")}
-    assert stats["dpo"]["steps"] == stats["control"]["steps"]
-    assert stats["dpo"]["arguments"]["preference_weight"] == 1
-    assert stats["control"]["arguments"]["preference_weight"] == 0
-    assert stats["dpo"]["arguments"]["train_data_path"] == stats["control"]["arguments"]["train_data_path"]
+    for suffix, beta in (("_1", 0.1), ("", 0.3)):  # the second round's own flag, for both
+        dpo, control = stats(folder, f"dpo{suffix}"), stats(folder, f"control{suffix}")
+        assert dpo["steps"] == control["steps"]
+        assert (dpo["arguments"]["beta"], control["arguments"]["beta"]) == (beta, beta)
+        assert (dpo["arguments"]["preference_weight"], control["arguments"]["preference_weight"]) == (1, 0)
+        assert dpo["training_files"] == control["training_files"]
+
+
+def test_stage_b_takes_both_kinds_of_pairs_in_the_recipes_shares(finished):
+    folder, _ = finished
+    for number, name in ((1, "dpo_1"), (2, "dpo")):
+        pairs = folder / f"pairs_{number}"
+        files = stats(folder, name)["training_files"]
+        paths = [pairs / "negatives" / "train_dpo.jsonl", pairs / "on_policy" / "train.jsonl"]
+        assert [file["path"] for file in files] == list(map(str, paths))
+        assert [file["triplets"] for file in files] == [len(path.read_text().splitlines()) for path in paths]
+        total = sum(file["triplets"] for file in files)
+        assert [file["weight"] for file in files] == [0.75, 0.25]
+        assert [file["triplets_an_epoch"] for file in files] == pytest.approx([0.75 * total, 0.25 * total], abs=0.5)
+        assert json.loads((folder / name / "final_model" / "dpo_config.json").read_text())["training_files"] == files
+
+
+def test_a_second_round_starts_from_the_first_ones_policy_which_is_its_reference(finished):
+    folder, _ = finished
+    first = folder / "dpo_1" / "final_model"
+    written = [json.loads((folder / f"pairs_{n}" / "completions.config.json").read_text()) for n in (1, 2)]
+    assert [settings["model_path"] for settings in written] == [str(folder / "sft" / "final_model"), str(first)]
+    texts = [(folder / f"pairs_{n}" / "completions.jsonl").read_text() for n in (1, 2)]
+    assert texts[0] != texts[1]
+    assert stats(folder, "dpo")["arguments"]["sft_model_path"] == str(first)
+    assert stats(folder, "control")["arguments"]["sft_model_path"] == str(folder / "control_1" / "final_model")
+    start = before_training(folder, "dpo")
+    assert start["rewards/chosen"] == pytest.approx(0, abs=1e-5)
+    # the reference's numbers are those of the first round's policy: it has moved away from Stage A's
+    reference = load_file(next((folder / "dpo" / "reference_logps").glob("val-*")))
+    assert reference["chosen"].mean().item() == pytest.approx(start["logps/chosen"], abs=1e-3)
+    weights = [load_file(folder / name / "final_model" / "adapter_model.safetensors") for name in ("sft", "dpo_1")]
+    assert max((weights[0][name] - weights[1][name]).abs().max() for name in weights[0]) > 1e-4
+    control = before_training(folder, "control")
+    assert abs(control["logps/chosen"] - start["logps/chosen"]) > 1e-3  # another policy on the same pairs
+    assert torch.isfinite(reference["rejected"]).all()
+
+
+def test_a_prompt_validates_in_every_round_or_in_none(finished):
+    folder, _ = finished
+    prompts = [
+        {split: {json.loads(line)["prompt"] for line in path.read_text().splitlines()}
+         for split, path in ((s, folder / f"pairs_{n}" / "on_policy" / f"{s}.jsonl") for s in ("train", "val"))}
+        for n in (1, 2)
+    ]  # fmt: skip
+    judged = [
+        json.loads((folder / f"pairs_{n}" / "on_policy" / "judge_stats.json").read_text())["seed"] for n in (1, 2)
+    ]
+    assert judged[0] == judged[1]
+    assert all(each["train"] and not each["train"] & each["val"] for each in prompts)
+
+
+def test_what_is_asked_of_stage_b_is_in_the_results(finished):
+    results = json.loads((finished[0] / "results.json").read_text())
+    sft, dpo = (results["models"][name][results["headline"]]["exact"] for name in ("sft", "dpo"))
+    checks = {check["name"]: check for check in results["acceptance"][results["headline"]]}
+    rate = checks["hallucination rate"]
+    assert rate["value"] == dpo["hallucination_rate"]
+    assert rate["bound"] == {"at_most": 0.05}
+    assert checks["coverage"]["bound"] == {"at_least": pytest.approx(sft["coverage"] - 0.005)}
+    assert checks["mean words"]["bound"]["at_most"] == pytest.approx(1.15 * sft["mean_summary_words"])
+    assert results["accepted"] == all(check["passed"] for check in checks.values())
+    assert set(results["acceptance"]) == {"greedy", "sampled"}
 
 
 def test_a_rerun_skips_what_is_finished_and_ends_in_the_table(finished, capsys):
     assert run_pipeline.main(run_pipeline.parse_args(finished[1])) == 0
     printed = capsys.readouterr().out
-    assert printed.count("finished before, skipped") == 14
-    last = printed.strip().splitlines()[-5:]
-    assert [line.split()[0] for line in last] == ["model", "base", "sft", "dpo", "control"]
-    assert "hallucination rate [95% CI]" in last[0]
+    assert printed.count("finished before, skipped") == STAGES
+    *rows, accepted = printed.strip().splitlines()[-6:]
+    assert [line.split()[0] for line in rows] == ["model", "base", "sft", "dpo", "control"]
+    assert "hallucination rate [95% CI]" in rows[0]
+    assert accepted.startswith("accepted: no: ")  # two tiny trainings cannot do it
+    assert ", at most 5.0% asked" in accepted
+    assert "by the same bounds: no: " in printed
+
+
+def test_acceptance_decides_the_exit_code_only_where_it_is_required(finished):
+    assert run_pipeline.main(run_pipeline.parse_args([*finished[1], "--require_acceptance"])) == 1
 
 
 def test_a_stage_runs_again_when_what_it_reads_has_changed(finished, capsys):
@@ -77,12 +161,43 @@ def test_a_stage_runs_again_when_what_it_reads_has_changed(finished, capsys):
     weights.write_bytes(weights.read_bytes())  # as a new training would
     assert run_pipeline.main(run_pipeline.parse_args(arguments)) == 0
     printed = capsys.readouterr().out
-    assert printed.count("finished before, skipped") == 12
+    assert printed.count("finished before, skipped") == STAGES - 2
     assert "[evaluate_dpo_greedy] python evaluation/evaluate_model.py" in printed
     assert "[evaluate_dpo_sampled] python evaluation/evaluate_model.py" in printed
+
+
+def test_a_stage_is_a_process_of_its_own_whose_output_goes_to_its_log(tmp_path):
+    log = tmp_path / "log"
+    assert run_pipeline.launch(["dpo_dataset.py", "--help"], log) == 0
+    assert log.read_text().startswith("usage: dpo_dataset.py")
+    assert run_pipeline.launch(["dpo_dataset.py", "--none"], log) == 2
+    assert log.read_text().startswith("error: ")
+
+
+def test_the_flags_of_a_round():
+    recipe = Recipe(stage_b=("--a",), stage_b_rounds=(("--b",), ("--c",)))
+    assert [recipe.stage_b_flags(number) for number in (1, 2, 3)] == [("--a", "--b"), ("--a", "--c"), ("--a", "--c")]
+    assert Recipe(stage_b=("--a",)).stage_b_flags(2) == ("--a",)
+    assert Recipe().bounds == Bounds(reduction=0.7, rate=0.05, coverage_loss=0.005, length_change=0.15)
+
+
+def test_a_small_run_reads_the_top_of_the_data_and_keeps_what_it_has_written(tmp_path):
+    phase1 = write_top_of_demo(tmp_path / "phase1", {"train": 5, "validation": 3, "test": 3})
+    sizes = {"train": 4, "validation": 2, "test": 3}
+    folder = run_pipeline.top_of(phase1, sizes, tmp_path / "small")
+    for split, count in sizes.items():
+        parts = [
+            list(csv.reader((place / f"{split}_set_processed.csv").open(newline=""))) for place in (phase1, folder)
+        ]
+        assert parts[1] == parts[0][: count + 1]
+    written = (folder / "train_set_processed.csv").stat().st_mtime_ns
+    run_pipeline.top_of(phase1, sizes, folder)
+    assert (folder / "train_set_processed.csv").stat().st_mtime_ns == written
 
 
 def test_the_demo_and_a_model_exclude_each_other():
     for arguments in ([], ["--demo", "--model_name", "x"]):
         with pytest.raises(InputError, match="either --demo or --model_name"):
             run_pipeline.main(run_pipeline.parse_args(arguments))
+    with pytest.raises(InputError, match="--small is a smaller --demo"):
+        run_pipeline.main(run_pipeline.parse_args(["--model_name", "x", "--small"]))

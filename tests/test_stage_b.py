@@ -18,7 +18,7 @@ import stage_b_dpo_training as stage_b
 from dpo_dataset import DPODataset
 from model_loading import load_tokenizer
 from script_io import InputError, RunError
-from training_plan import CPU_ROW_TOKENS, BatchPlan
+from training_plan import CPU_ROW_TOKENS, BatchPlan, Source
 
 
 @pytest.fixture(scope="module")
@@ -152,25 +152,26 @@ def test_accumulation_changes_no_gradient(inputs, tmp_path):
 
 
 def test_two_processes_train_as_one_does(inputs, tmp_path):
-    """With texts so long that two of them may not fit into one row: the processes have rows in different numbers."""
+    """From two weighted files, with texts so long that two of them may not fit into one row.
+
+    So the processes have rows in different numbers.
+    """
     inputs = shutil.copytree(inputs, tmp_path / "inputs")
-    write_triplets(inputs / "train.jsonl", 10, seed=2, most_denials=50)
-    dataset = DPODataset(inputs / "train.jsonl", load_tokenizer(inputs / "base"))
-    plans = [BatchPlan(10, 2, 1, 2, 42, rank, world=2, row_tokens=CPU_ROW_TOKENS) for rank in range(2)]
+    write_triplets(inputs / "train.jsonl", 7, seed=2, most_denials=50)
+    write_triplets(inputs / "more.jsonl", 3, seed=3, most_denials=50)
+    write_triplets(inputs / "more_val.jsonl", 2, seed=4)
+    files = {"train_data_path": ["train", "more"], "val_data_path": ["val", "more_val"]}
+    files = {name: [str(inputs / f"{stem}.jsonl") for stem in stems] for name, stems in files.items()}
+    dataset = DPODataset(files["train_data_path"], load_tokenizer(inputs / "base"))
+    sources = (Source(7, 5), Source(3, 5))
+    plans = [BatchPlan(10, 2, 1, 2, 42, rank, world=2, row_tokens=CPU_ROW_TOKENS, sources=sources) for rank in range(2)]
     numbers = [[len(plan.rows(step, dataset.tokens)) for step in range(plan.total_steps)] for plan in plans]
     assert numbers[0] != numbers[1]
-    one = train(inputs, tmp_path / "one")
+    flags = [word for name, paths in files.items() for word in (f"--{name}", *paths)] + ["--data_weights", "1", "1"]
+    one = train(inputs, tmp_path / "one", *flags)
     options = vars(arguments(inputs, tmp_path / "two", "--batch_size", "2"))
-    names = (
-        "sft_model_path",
-        "train_data_path",
-        "val_data_path",
-        "output_dir",
-        "device",
-        "learning_rate",
-        "batch_size",
-    )
-    flags = [word for name in names for word in (f"--{name}", str(options[name]))]
+    names = ("sft_model_path", "output_dir", "device", "learning_rate", "batch_size")
+    flags += [word for name in names for word in (f"--{name}", str(options[name]))]
     launched = subprocess.run(
         [
             *(sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"),
@@ -188,6 +189,8 @@ def test_two_processes_train_as_one_does(inputs, tmp_path):
     for kind in ("train", "val"):
         pairs = list(zip(metrics(one, kind), metrics(two, kind), strict=True))
         assert [second["loss"] for _, second in pairs] == pytest.approx([first["loss"] for first, _ in pairs], abs=1e-5)
+        by_file = [{key: row[key] for key in row if key.startswith("chosen_preference/")} for row in pairs[-1]]
+        assert by_file[0] == by_file[1]
     assert_same_weights(one, two, 1e-4)
 
 
@@ -309,3 +312,124 @@ def test_attention_dropout_is_off_in_stage_b(tmp_path):
     write_triplets(tmp_path / "val.jsonl", 3, seed=1)
     output = train(tmp_path, tmp_path / "run", "--num_epochs", "1")
     assert metrics(output, "train")[0]["loss"] == pytest.approx(0.6931472, abs=1e-5)
+
+
+# ------------------------------------------------------------------------------------ several data files
+
+
+@pytest.fixture(scope="module")
+def two_files(inputs, tmp_path_factory):
+    """A base and an adapter with 8 and 4 training triplets and 3 and 5 validation triplets, in two files each."""
+    folder = tmp_path_factory.mktemp("two_files")
+    shutil.copytree(inputs, folder, dirs_exist_ok=True)
+    for name, count, seed in (("a", 8, 2), ("b", 4, 3), ("val_a", 3, 4), ("val_b", 5, 5)):
+        write_triplets(folder / f"{name}.jsonl", count, seed)
+    swapped = [json.loads(line) for line in (folder / "val_b.jsonl").read_text().splitlines()]
+    swapped = [row | {"chosen": row["rejected"], "rejected": row["chosen"]} for row in swapped]
+    (folder / "val_b.jsonl").write_text("".join(json.dumps(row) + "\n" for row in swapped))
+    (folder / "sft" / "sft_config.json").write_text("{}")
+    return folder
+
+
+def two_file_flags(folder, *weights):
+    flags = ["--train_data_path", folder / "a.jsonl", folder / "b.jsonl"]
+    flags += ["--val_data_path", folder / "val_a.jsonl", folder / "val_b.jsonl"]
+    return [*map(str, flags), *(["--data_weights", *weights] if weights else [])]
+
+
+def test_weighted_files_train_in_their_shares_and_are_recorded(two_files, tmp_path, capsys):
+    rows = [json.loads(line) for line in (two_files / "b.jsonl").read_text().splitlines()]
+    judged = "".join(json.dumps(row | {"judge": "nli:x"}) + "\n" for row in rows)
+    (two_files / "b.jsonl").write_text(judged)
+    output = train(two_files, tmp_path / "run", *two_file_flags(two_files, "1", "3"))
+    printed = capsys.readouterr().out
+    first, second = (str(two_files / f"{name}.jsonl") for name in "ab")
+    assert f"{first}: 3 of 12 triplets an epoch, from 8 (0.38 times each)" in printed
+    assert f"{second}: 9 of 12 triplets an epoch, from 4 (2.25 times each)" in printed
+    config = json.loads((output / "final_model" / "dpo_config.json").read_text())
+    stats = json.loads((output / "dpo_training_stats.json").read_text())
+    recorded = [
+        {"path": first, "weight": 0.25, "triplets": 8, "triplets_an_epoch": 3},
+        {"path": second, "weight": 0.75, "triplets": 4, "triplets_an_epoch": 9},
+    ]
+    assert config["training_files"] == stats["training_files"] == recorded
+    assert config["pair_judges"] == ["nli:x"]  # of the second file
+    assert (stats["steps"], stats["data"]["train"]["total"], stats["data"]["validation"]["total"]) == (6, 12, 8)
+    for row in metrics(output, "val"):
+        parts = (row["chosen_preference/1"], row["chosen_preference/2"])
+        assert row["chosen_preference"] == pytest.approx((3 * parts[0] + 5 * parts[1]) / 8)
+    assert "val_chosen_preference/2" in stats["epochs"][-1]
+
+
+def test_a_weighted_run_reads_what_the_plan_draws(two_files, tmp_path):
+    output = train(two_files, tmp_path / "run", *two_file_flags(two_files, "1", "3"))
+    dataset = DPODataset([two_files / "a.jsonl", two_files / "b.jsonl"], load_tokenizer(two_files / "base"))
+    plan = BatchPlan(12, 4, 1, 2, 42, sources=(Source(8, 3), Source(4, 9)))
+    drawn = [index for step in range(6) for index in plan.step_indices(step)]
+    assert json.loads((output / "dpo_training_stats.json").read_text())["tokens"] == sum(map(dataset.tokens, drawn))
+
+
+def test_the_preference_of_each_validation_file_is_that_of_the_file_alone(two_files, tmp_path):
+    flags = ("--num_epochs", "1")
+    both = metrics(train(two_files, tmp_path / "both", *two_file_flags(two_files), *flags), "val")[0]
+    alone = ("--train_data_path", str(two_files / "a.jsonl"), "--val_data_path", str(two_files / "val_b.jsonl"))
+    one = metrics(train(two_files, tmp_path / "one", *alone, *flags), "val")[0]
+    assert one["chosen_preference"] == both["chosen_preference/2"] < both["chosen_preference/1"]
+    assert "chosen_preference/1" not in one
+
+
+def test_files_without_weights_train_as_one_file_of_both(two_files, tmp_path):
+    joined = tmp_path / "joined"
+    shutil.copytree(two_files, joined)
+    for name, files in (("train", "ab"), ("val", ("val_a", "val_b"))):
+        (joined / f"{name}.jsonl").write_text("".join((two_files / f"{file}.jsonl").read_text() for file in files))
+    one = train(joined, tmp_path / "one")
+    two = train(two_files, tmp_path / "two", *two_file_flags(two_files))
+    assert_same_weights(one, two, 0)
+    names = [next((run / "reference_logps").glob("train-*")).name for run in (one, two)]
+    assert names[0] == names[1]  # the reference is kept under what the triplets say, whichever file they are from
+
+
+def test_a_weighted_run_resumes_as_the_uninterrupted_one(two_files, tmp_path):
+    flags = (*two_file_flags(two_files, "0.5", "0.5"), "--save_steps", "2")
+    whole = train(two_files, tmp_path / "whole", *flags)
+    cut = shutil.copytree(whole, tmp_path / "cut")
+    for name in ("final_model", "checkpoint_epoch_2", "checkpoint_epoch_1"):
+        shutil.rmtree(cut / name)
+    shutil.rmtree(cut / "checkpoint_step_4")  # what is left was saved in the middle of the first epoch
+    train(two_files, cut, *flags, "--resume")
+    assert_same_weights(whole, cut, 1e-6)
+    losses = [[row["loss"] for row in metrics(run, "train")] for run in (whole, cut)]
+    assert losses[1] == pytest.approx(losses[0], abs=1e-6)
+    with pytest.raises(InputError, match="--data_weights"):
+        stage_b.main(
+            arguments(two_files, cut, *two_file_flags(two_files, "0.4", "0.6"), "--save_steps", "2", "--resume")
+        )
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (["0.5"], "--data_weights 0.5: 1 for 2 training files; give one a file"),
+        (["1", "0"], "--data_weights 1 0: must be numbers above 0"),
+        (["1", "nan"], "--data_weights 1 nan: must be numbers above 0"),
+        (["1", "inf"], "--data_weights 1 inf: must be numbers above 0"),
+        (["1", "0.01"], r"--data_weights 0.01 of .*b\.jsonl: 0 of 12 triplets an epoch; raise it"),
+    ],
+)
+def test_weights_that_cannot_be(two_files, tmp_path, weights, message):
+    with pytest.raises(InputError, match=message):
+        stage_b.main(arguments(two_files, tmp_path / "run", *two_file_flags(two_files, *weights)))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_file_named_twice_is_refused(two_files, tmp_path):
+    path = str(two_files / "a.jsonl")
+    with pytest.raises(InputError, match=r"--train_data_path names .*a\.jsonl twice"):
+        stage_b.main(arguments(two_files, tmp_path / "run", "--train_data_path", path, path))
+
+
+def test_one_path_is_recorded_as_before(inputs, tmp_path):
+    assert arguments(inputs, tmp_path).train_data_path == str(inputs / "train.jsonl")
+    assert stage_b.parse_args([]).val_data_path == "phase2_data/dpo/val_dpo.jsonl"
+    assert stage_b.parse_args(["--val_data_path", "x", "y"]).val_data_path == ["x", "y"]

@@ -1,11 +1,12 @@
 """Which examples each step sees, and the learning rate of each step."""
 
 import math
+from collections import Counter
 
 import pytest
 import torch
 
-from training_plan import BatchPlan, learning_rate_factor, row_tokens_on
+from training_plan import BatchPlan, Source, learning_rate_factor, row_tokens_on, weighted_sources
 
 
 def one_token(index):
@@ -38,6 +39,107 @@ def test_processes_share_each_step_and_none_is_left_without():
     assert all(plan.rows(1, one_token) for plan in plans)  # one example is left for two processes
     dealt = [plan.evaluation_rows(5, 2, one_token) for plan in plans]
     assert dealt == [[[0, 2], [4]], [[1, 3]]]
+
+
+# 60 triplets and 20, half of every epoch each: 40 of the 60, and the 20 twice
+SIZES, HALVES = (60, 20), (Source(60, 40), Source(20, 40))
+
+
+def weighted_plan(**changes):
+    options = {"num_examples": 80, "batch_size": 5, "accumulation": 2, "num_epochs": 3, "seed": 7, "sources": HALVES}
+    return BatchPlan(**options | changes)
+
+
+def epochs_of(plan):
+    starts = range(0, plan.total_steps, plan.steps_per_epoch)
+    return [[i for step in range(plan.steps_per_epoch) for i in plan.step_indices(start + step)] for start in starts]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "weights", "drawn"),
+    [
+        ((60, 20), (0.5, 0.5), [40, 40]),
+        ((60, 20), (3, 1), [60, 20]),
+        ((418, 191), (7, 3), [426, 183]),  # 426.3 and 182.7
+        ((10, 10, 10), (1, 1, 1), [10, 10, 10]),
+        ((1, 2, 2), (1, 1, 1), [2, 2, 1]),  # 5 thirds each: what is left goes to the first ones
+        ((5, 5), (1e-9, 1), [0, 10]),
+    ],
+)
+def test_shares_of_an_epoch_by_hand(sizes, weights, drawn):
+    sources = weighted_sources(sizes, weights)
+    assert [source.size for source in sources] == list(sizes)
+    assert [source.drawn for source in sources] == drawn
+
+
+def test_every_epoch_has_the_exact_shares_and_no_triplet_twice_before_all_of_its_file_once():
+    plan = weighted_plan()
+    assert (plan.steps_per_epoch, plan.total_steps) == (8, 24)
+    epochs = epochs_of(plan)
+    for epoch in epochs:
+        large, small = [i for i in epoch if i < 60], [i for i in epoch if i >= 60]
+        assert (len(large), len(small)) == (40, 40)
+        assert len(set(large)) == 40
+        assert sorted(small[:20]) == sorted(small[20:]) == list(range(60, 80))
+    # 3 epochs of 40 are the 60 twice, and what one epoch left out comes in the next
+    assert Counter(i for epoch in epochs for i in epoch if i < 60) == dict.fromkeys(range(60), 2)
+    assert set(range(60)) <= {*epochs[0], *epochs[1]}
+    orders = [[i for i in epoch if i >= 60] for epoch in epochs]
+    assert orders[0][:20] != orders[0][20:]
+    assert orders[0] != orders[1]
+
+
+def test_files_are_mixed_within_an_epoch():
+    first_half = epochs_of(weighted_plan())[0][:40]
+    assert 12 <= sum(i < 60 for i in first_half) <= 28  # 20 on average, standard deviation 2.2
+
+
+def test_shares_that_do_not_divide_stay_balanced_over_the_epochs():
+    plan = weighted_plan(num_examples=14, sources=(Source(7, 10), Source(7, 4)), num_epochs=7)
+    totals = Counter()
+    for epoch in epochs_of(plan):
+        counts = Counter(epoch)
+        assert [counts[i] for i in range(7)].count(2) == 3
+        assert all(1 <= counts[i] <= 2 for i in range(7))
+        assert sum(counts[i] for i in range(7, 14)) == len({i for i in epoch if i >= 7}) == 4
+        totals += counts
+        assert max(totals[i] for i in range(7)) - min(totals[i] for i in range(7)) <= 1
+        assert max(totals[i] for i in range(7, 14)) - min(totals[i] for i in range(7, 14)) <= 1
+    assert totals == dict.fromkeys(range(7), 10) | dict.fromkeys(range(7, 14), 4)
+
+
+def test_a_small_file_comes_whole_again_and_again():
+    plan = weighted_plan(num_examples=20, sources=(Source(16, 6), Source(4, 14)))
+    for epoch in epochs_of(plan):
+        small = [i for i in epoch if i >= 16]
+        rounds = [small[start : start + 4] for start in range(0, 14, 4)]
+        assert [sorted(each) for each in rounds[:3]] == [[16, 17, 18, 19]] * 3
+        assert len(set(rounds[3])) == 2
+
+
+def test_the_draw_follows_from_seed_and_step_alone():
+    plan = weighted_plan()
+    last = plan.step_indices(23)
+    assert weighted_plan().step_indices(23) == last
+    assert weighted_plan(seed=8).step_indices(23) != last
+    assert weighted_plan(num_epochs=5).step_indices(23) == last
+
+
+def test_without_weights_the_order_is_the_one_that_runs_have_always_had():
+    plan = BatchPlan(num_examples=10, batch_size=2, accumulation=2, num_epochs=2, seed=3)
+    assert epochs_of(plan)[1] == [0, 7, 4, 9, 6, 2, 3, 8, 1, 5]
+
+
+def test_processes_take_disjoint_parts_of_the_same_draw():
+    plans = [weighted_plan(accumulation=1, rank=rank, world=2) for rank in range(2)]
+    one = weighted_plan()
+    for step in range(one.total_steps):
+        parts = [[i for row in plan.rows(step, one_token) for i in row] for plan in plans]
+        assert [len(part) for part in parts] == [5, 5]
+        assert Counter(parts[0] + parts[1]) == Counter(one.step_indices(step))
+    tail = [weighted_plan(num_examples=9, batch_size=2, accumulation=2, sources=(Source(6, 5), Source(3, 4)), rank=rank,
+                          world=2) for rank in range(2)]  # fmt: skip
+    assert all(plan.rows(1, one_token) for plan in tail)  # one triplet is left for two processes
 
 
 @pytest.mark.parametrize(

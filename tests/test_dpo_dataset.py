@@ -1,0 +1,56 @@
+"""Several DPO files as one dataset: their order, ids and reports. What one file must be is in test_datasets.py."""
+
+import json
+
+import pytest
+from tiny_models import build_tokenizer
+from training_helpers import write_triplets
+
+from dpo_dataset import DPODataset
+from script_io import InputError
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return build_tokenizer("llama")
+
+
+def test_files_stand_one_behind_the_other_and_a_shared_id_names_its_file(tmp_path, tokenizer, capsys):
+    first, second = write_triplets(tmp_path / "a.jsonl", 3), write_triplets(tmp_path / "b.jsonl", 5, seed=1)
+    both = DPODataset([first, second], tokenizer)
+    assert (both.paths, both.sizes, len(both)) == ([str(first), str(second)], [3, 5], 8)
+    assert [both.file_of(index) for index in range(8)] == [0, 0, 0, 1, 1, 1, 1, 1]
+    alone = [DPODataset(path, tokenizer).triplets for path in (first, second)]
+    assert [triplet.prompt for triplet in both.triplets] == [triplet.prompt for part in alone for triplet in part]
+    assert [triplet.id for triplet in both.triplets] == [
+        *(f"t{number} of {first}" for number in range(3)),
+        *(f"t{number} of {second}" for number in range(3)),
+        "t3",
+        "t4",
+    ]
+    assert [triplet.id for triplet in alone[0]] == ["t0", "t1", "t2"]
+    printed = capsys.readouterr().out
+    assert f"Loaded 3 DPO triplets from {first}\n" in printed
+    assert f"Loaded 5 DPO triplets from {second}\n" in printed
+
+
+def test_what_is_left_out_is_counted_for_each_file(tmp_path, tokenizer):
+    paths = [write_triplets(tmp_path / f"{name}.jsonl", 20, seed) for seed, name in enumerate("ab")]
+    lines = [path.read_text().splitlines() for path in paths]
+    long = json.loads(lines[1][4])
+    lines[1][4] = json.dumps(long | {"chosen": "very " * 600})
+    paths[1].write_text("\n".join(lines[1]))
+    both = DPODataset(paths, tokenizer)
+    assert both.sizes == [20, 19]
+    assert both.file_of(20) == both.file_of(38) == 1
+    report = both.report.as_dict()
+    assert (report["total"], report["dropped_ids"]) == (40, [f"t4 of {paths[1]}"])
+    assert report["longest_tokens"] > 600
+    assert DPODataset(paths[1], tokenizer).report.as_dict()["dropped_ids"] == ["t4"]
+
+
+def test_a_bad_line_names_the_file_it_is_in(tmp_path, tokenizer):
+    good, bad = write_triplets(tmp_path / "a.jsonl", 3), write_triplets(tmp_path / "b.jsonl", 3)
+    bad.write_text(bad.read_text() + json.dumps({"prompt": "p", "chosen": " ", "rejected": "b"}))
+    with pytest.raises(InputError, match=r"b\.jsonl, line 4: empty chosen"):
+        DPODataset([good, bad], tokenizer)
