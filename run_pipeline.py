@@ -73,16 +73,20 @@ class Recipe:
 # the two terms of Stage B were found by trying; benchmarks/RESULTS.md has the others.
 DEMO_RECIPE = Recipe(
     stage_a=(
-        "--learning_rate", "1e-3", "--num_epochs", "2", "--batch_size", "16", "--lora_dropout", "0",
-        "--lora_target_modules", *LINEAR_LAYERS, "--eval_batch_size", "50",
+        "--learning_rate", "2e-3", "--num_epochs", "4", "--early_stopping_patience", "1", "--batch_size", "16",
+        "--lora_dropout", "0", "--lora_target_modules", *LINEAR_LAYERS, "--eval_batch_size", "50",
     ),
     negatives=("--adversarial_ratio", "0.1"),
-    sampling=("--num_completions", "8", "--temperature", "1.0", "--max_prompts", "300", "--batch_size", "128"),
+    sampling=(
+        "--num_completions", "8", "--temperature", "1.0", "--max_prompts", "600", "--max_new_tokens", "100",
+        "--batch_size", "64",
+    ),
     stage_b=(
-        "--learning_rate", "2e-3", "--num_epochs", "3", "--batch_size", "16", "--beta", "0.1", "--nll_weight", "10",
+        "--learning_rate", "1e-3", "--num_epochs", "1", "--batch_size", "16", "--beta", "0.1", "--nll_weight", "5",
         "--eval_batch_size", "50",
     ),
-    generation=("--batch_size", "100"),
+    data_weights=(0.1, 0.9),
+    generation=("--batch_size", "64"),
 )  # fmt: skip
 
 # Enough to see the drop, for machines that test every change; with half of the notes Stage B has too few pairs.
@@ -121,6 +125,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     chain.add_argument(
         "--control", action="store_true", help="train the control too; always on for --demo, not for --small"
     )
+    chain.add_argument("--no_base", action="store_true", help="leave the untrained base out of the evaluation")
     chain.add_argument("--overflow", choices=("drop", "shorten_note"), default="drop", help="for long notes (drop)")
     chain.add_argument("--max_length", type=int, default=512, help="tokens of an example (default: 512)")
     chain.add_argument("--max_examples", type=int, help="notes to evaluate on (default: all of the test split)")
@@ -293,7 +298,7 @@ def train_models(pipeline: Pipeline, phase1: Path, base: str) -> dict[str, Path 
         if args.control or (args.demo and not recipe.brief):
             without = ("--preference_weight", "0", "--nll_weight", "1")
             control = stage_b(pipeline, f"control{suffix}", control, pairs, (*flags, *without))
-    models: dict[str, Path | str] = {} if recipe.brief else {"base": base}
+    models: dict[str, Path | str] = {} if recipe.brief or args.no_base else {"base": base}
     models |= {"sft": sft, "dpo": dpo}
     return models if control == sft else models | {"control": control}
 

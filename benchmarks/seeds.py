@@ -55,7 +55,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def run_seed(args: argparse.Namespace, seed: int, folder: Path) -> None:
     """One run of the pipeline; what it prints stands in the folder's pipeline.log."""
-    command = [sys.executable, str(ROOT / "run_pipeline.py"), "--demo", "--seed", str(seed)]
+    command = [sys.executable, str(ROOT / "run_pipeline.py"), "--demo", "--no_base", "--seed", str(seed)]
     command += ["--rounds", str(args.rounds), "--device", args.device, "--output_dir", str(folder)]
     command += ["--small"] if args.small else []
     environment = dict(os.environ)
