@@ -1,0 +1,174 @@
+"""What Stage B does for kinds of error that none of its pairs shows: two are held out of training.
+
+In:  `--run_dir`, a run of `run_pipeline.py --demo`: its Stage A, its pairs of the first round.
+Out: `--output_dir` with a model and its evaluation for each source of pairs, and `transfer.json`; a table in the end.
+
+    python benchmarks/transfer.py                                              # after make demo
+    python benchmarks/transfer.py --run_dir runs/seeds/seed_42 --held_out frequency dose
+
+A pair is left out where the exact truth finds an error of a held-out kind in its rejected text, whoever made it. What
+is left of the hard negatives (`synthetic`), of the on-policy pairs (`on_policy`) and of both, half and half, is cut to
+the same number, so that every model takes the same steps. The chosen texts are true in all three, so a kind of error
+that falls although no pair shows it falls by what they teach as well: `control` has those of `both`, and no preference
+term.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in benchmarks/ only
+
+from demo.clinical_notes import check_summary
+from demo.exact_truth import all_facts, exact_figures
+from evaluation.stats import wilson_interval
+from prompt_format import note_of_prompt
+from script_io import ArgumentParser, InputError, RunError, read_json, read_jsonl, run_script, write_json, write_jsonl
+from training_run import provenance
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = {"synthetic": "pairs_1/negatives/{}_dpo.jsonl", "on_policy": "pairs_1/on_policy/{}.jsonl"}
+PAIR_KEYS = ("prompt", "chosen", "rejected")
+_OF_ITS_OWN = ("--sft_model_path", "--train_data_path", "--val_data_path", "--data_weights", "--output_dir")
+Rows = list[dict[str, Any]]
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run_dir", type=Path, default=Path("runs/demo"), help="of the pipeline (default: runs/demo)")
+    parser.add_argument(
+        "--held_out",
+        nargs="+",
+        default=["follow_up", "certainty"],
+        metavar="KIND",
+        help="kinds of error, by the exact truth (default: follow_up certainty, the commonest after Stage A)",
+    )
+    parser.add_argument("--temperature", default="0.7", help="of the evaluation (default: 0.7)")
+    parser.add_argument(
+        "--output_dir", type=Path, default=Path("runs/transfer"), help="folder (default: runs/transfer)"
+    )
+    parser.add_argument("--seed", type=int, default=42, help="of the cut and of training (default: 42)")
+    return parser.parse_args(argv)
+
+
+def run(log: Path, script: str, *arguments: str | Path) -> None:
+    """Runs a script of the suite; what it prints goes to `log`."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    print(f"{log.stem}: {script}", flush=True)
+    with log.open("w", encoding="utf-8") as handle:
+        words = [sys.executable, str(ROOT / script), *map(str, arguments)]
+        code = subprocess.run(words, stdout=handle, stderr=subprocess.STDOUT, check=False).returncode
+    if code:
+        raise RunError(f"{script} ended with {code}; what it printed is in {log}")
+
+
+def errors_in(row: dict[str, Any]) -> set[str]:
+    """The kinds of error in a pair's rejected text, by the exact truth."""
+    return set(check_summary(row["rejected"], all_facts()[note_of_prompt(row["prompt"])]).errors)
+
+
+def without(held_out: Iterable[str], path: Path) -> Rows:
+    """The pairs of a file that show no error of the kinds held out."""
+    rows = [row for _, row in read_jsonl(path, PAIR_KEYS, "name a run of run_pipeline.py --demo with --run_dir")]
+    return [row for row in rows if not errors_in(row) & set(held_out)]
+
+
+def cut(sources: dict[str, Rows], seed: int) -> dict[str, Rows]:
+    """As many pairs of each source, and as many of both together, half of each."""
+    count = min(len(rows) for rows in sources.values())
+    drawn = {name: random.Random(f"{seed}-{name}").sample(rows, count) for name, rows in sources.items()}
+    halves = [rows[: count // 2] for rows in drawn.values()]
+    return {**drawn, "both": [row for rows in halves for row in rows]}
+
+
+def recipe_of(run_dir: Path) -> list[str]:
+    """The flags of the run's Stage B, but for its data and folders."""
+    command = read_json(run_dir / "stages" / "dpo.json", "name a run of run_pipeline.py --demo with --run_dir")[
+        "command"
+    ]
+    flags: list[str] = []
+    keep = False
+    for word in command[1:]:
+        keep = word not in _OF_ITS_OWN if word.startswith("--") else keep
+        flags += [word] if keep else []
+    return flags
+
+
+def figures_of(results_csv: Path, held_out: Sequence[str]) -> dict[str, Any]:
+    """The rate of each kind held out, of all others together, and overall, with Wilson intervals."""
+    figures = exact_figures(results_csv, all_facts())
+    kinds = {kind: figures["by_type"].get(kind, {"summaries": 0})["summaries"] for kind in held_out}
+    return {
+        "n": figures["n"],
+        "held_out": {
+            kind: {"summaries": count, "rate": count / figures["n"], "ci95": wilson_interval(count, figures["n"])}
+            for kind, count in kinds.items()
+        },
+        "hallucination_rate": figures["hallucination_rate"],
+        "hallucination_rate_ci95": figures["hallucination_rate_ci95"],
+        "coverage": figures["coverage"],
+        "mean_summary_words": figures["mean_summary_words"],
+    }
+
+
+def table(models: dict[str, dict[str, Any]], held_out: Sequence[str]) -> str:
+    """A row a model, as markdown."""
+    lines = [
+        f"| pairs | {' | '.join(held_out)} | hallucinated | key facts stated | n |",
+        "|---" * (len(held_out) + 4) + "|",
+    ]
+    for name, row in models.items():
+        rates = [(kind["rate"], kind["ci95"]) for kind in row["held_out"].values()]
+        rates.append((row["hallucination_rate"], row["hallucination_rate_ci95"]))
+        cells = [f"{rate:.1%} [{low:.1%}, {high:.1%}]" for rate, (low, high) in rates]
+        lines.append(f"| {name} | {' | '.join(cells)} | {row['coverage']:.1%} | {row['n']} |")
+    return "\n".join(lines)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Cuts the pairs, trains and evaluates each model, prints the table."""
+    sft, recipe = args.run_dir / "sft" / "final_model", recipe_of(args.run_dir)
+    splits: dict[str, dict[str, Rows]] = {}
+    for split in ("train", "val"):
+        sources = {
+            name: without(args.held_out, args.run_dir / path.format(f"{split}")) for name, path in SOURCES.items()
+        }
+        if not all(len(rows) > 1 for rows in sources.values()):
+            raise InputError(
+                f"--held_out {' '.join(args.held_out)}: too few {split} pairs are left; hold out fewer kinds"
+            )
+        splits[split] = cut(sources, args.seed)
+    trained: dict[str, Path] = {"Stage A": sft}
+    for name in (*splits["train"], "control"):
+        folder, data = args.output_dir / name, "both" if name == "control" else name
+        for split, cuts in splits.items():
+            write_jsonl(folder / f"{split}.jsonl", cuts[data])
+        files = ("--train_data_path", folder / "train.jsonl", "--val_data_path", folder / "val.jsonl")
+        last = ("--preference_weight", "0", "--nll_weight", "1") if name == "control" else ()
+        own = ("--sft_model_path", sft, *files, "--output_dir", folder / "model")
+        run(folder / "training.log", "stage_b_dpo_training.py", *own, *recipe, "--seed", str(args.seed), *last)
+        trained[name] = folder / "model" / "final_model"
+    models = {}
+    for name, model in trained.items():
+        folder = args.output_dir / name.replace(" ", "_")
+        test = ("--test_data", ROOT / "phase1_data" / "sft" / "test_set_processed.csv", "--output_dir", folder / "test")
+        run(folder / "test.log", "evaluation/evaluate_model.py", "--model_path", model, *test,
+            "--temperature", args.temperature, "--batch_size", "64")  # fmt: skip
+        models[name] = figures_of(folder / "test" / "evaluation_results.csv", args.held_out)
+    counts = {split: {name: len(rows) for name, rows in cuts.items()} for split, cuts in splits.items()}
+    content = {"held_out": args.held_out, "temperature": args.temperature, "pairs": counts, "models": models}
+    write_json(args.output_dir / "transfer.json", {**content, **provenance()})
+    print(f"\nPairs for training: {counts['train']['both']} of each; temperature {args.temperature}; exact truth\n")
+    print(table(models, args.held_out))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_script(main, parse_args()))
