@@ -112,7 +112,9 @@ class CompletionScorer(torch.nn.Module):
         if reason and self._last_layer:
             self._restore_last_layer()
             model.set_attn_implementation(stock)
-            reason = self._difference(samples)
+            trimmed, reason = reason, self._difference(samples)
+            if reason is None:
+                print(f"warning: the last layer is computed at every position: {trimmed}", file=sys.stderr)
         return reason
 
     def _restore_last_layer(self) -> None:

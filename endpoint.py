@@ -105,7 +105,8 @@ class EndpointSampler:
             raise InputError(f"{self.base_url}: the key is refused; set OPENAI_API_KEY") from error
         except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
             if any(name in answer_of(error) for name in extra):
-                self.extra_settings = EXTRA_SETTINGS[EXTRA_SETTINGS.index(extra) + 1]
+                if self.extra_settings is extra:  # no other thread has been here before
+                    self.extra_settings = EXTRA_SETTINGS[EXTRA_SETTINGS.index(extra) + 1]
                 return self._request(job, max_new_tokens, temperature)
             raise self._refused(job, error) from error
         except openai.APIError as error:

@@ -1,4 +1,4 @@
-"""Judges sampled summaries and makes preference pairs of them: the best against the worst of each prompt.
+"""Judges sampled summaries and makes preference pairs of them: a sound one against a flawed one of each prompt.
 
 In:  `completions.jsonl` from `generate_completions.py`: {prompt, completions} and, where there are, {id, reference,
      finished}.
@@ -45,9 +45,9 @@ OUTCOMES = {
     "tie": "all completions are equally good",
     "identical": "chosen and rejected have the same words",
     "says_less": "every flawed completion is more complete than any sound text",
-    "within_margin": "chosen and rejected are nearer than --min_margin in the judge's score",
+    "within_margin": "the judge does not score any rejected text worse than the chosen one by --min_margin",
     "unfinished_chosen": "the only one good enough was broken off",
-    "nothing_to_choose": "every completion is flawed and no sound reference is known",
+    "nothing_to_choose": "every completion is flawed or less complete than usual, and no sound reference is known",
     "all_failed": "the judge failed on every completion, or all were blank",
 }
 
@@ -132,7 +132,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--min_margin",
         type=float,
         default=0.0,
-        help="no pair of texts whose scores by the judge differ by less (default: 0)",
+        help="by how much the judge must score the rejected text worse than the chosen one (default: 0)",
     )
     data.add_argument(
         "--seed", type=int, default=42, help="of the split; the same seed never moves a prompt (default: 42)"

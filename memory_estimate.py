@@ -20,7 +20,7 @@ import torch
 
 from head_logps import chunk_tokens
 from model_loading import load_config
-from packed_attention import query_blocks
+from packed_attention import block_size, query_blocks
 from packed_rows import Row, Sample, lay_out
 from script_io import InputError
 
@@ -180,7 +180,7 @@ def _attention_bytes(layer: Any, row: Row, placement: Placement) -> int:
     pairs = sum(
         (queries.stop - queries.start) * sum(part.stop - part.start for part in keys)
         for segment in row.segments
-        for queries, keys in query_blocks(segment)
+        for queries, keys in query_blocks(segment, block_size(placement.dtype))
     )
     return heads * pairs * placement.dtype.itemsize
 

@@ -88,14 +88,19 @@ def _by_segments(
     only_predicting: bool,
 ) -> torch.Tensor:
     """Segment by segment, (1, HG, T, D)."""
-    size = HALF_QUERY_BLOCK if value.dtype.itemsize == 2 else QUERY_BLOCK
+    size = block_size(value.dtype)
     blocks = tuple(block for segment in row.segments for block in query_blocks(segment, size, only_predicting))
     inputs = (tensor[0].to(value.dtype) for tensor in (query, key, value))  # some rotate in float32
     result: torch.Tensor = _BlockAttention.apply(*inputs, blocks, scale, window)
     return result[None]
 
 
-def query_blocks(segment: Segment, size: int = QUERY_BLOCK, only_predicting: bool = False) -> Iterator[Block]:
+def block_size(dtype: torch.dtype) -> int:
+    """How many queries are computed at once."""
+    return HALF_QUERY_BLOCK if dtype.itemsize == 2 else QUERY_BLOCK
+
+
+def query_blocks(segment: Segment, size: int, only_predicting: bool = False) -> Iterator[Block]:
     """(queries, the stretches of keys that they see) in the order of the row; the last keys are the queries'."""
     prompt = slice(segment.start, segment.start + segment.prompt_tokens)
     for queries in _even_blocks(prompt.stop - 1 if only_predicting else prompt.start, prompt.stop, size):

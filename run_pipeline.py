@@ -101,9 +101,10 @@ SMALL_RECIPE = Recipe(
         "--max_new_tokens", "64",
     ),
     stage_b=(
-        "--learning_rate", "2e-3", "--num_epochs", "2", "--batch_size", "16", "--beta", "0.1", "--nll_weight", "10",
+        "--learning_rate", "2e-3", "--num_epochs", "3", "--batch_size", "16", "--beta", "0.1", "--nll_weight", "10",
         "--eval_batch_size", "50",
     ),
+    data_weights=(0.1, 0.9),
     generation=("--batch_size", "100", "--max_new_tokens", "64"),
     bounds=SMALL_BOUNDS,
     examples={"train": 600, "validation": 16, "test": 80},
@@ -116,7 +117,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     data = parser.add_argument_group("Data and model")
     data.add_argument("--demo", action="store_true", help="the embedded model and data, with settings of their own")
     data.add_argument(
-        "--small", action="store_true", help="with --demo: little data, few steps, looser bounds; no base"
+        "--small", action="store_true", help="with --demo: little data, few steps, looser bounds; no control"
     )
     data.add_argument("--model_name", help="base model, a folder or hub id; needed unless --demo")
     data.add_argument("--phase1_dir", default="phase1_data/sft", help="folder of the Phase 1 CSVs (%(default)s)")
@@ -261,7 +262,7 @@ def preference_pairs(pipeline: Pipeline, phase1: Path, model: Path, number: int)
         f"judging_{number}",
         "judge_completions.py",
         *("--completions_path", completions, "--output_dir", folder / "on_policy"),
-        *("--seed", str(pipeline.args.seed + 1)),  # the same in every round: what validates in one trains in none
+        *("--seed", str(pipeline.args.seed + 1)),  # the same in every round: what validates in one trains in no other
     )
     negatives, on_policy = folder / "negatives", folder / "on_policy"
     validation = (negatives / "val_dpo.jsonl", on_policy / "val.jsonl")

@@ -176,7 +176,8 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise InputError("--preference_weight and --nll_weight must not be negative, nor both 0")
     for flag in ("train_data_path", "val_data_path"):
         paths = one_or_several(getattr(args, flag))
-        if twice := [path for path in paths if paths.count(path) > 1]:
+        places = [Path(path).resolve() for path in paths]
+        if twice := [path for path, place in zip(paths, places, strict=True) if places.count(place) > 1]:
             raise InputError(f"--{flag} names {twice[0]} twice; name it once, --data_weights sets how often it is seen")
     if args.data_weights:
         weights, files = args.data_weights, len(one_or_several(args.train_data_path))

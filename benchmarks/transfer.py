@@ -6,11 +6,11 @@ Out: `--output_dir` with a model and its evaluation for each source of pairs, an
     python benchmarks/transfer.py                                              # after make demo
     python benchmarks/transfer.py --run_dir runs/seeds/seed_42 --held_out frequency dose
 
-A pair is left out where the exact truth finds an error of a held-out kind in its rejected text, whoever made it. What
-is left of the hard negatives (`synthetic`), of the on-policy pairs (`on_policy`) and of both, half and half, is cut to
-the same number, so that every model takes the same steps. The chosen texts are true in all three, so a kind of error
-that falls although no pair shows it falls by what they teach as well: `control` has those of `both`, and no preference
-term.
+A pair is left out where the exact truth finds an error of a held-out kind in its rejected text, or words that it cannot
+read, or any error in its chosen text, whoever made it. What is left of the hard negatives (`synthetic`), of the
+on-policy pairs (`on_policy`) and of both, half and half, is cut to the same number, so that every model takes the same
+steps. The chosen texts are true in all three, so a kind of error that falls although no pair shows it falls by what
+they teach as well: `control` has those of `both`, and no preference term.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = {"synthetic": "pairs_1/negatives/{}_dpo.jsonl", "on_policy": "pairs_1/on_policy/{}.jsonl"}
 PAIR_KEYS = ("prompt", "chosen", "rejected")
 _OF_ITS_OWN = ("--sft_model_path", "--train_data_path", "--val_data_path", "--data_weights", "--output_dir")
+UNREADABLE = "unparsed"  # the exact truth's name for what it cannot read
 Rows = list[dict[str, Any]]
 
 
@@ -69,20 +70,34 @@ def run(log: Path, script: str, *arguments: str | Path) -> None:
         raise RunError(f"{script} ended with {code}; what it printed is in {log}")
 
 
-def errors_in(row: dict[str, Any]) -> set[str]:
-    """The kinds of error in a pair's rejected text, by the exact truth."""
-    return set(check_summary(row["rejected"], all_facts()[note_of_prompt(row["prompt"])]).errors)
+def errors_in(row: dict[str, Any], side: str) -> set[str]:
+    """The kinds of error in a pair's chosen or rejected text, by the exact truth."""
+    facts = all_facts().get(note_of_prompt(row["prompt"]))
+    if facts is None:
+        raise InputError(
+            f"--run_dir: {row.get('id', 'a pair')} is about no note of the demo, its exact truth is not known"
+        )
+    return set(check_summary(row[side], facts).errors)
 
 
 def without(held_out: Iterable[str], path: Path) -> Rows:
-    """The pairs of a file that show no error of the kinds held out."""
+    """The pairs of a file with a true chosen text and a rejected one that shows no error of the kinds held out."""
     rows = [row for _, row in read_jsonl(path, PAIR_KEYS, "name a run of run_pipeline.py --demo with --run_dir")]
-    return [row for row in rows if not errors_in(row) & set(held_out)]
+    banned = {UNREADABLE, *held_out}
+    return [row for row in rows if not errors_in(row, "chosen") and not errors_in(row, "rejected") & banned]
+
+
+def check_kinds(args: argparse.Namespace) -> None:
+    """Raises InputError for a kind of error that no pair of the run shows: a slip of the pen would hold out nothing."""
+    files = [args.run_dir / path.format("train") for path in SOURCES.values()]
+    shown = set().union(*(errors_in(row, "rejected") for path in files for _, row in read_jsonl(path, PAIR_KEYS)))
+    if unknown := [kind for kind in args.held_out if kind not in shown]:
+        raise InputError(f"--held_out {' '.join(unknown)}: no pair shows it; there are {', '.join(sorted(shown))}")
 
 
 def cut(sources: dict[str, Rows], seed: int) -> dict[str, Rows]:
     """As many pairs of each source, and as many of both together, half of each."""
-    count = min(len(rows) for rows in sources.values())
+    count = min(len(rows) for rows in sources.values()) // 2 * 2
     drawn = {name: random.Random(f"{seed}-{name}").sample(rows, count) for name, rows in sources.items()}
     halves = [rows[: count // 2] for rows in drawn.values()]
     return {**drawn, "both": [row for rows in halves for row in rows]}
@@ -102,12 +117,12 @@ def recipe_of(run_dir: Path) -> list[str]:
 
 
 def figures_of(results_csv: Path, held_out: Sequence[str]) -> dict[str, Any]:
-    """The rate of each kind held out, of all others together, and overall, with Wilson intervals."""
+    """The rate of each kind held out, of unreadable words, and overall, with Wilson intervals."""
     figures = exact_figures(results_csv, all_facts())
-    kinds = {kind: figures["by_type"].get(kind, {"summaries": 0})["summaries"] for kind in held_out}
+    kinds = {kind: figures["by_type"].get(kind, {"summaries": 0})["summaries"] for kind in (*held_out, UNREADABLE)}
     return {
         "n": figures["n"],
-        "held_out": {
+        "kinds": {
             kind: {"summaries": count, "rate": count / figures["n"], "ci95": wilson_interval(count, figures["n"])}
             for kind, count in kinds.items()
         },
@@ -118,14 +133,12 @@ def figures_of(results_csv: Path, held_out: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def table(models: dict[str, dict[str, Any]], held_out: Sequence[str]) -> str:
+def table(models: dict[str, dict[str, Any]]) -> str:
     """A row a model, as markdown."""
-    lines = [
-        f"| pairs | {' | '.join(held_out)} | hallucinated | key facts stated | n |",
-        "|---" * (len(held_out) + 4) + "|",
-    ]
+    kinds = next(iter(models.values()))["kinds"]
+    lines = [f"| pairs | {' | '.join(kinds)} | hallucinated | key facts stated | n |", "|---" * (len(kinds) + 4) + "|"]
     for name, row in models.items():
-        rates = [(kind["rate"], kind["ci95"]) for kind in row["held_out"].values()]
+        rates = [(kind["rate"], kind["ci95"]) for kind in row["kinds"].values()]
         rates.append((row["hallucination_rate"], row["hallucination_rate_ci95"]))
         cells = [f"{rate:.1%} [{low:.1%}, {high:.1%}]" for rate, (low, high) in rates]
         lines.append(f"| {name} | {' | '.join(cells)} | {row['coverage']:.1%} | {row['n']} |")
@@ -135,6 +148,7 @@ def table(models: dict[str, dict[str, Any]], held_out: Sequence[str]) -> str:
 def main(args: argparse.Namespace) -> int:
     """Cuts the pairs, trains and evaluates each model, prints the table."""
     sft, recipe = args.run_dir / "sft" / "final_model", recipe_of(args.run_dir)
+    check_kinds(args)
     splits: dict[str, dict[str, Rows]] = {}
     for split in ("train", "val"):
         sources = {
@@ -166,7 +180,7 @@ def main(args: argparse.Namespace) -> int:
     content = {"held_out": args.held_out, "temperature": args.temperature, "pairs": counts, "models": models}
     write_json(args.output_dir / "transfer.json", {**content, **provenance()})
     print(f"\nPairs for training: {counts['train']['both']} of each; temperature {args.temperature}; exact truth\n")
-    print(table(models, args.held_out))
+    print(table(models))
     return 0
 
 

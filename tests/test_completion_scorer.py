@@ -113,6 +113,17 @@ def test_layers_of_other_parts_are_left_alone():
     assert not layer._forward_pre_hooks
 
 
+def test_a_model_whose_last_layer_has_other_parts_is_fast_all_the_same(base, monkeypatch):
+    def of_other_parts(decoder):
+        raise AttributeError("input_layernorm")
+
+    monkeypatch.setattr(completion_scorer, "LastLayer", of_other_parts)
+    scorer = scorer_of(base)
+    scorer.choose(samples())
+    assert scorer.is_fast
+    assert loss_and_gradients(scorer)[0] == pytest.approx(loss_and_gradients(scorer_of(base))[0], abs=1e-5)
+
+
 def test_pairs_are_scored_in_order_with_their_token_counts(base):
     scorer = scorer_of(base)
     scorer.choose(samples())

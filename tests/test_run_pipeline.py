@@ -151,8 +151,11 @@ def test_a_rerun_skips_what_is_finished_and_ends_in_the_table(finished, capsys):
     assert "by the same bounds: no: " in printed
 
 
-def test_acceptance_decides_the_exit_code_only_where_it_is_required(finished):
-    assert run_pipeline.main(run_pipeline.parse_args([*finished[1], "--require_acceptance"])) == 1
+def test_acceptance_decides_the_exit_code_only_where_it_is_required(finished, monkeypatch):
+    required = run_pipeline.parse_args([*finished[1], "--require_acceptance"])
+    assert run_pipeline.main(required) == 1
+    monkeypatch.setattr(run_pipeline, "is_accepted", lambda checks: True)
+    assert run_pipeline.main(required) == 0
 
 
 def test_a_stage_runs_again_when_what_it_reads_has_changed(finished, capsys):

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import subprocess
 
 import pytest
 from pipeline_here import launch_here
@@ -10,6 +11,7 @@ import run_pipeline
 from benchmarks import seeds
 from benchmarks.seeds import Mean
 from evaluation.acceptance import SMALL_BOUNDS, Bounds, verdict
+from script_io import RunError
 
 SFT, DPO, CONTROL = (0.50, 0.46, 0.48, 0.52, 0.54), (0.03, 0.05, 0.04, 0.02, 0.06), (0.08, 0.09, 0.10, 0.06, 0.12)
 
@@ -109,6 +111,25 @@ def test_the_table_has_intervals_and_differences():
     assert printed.splitlines()[0].startswith("| sampled | hallucinated, exact truth |")
     assert "| Stage B | 4.0% [2.0%, 6.0%] | 2.0% [1.0%, 3.0%] | 99.0% [99.0%, 99.0%] | 27.0 [27.0, 27.0] |" in printed
     assert "| Stage B less control | -5.0% [-6.2%, -3.8%] | | | |" in printed
+
+
+def test_a_seed_is_one_run_of_the_pipeline_in_a_folder_of_its_own(tmp_path, monkeypatch):
+    started = []
+
+    def run(command, *, stdout, env, **_):
+        started.append((command[1:], env.get("OMP_NUM_THREADS")))
+        return subprocess.CompletedProcess(command, returncode=1 if "44" in command else 0)
+
+    monkeypatch.setattr(seeds.subprocess, "run", run)
+    monkeypatch.setattr(seeds.os, "cpu_count", lambda: 6)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    args = seeds.parse_args(["--parallel", "3", "--rounds", "2", "--device", "cpu"])
+    seeds.run_seed(args, 43, tmp_path / "seed_43")
+    flags = ["--demo", "--no_base", "--seed", "43", "--rounds", "2", "--device", "cpu"]
+    expected = [str(seeds.ROOT / "run_pipeline.py"), *flags, "--output_dir", str(tmp_path / "seed_43")]
+    assert started == [(expected, "2")]
+    with pytest.raises(RunError, match=r"seed 44: run_pipeline\.py ended with 1"):
+        seeds.run_seed(args, 44, tmp_path / "seed_44")
 
 
 @pytest.fixture

@@ -23,13 +23,14 @@ def test_pairs_that_show_a_held_out_error_are_left_out(tmp_path):
         {"prompt": build_prompt(case.note), "chosen": case.summary, "rejected": text}
         for text in (invented(case), older, case.summary + " Nonsense.")
     ]
+    rows.append({**rows[1], "chosen": invented(case)})  # what the checker took for true
     write_jsonl(tmp_path / "pairs.jsonl", rows)
-    assert without(HELD_OUT, tmp_path / "pairs.jsonl") == rows[1:]
-    assert without(["age"], tmp_path / "pairs.jsonl") == [rows[0], rows[2]]
+    assert without(HELD_OUT, tmp_path / "pairs.jsonl") == [rows[1]]
+    assert without(["age"], tmp_path / "pairs.jsonl") == [rows[0]]
 
 
 def test_every_source_gets_as_many_pairs_and_both_gets_half_of_each():
-    sources = {"synthetic": [{"id": f"s{n}"} for n in range(9)], "on_policy": [{"id": f"o{n}"} for n in range(6)]}
+    sources = {"synthetic": [{"id": f"s{n}"} for n in range(9)], "on_policy": [{"id": f"o{n}"} for n in range(7)]}
     pairs = cut(sources, seed=1)
     assert {name: len(rows) for name, rows in pairs.items()} == {"synthetic": 6, "on_policy": 6, "both": 6}
     assert sorted(row["id"][0] for row in pairs["both"]) == ["o"] * 3 + ["s"] * 3
@@ -58,7 +59,7 @@ def test_rates_of_the_kinds_held_out(tmp_path):
     cells = [{"clinical_note": case.note, "generated_summary": text} for case, text in zip(SILENT, texts, strict=True)]
     write_csv(tmp_path / "results.csv", ("clinical_note", "generated_summary"), cells)
     figures = figures_of(tmp_path / "results.csv", HELD_OUT)
-    assert figures["held_out"]["follow_up"] == {"summaries": 1, "rate": 1 / 3, "ci95": wilson_interval(1, 3)}
-    assert figures["held_out"]["certainty"]["summaries"] == 0
+    assert figures["kinds"]["follow_up"] == {"summaries": 1, "rate": 1 / 3, "ci95": wilson_interval(1, 3)}
+    assert figures["kinds"]["certainty"]["summaries"] == 0
     assert figures["hallucination_rate"] == pytest.approx(1 / 3)
-    assert "| both | 33.3% [6.1%, 79.2%] | 0.0% [0.0%, 56.1%] | 33.3%" in table({"both": figures}, HELD_OUT)
+    assert "| both | 33.3% [6.1%, 79.2%] | 0.0% [0.0%, 56.1%] | 0.0%" in table({"both": figures})
