@@ -23,6 +23,7 @@ RECIPE = Recipe(
     data_weights=(0.75, 0.25),
     generation=("--batch_size", "32", "--max_new_tokens", "60"),
 )
+LAUNCH = run_pipeline.launch  # which the finished run replaces
 ROUNDS = 2
 STAGES = 1 + 5 * ROUNDS + 4 * 2  # Stage A; negatives, completions, judging, dpo, control; four models, two modes
 
@@ -171,9 +172,9 @@ def test_a_stage_runs_again_when_what_it_reads_has_changed(finished, capsys):
 
 def test_a_stage_is_a_process_of_its_own_whose_output_goes_to_its_log(tmp_path):
     log = tmp_path / "log"
-    assert run_pipeline.launch(["dpo_dataset.py", "--help"], log) == 0
+    assert LAUNCH(["dpo_dataset.py", "--help"], log) == 0
     assert log.read_text().startswith("usage: dpo_dataset.py")
-    assert run_pipeline.launch(["dpo_dataset.py", "--none"], log) == 2
+    assert LAUNCH(["dpo_dataset.py", "--none"], log) == 2
     assert log.read_text().startswith("error: ")
 
 
