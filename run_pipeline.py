@@ -69,13 +69,14 @@ class Recipe:
         return (*self.stage_b, *extra[0])
 
 
+_OF_A_TINY_STAGE_A = (
+    "--batch_size", "16", "--lora_dropout", "0", "--lora_target_modules", *LINEAR_LAYERS, "--eval_batch_size", "50",
+)  # fmt: skip
+
 # A model of 3.5M parameters needs larger steps than one of 7B, for which the scripts' defaults are made. The weights of
 # the two terms of Stage B were found by trying; benchmarks/RESULTS.md has the others.
 DEMO_RECIPE = Recipe(
-    stage_a=(
-        "--learning_rate", "2e-3", "--num_epochs", "4", "--early_stopping_patience", "1", "--batch_size", "16",
-        "--lora_dropout", "0", "--lora_target_modules", *LINEAR_LAYERS, "--eval_batch_size", "50",
-    ),
+    stage_a=("--learning_rate", "2e-3", "--num_epochs", "4", "--early_stopping_patience", "1", *_OF_A_TINY_STAGE_A),
     negatives=("--adversarial_ratio", "0.1"),
     sampling=(
         "--num_completions", "8", "--temperature", "1.0", "--max_prompts", "600", "--max_new_tokens", "100",
@@ -91,10 +92,7 @@ DEMO_RECIPE = Recipe(
 
 # Enough to see the drop, for machines that test every change; with half of the notes Stage B has too few pairs.
 SMALL_RECIPE = Recipe(
-    stage_a=(
-        "--learning_rate", "2e-3", "--num_epochs", "1", "--batch_size", "16", "--lora_dropout", "0",
-        "--lora_target_modules", *LINEAR_LAYERS, "--eval_batch_size", "50",
-    ),
+    stage_a=("--learning_rate", "2e-3", "--num_epochs", "1", *_OF_A_TINY_STAGE_A),
     negatives=("--adversarial_ratio", "0.1"),
     sampling=(
         "--num_completions", "6", "--temperature", "1.0", "--max_prompts", "80", "--batch_size", "128",

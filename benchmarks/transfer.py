@@ -35,6 +35,7 @@ from training_run import provenance
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = {"synthetic": "pairs_1/negatives/{}_dpo.jsonl", "on_policy": "pairs_1/on_policy/{}.jsonl"}
 PAIR_KEYS = ("prompt", "chosen", "rejected")
+REMEDY = "name a run of run_pipeline.py --demo with --run_dir"
 _OF_ITS_OWN = ("--sft_model_path", "--train_data_path", "--val_data_path", "--data_weights", "--output_dir")
 UNREADABLE = "unparsed"  # the exact truth's name for what it cannot read
 Rows = list[dict[str, Any]]
@@ -80,18 +81,22 @@ def errors_in(row: dict[str, Any], side: str) -> set[str]:
     return set(check_summary(row[side], facts).errors)
 
 
-def without(held_out: Iterable[str], path: Path) -> Rows:
-    """The pairs of a file with a true chosen text and a rejected one that shows no error of the kinds held out."""
-    rows = [row for _, row in read_jsonl(path, PAIR_KEYS, "name a run of run_pipeline.py --demo with --run_dir")]
+def read_pairs(run_dir: Path, split: str) -> dict[str, Rows]:
+    """The pairs of the run's first round, by their source."""
+    files = {name: run_dir / path.format(split) for name, path in SOURCES.items()}
+    return {name: [row for _, row in read_jsonl(path, PAIR_KEYS, REMEDY)] for name, path in files.items()}
+
+
+def without(held_out: Iterable[str], rows: Rows) -> Rows:
+    """The pairs with a true chosen text and a rejected one that shows no error of the kinds held out."""
     banned = {UNREADABLE, *held_out}
     return [row for row in rows if not errors_in(row, "chosen") and not errors_in(row, "rejected") & banned]
 
 
-def check_kinds(args: argparse.Namespace) -> None:
+def check_kinds(held_out: Sequence[str], sources: dict[str, Rows]) -> None:
     """Raises InputError for a kind of error that no pair of the run shows: a slip of the pen would hold out nothing."""
-    files = [args.run_dir / path.format("train") for path in SOURCES.values()]
-    shown = set().union(*(errors_in(row, "rejected") for path in files for _, row in read_jsonl(path, PAIR_KEYS)))
-    if unknown := [kind for kind in args.held_out if kind not in shown]:
+    shown = set().union(*(errors_in(row, "rejected") for rows in sources.values() for row in rows))
+    if unknown := [kind for kind in held_out if kind not in shown]:
         raise InputError(f"--held_out {' '.join(unknown)}: no pair shows it; there are {', '.join(sorted(shown))}")
 
 
@@ -105,9 +110,7 @@ def cut(sources: dict[str, Rows], seed: int) -> dict[str, Rows]:
 
 def recipe_of(run_dir: Path) -> list[str]:
     """The flags of the run's Stage B, but for its data and folders."""
-    command = read_json(run_dir / "stages" / "dpo.json", "name a run of run_pipeline.py --demo with --run_dir")[
-        "command"
-    ]
+    command = read_json(run_dir / "stages" / "dpo.json", REMEDY)["command"]
     flags: list[str] = []
     keep = False
     for word in command[1:]:
@@ -148,12 +151,11 @@ def table(models: dict[str, dict[str, Any]]) -> str:
 def main(args: argparse.Namespace) -> int:
     """Cuts the pairs, trains and evaluates each model, prints the table."""
     sft, recipe = args.run_dir / "sft" / "final_model", recipe_of(args.run_dir)
-    check_kinds(args)
+    pairs = {split: read_pairs(args.run_dir, split) for split in ("train", "val")}
+    check_kinds(args.held_out, pairs["train"])
     splits: dict[str, dict[str, Rows]] = {}
-    for split in ("train", "val"):
-        sources = {
-            name: without(args.held_out, args.run_dir / path.format(f"{split}")) for name, path in SOURCES.items()
-        }
+    for split in pairs:
+        sources = {name: without(args.held_out, rows) for name, rows in pairs[split].items()}
         if not all(len(rows) > 1 for rows in sources.values()):
             raise InputError(
                 f"--held_out {' '.join(args.held_out)}: too few {split} pairs are left; hold out fewer kinds"

@@ -22,7 +22,7 @@ def launch_here(command: Sequence[str], log: Path) -> int:
 
 def write_top_of_demo(folder: Path, rows: Mapping[str, int]) -> Path:
     """A Phase 1 folder with the first rows of each split of the demo's data."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     for split, count in rows.items():
         name = f"{split}_set_processed.csv"
         with (ROOT / "phase1_data" / "sft" / name).open(newline="", encoding="utf-8") as source:

@@ -10,6 +10,7 @@ import sys
 import pytest
 import torch
 from peft import AutoPeftModelForCausalLM
+from pipeline_here import write_top_of_demo
 from training_helpers import ROOT, run
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -27,13 +28,7 @@ def commands(heading: str) -> list[list[str]]:
 def finished(tmp_path_factory):
     """A working folder in which every command of the real run has been run; its outputs by script name."""
     folder = tmp_path_factory.mktemp("readme")
-    (folder / "phase1_data" / "sft").mkdir(parents=True)
-    for split, rows in SPLITS.items():
-        name = f"phase1_data/sft/{split}_set_processed.csv"
-        with (ROOT / name).open(newline="", encoding="utf-8") as source:
-            kept = list(csv.reader(source))[: rows + 1]
-        with (folder / name).open("w", newline="", encoding="utf-8") as target:
-            csv.writer(target).writerows(kept)
+    write_top_of_demo(folder / "phase1_data" / "sft", SPLITS)
     outputs = {}
     for program, script, *arguments in commands("A real run, one command a stage"):
         assert program == "python"

@@ -6,7 +6,7 @@ from benchmarks.transfer import cut, figures_of, recipe_of, table, without
 from demo.cases import make_cases
 from evaluation.stats import wilson_interval
 from prompt_format import build_prompt
-from script_io import write_csv, write_json, write_jsonl
+from script_io import write_csv, write_json
 
 HELD_OUT = ("follow_up", "certainty")
 SILENT = [case for case in make_cases("test") if case.facts.follow_up is None][:3]  # notes that name no next visit
@@ -16,7 +16,7 @@ def invented(case):
     return case.summary.removesuffix(".") + "; Follow-up in 5 weeks."
 
 
-def test_pairs_that_show_a_held_out_error_are_left_out(tmp_path):
+def test_pairs_that_show_a_held_out_error_are_left_out():
     case = SILENT[0]
     older = case.summary.replace(f"{case.facts.age}-year-old", f"{case.facts.age + 3}-year-old")
     rows = [
@@ -24,9 +24,8 @@ def test_pairs_that_show_a_held_out_error_are_left_out(tmp_path):
         for text in (invented(case), older, case.summary + " Nonsense.")
     ]
     rows.append({**rows[1], "chosen": invented(case)})  # what the checker took for true
-    write_jsonl(tmp_path / "pairs.jsonl", rows)
-    assert without(HELD_OUT, tmp_path / "pairs.jsonl") == [rows[1]]
-    assert without(["age"], tmp_path / "pairs.jsonl") == [rows[0]]
+    assert without(HELD_OUT, rows) == [rows[1]]
+    assert without(["age"], rows) == [rows[0]]
 
 
 def test_every_source_gets_as_many_pairs_and_both_gets_half_of_each():
