@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 .PHONY: demo test lint types clean
 
 demo: $(INSTALLED)
-	$(BIN)/python run_pipeline.py --demo
+	$(BIN)/python run_pipeline.py --demo --rounds 2
 
 test: lint types
 	$(BIN)/python -m pytest

@@ -16,6 +16,8 @@ from script_io import InputError
 
 if TYPE_CHECKING:
     import torch
+    from peft import PeftModel
+    from transformers import PreTrainedModel
 
     from model_loading import LoadedModel
 
@@ -107,6 +109,7 @@ class LocalSampler:
         self.name = name
         self.overflow = overflow
         self.end_ids = end_of_sequence_ids(loaded)
+        merge_adapter(loaded.model)
         config = loaded.model.config.get_text_config()
         self.context_tokens: int | None = getattr(config, "max_position_embeddings", None)
 
@@ -184,6 +187,7 @@ class LocalSampler:
             max_new_tokens=max_new_tokens,
             eos_token_id=self.end_ids,
             pad_token_id=pad_id,
+            cache_implementation=cache_kind(self.loaded.model, self.loaded.device),
         )
         with torch.inference_mode():
             output = self.loaded.model.generate(
@@ -213,6 +217,28 @@ def end_of_sequence_ids(loaded: LoadedModel) -> list[int]:
     if not ids:
         raise InputError(f"{loaded.tokenizer.name_or_path}: the model has no end-of-sequence token; set eos_token_id")
     return sorted(ids)
+
+
+def merge_adapter(model: PreTrainedModel | PeftModel) -> None:
+    """Adds a LoRA adapter into its base's weights, which saves its products at every token.
+
+    Only in float32: coarser weights would be rounded once more, and quantised ones cannot be added to.
+    """
+    import torch
+    from peft import PeftModel
+
+    if isinstance(model, PeftModel) and all(weight.dtype == torch.float32 for weight in model.parameters()):
+        model.merge_adapter()
+
+
+def cache_kind(model: PreTrainedModel | PeftModel, device: torch.device) -> str | None:
+    """How keys and values are kept while a text grows: transformers' name of it, None for its default.
+
+    The default appends to them, a copy of everything at every token, which on a CPU takes as long as the rest of the
+    work. A cache of fixed size is written in place; on a GPU it would make transformers compile the model.
+    """
+    can_be_static = getattr(model, "_can_compile_fullgraph", False)  # what transformers asks itself
+    return "static" if device.type == "cpu" and can_be_static else None
 
 
 def pad_left(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:

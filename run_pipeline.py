@@ -4,7 +4,7 @@ In:  `--demo` (the embedded model and data), or a base model and a Phase 1 folde
 Out: `--output_dir` with every stage's folder, its log under `logs/`, and `results.json`, which says whether Stage B is
      accepted.
 
-    python run_pipeline.py --demo
+    python run_pipeline.py --demo --rounds 2
     python run_pipeline.py --model_name Qwen/Qwen2.5-1.5B --phase1_dir phase1_data/sft --output_dir runs/qwen --control
 
 Every stage is one command of this suite, printed before it runs, so that each can be run again by hand. A stage that
@@ -56,17 +56,11 @@ class Recipe:
     negatives: tuple[str, ...] = ()
     sampling: tuple[str, ...] = ()
     stage_b: tuple[str, ...] = ("--nll_weight", "1")
-    stage_b_rounds: tuple[tuple[str, ...], ...] = ()  # more of each round; the last ones are also of those after it
     data_weights: tuple[float, float] | None = None  # of hard negatives and on-policy pairs; None: all pairs once
     generation: tuple[str, ...] = ()
     bounds: Bounds = field(default_factory=Bounds)
     examples: Mapping[str, int] | None = None  # of each Phase 1 split, from its top; None: all
     brief: bool = False  # neither base nor control, and the headline's mode alone
-
-    def stage_b_flags(self, number: int) -> tuple[str, ...]:
-        """The flags of one round, counted from 1."""
-        extra = self.stage_b_rounds[:number][-1:] or ((),)
-        return (*self.stage_b, *extra[0])
 
 
 _OF_A_TINY_STAGE_A = (
@@ -76,18 +70,18 @@ _OF_A_TINY_STAGE_A = (
 # A model of 3.5M parameters needs larger steps than one of 7B, for which the scripts' defaults are made. The weights of
 # the two terms of Stage B were found by trying; benchmarks/RESULTS.md has the others.
 DEMO_RECIPE = Recipe(
-    stage_a=("--learning_rate", "2e-3", "--num_epochs", "4", "--early_stopping_patience", "1", *_OF_A_TINY_STAGE_A),
+    stage_a=("--learning_rate", "4e-3", "--num_epochs", "4", "--early_stopping_patience", "2", *_OF_A_TINY_STAGE_A),
     negatives=("--adversarial_ratio", "0.1"),
     sampling=(
-        "--num_completions", "8", "--temperature", "1.0", "--max_prompts", "600", "--max_new_tokens", "100",
-        "--batch_size", "64",
+        "--num_completions", "8", "--temperature", "1.0", "--max_prompts", "800", "--max_new_tokens", "100",
+        "--batch_size", "128",
     ),
     stage_b=(
-        "--learning_rate", "1e-3", "--num_epochs", "1", "--batch_size", "16", "--beta", "0.1", "--nll_weight", "5",
+        "--learning_rate", "1e-3", "--num_epochs", "1", "--batch_size", "16", "--beta", "1", "--nll_weight", "10",
         "--eval_batch_size", "50",
     ),
     data_weights=(0.1, 0.9),
-    generation=("--batch_size", "64"),
+    generation=("--batch_size", "128"),
 )  # fmt: skip
 
 # Enough to see the drop, for machines that test every change; with half of the notes Stage B has too few pairs.
@@ -292,11 +286,11 @@ def train_models(pipeline: Pipeline, phase1: Path, base: str) -> dict[str, Path 
     sft = dpo = control = stage_a(pipeline, phase1, base)
     for number in range(1, args.rounds + 1):
         suffix = "" if number == args.rounds else f"_{number}"
-        pairs, flags = preference_pairs(pipeline, phase1, dpo, number), recipe.stage_b_flags(number)
-        dpo = stage_b(pipeline, f"dpo{suffix}", dpo, pairs, flags)
+        pairs = preference_pairs(pipeline, phase1, dpo, number)
+        dpo = stage_b(pipeline, f"dpo{suffix}", dpo, pairs, recipe.stage_b)
         if args.control or (args.demo and not recipe.brief):
             without = ("--preference_weight", "0", "--nll_weight", "1")
-            control = stage_b(pipeline, f"control{suffix}", control, pairs, (*flags, *without))
+            control = stage_b(pipeline, f"control{suffix}", control, pairs, (*recipe.stage_b, *without))
     models: dict[str, Path | str] = {} if recipe.brief or args.no_base else {"base": base}
     models |= {"sft": sft, "dpo": dpo}
     return models if control == sft else models | {"control": control}

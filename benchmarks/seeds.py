@@ -45,7 +45,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", nargs="+", type=int, help="(default: 42 43 44 45 46, with --small 42 alone)")
     parser.add_argument("--small", action="store_true", help="the pipeline's --small: little data, looser bounds")
-    parser.add_argument("--rounds", type=int, default=1, help="of the pipeline (default: 1)")
+    parser.add_argument("--rounds", type=int, help="of the pipeline (default: 2, with --small 1)")
     parser.add_argument("--parallel", type=int, default=1, help="seeds at a time, which share the cores (default: 1)")
     parser.add_argument("--device", choices=DEVICES, default="auto", help="passed to the pipeline (default: auto)")
     parser.add_argument("--output_dir", type=Path, help="folder (default: runs/seeds, with --small runs/seeds_small)")
@@ -56,7 +56,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def run_seed(args: argparse.Namespace, seed: int, folder: Path) -> None:
     """One run of the pipeline; what it prints stands in the folder's pipeline.log."""
     command = [sys.executable, str(ROOT / "run_pipeline.py"), "--demo", "--no_base", "--seed", str(seed)]
-    command += ["--rounds", str(args.rounds), "--device", args.device, "--output_dir", str(folder)]
+    rounds = args.rounds or (1 if args.small else 2)
+    command += ["--rounds", str(rounds), "--device", args.device, "--output_dir", str(folder)]
     command += ["--small"] if args.small else []
     environment = dict(os.environ)
     if args.parallel > 1:
@@ -193,8 +194,9 @@ def main(args: argparse.Namespace) -> int:
     seeds = args.seeds or SEEDS[: 1 if args.small else None]
     if len(set(seeds)) != len(seeds):
         raise InputError(f"--seeds {' '.join(map(str, seeds))}: the same seed gives the same run; name each once")
-    if args.parallel < 1 or args.rounds < 1:
-        raise InputError(f"--parallel {args.parallel} --rounds {args.rounds}: give 1 or more of both")
+    for flag in ("parallel", "rounds"):
+        if (value := getattr(args, flag)) is not None and value < 1:
+            raise InputError(f"--{flag} {value}: give 1 or more")
     output = args.output_dir or Path("runs/seeds_small" if args.small else "runs/seeds")
     folders = [output / f"seed_{seed}" for seed in seeds]
     if args.parallel == 1:

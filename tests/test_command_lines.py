@@ -569,7 +569,7 @@ MISTAKES = [
     Mistake("stage_b_dpo_training", f"{STAGE_B} --train_data_path good.jsonl none.jsonl", ("none.jsonl", NO_FILE)),
     Mistake("benchmarks.seeds", "--seeds 1 1", ("--seeds 1 1: the same seed gives the same run",)),
     Mistake("benchmarks.transfer", "--run_dir nothing", ("dpo.json", NO_FILE)),
-    Mistake("benchmarks.seeds", "--parallel 0", ("--parallel 0 --rounds 1: give 1 or more",)),
+    Mistake("benchmarks.seeds", "--parallel 0", ("--parallel 0: give 1 or more",)),
     # unknown devices
     *(
         Mistake(script, f"{arguments} --device gpu", (BAD_DEVICE,))

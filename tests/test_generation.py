@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 import torch
 from fake_server import Server
+from peft.tuners.lora import LoraLayer
 from tiny_models import build_tiny_model
+from training_helpers import tiny_base_and_adapter
 
 from generation import Completion, Draw, EndpointSampler, LocalSampler, PromptTooLong, pad_left, run_in_batches
-from model_loading import load_for_inference
+from model_loading import LoadedModel, load_for_inference
 from prompt_format import build_prompt, encode_prompt
 from sampling import Job
 from script_io import InputError
@@ -61,6 +63,32 @@ def test_batched_greedy_equals_one_by_one_without_padding_or_cache(tmp_path: Pat
         ids, finished = greedy_by_hand(sampler, PROMPTS[index], 12)
         expected = sampler.loaded.tokenizer.decode(ids, skip_special_tokens=True).strip()
         assert (completion.text, completion.finished, completion.num_tokens) == (expected, finished, len(ids))
+
+
+@pytest.mark.parametrize(("dtype", "is_merged"), [("float32", True), ("bfloat16", False)])
+def test_an_adapter_is_merged_where_that_rounds_nothing(tmp_path: Path, dtype: str, is_merged: bool) -> None:
+    base, adapter = tiny_base_and_adapter(tmp_path)
+    loaded = load_for_inference(adapter, device="cpu", dtype=dtype)
+    apart = texts_by_hand(LocalSampler(load_for_inference(base, device="cpu", dtype=dtype), "base"))
+    logits = logits_of(loaded)
+    sampler = LocalSampler(loaded, "tiny")
+    layers = [layer for layer in sampler.loaded.model.modules() if isinstance(layer, LoraLayer)]
+    assert layers
+    assert all(layer.merged == is_merged for layer in layers)
+    assert torch.allclose(logits_of(loaded), logits, atol=1e-5 if is_merged else 0.0)
+    assert texts_by_hand(sampler) != apart
+    if is_merged:
+        assert texts_by_hand(sampler) == [text for [text] in texts(sampler, PROMPTS, max_new_tokens=12, temperature=0)]
+
+
+def logits_of(loaded: LoadedModel) -> torch.Tensor:
+    with torch.inference_mode():
+        return loaded.model(torch.tensor([encode_prompt(loaded.tokenizer, PROMPTS[0], "plain")])).logits
+
+
+def texts_by_hand(sampler: LocalSampler) -> list[str]:
+    decode = sampler.loaded.tokenizer.decode
+    return [decode(greedy_by_hand(sampler, text, 12)[0], skip_special_tokens=True).strip() for text in PROMPTS]
 
 
 def test_a_model_s_own_sampling_settings_and_penalties_stay_out(sampler: LocalSampler) -> None:

@@ -19,7 +19,6 @@ RECIPE = Recipe(
     negatives=("--adversarial_ratio", "0.5"),
     sampling=("--num_completions", "3", "--temperature", "1.0", "--max_prompts", "12", "--max_new_tokens", "60"),
     stage_b=("--learning_rate", "1e-3", "--num_epochs", "1", "--batch_size", "8", "--nll_weight", "1"),
-    stage_b_rounds=((), ("--beta", "0.3")),
     data_weights=(0.75, 0.25),
     generation=("--batch_size", "32", "--max_new_tokens", "60"),
 )
@@ -70,10 +69,10 @@ def test_the_results_hold_every_model_both_ways_and_the_exact_truth(finished):
 
 def test_the_control_takes_the_same_steps_without_the_preference_term(finished):
     folder, _ = finished
-    for suffix, beta in (("_1", 0.1), ("", 0.3)):  # the second round's own flag, for both
+    for suffix in ("_1", ""):
         dpo, control = stats(folder, f"dpo{suffix}"), stats(folder, f"control{suffix}")
         assert dpo["steps"] == control["steps"]
-        assert (dpo["arguments"]["beta"], control["arguments"]["beta"]) == (beta, beta)
+        assert dpo["arguments"]["beta"] == control["arguments"]["beta"]
         assert (dpo["arguments"]["preference_weight"], control["arguments"]["preference_weight"]) == (1, 0)
         assert dpo["training_files"] == control["training_files"]
 
@@ -178,10 +177,7 @@ def test_a_stage_is_a_process_of_its_own_whose_output_goes_to_its_log(tmp_path):
     assert log.read_text().startswith("error: ")
 
 
-def test_the_flags_of_a_round():
-    recipe = Recipe(stage_b=("--a",), stage_b_rounds=(("--b",), ("--c",)))
-    assert [recipe.stage_b_flags(number) for number in (1, 2, 3)] == [("--a", "--b"), ("--a", "--c"), ("--a", "--c")]
-    assert Recipe(stage_b=("--a",)).stage_b_flags(2) == ("--a",)
+def test_what_is_asked_of_a_run():
     assert Recipe().bounds == Bounds(reduction=0.7, rate=0.05, coverage_loss=0.005, length_change=0.15)
 
 
