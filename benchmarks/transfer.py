@@ -52,6 +52,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="KIND",
         help="kinds of error, by the exact truth (default: follow_up certainty, the commonest after Stage A)",
     )
+    parser.add_argument(
+        "--num_epochs", type=int, default=4, help="of Stage B, more than the run's, as pairs are fewer (default: 4)"
+    )
     parser.add_argument("--temperature", default="0.7", help="of the evaluation (default: 0.7)")
     parser.add_argument(
         "--output_dir", type=Path, default=Path("runs/transfer"), help="folder (default: runs/transfer)"
@@ -167,9 +170,10 @@ def main(args: argparse.Namespace) -> int:
         for split, cuts in splits.items():
             write_jsonl(folder / f"{split}.jsonl", cuts[data])
         files = ("--train_data_path", folder / "train.jsonl", "--val_data_path", folder / "val.jsonl")
+        again = ("--seed", str(args.seed), "--num_epochs", str(args.num_epochs))
         last = ("--preference_weight", "0", "--nll_weight", "1") if name == "control" else ()
         own = ("--sft_model_path", sft, *files, "--output_dir", folder / "model")
-        run(folder / "training.log", "stage_b_dpo_training.py", *own, *recipe, "--seed", str(args.seed), *last)
+        run(folder / "training.log", "stage_b_dpo_training.py", *own, *recipe, *again, *last)
         trained[name] = folder / "model" / "final_model"
     models = {}
     for name, model in trained.items():
@@ -179,7 +183,8 @@ def main(args: argparse.Namespace) -> int:
             "--temperature", args.temperature, "--batch_size", "64")  # fmt: skip
         models[name] = figures_of(folder / "test" / "evaluation_results.csv", args.held_out)
     counts = {split: {name: len(rows) for name, rows in cuts.items()} for split, cuts in splits.items()}
-    content = {"held_out": args.held_out, "temperature": args.temperature, "pairs": counts, "models": models}
+    settings = {name: getattr(args, name) for name in ("held_out", "num_epochs", "temperature")}
+    content = {**settings, "pairs": counts, "models": models}
     write_json(args.output_dir / "transfer.json", {**content, **provenance()})
     print(f"\nPairs for training: {counts['train']['both']} of each; temperature {args.temperature}; exact truth\n")
     print(table(models))
