@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from training_plan import BatchPlan
 
 STATE_FILE, TRAINABLE_FILE, OPTIMIZER_FILE = "training_state.json", "trainable.safetensors", "optimizer.safetensors"
-METRICS_FILE, CONFIG_FILE = "metrics.jsonl", "run_config.json"
+METRICS_FILE = "metrics.jsonl"
+CONFIG_FILE = "run_config.json"
 MAX_NON_FINITE_STEPS = 3
 
 

@@ -20,7 +20,7 @@ class Bounds:
 
 
 # Of a run on little data with few steps: that Stage B does something, and does not do it by saying less.
-SMALL_BOUNDS = Bounds(reduction=0.15, rate=1.0, coverage_loss=0.05, length_change=0.3)
+SMALL_BOUNDS = Bounds(reduction=0.3, rate=1.0, coverage_loss=0.05, length_change=0.3)
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,7 @@ def test_a_small_run_of_the_whole_chain_holds_its_bounds(tmp_path, capsys):
     assert (content["seeds"], content["headline"], content["all_bounds_hold"]) == ([42], "sampled", True)
     models = content["modes"]["sampled"]["models"]
     sft, dpo = (models[name]["hallucination_rate"]["mean"] for name in ("sft", "dpo"))
-    assert dpo <= 0.85 * sft
+    assert dpo <= 0.7 * sft
     assert models["dpo"]["coverage"]["mean"] >= models["sft"]["coverage"]["mean"] - 0.05
     results = json.loads((tmp_path / "seed_42" / "results.json").read_text())
     assert results["accepted"] is True
