@@ -16,11 +16,13 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from length_limits import LengthReport, encode_within
-from model_loading import DEMO_BASE, load_tokenizer
-from packed_rows import Sample
-from prompt_format import PROMPT_FORMATS, encode_completion
-from script_io import EXIT_BAD_INPUT, ArgumentParser, InputError, read_jsonl, run_script
+from language_model.length_limits import LengthReport, encode_within
+from language_model.loading import load_tokenizer
+from language_model.model_files import DEMO_BASE
+from language_model.prompt_format import PROMPT_FORMATS, encode_completion
+from scoring.packed_rows import Sample
+from script_io.errors import EXIT_BAD_INPUT, ArgumentParser, InputError, run_script
+from script_io.files import read_jsonl
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

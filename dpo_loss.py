@@ -10,31 +10,6 @@ import torch
 import torch.nn.functional as F
 
 LOSS_TYPES = ("sigmoid", "ipo", "hinge", "robust")
-IGNORED = -100
-
-
-def completion_logps(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Summed log-probability of each row's completion, log pi(y|x).
-
-    Args:
-        logits: (B, T, V), any floating dtype; position t predicts token t + 1.
-        labels: (B, T) long, -100 wherever a token is not of the completion.
-
-    Returns:
-        (B,) float64 sums in nats and (B,) long counts of the completion's tokens. Token terms are float32 and their
-        sums float64: float32 sums of a hundred terms are off by up to 1e-5 nats.
-    """
-    targets = labels[:, 1:]
-    mask = targets != IGNORED
-    chosen_logits = logits[:, :-1].float()
-    token_logits = chosen_logits.gather(-1, targets.clamp(min=0)[..., None])[..., 0]
-    token_logps = (token_logits - chosen_logits.logsumexp(dim=-1)).masked_fill(~mask, 0.0)
-    return token_logps.sum(dim=-1, dtype=sum_dtype(logits.device)), mask.sum(dim=-1)
-
-
-def sum_dtype(device: torch.device) -> torch.dtype:
-    """What sums of log-probabilities are kept in: float64, save on MPS, which has none."""
-    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def preference_losses(

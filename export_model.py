@@ -16,18 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from model_loading import (
-    Placement,
-    add_model_arguments,
-    attach_adapter,
-    choose_placement,
-    load_base_model,
-    load_tokenizer,
-    replace_folder,
-    require_adapter,
-)
-from prompt_format import build_prompt, encode_prompt, load_prompt_format, save_prompt_format
-from script_io import ArgumentParser, InputError, RunError, run_script
+from language_model.adapters import attach_adapter
+from language_model.loading import load_base_model, load_tokenizer
+from language_model.model_files import replace_folder, require_adapter
+from language_model.placement import Placement, add_model_arguments, choose_placement
+from language_model.prompt_format import build_prompt, encode_prompt, load_prompt_format, save_prompt_format
+from script_io.errors import ArgumentParser, InputError, RunError, run_script
 
 if TYPE_CHECKING:
     import torch

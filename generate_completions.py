@@ -21,17 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from generation import (
-    Completion,
-    LocalSampler,
-    Sampler,
-    add_endpoint_arguments,
-    add_sampling_arguments,
-    endpoint_sampler,
-    local_sampler,
-)
-from prompt_format import build_prompt
-from script_io import ArgumentParser, InputError, read_csv, read_json, read_jsonl, run_script, write_json, write_jsonl
+from language_model.local_sampler import LocalSampler
+from language_model.prompt_format import build_prompt
+from language_model.sampler import Completion, Sampler
+from language_model.sampler_flags import add_endpoint_arguments, add_sampling_arguments, endpoint_sampler, local_sampler
+from script_io.csv_files import read_csv
+from script_io.errors import ArgumentParser, InputError, run_script
+from script_io.files import read_json, read_jsonl, write_json, write_jsonl
 
 DEFAULT_MODEL_PATH = "./models/sft_specialist/final_model"
 SAMPLING_FLAGS = ("num_completions", "max_new_tokens", "temperature", "seed")  # with the model, they make the texts
@@ -48,7 +44,7 @@ class Prompt:
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    from model_loading import add_model_arguments
+    from language_model.placement import add_model_arguments
 
     parser = ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False

@@ -33,17 +33,18 @@ from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
+from language_model.prompt_format import build_prompt
 from negatives.case import Corpus
 from negatives.example_index import HALLUCINATED, Example, ExampleIndex
+from negatives.parallel_map import ordered_map
 from negatives.phase1_pairs import PHASE1, phase1_pairs
 from negatives.phase2_report import SplitReport, print_table
 from negatives.registry import EDITORS
 from negatives.selection import Selection, Trimming
 from negatives.supply import MANY, Task, add_lexicons, supply
 from negatives.verification import Negative
-from parallel_map import ordered_map
-from prompt_format import build_prompt
-from script_io import ArgumentParser, InputError, atomic_write, run_script, scratch_folder, write_json
+from script_io.errors import ArgumentParser, InputError, run_script
+from script_io.files import atomic_write, scratch_folder, write_json
 
 TYPES = (PHASE1, *EDITORS)
 SPLITS = {"train": "train_set_processed.csv", "validation": "validation_set_processed.csv"}

@@ -31,11 +31,14 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from evaluation.fact_checker import FactCheck, coverage
-from evaluation.judges import Judge, add_judge_arguments, judge_of_arguments, usage_text
 from evaluation.stats import ratio, ratio_interval
-from prompt_format import note_of_prompt
-from script_io import ArgumentParser, InputError, read_jsonl, run_script, write_json, write_jsonl
+from fact_checking.checker import coverage
+from fact_checking.claims import FactCheck
+from judging.choice import add_judge_arguments, judge_of_arguments, usage_text
+from judging.judge import Judge
+from language_model.prompt_format import note_of_prompt
+from script_io.errors import ArgumentParser, InputError, run_script
+from script_io.files import read_jsonl, write_json, write_jsonl
 
 COMPLETIONS_REMEDY = "make it with: python generate_completions.py"
 MOST_LENGTH_BIAS = 0.1  # relative difference of mean words from which the user is warned

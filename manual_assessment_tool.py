@@ -41,7 +41,8 @@ from assessment.ratings import (
 )
 from assessment.report import progress, report
 from assessment.screen import page_of, terminal_size, wrap
-from script_io import ArgumentParser, InputError, atomic_write, run_script
+from script_io.errors import ArgumentParser, InputError, run_script
+from script_io.files import atomic_write
 
 DEFAULT_ASSESSOR = "assessor"
 QUESTION = "Does the summary contain a hallucination, that is, state anything that the note does not support?"

@@ -27,20 +27,12 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.acceptance import SMALL_BOUNDS, Bounds, Check, acceptance, is_accepted, verdict
-from model_loading import DEMO_BASE, DEVICES
-from script_io import (
-    EXIT_BAD_INPUT,
-    EXIT_FAILED,
-    ArgumentParser,
-    InputError,
-    RunError,
-    read_csv,
-    read_json,
-    run_script,
-    write_csv,
-    write_json,
-)
-from training_run import provenance
+from language_model.model_files import DEMO_BASE
+from language_model.placement import DEVICES
+from script_io.csv_files import read_csv, write_csv
+from script_io.errors import EXIT_BAD_INPUT, EXIT_FAILED, ArgumentParser, InputError, RunError, run_script
+from script_io.files import read_json, write_json
+from script_io.provenance import provenance
 
 ROOT = Path(__file__).resolve().parent
 MODES = {"greedy": "0", "sampled": "0.7"}  # temperatures; 0.7 is the default of inference

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from length_limits import LengthReport, encode_within
-from packed_rows import Sample
-from prompt_format import build_prompt
-from script_io import EXIT_BAD_INPUT, ArgumentParser, InputError, read_csv, run_script
+from language_model.length_limits import LengthReport, encode_within
+from language_model.prompt_format import build_prompt
+from scoring.packed_rows import Sample
+from script_io.csv_files import read_csv
+from script_io.errors import EXIT_BAD_INPUT, ArgumentParser, InputError, run_script
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -21,16 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from generation import (
-    PromptTooLong,
-    Sampler,
-    add_endpoint_arguments,
-    add_sampling_arguments,
-    endpoint_sampler,
-    local_sampler,
-)
-from prompt_format import build_prompt, note_of_prompt
-from script_io import ArgumentParser, InputError, read_csv, read_jsonl, read_text, run_script, write_csv, write_jsonl
+from language_model.prompt_format import build_prompt, note_of_prompt
+from language_model.sampler import PromptTooLong, Sampler
+from language_model.sampler_flags import add_endpoint_arguments, add_sampling_arguments, endpoint_sampler, local_sampler
+from script_io.csv_files import read_csv, write_csv
+from script_io.errors import ArgumentParser, InputError, run_script
+from script_io.files import read_jsonl, read_text, write_jsonl
 
 DEFAULT_MODEL_PATH = "./models/sft_specialist/final_model"
 RESULT_COLUMNS = ("model", "generated_summary", "num_tokens", "seconds", "finished")
@@ -53,8 +49,8 @@ class SFTInference:
         use_4bit: bool = False,
     ) -> None:
         """Loads the model; `auto` chooses the device and the dtype and says what it chose."""
-        from generation import LocalSampler
-        from model_loading import load_for_inference
+        from language_model.loading import load_for_inference
+        from language_model.local_sampler import LocalSampler
 
         loaded = load_for_inference(model_path, device=device, dtype=dtype, use_8bit=use_8bit, use_4bit=use_4bit)
         self.sampler = LocalSampler(loaded, str(model_path))
@@ -106,7 +102,7 @@ def summarise(sampler: Sampler, notes: Sequence[str], **settings: Any) -> list[d
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    from model_loading import add_model_arguments
+    from language_model.placement import add_model_arguments
 
     parser = ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False

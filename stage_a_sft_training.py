@@ -20,46 +20,29 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from model_loading import (
-    DEMO_BASE,
-    absolute_model_name,
-    add_lora,
-    add_model_arguments,
-    choose_placement,
-    enable_gradient_checkpointing,
-    load_base_model,
-    load_tokenizer,
-    save_adapter,
-)
-from prompt_format import load_prompt_format
-from script_io import ArgumentParser, run_script
-from training_plan import (
-    BatchPlan,
-    add_training_arguments,
-    check_training_arguments,
-    row_tokens_on,
-    set_learning_rate,
-)
-from training_run import (
-    NonFiniteGuard,
-    StepTimer,
-    StopRequest,
-    TrainingRun,
+from language_model.adapters import add_lora, enable_gradient_checkpointing, save_adapter
+from language_model.loading import load_base_model, load_tokenizer
+from language_model.model_files import DEMO_BASE, absolute_model_name
+from language_model.placement import add_model_arguments, choose_placement
+from language_model.prompt_format import load_prompt_format
+from script_io.errors import ArgumentParser, run_script
+from training.batch_plan import BatchPlan, row_tokens_on
+from training.checkpoints import resume_from
+from training.loop import (
     after_step,
     backward,
-    check_gradients,
     clip_gradients,
     finish,
-    log_step,
-    look_into_run_folder,
     make_accelerator,
     make_optimizer,
-    resume_from,
     row_of_step,
-    start_run_folder,
-    stop_on_signals,
     warn_if_same_file,
 )
+from training.metrics_log import log_step
+from training.run import TrainingRun
+from training.run_folder import look_into_run_folder, start_run_folder
+from training.settings import add_training_arguments, check_training_arguments, set_learning_rate
+from training.watching import NonFiniteGuard, StepTimer, StopRequest, check_gradients, stop_on_signals
 
 if TYPE_CHECKING:
     import torch
@@ -93,9 +76,9 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, SFTDataset, SFTDatas
     """Loads the data and the model, opens the run's folder, and restores the last checkpoint where asked to."""
     import torch
 
-    from completion_scorer import CompletionScorer
-    from memory_estimate import Adapters, fit_memory
+    from scoring.completion_scorer import CompletionScorer
     from sft_dataset import SFTDataset
+    from training.memory_estimate import Adapters, fit_memory
 
     checkpoint = look_into_run_folder(args)
     placement = choose_placement(args, args.model_name)

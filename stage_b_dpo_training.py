@@ -26,59 +26,38 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dpo_dataset import DPODataset, one_or_several
-from evaluation.judges import DPO_CONFIG, judges_behind
-from model_loading import (
-    absolute_model_name,
-    add_model_arguments,
-    choose_placement,
-    count_parameters,
-    enable_gradient_checkpointing,
-    load_base_model,
-    load_tokenizer,
-    require_adapter,
-    save_adapter,
-    write_adapter,
-)
-from prompt_format import load_prompt_format
-from script_io import ArgumentParser, InputError, RunError, run_script
-from training_plan import (
-    BatchPlan,
-    Source,
-    add_training_arguments,
-    check_training_arguments,
-    row_tokens_on,
-    set_learning_rate,
-    weighted_sources,
-)
-from training_run import (
-    NonFiniteGuard,
-    StepTimer,
-    StopRequest,
-    TrainingRun,
+from judging.pair_makers import DPO_CONFIG, judges_behind
+from language_model.adapters import count_parameters, enable_gradient_checkpointing, save_adapter, write_adapter
+from language_model.loading import load_base_model, load_tokenizer
+from language_model.model_files import absolute_model_name, require_adapter
+from language_model.placement import add_model_arguments, choose_placement
+from language_model.prompt_format import load_prompt_format
+from script_io.errors import ArgumentParser, InputError, RunError, run_script
+from training.batch_plan import BatchPlan, Source, row_tokens_on, weighted_sources
+from training.checkpoints import resume_from
+from training.loop import (
     after_step,
     backward,
-    check_gradients,
     clip_gradients,
     finish,
-    log_metrics,
-    log_step,
-    look_into_run_folder,
     make_accelerator,
     make_optimizer,
-    resume_from,
     row_of_step,
-    start_run_folder,
-    stop_on_signals,
     warn_if_same_file,
 )
+from training.metrics_log import log_metrics, log_step
+from training.run import TrainingRun
+from training.run_folder import look_into_run_folder, start_run_folder
+from training.settings import add_training_arguments, check_training_arguments, set_learning_rate
+from training.watching import NonFiniteGuard, StepTimer, StopRequest, check_gradients, stop_on_signals
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
-    from memory_estimate import Adapters
-    from policy_adapters import AdapterPair
-    from reference_cache import Logps
+    from training.memory_estimate import Adapters
+    from training.policy_adapters import AdapterPair
+    from training.reference_cache import Logps
 
 SFT_REMEDY = "run python stage_a_sft_training.py, or name its final_model with --sft_model_path"
 LOSS_TYPES = ("sigmoid", "ipo", "hinge", "robust")
@@ -157,7 +136,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def adapters_of(args: argparse.Namespace, sft: dict[str, Any]) -> Adapters:
     """The adapters that the run will hold in memory; `sft` is the configuration of the SFT adapter."""
-    from memory_estimate import Adapters
+    from training.memory_estimate import Adapters
 
     modules = sft.get("target_modules") or ()
     frozen = sft["r"] if args.lora_r or args.reference == "live" else 0
@@ -215,10 +194,10 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, AdapterPair, PairDat
     """Loads adapter, base and data, scores the reference, opens the run's folder, restores where asked to."""
     import torch
 
-    from completion_scorer import CompletionScorer
-    from memory_estimate import fit_memory
-    from policy_adapters import load_adapter_pair
-    from reference_cache import cache_key
+    from scoring.completion_scorer import CompletionScorer
+    from training.memory_estimate import fit_memory
+    from training.policy_adapters import load_adapter_pair
+    from training.reference_cache import cache_key
 
     sft_adapter = require_adapter(args.sft_model_path, SFT_REMEDY)
     base_name = sft_adapter["base_model_name_or_path"]
@@ -293,7 +272,7 @@ class Scores(NamedTuple):
 
 def reference_logps(run: TrainingRun, pair: AdapterPair, dataset: DPODataset, name: str, key: str) -> Logps:
     """Scores every pair under the untrained policy, which is the reference; read from the cache where it is there."""
-    from reference_cache import read_or_score
+    from training.reference_cache import read_or_score
 
     def score() -> Logps:
         import torch
@@ -415,7 +394,7 @@ def save_policy(
     folder: Path,
 ) -> None:
     """Saves the policy as one adapter on the original base."""
-    from policy_adapters import POLICY, joined_adapter
+    from training.policy_adapters import POLICY, joined_adapter
 
     if len(pair.policy_names) > 1:
         state, config = joined_adapter(pair.model)

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from assessment.ratings import text_sha256
-from script_io import InputError, read_csv
+from script_io.csv_files import read_csv
+from script_io.errors import InputError
 
 REMEDY = "make it with `python evaluation/evaluate_model.py --model_path MODEL`"
 AUTOMATIC_COLUMNS = ("model", "has_hallucination", "hallucination_types", "hallucination_score", "coverage")

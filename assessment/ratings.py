@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from assessment.screen import printable
-from script_io import InputError, read_json, write_json
+from script_io.errors import InputError
+from script_io.files import read_json, write_json
 
 VERSION = 2  # of the file; the first kept other kinds of error, and neither severity, place nor omissions
 HALLUCINATED, NOT_HALLUCINATED, SKIPPED = "hallucinated", "not hallucinated", "skipped"

@@ -58,8 +58,9 @@ from benchmarks.trl_report import (
     tokens_per_second,
 )
 from benchmarks.trl_variants import TRL_SETTINGS
-from script_io import ArgumentParser, InputError, RunError, read_json, run_script, write_json
-from training_run import commit, package_versions
+from script_io.errors import ArgumentParser, InputError, RunError, run_script
+from script_io.files import read_json, write_json
+from script_io.provenance import commit, package_versions
 
 WORKER = Path(__file__).with_name("trl_worker.py")
 VARIANTS = ("ours", "trl_default", "trl_best", "trl_fp32", "naive")

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import jinja2
 
-from evaluation.fact_checker import Claim
-from script_io import atomic_write
+from fact_checking.claims import Claim
+from script_io.files import atomic_write
 
 
 @dataclass(frozen=True)

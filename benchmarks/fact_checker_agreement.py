@@ -35,8 +35,11 @@ from scipy.stats import rankdata, spearmanr
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in benchmarks/ only
 
 from benchmarks.disagreements import Case, Flag, Section, write_page
-from evaluation.fact_checker import FactCheck, check_summary
-from script_io import ArgumentParser, InputError, read_csv, run_script, write_json
+from fact_checking.checker import check_summary
+from fact_checking.claims import FactCheck
+from script_io.csv_files import read_csv
+from script_io.errors import ArgumentParser, InputError, run_script
+from script_io.files import write_json
 
 Array = NDArray[np.float64]
 STRATA = 5

@@ -40,8 +40,10 @@ from benchmarks.hard_negatives_medec import read_pairs as read_medec
 from benchmarks.hard_negatives_pairs import Pair, add_data_arguments, read_pairs, read_summaries
 from benchmarks.shares import Share, share, share_line
 from clinical.text import dialogue_turns, regular_form
-from evaluation.fact_checker import FactCheck, check_summary
-from script_io import ArgumentParser, run_script, write_json
+from fact_checking.checker import check_summary
+from fact_checking.claims import FactCheck
+from script_io.errors import ArgumentParser, run_script
+from script_io.files import write_json
 
 INVISIBLE = frozenset({"cause", "entity_merge", "order"})  # made of what the note says of something else
 FIGURES_FILE, CASES_FILE = "fact_checker_detection.json", "undetected_and_false_alarms.html"

@@ -23,8 +23,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in benchmarks/ only
 
 from demo.cases import make_cases
-from evaluation.fact_checker import check_summary
-from script_io import ArgumentParser, InputError, read_csv, run_script, write_json
+from fact_checking.checker import check_summary
+from script_io.csv_files import read_csv
+from script_io.errors import ArgumentParser, InputError, run_script
+from script_io.files import write_json
 
 TextPair = tuple[str, str]  # note, summary
 

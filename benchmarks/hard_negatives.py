@@ -31,7 +31,8 @@ from benchmarks import hard_negatives_leakage as leakage
 from benchmarks import hard_negatives_medec as medec
 from benchmarks import hard_negatives_triggers as triggers
 from benchmarks.hard_negatives_pairs import Pair, add_data_arguments, read_pairs, read_summaries, read_unsound
-from script_io import ArgumentParser, atomic_write, run_script, write_json
+from script_io.errors import ArgumentParser, run_script
+from script_io.files import atomic_write, write_json
 
 SAMPLED_PAIRS = 100
 

@@ -21,7 +21,8 @@ from evaluation.stats import wilson_interval
 from negatives.case import Candidate, Case, Replacement
 from negatives.registry import EDITORS
 from negatives.verification import NEW_SUPPORTED, OLD_NOT_SUPPORTED, reason_against, verified_negatives
-from script_io import InputError, read_csv
+from script_io.csv_files import read_csv
+from script_io.errors import InputError
 
 COLUMNS = ("note_id", "clinical_note", "model_summary", "label", "hallucination_type")
 INSERTS = "fabricated_detail"

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.hard_negatives_triggers import Summary
-from prompt_format import note_of_prompt
-from script_io import InputError, read_csv, read_jsonl
+from language_model.prompt_format import note_of_prompt
+from script_io.csv_files import read_csv
+from script_io.errors import InputError
+from script_io.files import read_jsonl
 
 SPLITS = {"train": ("train_set_processed.csv", "train_dpo.jsonl"),
           "validation": ("validation_set_processed.csv", "val_dpo.jsonl")}  # fmt: skip

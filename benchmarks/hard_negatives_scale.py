@@ -27,7 +27,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in benchmarks/ only
 
 from demo.clinical_notes import sample_facts, write_note, write_summary
-from script_io import ArgumentParser, InputError, RunError, read_json, run_script, write_csv, write_json
+from script_io.csv_files import write_csv
+from script_io.errors import ArgumentParser, InputError, RunError, run_script
+from script_io.files import read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 KIB_PER_RSS_UNIT = 1 / 1024 if sys.platform == "darwin" else 1  # macOS reports bytes, Linux KiB

@@ -24,7 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Pyt
 
 from benchmarks.stage_runs import estimated_run
 from benchmarks.trl_inputs import MODELS, SHAPES, build_model, write_data
-from script_io import ArgumentParser, InputError, run_script, write_json
+from script_io.errors import ArgumentParser, InputError, run_script
+from script_io.files import write_json
 
 MIB = 2**20
 DTYPES = ("float32", "bfloat16", "4bit", "8bit")

@@ -29,9 +29,10 @@ from scipy.stats import t as student_t
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in benchmarks/ only
 
 from evaluation.acceptance import SMALL_BOUNDS, Bounds, Check, acceptance, is_accepted, reduction, verdict
-from model_loading import DEVICES
-from script_io import EXIT_FAILED, ArgumentParser, InputError, RunError, read_json, run_script, write_json
-from training_run import provenance
+from language_model.placement import DEVICES
+from script_io.errors import EXIT_FAILED, ArgumentParser, InputError, RunError, run_script
+from script_io.files import read_json, write_json
+from script_io.provenance import provenance
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = {"sft": "Stage A", "dpo": "Stage B", "control": "control"}

@@ -9,10 +9,10 @@ from typing import Any
 
 def estimated_run(stage: str, flags: list[str]) -> dict[str, Any]:
     """Estimate and peak of one run of a stage's script, in bytes; to be called in a process of its own."""
-    import memory_estimate
     import stage_a_sft_training
     import stage_b_dpo_training
-    from training_run import StopRequest, peak_memory_bytes
+    from training import memory_estimate
+    from training.watching import StopRequest, peak_memory_bytes
 
     estimates = []
     fit_memory = memory_estimate.fit_memory
@@ -39,7 +39,7 @@ def timed_epoch(flags: list[str]) -> dict[str, Any]:
     import torch
 
     import stage_b_dpo_training as stage_b
-    from training_run import StopRequest, peak_memory_bytes
+    from training.watching import StopRequest, peak_memory_bytes
 
     torch.set_num_threads(1)
     run, pair, train, val = stage_b.prepare(stage_b.parse_args(flags))

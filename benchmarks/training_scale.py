@@ -23,8 +23,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Pyt
 
 from benchmarks.stage_runs import timed_epoch
 from benchmarks.trl_inputs import SHAPES, fresh_lora, lora_parameters, set_lora_values, write_data
-from model_loading import DEMO_BASE, load_tokenizer, save_adapter
-from script_io import ArgumentParser, InputError, run_script, write_json
+from language_model.adapters import save_adapter
+from language_model.loading import load_tokenizer
+from language_model.model_files import DEMO_BASE
+from script_io.errors import ArgumentParser, InputError, run_script
+from script_io.files import write_json
 
 BATCH_SIZE = 10
 MIB = 2**20

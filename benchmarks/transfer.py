@@ -28,9 +28,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Pyt
 from demo.clinical_notes import check_summary
 from demo.exact_truth import all_facts, exact_figures
 from evaluation.stats import wilson_interval
-from prompt_format import note_of_prompt
-from script_io import ArgumentParser, InputError, RunError, read_json, read_jsonl, run_script, write_json, write_jsonl
-from training_run import provenance
+from language_model.prompt_format import note_of_prompt
+from script_io.errors import ArgumentParser, InputError, RunError, run_script
+from script_io.files import read_json, read_jsonl, write_json, write_jsonl
+from script_io.provenance import provenance
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = {"synthetic": "pairs_1/negatives/{}_dpo.jsonl", "on_policy": "pairs_1/on_policy/{}.jsonl"}

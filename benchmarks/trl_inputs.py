@@ -14,10 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from model_loading import DEMO_BASE, load_tokenizer, save_adapter
-from prompt_format import build_prompt, encode_prompt
-from script_io import write_csv, write_jsonl
-from training_plan import BatchPlan
+from language_model.adapters import save_adapter
+from language_model.loading import load_tokenizer
+from language_model.model_files import DEMO_BASE
+from language_model.prompt_format import build_prompt, encode_prompt
+from script_io.csv_files import write_csv
+from script_io.files import write_jsonl
+from training.batch_plan import BatchPlan
 
 if TYPE_CHECKING:
     import torch

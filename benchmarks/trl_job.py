@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.trl_inputs import fresh_lora, lora_parameters, set_lora_values
-from training_plan import BatchPlan
+from training.batch_plan import BatchPlan
 
 if TYPE_CHECKING:
     import torch
@@ -118,7 +118,7 @@ def steps_of(job: Job, examples: Sequence[Any]) -> list[list[Any]]:
 def token_ids(job: Job) -> list[Example]:
     """The examples of the training file as the scripts tokenise them."""
     from dpo_dataset import DPODataset
-    from model_loading import load_tokenizer
+    from language_model.loading import load_tokenizer
     from sft_dataset import SFTDataset
 
     tokenizer = load_tokenizer(job.base)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.trl_inputs import LORA_ALPHA, LORA_MODULES, LORA_R
 from benchmarks.trl_job import BETA, LEARNING_RATE, Clock, Example, Job, Probe, load_policy, steps_of, token_ids
-from prompt_format import build_prompt
-from script_io import read_csv, read_jsonl
+from language_model.prompt_format import build_prompt
+from script_io.csv_files import read_csv
+from script_io.files import read_jsonl
 
 if TYPE_CHECKING:
     import torch
@@ -56,10 +57,11 @@ TRL_SETTINGS = {
 
 def run_ours(job: Job, clock: Clock, probe: Probe) -> list[list[Example]]:
     """The stage's script, from its command line to its loop; returns the examples of every step."""
-    import reference_cache
     import stage_a_sft_training
     import stage_b_dpo_training
-    from training_run import METRICS_FILE, StopRequest
+    from training import reference_cache
+    from training.metrics_log import METRICS_FILE
+    from training.watching import StopRequest
 
     script: Any = stage_b_dpo_training if job.stage == "dpo" else stage_a_sft_training
     reference_cache.read_or_score = _timed(reference_cache.read_or_score, clock)
@@ -111,7 +113,7 @@ def run_trl(job: Job, clock: Clock, probe: Probe) -> list[list[Example]]:
     from datasets import Dataset, disable_progress_bars
     from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
-    from model_loading import load_tokenizer
+    from language_model.loading import load_tokenizer
 
     disable_progress_bars()
     settings, is_dpo = TRL_SETTINGS[job.variant], job.stage == "dpo"

@@ -22,7 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Pyt
 from benchmarks.trl_job import Clock, Job, Probe
 from benchmarks.trl_naive import run_naive
 from benchmarks.trl_variants import run_ours, run_trl
-from script_io import ArgumentParser, read_json, run_script, write_json
+from script_io.errors import ArgumentParser, run_script
+from script_io.files import read_json, write_json
 
 RUNNERS = {"ours": run_ours, "naive": run_naive, "plain": run_naive}
 
@@ -39,7 +40,7 @@ def main(args: argparse.Namespace) -> int:
     """Measures and writes."""
     import torch
 
-    from training_run import peak_memory_bytes
+    from training.watching import peak_memory_bytes
 
     job = Job(**read_json(args.job))
     if job.memory_limit_gb:

@@ -15,7 +15,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from clinical.scope import tokens_of
-from script_io import InputError, read_csv
+from script_io.csv_files import read_csv
+from script_io.errors import InputError
 
 _BUILT_IN = Path(__file__).resolve().parents[1] / "lexicons"
 _NAME_FILES = {  # type of fact -> file

@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs from any working folder
 
 from demo.pretraining_text import sample_document
-from script_io import ArgumentParser, InputError, atomic_write, run_script
+from script_io.errors import ArgumentParser, InputError, run_script
+from script_io.files import atomic_write
 
 if TYPE_CHECKING:
     import torch

@@ -10,7 +10,8 @@ from typing import Any
 from demo.cases import NOTES, facts_by_note
 from demo.clinical_notes import ExactVerdict, Facts, check_summary
 from evaluation.stats import ratio, ratio_interval, wilson_interval
-from script_io import InputError, read_csv
+from script_io.csv_files import read_csv
+from script_io.errors import InputError
 
 
 @cache

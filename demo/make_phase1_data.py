@@ -17,7 +17,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs from any working folder
 
 from demo.cases import NOTES, Case, make_cases
-from script_io import ArgumentParser, run_script, write_csv
+from script_io.csv_files import write_csv
+from script_io.errors import ArgumentParser, run_script
 
 COLUMNS = ("id", "clinical_note", "model_summary", "label", "hallucination_type")
 

@@ -17,7 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs from any working folder
 
 from demo.exact_truth import all_facts, exact_figures
-from script_io import ArgumentParser, run_script
+from script_io.errors import ArgumentParser, run_script
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

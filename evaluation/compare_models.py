@@ -18,7 +18,6 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in evaluation/ only
 
-from evaluation.judges import model_of_judge
 from evaluation.report import REMEDY, read_evaluation, write_comparison_report
 from evaluation.stats import (
     Difference,
@@ -29,7 +28,9 @@ from evaluation.stats import (
     paired_share_interval,
     wilson_interval,
 )
-from script_io import ArgumentParser, InputError, run_script, write_json
+from judging.pair_makers import model_of_judge
+from script_io.errors import ArgumentParser, InputError, run_script
+from script_io.files import write_json
 
 ALPHA = 0.05
 SIDES = ("first", "second")

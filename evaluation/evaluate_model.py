@@ -23,27 +23,23 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in evaluation/ only
 
-from evaluation.fact_checker import without_citations
-from evaluation.judges import (
-    Judge,
-    add_judge_arguments,
-    has_made_pairs,
-    judge_of_arguments,
-    judges_of_training_pairs,
-    model_of_judge,
-    usage_text,
-)
 from evaluation.metrics import ROW_COLUMNS, Example, Row, Summary, aggregate, summary_row
 from evaluation.partial_summaries import PartialSummaries, model_state
 from evaluation.report import write_evaluation_report
-from generation import add_sampling_arguments, local_sampler
-from model_loading import add_model_arguments
-from prompt_format import build_prompt
-from script_io import ArgumentParser, InputError, read_csv, read_jsonl, run_script, write_csv, write_json
-from training_run import package_versions
+from fact_checking.claims import without_citations
+from judging.choice import add_judge_arguments, judge_of_arguments, usage_text
+from judging.judge import Judge
+from judging.pair_makers import has_made_pairs, judges_of_training_pairs, model_of_judge
+from language_model.placement import add_model_arguments
+from language_model.prompt_format import build_prompt
+from language_model.sampler_flags import add_sampling_arguments, local_sampler
+from script_io.csv_files import read_csv, write_csv
+from script_io.errors import ArgumentParser, InputError, run_script
+from script_io.files import read_jsonl, write_json
+from script_io.provenance import package_versions
 
 if TYPE_CHECKING:
-    from generation import LocalSampler
+    from language_model.local_sampler import LocalSampler
 
 FACTUAL_LABELS = ("factual", "factual_with_evidence")
 DATA_REMEDY = "make the demo's data with python demo/make_phase1_data.py, or name yours with --test_data"

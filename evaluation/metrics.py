@@ -48,10 +48,11 @@ from typing import Any
 import numpy as np
 
 from clinical.facts import sentences
-from evaluation.citations import Citation, calibration, check_citations
-from evaluation.fact_checker import ERROR, SUPPORTED, Claim, FactCheck, coverage, without_citations
-from evaluation.fact_comparison import UNVERIFIABLE
+from evaluation.calibration import calibration
 from evaluation.stats import ratio, ratio_interval, share_interval, wilson_interval
+from fact_checking.checker import coverage
+from fact_checking.citations import Citation, check_citations
+from fact_checking.claims import ERROR, SUPPORTED, UNVERIFIABLE, Claim, FactCheck, without_citations
 
 ROW_COLUMNS = (
     "example_id",

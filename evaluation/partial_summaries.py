@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.metrics import Summary
-from model_loading import ADAPTER_CONFIG, is_adapter
-from script_io import InputError
+from language_model.model_files import ADAPTER_CONFIG, is_adapter
+from script_io.errors import InputError
 
 NAME = "summaries.partial.jsonl"
 

@@ -24,13 +24,15 @@ from markupsafe import Markup
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in evaluation/ only
 
 from clinical.facts import sentences
-from evaluation.category_chart import chart
-from evaluation.marked_text import Span, note_pieces, number_flags, segments
 from evaluation.metrics import by_type
+from evaluation.pages.category_chart import chart
+from evaluation.pages.marked_text import Span, note_pieces, number_flags, segments
 from evaluation.stats import p_text
-from script_io import ArgumentParser, InputError, atomic_write, read_csv, read_json, run_script
+from script_io.csv_files import read_csv
+from script_io.errors import ArgumentParser, InputError, run_script
+from script_io.files import atomic_write, read_json
 
-HERE = Path(__file__).resolve().parent
+PAGES = Path(__file__).resolve().parent / "pages"
 REMEDY = "make it with python evaluation/evaluate_model.py"
 VERDICTS = {"1": "hallucinated", "0": "no error found", "": "judge failed"}
 CHANGES = ("both hallucinated", "only first hallucinated", "only second hallucinated", "no error in either")
@@ -163,10 +165,10 @@ def csp_hash(text: str) -> str:
 def write_page(path: Path, template: str, **content: Any) -> None:
     """Renders a template with the style and the script of all pages in it."""
     environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(PAGES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"p_text": p_text, "csp_hash": csp_hash, "percent": "{:.1%}".format}
-    style, script = (Markup((HERE / name).read_text(encoding="utf-8")) for name in ("page.css", "page.js"))
+    style, script = (Markup((PAGES / name).read_text(encoding="utf-8")) for name in ("page.css", "page.js"))
     with atomic_write(path) as handle:
         handle.writelines(environment.get_template(template).generate(style=style, script=script, **content))
 

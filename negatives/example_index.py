@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from script_io import InputError, stream_csv
+from script_io.csv_files import stream_csv
+from script_io.errors import InputError
 
 COLUMNS = ("id", "clinical_note", "model_summary", "label")
 FACTUAL = ("factual", "factual_with_evidence")

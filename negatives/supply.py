@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from clinical import lexicons
-from evaluation.fact_checker import unsound_claims
+from fact_checking.checker import unsound_claims
 from negatives.case import Case, Corpus
 from negatives.example_index import Example
 from negatives.verification import Negative, verified_negatives

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from training_helpers import ROOT
 
-from script_io import run_script
+from script_io.errors import run_script
 
 
 def launch_here(command: Sequence[str], log: Path) -> int:

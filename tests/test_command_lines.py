@@ -22,8 +22,10 @@ import pytest
 from tiny_models import build_tiny_model
 from training_helpers import ROOT, random_adapter, write_phase1, write_triplets
 
-from prompt_format import build_prompt
-from script_io import run_script, write_csv, write_json, write_jsonl
+from language_model.prompt_format import build_prompt
+from script_io.csv_files import write_csv
+from script_io.errors import run_script
+from script_io.files import write_json, write_jsonl
 
 FOLDERS = ("", "evaluation", "demo", "benchmarks")
 MAIN_GUARD = 'if __name__ == "__main__":'

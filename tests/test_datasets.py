@@ -11,7 +11,7 @@ from training_helpers import write_phase1, write_triplets
 import dpo_dataset
 import sft_dataset
 from dpo_dataset import DPODataset
-from script_io import InputError
+from script_io.errors import InputError
 from sft_dataset import SFTDataset, collate, create_sft_dataloaders
 
 

@@ -7,7 +7,7 @@ from tiny_models import build_tokenizer
 from training_helpers import write_triplets
 
 from dpo_dataset import DPODataset
-from script_io import InputError
+from script_io.errors import InputError
 
 
 @pytest.fixture(scope="module")

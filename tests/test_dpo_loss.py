@@ -5,14 +5,8 @@ import math
 import pytest
 import torch
 
-from dpo_loss import (
-    LOSS_TYPES,
-    completion_logps,
-    nll_losses,
-    preference_losses,
-    preference_metrics,
-    zero_margin_loss,
-)
+from dpo_loss import LOSS_TYPES, nll_losses, preference_losses, preference_metrics, zero_margin_loss
+from scoring.padded_logps import completion_logps
 
 # One pair: the policy moved +2 nats on chosen and -1 on rejected; with beta 0.1 the margin is 0.3.
 POLICY = (torch.tensor([-8.0]), torch.tensor([-13.0]))

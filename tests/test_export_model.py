@@ -8,8 +8,9 @@ from training_helpers import CPU, tiny_base_and_adapter
 from transformers import AutoModelForCausalLM
 
 import export_model
-from model_loading import attach_adapter, load_base_model, load_for_inference, load_tokenizer
-from script_io import InputError
+from language_model.adapters import attach_adapter
+from language_model.loading import load_base_model, load_for_inference, load_tokenizer
+from script_io.errors import InputError
 
 
 @pytest.fixture(scope="module")

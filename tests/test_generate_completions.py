@@ -13,8 +13,9 @@ from fake_server import Server
 from tiny_models import build_tiny_model
 
 from generate_completions import Prompt, main, parse_args, read_prompts
-from prompt_format import build_prompt
-from script_io import InputError, write_csv
+from language_model.prompt_format import build_prompt
+from script_io.csv_files import write_csv
+from script_io.errors import InputError
 from sft_inference import SFTInference
 
 COLUMNS = ("id", "clinical_note", "model_summary", "label", "hallucination_type")

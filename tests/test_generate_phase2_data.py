@@ -12,11 +12,11 @@ import pytest
 import generate_phase2_data as script
 from clinical.lexicons import remove_lexicon_dir
 from demo.clinical_notes import sample_facts, write_note, write_summary
+from language_model.prompt_format import build_prompt
 from negatives import example_index
 from negatives.selection import Balance, difference
 from negatives.verification import Edit, Negative
-from prompt_format import build_prompt
-from script_io import InputError, run_script
+from script_io.errors import InputError, run_script
 
 COLUMNS = ("id", "clinical_note", "model_summary", "label", "hallucination_type")
 Row = tuple[str, str, str, str, str]

@@ -22,8 +22,8 @@ from judge_completions import (
     read_completions,
     split_by_prompt,
 )
-from prompt_format import build_prompt
-from script_io import InputError
+from language_model.prompt_format import build_prompt
+from script_io.errors import InputError
 
 NOTE = (
     "A 58-year-old woman takes metformin 500 mg twice daily. She denies chest pain. Blood pressure 142/88 mmHg. "

@@ -17,7 +17,7 @@ from assessment.examples import load_source
 from assessment.ratings import Rating, RatingBook
 from assessment.screen import cells
 from manual_assessment_tool import PROMPT, Session
-from script_io import write_csv
+from script_io.csv_files import write_csv
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX")
 

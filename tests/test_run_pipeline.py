@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 import run_pipeline
 from evaluation.acceptance import Bounds
 from run_pipeline import Recipe
-from script_io import InputError
+from script_io.errors import InputError
 
 RECIPE = Recipe(
     stage_a=("--learning_rate", "1e-3", "--num_epochs", "1", "--batch_size", "8"),

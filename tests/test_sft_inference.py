@@ -14,8 +14,9 @@ import pytest
 from fake_server import Server
 from tiny_models import build_tiny_model
 
-from prompt_format import build_prompt
-from script_io import InputError, write_csv
+from language_model.prompt_format import build_prompt
+from script_io.csv_files import write_csv
+from script_io.errors import InputError
 from sft_inference import BUILT_IN_NOTE, Note, SFTInference, check_args, main, parse_args, read_notes
 
 SCRIPT = Path(__file__).parents[1] / "sft_inference.py"

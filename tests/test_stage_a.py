@@ -14,8 +14,8 @@ from tiny_models import build_tiny_model
 from training_helpers import LINEAR, ROOT, write_phase1
 
 import stage_a_sft_training as stage_a
-from script_io import InputError, RunError
-from training_run import NonFiniteGuard, check_gradients
+from script_io.errors import InputError, RunError
+from training.watching import NonFiniteGuard, check_gradients
 
 
 @pytest.fixture(scope="module")

@@ -13,12 +13,12 @@ from safetensors.torch import load_file
 from tiny_models import build_tiny_model
 from training_helpers import ROOT, random_adapter, tiny_base_and_adapter, write_triplets
 
-import memory_estimate
 import stage_b_dpo_training as stage_b
 from dpo_dataset import DPODataset
-from model_loading import load_tokenizer
-from script_io import InputError, RunError
-from training_plan import CPU_ROW_TOKENS, BatchPlan, Source
+from language_model.loading import load_tokenizer
+from script_io.errors import InputError, RunError
+from training import memory_estimate
+from training.batch_plan import CPU_ROW_TOKENS, BatchPlan, Source
 
 
 @pytest.fixture(scope="module")
@@ -269,7 +269,7 @@ def test_the_control_needs_an_nll_term(inputs, tmp_path):
 
 
 def test_the_memory_that_a_run_needs_is_checked_before_the_weights_are_loaded(inputs, tmp_path, monkeypatch):
-    monkeypatch.setattr("memory_estimate.available_bytes", lambda device: 10_000)
+    monkeypatch.setattr("training.memory_estimate.available_bytes", lambda device: 10_000)
     monkeypatch.setattr(stage_b, "load_base_model", lambda *args: pytest.fail("loaded"))
     with pytest.raises(InputError, match="GiB are free"):
         stage_b.main(arguments(inputs, tmp_path / "run"))

@@ -3,11 +3,12 @@
 import pytest
 from training_helpers import CPU, perturb, tiny_base_and_adapter, write_triplets
 
-from completion_scorer import CompletionScorer
 from dpo_dataset import DPODataset
-from model_loading import attach_adapter, load_base_model, load_tokenizer
-from policy_adapters import load_adapter_pair, turn_dropout_off
+from language_model.adapters import attach_adapter
+from language_model.loading import load_base_model, load_tokenizer
+from scoring.completion_scorer import CompletionScorer
 from stage_b_dpo_training import PairData, losses, parse_args, score_pairs
+from training.policy_adapters import load_adapter_pair, turn_dropout_off
 
 BETA = 0.1
 

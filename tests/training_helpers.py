@@ -12,8 +12,10 @@ from pathlib import Path
 import torch
 from tiny_models import build_tiny_model
 
-from model_loading import Placement, add_lora, load_base_model, load_tokenizer, save_adapter
-from prompt_format import build_prompt
+from language_model.adapters import add_lora, save_adapter
+from language_model.loading import load_base_model, load_tokenizer
+from language_model.placement import Placement
+from language_model.prompt_format import build_prompt
 
 ROOT = Path(__file__).resolve().parents[1]
 CPU = Placement(torch.device("cpu"), torch.float32, "none")

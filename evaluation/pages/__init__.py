@@ -1,0 +1,1 @@
+"""Templates, style and script of the result pages, and the geometry of what they draw."""

@@ -1,0 +1,1 @@
+"""Compare the statements of a summary with its note by rules: claims, verdicts, explanations, citations."""

@@ -1,0 +1,392 @@
+"""Holds one fact of a summary against the facts of its note.
+
+`compare(fact, note_facts)` gives a verdict, the fact of the note that decided it, and the kind of error. A fact is
+`supported` where any mention in the note agrees, `contradicted` where the note speaks of the same thing and every
+mention disagrees, `unsupported` where the note is silent, and `unverifiable` where silence proves nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from clinical.body_systems import systems_of
+from clinical.facts import Fact, concepts
+from clinical.relatives import same_relative
+from clinical.text import regular_form
+from fact_checking.claims import CONTRADICTED, SUPPORTED, UNSUPPORTED, UNVERIFIABLE
+
+FINDINGS = frozenset({"condition", "symptom", "drug", "procedure", "organism"})
+STATUSES = frozenset({"drug_status", "procedure_status"})
+ATTRIBUTES = frozenset({"severity", "acuity", "stage", "direction", "cause", "order", "route"})
+_ILLNESSES = frozenset({"condition", "symptom"})  # the same word may be either: "anxiety"
+_HABITS = frozenset(
+    "smoking;alcohol use;alcohol abuse;drug abuse;cocaine use;marijuana use;methamphetamine use;chewing tobacco".split(
+        ";"
+    )
+)
+_REGIONS = {  # body part -> where it is; a side without a part ("the left one") is everywhere
+    part: region
+    for region, parts in (
+        ("leg", "leg foot ankle knee hip thigh calf shin toe heel extremity limb groin tibia fibula femur patella"),
+        ("arm", "arm hand wrist elbow shoulder finger thumb forearm humerus radius pinky clavicle collarbone scapula"),
+        ("trunk", "chest lung lobe rib breast axilla armpit flank abdomen back kidney"),
+    )
+    for part in parts.split()
+}
+_PAIN_IN = {f"{part} pain": region for part, region in _REGIONS.items() if region != "trunk"}  # "knee pain" -> leg
+_SAID_FREELY = frozenset({"condition", "symptom", "procedure"})
+_PARTS_OF_NAMES = frozenset({"pain", "fall", "use", "mass"})  # names that end many others, which are no kinds of them
+_ONCE_A_DAY = frozenset({"morning", "evening", "bedtime"})
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_YEAR = re.compile(r"(?<![\d/])(?:19|20)\d\d$|(?<=/)(?:(?:19|20)\d\d|[3-9][2-9]|[4-9]\d)$")
+_NO_UNIT = frozenset({"", "daily", "once", "twice", "every", "at", "in", "and"})  # what may follow a bare number
+_AT_AGE = re.compile(r"age|.*\bof age$", re.IGNORECASE)
+_IN_YEARS = re.compile(r"old$|y/?o$|years?$", re.IGNORECASE)
+_ARTICLES = frozenset({"0", "1"})  # "a pack a day", "none": said without a number
+_TIMES = frozenset({"duration", "follow_up"})
+# where the names do not tell, as in "iron deficiency anemia"
+_KINDS = {  # (kind, general)
+    (kind, general)
+    for general, kinds in (
+        ("heart disease", "coronary artery disease;heart failure;atrial fibrillation;arrhythmia;myocardial infarction"),
+        ("arrhythmia", "atrial fibrillation;atrial flutter;supraventricular tachycardia;ventricular tachycardia"),
+        ("arthritis", "osteoarthritis;rheumatoid arthritis;psoriatic arthritis;gout"),
+        ("kidney disease", "chronic kidney disease;renal failure;acute kidney injury"),
+        ("blood clot", "deep vein thrombosis;pulmonary embolism"),
+        ("headache", "migraine;tension headache;cluster headache"),
+        ("lung disease", "copd;asthma;emphysema;pulmonary fibrosis"),
+        ("drug abuse", "cocaine use;marijuana use;methamphetamine use;opioid use disorder"),
+        ("dementia", "alzheimer's disease"),
+    )
+    for kind in kinds.split(";")
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`error_type` says what went wrong where that is not the fact's own type: negation, certainty, attribution."""
+
+    verdict: str
+    note_fact: Fact | None
+    error_type: str
+
+
+class NoteFacts(list[Fact]):
+    """The facts of a note, which every fact of its summary is held against, found by type and by value."""
+
+    def __init__(self, facts: Iterable[Fact], *, in_dialogue: bool = False) -> None:
+        super().__init__(facts)
+        self.in_dialogue = in_dialogue
+        self.by_type: dict[str, list[Fact]] = {}
+        self.by_value: dict[str, list[Fact]] = {}
+        for fact in self:
+            self.by_type.setdefault(fact.type, []).append(fact)
+            self.by_value.setdefault(fact.value, []).append(fact)
+
+
+def compare(fact: Fact, note_facts: NoteFacts) -> Comparison | None:
+    """The verdict on a fact; None where it adds nothing to another claim."""
+    rule = _RULES.get(fact.type, _compare_findings if fact.type in FINDINGS else _compare_values)
+    return rule(fact, note_facts)
+
+
+def _decide(fact: Fact, agreeing: Fact | None, rivals: Sequence[Fact]) -> Comparison:
+    if agreeing:
+        return Comparison(SUPPORTED, agreeing, fact.type)
+    if rivals:
+        return Comparison(CONTRADICTED, rivals[0], fact.type)
+    return Comparison(UNSUPPORTED, None, fact.type)
+
+
+def _same_type(fact: Fact, note_facts: NoteFacts) -> list[Fact]:
+    return note_facts.by_type.get(fact.type, [])
+
+
+def _compare_values(fact: Fact, note_facts: NoteFacts) -> Comparison:
+    """Values bound to a key: another value of the same key contradicts; a value without key is looked for anywhere."""
+    others = _same_type(fact, note_facts)
+    rivals = [other for other in others if other.key == fact.key and fact.key]
+    candidates = rivals or [other for other in others if not (fact.key and other.key)]
+    agreeing = next((other for other in candidates if agrees(fact, other)), None)
+    bare = None if agreeing or rivals or fact.type == "frequency" else _bare_number(fact, note_facts)
+    return Comparison(UNVERIFIABLE, bare, fact.type) if bare else _decide(fact, agreeing, rivals)
+
+
+def _bare_number(fact: Fact, note_facts: NoteFacts) -> Fact | None:
+    """The number of a measured value where the note has it without a unit or a name: "twenty daily" for 20 mg."""
+    written = numbers_in(fact.text)
+    bare = (other for other in note_facts if other.type in ("number", "age", "dose") and other.key in _NO_UNIT)
+    candidates = (other for other in bare if written & numbers_in(other.text))
+    return next((other for other in candidates if not _IN_YEARS.search(other.text)), None)
+
+
+def agrees(fact: Fact, other: Fact) -> bool:
+    """Same value; "once daily" is also true of a drug taken every morning."""
+    if fact.value == other.value:
+        return True
+    if fact.type == "frequency":
+        return fact.value == "1 per day" and other.value in _ONCE_A_DAY
+    return False
+
+
+def _compare_age(fact: Fact, note_facts: NoteFacts) -> Comparison:
+    """The patient's age; one of a relative or of another time ("at age 7") is only looked for among all numbers."""
+    ages = _same_type(fact, note_facts)
+    # "8 months old" and an age given as "8-month" differ by rounding only; "five decades" is a duration
+    years = [(age, float(age.value)) for age in ages] + [
+        (other, float(other.value.split()[0]) / 8760)
+        for other in note_facts
+        if other.type == "duration" and "-" not in other.value
+    ]
+    age = float(fact.value)
+    near = next((other for other, value in years if abs(value - age) < min(0.05, 0.05 * age + 0.0001)), None)
+    if not near and (not ages or fact.family or _AT_AGE.match(fact.text)):
+        return _compare_numbers(fact, note_facts)
+    return _decide(fact, near, ages)
+
+
+def _compare_sex(fact: Fact, note_facts: NoteFacts) -> Comparison | None:
+    """Nouns decide; pronouns, which may mean a relative, are asked only where the note has no noun."""
+    if fact.key == "pronoun":
+        return None
+    others = _same_type(fact, note_facts)
+    nouns = [other for other in others if other.key == "patient"]
+    known = nouns or others
+    if not known:
+        return Comparison(UNVERIFIABLE, None, "sex")
+    return _decide(fact, next((other for other in known if other.value == fact.value), None), nouns)
+
+
+def _compare_times(fact: Fact, note_facts: NoteFacts) -> Comparison:
+    """Durations and follow-up intervals: the same length of time of the same kind, bound to the same finding."""
+    others = _same_type(fact, note_facts)
+    bound = [other for other in others if other.key == fact.key]
+    same_length = [other for other in [*bound, *others] if other.value == fact.value]
+    agreeing = next((other for other in same_length if not _is_of_another(fact, other, note_facts)), None)
+    if not agreeing and not (fact.key or fact.type == "follow_up"):
+        agreeing = next((other for other in note_facts if other.type in _TIMES and other.value == fact.value), None)
+    rivals = [other for other in bound if fact.key or fact.type == "follow_up"]
+    return _decide(fact, agreeing, rivals or same_length)
+
+
+def _is_of_another(fact: Fact, other: Fact, note_facts: NoteFacts) -> bool:
+    """Whether a written note gives the time to another finding, and names the fact's own only in other sentences.
+
+    In one sentence it may be the time of both; in a dialogue the next turn may be about either.
+    """
+    if note_facts.in_dialogue or not (fact.key and other.key) or fact.key == other.key:
+        return False
+    own = [mention.sentence for mention in note_facts.by_value.get(fact.key, []) if mention.type in _ILLNESSES]
+    return bool(own) and other.sentence not in own
+
+
+def _compare_side(fact: Fact, note_facts: NoteFacts) -> Comparison:
+    """The side of a body part; where the note has no side of this part, one of a part near it or of none will do."""
+    others = _same_type(fact, note_facts)
+    rivals = [other for other in others if other.key == fact.key and fact.key and not other.asked]
+    agreeing = next((other for other in rivals if other.value == fact.value), None)
+    unbound = next((other for other in others if not other.key and other.value == fact.value), None)
+    if rivals:
+        return _decide(fact, agreeing or unbound, rivals)
+    near = [other for other in others if _is_near(fact.key, other.key)]
+    agreeing = next((other for other in near if other.value == fact.value), None)
+    if not agreeing and fact.value == "both" and {other.value for other in near} >= {"left", "right"}:
+        agreeing = near[0]
+    elsewhere = next((other for other in others if other.value == fact.value), None)
+    if elsewhere and not agreeing:
+        return Comparison(UNVERIFIABLE, elsewhere, fact.type)
+    return _decide(fact, agreeing, [])
+
+
+def _is_near(part: str, other: str) -> bool:
+    unbound = {"", "side"} & {part, other}
+    return bool(unbound) or (part in _REGIONS and _REGIONS[part] == _REGIONS.get(other))
+
+
+def _compare_numbers(fact: Fact, note_facts: NoteFacts) -> Comparison:
+    """Numbers without a unit of their own, and dates: among what counts the same, else in any fact of the note."""
+    wanted = _spellings(fact)
+    counted = fact.type == "number" and fact.key not in _NO_UNIT
+    rivals = [other for other in _same_type(fact, note_facts) if counted and other.key == fact.key]
+    agreeing = next((other for other in rivals or note_facts if wanted & {other.value, *numbers_in(other.text)}), None)
+    if not agreeing and wanted <= _ARTICLES:
+        return Comparison(UNVERIFIABLE, None, fact.type)
+    return _decide(fact, agreeing, rivals)
+
+
+def _spellings(fact: Fact) -> set[str]:
+    """What the note may have for the number or date: 96 for 1996, 1994 or 94 for 12/94."""
+    number = fact.value.rstrip("%")
+    if fact.type == "age":  # as written: 14 for "14 months"
+        return {number, *numbers_in(fact.text)}
+    if fact.type != "date" and not re.fullmatch(r"(?:19|20)\d\d", number):
+        return {number}
+    if out_of_ten := re.fullmatch(r"(\d+)/10", number):  # the tenth of a month, or a score of pain
+        return {number, out_of_ten[1]}
+    year = _YEAR.search(number)
+    return {number, year[0], year[0][-2:], f"19{year[0][-2:]}", f"20{year[0][-2:]}"} if year else {number}
+
+
+@lru_cache(maxsize=10_000)
+def numbers_in(text: str) -> frozenset[str]:
+    """As written, before any conversion of units: "seven pounds" holds 7."""
+    return frozenset(_NUMBER.findall(regular_form(text).text))
+
+
+def _compare_findings(fact: Fact, note_facts: NoteFacts) -> Comparison | None:
+    """A condition, symptom, drug or procedure: named in the note, of the patient, with the same polarity."""
+    if fact.family and fact.type in _ILLNESSES:
+        return None  # read as family_history
+    mentions = [other for other in note_facts.by_value.get(fact.value, []) if _names_same(fact, other)]
+    if not mentions:
+        return _compare_unnamed(fact, note_facts)
+    asked = next((other for other in mentions if other.asked), None)
+    own = [other for other in mentions if not other.asked and (fact.family or not other.family)]
+    same_polarity = [other for other in own if _same_polarity(fact, other)]
+    same_certainty = [other for other in same_polarity if other.uncertain == fact.uncertain]
+    if same_certainty or (same_polarity and (fact.negated or fact.type not in _ILLNESSES)):
+        return Comparison(SUPPORTED, (same_certainty or same_polarity)[0], fact.type)
+    if asked:  # whatever the answer was, it may agree
+        return Comparison(UNVERIFIABLE, asked, fact.type)
+    if not own and fact.negated and any(other.negated for other in mentions):
+        return Comparison(UNVERIFIABLE, mentions[0], fact.type)
+    if not own:
+        in_family_section = fact.ownerless and mentions[0].spoken  # "Hypertension, gout.": a heading may say whose
+        return Comparison(UNVERIFIABLE if in_family_section else CONTRADICTED, mentions[0], "attribution")
+    if same_polarity:
+        # "I think I have", "it looks like": hedges of conversation
+        spoken = all(other.spoken for other in same_polarity)
+        return Comparison(UNVERIFIABLE if spoken else CONTRADICTED, same_polarity[0], "certainty")
+    # a complaint that has been may be no more
+    if fact.type == "symptom" and all(other.historical != fact.historical for other in own):
+        return Comparison(UNVERIFIABLE, own[0], "negation")
+    return Comparison(CONTRADICTED, own[0], "negation")
+
+
+def _compare_unnamed(fact: Fact, note_facts: NoteFacts) -> Comparison:
+    """A finding that the note does not name: said in wider or narrower words, denied with all others, or not at all."""
+    error_type = "negation" if fact.negated else fact.type
+    allergy = next((other for other in note_facts.by_type.get("allergy", []) if other.key == fact.key), None)
+    if fact.type == "drug" and allergy and not (fact.negated or allergy.negated or allergy.asked):
+        return Comparison(CONTRADICTED, allergy, error_type)
+    for other in note_facts:
+        if fact.negated and other.negated and other.type == "procedure" and other.value == f"{fact.value} test":
+            return Comparison(SUPPORTED, other, fact.type)
+        if not _same_subject(fact, other):
+            continue
+        # whoever has a kind has the general thing; who does not have the general thing has no kind
+        general, kind = (fact, other) if not fact.negated else (other, fact)
+        if _is_kind_of(kind.value, general.value):
+            return Comparison(SUPPORTED, other, fact.type)
+        if other.spoken and _is_kind_of(general.value, kind.value):
+            return Comparison(UNVERIFIABLE, other, error_type)
+    silent = next((other for other in note_facts if _covers(fact, other)), None)
+    if silent or _is_in_other_words(fact, note_facts):
+        return Comparison(UNVERIFIABLE, silent, error_type)
+    return Comparison(UNSUPPORTED, None, error_type)
+
+
+def _same_subject(fact: Fact, other: Fact) -> bool:
+    same_scope = (fact.family, fact.negated) == (other.family, other.negated)
+    return fact.type in _ILLNESSES and other.type in _ILLNESSES and same_scope and not other.asked
+
+
+def _is_kind_of(kind: str, general: str) -> bool:
+    return (kind, general) in _KINDS or (kind.endswith(f" {general}") and general not in _PARTS_OF_NAMES)
+
+
+def _covers(fact: Fact, other: Fact) -> bool:
+    """Whether the note may mean the finding: all others are denied, food and drugs alike; a part near it hurts."""
+    if fact.negated:
+        any_allergy = other.type == "allergy" and other.key == "any" and "allerg" in fact.value
+        return (other.type == "denial" and fact.type in _ILLNESSES) or (any_allergy and other.negated)
+    return other.spoken and _PAIN_IN.get(fact.value, "") == _PAIN_IN.get(other.value, other.value)
+
+
+def _is_in_other_words(fact: Fact, note_facts: NoteFacts) -> bool:
+    """Whether a conversation may say it in other words, or the clinician conclude it.
+
+    That is so where the conversation speaks of the part of the body and names no other finding of the same kind.
+    """
+    if fact.negated or fact.type not in _SAID_FREELY or not note_facts or not any(other.spoken for other in note_facts):
+        return False
+    known = concepts(fact.type)
+    group = known[fact.key].group if fact.key in known else "general"
+    if group == "general":
+        return True
+    topics = {other.value for other in note_facts if other.type == "topic"}
+    if systems_of(group) and not systems_of(group) & topics:
+        return False
+    rivals = (other for other in _same_type(fact, note_facts) if other.key in known and known[other.key].group == group)
+    return all(other.negated or other.asked or other.family for other in rivals)
+
+
+def _same_polarity(fact: Fact, other: Fact) -> bool:
+    """Whoever has given up a habit or a drug has had it and has it no more."""
+    if fact.negated == other.negated:
+        return True
+    if fact.type == "drug":
+        return fact.historical or other.historical
+    return fact.key in _HABITS and fact.negated and other.historical and not fact.historical
+
+
+def _names_same(fact: Fact, other: Fact) -> bool:
+    same_kind = other.type == fact.type or {other.type, fact.type} <= _ILLNESSES
+    return same_kind and other.value == fact.value
+
+
+def _compare_where_stated(fact: Fact, note_facts: NoteFacts) -> Comparison | None:
+    """Started or stopped, mild or severe, from what cause: only where the note says one or another of the same."""
+    rivals = [other for other in _same_type(fact, note_facts) if fact.key and other.key == fact.key]
+    if not rivals:
+        return None
+    return _decide(fact, next((other for other in rivals if other.value == fact.value), None), rivals)
+
+
+def _compare_nothing(fact: Fact, note_facts: NoteFacts) -> None:
+    """ "No other complaints", a part of the body: names nothing that could be looked for."""
+
+
+def _compare_allergy(fact: Fact, note_facts: NoteFacts) -> Comparison:
+    """A drug allergy; "no known allergies" is contradicted by any allergy that the note names."""
+    others = _same_type(fact, note_facts)
+    if fact.key == "any" and fact.negated:
+        named = [other for other in others if not other.negated and other.key != "any"]
+        denied = next((other for other in others if other.negated), None)
+        return _decide(fact, None if named else denied, named)
+    same = [other for other in others if other.key == fact.key]
+    agreeing = next((other for other in same if other.negated == fact.negated), None)
+    denied_all = [other for other in others if other.key == "any" and other.negated and not fact.negated]
+    return _decide(fact, agreeing, [*same, *denied_all])
+
+
+def _compare_family_history(fact: Fact, note_facts: NoteFacts) -> Comparison:
+    """The relative and the condition; a condition that the note gives to the patient alone is misattributed."""
+    same = [other for other in _same_type(fact, note_facts) if other.key == fact.key]
+    agreeing = next((other for other in same if same_relative(other.value, fact.value)), None)
+    if agreeing or same:
+        return _decide(fact, agreeing, same)
+    own = [other for other in note_facts if other.type in _ILLNESSES and other.value == fact.key]
+    if any(other.asked or other.family or (other.ownerless and other.spoken) for other in own):
+        return Comparison(UNVERIFIABLE, own[0], fact.type)
+    return Comparison(CONTRADICTED, own[0], "attribution") if own else Comparison(UNSUPPORTED, None, fact.type)
+
+
+Rule = Callable[[Fact, NoteFacts], Comparison | None]
+_RULES: dict[str, Rule] = {
+    "age": _compare_age,
+    "sex": _compare_sex,
+    "laterality": _compare_side,
+    "duration": _compare_times,
+    "follow_up": _compare_times,
+    "number": _compare_numbers,
+    "date": _compare_numbers,
+    **dict.fromkeys(STATUSES | ATTRIBUTES, _compare_where_stated),
+    "denial": _compare_nothing,
+    "topic": _compare_nothing,
+    "allergy": _compare_allergy,
+    "family_history": _compare_family_history,
+}

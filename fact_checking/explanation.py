@@ -1,0 +1,98 @@
+"""A fact check as text that explains itself: the summary with its doubtful words marked, then every claim.
+
+In:  a note, a summary and its `FactCheck`.
+Out: lines for a terminal or a file. Each doubtful claim has a number; the summary shows it as [number words], and the
+     list below says what became of it and quotes the numbered sentence of the note.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from clinical.facts import sentences
+from fact_checking.citations import check_citations
+from fact_checking.claims import CITATION, CONTRADICTED, ERROR, SUPPORTED, UNSUPPORTED, UNVERIFIABLE, Claim, FactCheck
+
+_COLOURS = {SUPPORTED: "32", CONTRADICTED: "1;31", UNSUPPORTED: "1;35", UNVERIFIABLE: "33"}
+_GROUPS = ("Errors", "For review", "Supported")
+_NO_EVIDENCE = {UNSUPPORTED: "not in the note", CONTRADICTED: "the note says otherwise", UNVERIFIABLE: "left open"}
+
+
+def explain(note: str, summary: str, check: FactCheck, *, colour: bool) -> str:
+    """The summary with marks, its claims, wrong ones first, and the count."""
+    groups = _grouped(check.claims)
+    doubtful = [*groups[0], *groups[1]]
+    starts = [start for start, _ in sentences(note)]
+    lines = ["Summary", *_indented(_marked(summary, doubtful, colour=colour))]
+    number = 0
+    for title, claims in zip(_GROUPS, groups, strict=True):
+        lines += ["", title] if claims else []
+        for claim in claims:
+            number += 1
+            lines += _claim_lines(claim, f"{number:>3}" if claims is not groups[2] else "   ", starts, colour=colour)
+    lines += ["", "Citations", *_citation_lines(note, summary)] if CITATION.search(summary) else []
+    return "\n".join([*lines, "", _count(check)])
+
+
+def _grouped(claims: Sequence[Claim]) -> tuple[list[Claim], list[Claim], list[Claim]]:
+    """Errors, what a reader should look at, and the rest, each in the order of the text."""
+    errors = [claim for claim in claims if claim.level == ERROR and claim.is_wrong]
+    supported = [claim for claim in claims if claim.verdict == SUPPORTED]
+    return errors, [claim for claim in claims if claim not in errors and claim not in supported], supported
+
+
+def _marked(summary: str, doubtful: Sequence[Claim], *, colour: bool) -> str:
+    """The summary with [number words] around each doubtful claim; of claims that overlap, around the first."""
+    pieces: list[str] = []
+    done = 0
+    for number, claim in sorted(enumerate(doubtful, start=1), key=lambda pair: (pair[1].start, pair[0])):
+        if claim.start < done:
+            continue
+        pieces += [printable(summary[done : claim.start])]
+        pieces += [_coloured(f"[{number} {printable(claim.text)}]", claim.verdict, colour=colour)]
+        done = claim.end
+    return "".join([*pieces, printable(summary[done:])])
+
+
+def _claim_lines(claim: Claim, number: str, starts: Sequence[int], *, colour: bool) -> Iterator[str]:
+    verdict = _coloured(f"{claim.verdict:<13}", claim.verdict, colour=colour)
+    yield f"{number}  {verdict} {claim.level:<6} {claim.type:<16} {_one_line(claim.text)}".rstrip()
+    if claim.evidence is not None and claim.evidence_start is not None:
+        nearest = "nearest, " if claim.verdict == UNSUPPORTED else ""
+        yield f"     {nearest}S{starts.index(claim.evidence_start) + 1}: {_one_line(claim.evidence)}"
+    elif claim.verdict != SUPPORTED:
+        yield f"     {_NO_EVIDENCE[claim.verdict]}"
+
+
+def _citation_lines(note: str, summary: str) -> Iterator[str]:
+    for citation in check_citations(note, summary):
+        outcome = {True: "supported", False: "not supported", None: "unverifiable"}[citation.supported]
+        yield f"     {outcome if citation.exists else 'cites nothing':<14} {_one_line(citation.text)}"
+
+
+def _count(check: FactCheck) -> str:
+    """The wrong ones among the claims that metrics.checked_claims counts, and how many the check left open besides."""
+    verdicts = [claim.verdict for claim in check.claims if claim.level == ERROR]
+    unverifiable = verdicts.count(UNVERIFIABLE)
+    left_open = f", {unverifiable} open" if unverifiable else ""
+    return (
+        f"{len(check.errors)} of {len(verdicts) - unverifiable} facts contradicted or unsupported{left_open}; "
+        f"score {check.score:.2f} (higher is worse)"
+    )
+
+
+def _coloured(text: str, verdict: str, *, colour: bool) -> str:
+    return f"\x1b[{_COLOURS[verdict]}m{text}\x1b[0m" if colour else text
+
+
+def _indented(text: str) -> Iterator[str]:
+    return (f"  {line}".rstrip() for line in text.split("\n"))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(printable(text).split())
+
+
+def printable(text: str) -> str:
+    """`text` without characters that would steer the terminal: a note may hold anything."""
+    return "".join(c if c.isprintable() or c == "\n" else " " if c.isspace() else "\ufffd" for c in text)

@@ -1,0 +1,1 @@
+"""Judges of summaries: rules, an entailment model, or a language model behind a server."""

@@ -1,0 +1,157 @@
+"""Judges of summaries behind one interface, and the flags that choose one.
+
+    judge = make_judge("facts")                                                 # rules, see fact_checker.py
+    judge = make_judge("nli", "path/of/an/nli/model", device="cpu")             # entailment, see nli_judge.py
+    judge = make_judge("openai", "gpt-4o-mini", base_url=URL, assume_yes=True)  # see openai_judge.py
+    check = judge.check(note, summary)          # FactCheck, or None where the judge failed; a failure is no verdict
+    checks = judge.check_all(pairs, "Judging")  # many at once: in batches, or several requests at a time
+    judge.name, judge.failures, judge.usage     # what stands in result files; failures so far; tokens and price
+
+`facts` is deterministic and offline. `nli` takes any sequence-classification model with a label for entailment; it is
+offline too. `openai` sends notes to the address it is given: `make_judge` refuses that without `assume_yes`, unless
+the address is this very machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+from tqdm import tqdm
+
+from fact_checking.checker import check_summary
+from fact_checking.claims import FactCheck
+from judging.judge import Judge, Pair, hides
+from script_io.errors import InputError
+from script_io.files import read_text
+
+JUDGES = ("facts", "nli", "openai")
+DEFAULT_OPENAI_MODEL = "gpt-4o-mini"
+_OPENAI_URL = "https://api.openai.com/v1"
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_OPENAI_FLAGS = ("judge_base_url", "criterion_file", "price_per_million")
+
+
+class FactsJudge:
+    """The deterministic fact checker."""
+
+    name = "facts"
+    failures = 0
+    usage = None
+
+    def check(self, note: str, summary: str) -> FactCheck:
+        return check_summary(note, summary)
+
+    def check_all(self, pairs: Sequence[Pair], progress: str | None = None) -> list[FactCheck | None]:
+        return [check_summary(*pair) for pair in tqdm(pairs, desc=progress, unit="summary", disable=hides(progress))]
+
+
+def make_judge(
+    name: str,
+    model: str | None = None,
+    *,
+    base_url: str | None = None,
+    criterion_file: Path | None = None,
+    price_per_million: Sequence[float] | None = None,
+    assume_yes: bool = False,
+    device: str = "auto",
+) -> Judge:
+    """The judge of that name (one of JUDGES). Raises InputError where its model or consent is missing, or where
+    it would not read what it is given.
+
+    The criterion replaces what the openai judge is told to count as an error; `price_per_million` is in dollars, for
+    tokens sent and tokens received.
+    """
+    if name != "openai":
+        for flag, value in zip(_OPENAI_FLAGS, (base_url, criterion_file, price_per_million), strict=True):
+            if value is not None:
+                raise InputError(f"--{flag} is for --judge openai; leave it out")
+    if name == "facts":
+        if model:
+            raise InputError("--judge_model is for --judge nli and openai; the facts judge has no model")
+        return FactsJudge()
+    if name == "nli":
+        from judging.nli_judge import NliJudge
+
+        if not model:
+            raise InputError("--judge nli needs --judge_model: the path of a natural language inference model")
+        return NliJudge(model, device)
+    if name == "openai":
+        from judging.openai_judge import OpenAIJudge
+
+        url = base_url or os.environ.get("OPENAI_BASE_URL") or _OPENAI_URL
+        stays_here = _is_this_machine(url)
+        criterion = _read_criterion(criterion_file) if criterion_file else None
+        if price_per_million and not all(0 <= price < math.inf for price in price_per_million):
+            given = " ".join(map(str, price_per_million))
+            raise InputError(f"--price_per_million {given}: give two prices in dollars, 0 or more")
+        if not assume_yes and not stays_here:
+            raise InputError(f"--judge openai sends every note and summary to {url}; add --yes if that is allowed")
+        return OpenAIJudge(model or DEFAULT_OPENAI_MODEL, url, criterion, price_per_million, stays_here=stays_here)
+    raise InputError(f"--judge {name}: there is no such judge; choose one of {', '.join(JUDGES)}")
+
+
+def _read_criterion(path: Path) -> str:
+    text = read_text(path, "correct --criterion_file")
+    if not text.strip():
+        raise InputError(f"{path}: the file is empty; say there what counts as an error")
+    return text
+
+
+def _is_this_machine(url: str) -> bool:
+    address = urlparse(url)
+    if address.scheme not in ("http", "https") or not address.hostname:
+        raise InputError(f"--judge_base_url {url}: is no address; give one such as http://localhost:8000/v1")
+    return address.hostname in _LOOPBACK
+
+
+def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of every script that judges."""
+    group = parser.add_argument_group("Judge")
+    group.add_argument(
+        "--judge",
+        choices=JUDGES,
+        default="facts",
+        help="facts: rules, offline; nli: an entailment model; openai: a language model (default: facts)",
+    )
+    group.add_argument("--judge_model", help="path of the nli model, or name of the openai model (gpt-4o-mini)")
+    group.add_argument("--judge_base_url", help="address of the openai judge (default: OPENAI_BASE_URL, else OpenAI's)")
+    group.add_argument("--criterion_file", type=Path, help="text that tells the openai judge what counts as an error")
+    group.add_argument(
+        "--price_per_million",
+        type=float,
+        nargs=2,
+        metavar=("IN", "OUT"),
+        help="dollars for a million tokens sent and received, to print what the openai judge costs (default: OpenAI's "
+        "list price where it is known)",
+    )
+    group.add_argument("--yes", action="store_true", help="notes may leave this machine for the openai judge")
+
+
+def judge_of_arguments(args: argparse.Namespace, device: str = "auto") -> Judge:
+    """The judge that the flags of `add_judge_arguments` ask for. Raises InputError for flags that it does not read."""
+    return make_judge(
+        args.judge,
+        args.judge_model,
+        base_url=args.judge_base_url,
+        criterion_file=args.criterion_file,
+        price_per_million=args.price_per_million,
+        assume_yes=args.yes,
+        device=device,
+    )
+
+
+def usage_text(usage: Mapping[str, Any]) -> str:
+    """`12,000 tokens sent and 2,300 received in 20 replies; $0.0032 (prices given)`."""
+    text = f"{usage['prompt_tokens']:,} tokens sent and {usage['completion_tokens']:,} received"
+    text += f" in {usage['replies']:,} replies"
+    if usage["replies_without_usage"]:
+        text += f", {usage['replies_without_usage']:,} of which do not say their tokens"
+    if usage["price_usd"] is None:
+        return f"{text}; its price is not known, give --price_per_million"
+    return f"{text}; ${usage['price_usd']:.4f} ({usage['prices']})"

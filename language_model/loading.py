@@ -1,0 +1,144 @@
+"""Load base models, tokenizers and adapters, for every script.
+
+Weights are read as safetensors only. Code from a model folder runs only under `--trust_remote_code`.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from language_model.adapters import attach_adapter
+from language_model.model_files import DEMO_BASE, first_line, is_adapter, require_adapter, require_model
+from language_model.placement import Placement, placement_for
+from language_model.prompt_format import load_prompt_format
+from script_io.errors import InputError
+
+# Both speak of what no user of this suite can change.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass
+class LoadedModel:
+    """A model ready for inference, with the prompt format that it was trained with."""
+
+    model: PreTrainedModel | PeftModel
+    tokenizer: PreTrainedTokenizerBase
+    prompt_format: str
+    device: torch.device
+
+
+def load_tokenizer(name: str | Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """The tokenizer in a folder or of a hub id, with a padding token. Raises InputError where there is none."""
+    from transformers import AutoTokenizer
+
+    require_model(name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        raise InputError(
+            f"{name}: no tokenizer could be loaded ({first_line(error)}); save one beside the model"
+        ) from error
+    if tokenizer.eos_token_id is None:
+        raise InputError(f"{name}: the tokenizer has no end-of-sequence token; set eos_token in its configuration")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token  # masked wherever it pads, so its identity does not matter
+    return tokenizer
+
+
+def load_base_model(name: str | Path, placement: Placement, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    """A causal language model on its device, frozen, with the tokenizer's end of sequence among its own."""
+    from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    require_model(name)
+    if str(name) == str(DEMO_BASE):
+        print("Base: the demo's own tiny model; --model_name of Stage A takes one of yours")
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            name,
+            dtype=placement.dtype,
+            **_quantisation(placement),
+            device_map={"": placement.device},
+            use_safetensors=True,
+            trust_remote_code=placement.trust_remote_code,
+        )
+    except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
+        raise InputError(
+            f"{name}: no model could be loaded ({first_line(error)}); name a folder with config.json and "
+            "model.safetensors, or a hub id"
+        ) from error
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        raise InputError(
+            f"{name}: the tokenizer has {len(tokenizer)} tokens, more than the model's embeddings; use its own"
+        )
+    model.requires_grad_(False)
+    _keep_4bit_trainable(model)
+    _end_where_the_tokenizer_ends(model, tokenizer)
+    return model
+
+
+def _quantisation(placement: Placement) -> dict[str, Any]:
+    """Arguments of `from_pretrained`; none leaves a model that is stored quantised as it is stored."""
+    if placement.quantisation == "none":
+        return {}
+    from transformers import BitsAndBytesConfig
+
+    if placement.quantisation == "8bit":
+        return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True)}
+    # NF4 with quantised constants: Dettmers et al. 2023 (QLoRA, arXiv:2305.14314), section 3
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=placement.dtype,
+    )
+    return {"quantization_config": config}
+
+
+def _keep_4bit_trainable(model: PreTrainedModel) -> None:
+    """On a CPU, bitsandbytes repacks 4-bit weights at the first inference and no gradient passes them after that."""
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
+def _end_where_the_tokenizer_ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Generation must stop at the last trained token, the tokenizer's end of sequence."""
+    ends = model.generation_config.eos_token_id
+    known = ends if isinstance(ends, list) else [] if ends is None else [ends]
+    if tokenizer.eos_token_id not in known:
+        model.generation_config.eos_token_id = [*known, tokenizer.eos_token_id]
+
+
+def load_for_inference(
+    model_path: str | Path,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    use_8bit: bool = False,
+    use_4bit: bool = False,
+    trust_remote_code: bool = False,
+) -> LoadedModel:
+    """Loads an adapter on its base, or a whole model, in evaluation mode, with its tokenizer and prompt format."""
+    placement = placement_for(device, dtype, use_8bit, use_4bit, trust_remote_code)
+    require_model(model_path)
+    tokenizer = load_tokenizer(model_path, trust_remote_code)
+    if is_adapter(model_path):
+        config = require_adapter(model_path, "run python stage_a_sft_training.py")
+        base = load_base_model(config["base_model_name_or_path"], placement, tokenizer)
+        model: PreTrainedModel | PeftModel = attach_adapter(base, model_path, "default", trainable=False)
+    else:
+        model = load_base_model(model_path, placement, tokenizer)
+    model.eval()
+    return LoadedModel(model, tokenizer, load_prompt_format(model_path, tokenizer), placement.device)

@@ -1,0 +1,154 @@
+"""Choose where and how a model is loaded: device, dtype, quantisation, and the flags that set them."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from language_model.model_files import load_config
+from script_io.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+DEVICES = ("auto", "cuda", "mps", "cpu")
+# bfloat16 for training on a CPU: from this hidden size on, below which the casts eat the gain, and if its matrix
+# products are this much faster
+MIN_BFLOAT16_SIZE, MIN_BFLOAT16_GAIN = 512, 1.5
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where and how a model is loaded: what `--device`, `--dtype`, `--use_8bit` and `--use_4bit` came to."""
+
+    device: torch.device
+    dtype: torch.dtype
+    quantisation: str  # none, 8bit or 4bit
+    trust_remote_code: bool = False
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that all model scripts share."""
+    group = parser.add_argument_group("Hardware")
+    group.add_argument(
+        "--device", choices=DEVICES, default="auto", help="auto: CUDA, else MPS, else CPU (default: auto)"
+    )
+    group.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        default="auto",
+        help="of the frozen weights; auto: bfloat16 where it pays, else float32 (default: auto)",
+    )
+    group.add_argument("--use_8bit", action="store_true", help="load the base in 8-bit; a quarter of float32's memory")
+    group.add_argument(
+        "--use_4bit", action="store_true", help="load the base in 4-bit NF4; an eighth of float32's memory"
+    )
+    group.add_argument("--seed", type=int, default=42, help="of weights, order and sampling (default: %(default)s)")
+    group.add_argument(
+        "--trust_remote_code", action="store_true", help="run Python code that the model's folder brings (default: off)"
+    )
+
+
+def choose_placement(args: argparse.Namespace, trained_model: str | None = None) -> Placement:
+    """Turns the flags of `add_model_arguments` into a placement and says what was chosen and why.
+
+    For training name the base: on a CPU the dtype then depends on what pays for its size, and is noted in `args`.
+    """
+    placement = placement_for(
+        args.device, args.dtype, args.use_8bit, args.use_4bit, args.trust_remote_code, trained_model=trained_model
+    )
+    if trained_model:
+        args.dtype = str(placement.dtype).removeprefix("torch.")  # what a resumed run goes on with
+    return placement
+
+
+def placement_for(
+    device: str,
+    dtype: str,
+    use_8bit: bool = False,
+    use_4bit: bool = False,
+    trust_remote_code: bool = False,
+    *,
+    trained_model: str | None = None,
+) -> Placement:
+    if use_8bit and use_4bit:
+        raise InputError("--use_8bit and --use_4bit exclude each other; choose one")
+    quantisation = "8bit" if use_8bit else "4bit" if use_4bit else "none"
+    if quantisation != "none" and importlib.util.find_spec("bitsandbytes") is None:
+        raise InputError(f"--use_{quantisation} needs bitsandbytes; run: pip install bitsandbytes")
+    chosen_device, device_reason = _choose_device(device)
+    trained_size = _hidden_size(trained_model, trust_remote_code) if trained_model and dtype == "auto" else None
+    chosen_dtype, dtype_reason = _choose_dtype(dtype, chosen_device, trained_size)
+    quantised = "" if quantisation == "none" else f", base in {quantisation}"
+    print(f"Device: {chosen_device} ({device_reason}); dtype: {str(chosen_dtype)[6:]} ({dtype_reason}){quantised}")
+    return Placement(chosen_device, chosen_dtype, quantisation, trust_remote_code)
+
+
+def _choose_device(name: str) -> tuple[torch.device, str]:
+    import torch
+
+    if name not in DEVICES:
+        raise InputError(f"device {name!r} is not known; choose one of {', '.join(DEVICES)}")
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if (name == "cuda" and not cuda) or (name == "mps" and not mps):
+        raise InputError(f"--device {name}: this machine or this torch build has none; pass --device auto or cpu")
+    if name != "auto":
+        return _cuda_device() if name == "cuda" else torch.device(name), "asked for"
+    if cuda:
+        return _cuda_device(), f"auto: found {torch.cuda.get_device_name()}"
+    return (torch.device("mps"), "auto: found Apple MPS") if mps else (torch.device("cpu"), "auto: no GPU found")
+
+
+def _cuda_device() -> torch.device:
+    import torch
+
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))  # one process a GPU under a launcher
+
+
+def _choose_dtype(name: str, device: torch.device, trained_size: int | None) -> tuple[torch.dtype, str]:
+    import torch
+
+    if name != "auto":
+        dtype: torch.dtype = getattr(torch, name)
+        return dtype, "asked for"
+    if device.type == "cpu":
+        return _choose_cpu_dtype(trained_size)
+    if device.type == "mps" or torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.bfloat16, "auto: half the memory at float32's range"
+    return torch.float16, "auto: this GPU has no bfloat16"
+
+
+def _choose_cpu_dtype(trained_size: int | None) -> tuple[torch.dtype, str]:
+    """float32, which is exact, save where a model is trained that this CPU computes much faster in bfloat16."""
+    import torch
+
+    if trained_size is None or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return torch.float32, "auto: exact"  # processes that measure for themselves might differ
+    if trained_size < MIN_BFLOAT16_SIZE:
+        return torch.float32, "auto: exact, and bfloat16 does not pay for so small a model"
+    gain = _seconds_of_product(trained_size, torch.float32) / _seconds_of_product(trained_size, torch.bfloat16)
+    if gain >= MIN_BFLOAT16_GAIN:
+        return torch.bfloat16, f"auto: measured, {gain:.1f} times as fast as float32 here"
+    return torch.float32, f"auto: measured, bfloat16 is only {gain:.1f} times as fast here"
+
+
+def _seconds_of_product(size: int, dtype: torch.dtype) -> float:
+    """The shortest of some products of a row of 512 tokens with a matrix as in the model's layers."""
+    import time
+
+    import torch
+
+    tokens, matrix = torch.ones(512, size, dtype=dtype), torch.ones(size, 4 * size, dtype=dtype)
+    seconds = []
+    for _ in range(6):
+        start = time.perf_counter()
+        torch.mm(tokens, matrix)
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def _hidden_size(name: str, trust_remote_code: bool) -> int:
+    return int(load_config(name, trust_remote_code).get_text_config().hidden_size)

@@ -1,0 +1,56 @@
+"""A function over a stream of items by several processes, the results in the order of the items."""
+
+from __future__ import annotations
+
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+from script_io.errors import RunError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+ITEMS_AHEAD_PER_WORKER = 8  # enough to keep each busy, few enough to hold in memory
+_function: Callable[[Any], Any]
+
+
+def ordered_map(
+    function: Callable[[Item], Result], items: Iterable[Item], num_workers: int, set_up: Callable[[], None]
+) -> Iterator[tuple[Item, Result]]:
+    """(item, result) for each item; `function` and `set_up` are sent to each process once.
+
+    With one worker all is done in this process, and `set_up` is not called. Raises RunError where a worker is killed.
+    """
+    if num_workers == 1:
+        yield from ((item, function(item)) for item in items)
+        return
+    workers = ProcessPoolExecutor(num_workers, initializer=_start_worker, initargs=(function, set_up))
+    under_way: deque[tuple[Item, Future[Result]]] = deque()
+    try:
+        for item in items:
+            under_way.append((item, workers.submit(_call, item)))
+            if len(under_way) >= ITEMS_AHEAD_PER_WORKER * num_workers:
+                first, future = under_way.popleft()
+                yield first, future.result()
+        for first, future in under_way:
+            yield first, future.result()
+    except BrokenProcessPool as error:
+        raise RunError("a worker process was killed, perhaps for want of memory; use a lower --num_workers") from error
+    finally:
+        workers.shutdown(cancel_futures=True)
+
+
+def _start_worker(function: Callable[[Any], Any], set_up: Callable[[], None]) -> None:
+    global _function  # noqa: PLW0603  (one for each process, set once)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted too, and ends its workers
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    set_up()
+    _function = function
+
+
+def _call(item: Any) -> Any:
+    return _function(item)

@@ -1,0 +1,1 @@
+"""Files, errors and provenance: what every script reads, writes and says when something is wrong."""

@@ -1,0 +1,152 @@
+"""Read and write text, JSON and JSONL files; a written file is either whole or absent."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from script_io.errors import InputError
+
+
+@contextmanager
+def atomic_write(path: str | Path) -> Iterator[IO[str]]:
+    """Opens a temporary UTF-8 text file beside `path`; renames it to `path` only if the block succeeds.
+
+    Newlines are written as given (`csv` wants that), so a file is the same on every platform.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; name a file to write")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = tempfile.NamedTemporaryFile(  # noqa: SIM115  (closed below, whatever happens)
+            "w", encoding="utf-8", newline="", dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False
+        )
+    except OSError as error:
+        raise InputError(f"{path}: cannot write there ({error.strerror}); name another output path") from error
+    try:
+        with handle:
+            yield handle
+        # NamedTemporaryFile makes files private to their owner; the rest of the suite's files follow the umask.
+        os.chmod(handle.name, 0o666 & ~_umask())
+        os.replace(handle.name, path)
+    except BaseException:
+        Path(handle.name).unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def scratch_folder(folder: str | Path) -> Iterator[Path]:
+    """A temporary folder inside `folder`, removed at the end; `folder` too where it was made here and is left empty."""
+    folder = Path(folder)
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".scratch.", dir=folder))
+    except OSError as error:
+        raise InputError(f"{folder}: cannot write there ({error.strerror}); name another output path") from error
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+        for each in made:
+            with suppress(OSError):  # it holds something
+                each.rmdir()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Writes `content` as indented JSON; NaN is refused, since it is no JSON."""
+    with atomic_write(path) as handle:
+        json.dump(content, handle, indent=2, ensure_ascii=False, allow_nan=False)
+        handle.write("\n")
+
+
+def write_jsonl(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes one JSON object a line."""
+    with atomic_write(path) as handle:
+        for row in rows:
+            handle.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path, remedy: str = "check the path") -> Any:
+    """Reads one JSON document. Raises InputError naming `remedy` where the file is missing or broken."""
+    text = read_text(path, remedy)
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}); {remedy}") from error
+
+
+def read_text(path: str | Path, remedy: str = "check the path") -> str:
+    """Reads a UTF-8 file (with or without a byte order mark); every line end becomes \\n, whichever system wrote it."""
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; {remedy}") from error
+    except IsADirectoryError as error:
+        raise InputError(f"{path}: is a folder, not a file; {remedy}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
+
+
+_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+_SURROGATE = re.compile("[\\ud800-\\udfff]")
+
+
+def read_jsonl(
+    path: str | Path, required: Sequence[str], remedy: str = "check the path"
+) -> list[tuple[int, dict[str, Any]]]:
+    """Reads a JSONL file into (line number, object) pairs; blank lines are passed over.
+
+    Raises InputError where the file is missing, empty or not UTF-8, or a line is no JSON object, lacks one of the
+    `required` keys, or has text that no UTF-8 file can hold.
+    """
+    rows: list[tuple[int, dict[str, Any]]] = []
+    for number, line in enumerate(read_text(path, remedy).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise InputError(
+                f"{path}, line {number}: not valid JSON ({error.msg}); one object a line is expected"
+            ) from error
+        if not isinstance(row, dict):
+            raise InputError(f"{path}, line {number}: a JSON object is expected, found {type(row).__name__}")
+        if half := _half_character(line, row):
+            raise InputError(
+                f"{path}, line {number}: has {half}, half of a character, which no file can hold; remove it or give "
+                "the whole character"
+            )
+        missing = [key for key in required if key not in row]
+        if missing:
+            raise InputError(
+                f"{path}, line {number}: missing key {', '.join(missing)}; found {', '.join(row) or 'none'}"
+            )
+        rows.append((number, row))
+    if not rows:
+        raise InputError(f"{path}: the file is empty; expected one JSON object a line with {', '.join(required)}")
+    return rows
+
+
+def _half_character(line: str, row: Mapping[str, Any]) -> str | None:
+    """The first lone surrogate in a row, as JSON writes it; only an escape can bring one into a UTF-8 file."""
+    if not _SURROGATE_ESCAPE.search(line):
+        return None
+    found = _SURROGATE.search(json.dumps(row, ensure_ascii=False))
+    return f"\\u{ord(found[0]):04x}" if found else None

@@ -1,0 +1,151 @@
+"""Pairing by note, the tests over pairs, and what is concluded from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from evaluation.compare_models import main, parse_args
+from evaluation.evaluate_model import main as evaluate
+from evaluation.evaluate_model import parse_args as evaluation_args
+from script_io.errors import InputError
+from script_io.files import read_json, write_json, write_jsonl
+
+RIGHT, WRONG = "Takes metformin 500 mg.", "Takes metformin 850 mg."
+
+
+def note(number: int) -> str:
+    return f"Case {number}. Takes metformin 500 mg twice daily."
+
+
+def evaluation(folder: Path, summaries: dict[int, str], *, age: int | None = None, reference: str = RIGHT) -> Path:
+    """An evaluation of the cases with these numbers."""
+    opening = f"Aged {age}. " if age else ""
+    rows = [
+        {"id": f"c{i}", "clinical_note": opening + note(i), "generated_summary": text, "reference_summary": reference}
+        for i, text in summaries.items()
+    ]
+    write_jsonl(folder.with_suffix(".jsonl"), rows)
+    evaluate(evaluation_args(["--predictions", str(folder.with_suffix(".jsonl")), "--output_dir", str(folder)]))
+    return folder
+
+
+def compared(first: Path, second: Path) -> dict:
+    assert main(parse_args([str(first), str(second)])) == 0
+    result: dict = read_json(second / "comparison.json")
+    return result
+
+
+def test_a_difference_that_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """10 notes, all wrong at first and none after: p = 2 / 2**10; half of the claims wrong, then none."""
+    first = evaluation(tmp_path / "first", dict.fromkeys(range(10), WRONG))
+    second = evaluation(tmp_path / "second", dict.fromkeys(range(10), RIGHT))
+    result = compared(first, second)
+    assert result["mcnemar"] == {"both": 0, "only_first": 10, "only_second": 0, "neither": 0, "p": 2 / 1024}
+    assert result["differences"]["claim_error_rate"]["difference"] == pytest.approx(-0.5)
+    assert result["differences"]["coverage"]["difference"] == pytest.approx(0.5)
+    assert result["differences"]["summary_words"]["difference"] == 0
+    assert "The difference holds: the second hallucinates in fewer summaries." in capsys.readouterr().out
+    assert "only first hallucinated" in (second / "comparison.html").read_text(encoding="utf-8")
+
+
+def test_a_difference_that_does_not_hold(tmp_path: Path) -> None:
+    """5 against 1 discordant pairs of 8: p = 14/64."""
+    first = evaluation(tmp_path / "first", {i: WRONG if i < 5 else RIGHT for i in range(8)})
+    second = evaluation(tmp_path / "second", {i: WRONG if i == 5 else RIGHT for i in range(8)})
+    result = compared(first, second)
+    assert result["mcnemar"]["p"] == pytest.approx(14 / 64)
+    assert result["conclusion"].startswith("No difference is shown: 62.5% of the first and 12.5% of the second")
+    assert result["warnings"] == []
+    difference = result["differences"]["hallucination_rate"]
+    # Bonett and Price: 6/10 and 2/10, -0.4 and half a width of 1.96 sqrt((0.8 - 0.16) / 10)
+    assert difference["ci95"] == pytest.approx((-0.4 - 1.959964 * 0.064**0.5, -0.4 + 1.959964 * 0.064**0.5))
+    assert difference["difference"] == pytest.approx(-0.5)
+    assert not difference["holds"]  # as the test says, whatever the interval
+
+
+def test_kinds_of_error_are_compared_apart_and_adjusted_for_their_number(tmp_path: Path) -> None:
+    """Ten notes. Dose: wrong in all, then in none, p = 2 / 2**10. Age: wrong in 0, then in 3, p = 2 / 2**3.
+
+    Holm: the smaller one times 2, the larger one times 1.
+    """
+    first = evaluation(tmp_path / "first", dict.fromkeys(range(10), f"Aged 54. {WRONG}"), age=54)
+    second = evaluation(tmp_path / "second", {i: f"Aged {60 if i < 3 else 54}. {RIGHT}" for i in range(10)}, age=54)
+    kinds = compared(first, second)["by_type"]
+    assert list(kinds) == ["dose", "age"]  # the most frequent first
+    dose, age = kinds["dose"], kinds["age"]
+    assert (dose["first"], dose["second"], dose["only_first"], dose["only_second"]) == (1, 0, 10, 0)
+    assert (dose["p"], dose["p_holm"], dose["holds"]) == (2 / 1024, 4 / 1024, True)
+    assert (age["first"], age["second"], age["only_first"], age["only_second"]) == (0, 0.3, 0, 3)
+    assert (age["p"], age["p_holm"], age["holds"]) == (0.25, 0.25, False)
+    assert age["difference"] == pytest.approx(0.3)
+    assert age["ci95"][0] < 0.3 < age["ci95"][1]
+
+
+def test_what_makes_two_evaluations_differ_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = evaluation(tmp_path / "first", dict.fromkeys(range(4), RIGHT))
+    second = evaluation(tmp_path / "second", dict.fromkeys(range(4), RIGHT), reference=WRONG)
+    path = second / "evaluation_summary.json"
+    changed = {"judge": "openai:x, criterion 0123abcd", "temperature": 0.7, "judge_made_training_pairs": True}
+    write_json(path, {**read_json(path), **changed})
+    capsys.readouterr()
+    warnings = compared(first, second)["warnings"]
+    assert warnings[:3] == [
+        "judge differs: facts and openai:x, criterion 0123abcd",
+        "temperature differs: None and 0.7",
+        "4 notes have another reference in each; their coverage cannot be compared",
+    ]
+    assert warnings[3].startswith("the judge openai:x made the pairs that the second was trained on")
+    printed = capsys.readouterr().err
+    assert all(f"warning: {warning}" in printed for warning in warnings)
+
+
+def test_results_without_a_column_that_is_compared(tmp_path: Path) -> None:
+    first = evaluation(tmp_path / "first", {0: RIGHT})
+    path = first / "evaluation_results.csv"
+    path.write_text(path.read_text(encoding="utf-8").replace("hallucination_types", "kinds"), encoding="utf-8")
+    with pytest.raises(InputError, match=r"first: evaluation_results.csv has no column hallucination_types; make it"):
+        main(parse_args([str(first), str(first)]))
+
+
+def test_fewer_hallucinations_by_saying_less_is_told(tmp_path: Path) -> None:
+    first = evaluation(tmp_path / "first", dict.fromkeys(range(10), WRONG))
+    second = evaluation(tmp_path / "second", dict.fromkeys(range(10), "Seen today."))
+    result = compared(first, second)
+    assert result["differences"]["claim_error_rate"] is None  # the second claims nothing
+    assert "But the second states less: its coverage is 0.0%, the other's 50.0%." in result["conclusion"]
+    assert "But the second is shorter: 2.0 words on average, the other has 4.0." in result["conclusion"]
+    assert result["warnings"] == []  # the conclusion has said it
+
+
+def test_saying_less_is_told_where_no_difference_is_shown_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = evaluation(tmp_path / "first", dict.fromkeys(range(10), "Takes metformin."))
+    second = evaluation(tmp_path / "second", dict.fromkeys(range(10), RIGHT))
+    capsys.readouterr()
+    result = compared(first, second)
+    assert result["conclusion"].startswith("No difference is shown")
+    assert "warning: the first states less: its coverage is 50.0%, the other's 100.0%" in capsys.readouterr().err
+
+
+def test_notes_in_only_one_are_counted_and_left_out(tmp_path: Path) -> None:
+    first = evaluation(tmp_path / "first", dict.fromkeys(range(5), WRONG))
+    second = evaluation(tmp_path / "second", dict.fromkeys(range(3, 10), RIGHT))
+    result = compared(first, second)
+    assert (result["n"], result["only_in_first"], result["only_in_second"]) == (2, 3, 5)
+    with pytest.raises(InputError, match="no judged note is in both"):
+        main(parse_args([str(first), str(evaluation(tmp_path / "third", {9: RIGHT}))]))
+
+
+def test_pairs_by_note_and_not_by_place(tmp_path: Path) -> None:
+    first = evaluation(tmp_path / "first", {0: WRONG, 1: RIGHT, 2: RIGHT})
+    second = evaluation(tmp_path / "second", {2: RIGHT, 1: RIGHT, 0: WRONG})
+    result = compared(first, second)
+    assert (result["mcnemar"]["both"], result["mcnemar"]["neither"]) == (1, 2)
+
+
+def test_missing_folder_names_the_command_that_makes_it(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no such folder; make it with python evaluation/evaluate_model\.py"):
+        main(parse_args([str(tmp_path / "a"), str(tmp_path / "b")]))

@@ -1,0 +1,177 @@
+"""Rows and rates worked by hand."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from evaluation.metrics import (
+    ROW_COLUMNS,
+    Example,
+    Row,
+    Summary,
+    aggregate,
+    is_repetitive,
+    latency,
+    rouge_l,
+    summary_row,
+)
+from evaluation.stats import wilson_interval
+from fact_checking.checker import check_summary
+
+NOTE = "A 54-year-old woman takes metformin 500 mg twice daily. She denies fever. Pain in the left knee."
+REFERENCE = "54-year-old woman on metformin 500 mg twice daily."
+
+
+def row(summary: str, reference: str = REFERENCE) -> Row:
+    example = Example("e1", NOTE, reference, "factual")
+    return summary_row(example, Summary(summary, True, 0.5), check_summary(NOTE, summary))
+
+
+def test_row_has_the_columns_of_the_results_file() -> None:
+    assert tuple(row(REFERENCE)) == ROW_COLUMNS
+    assert tuple(summary_row(Example("e1", NOTE, "", ""), Summary("text"), None)) == ROW_COLUMNS
+
+
+def test_row_of_a_faithful_summary() -> None:
+    """Age, sex, drug, dose, frequency: five claims, all supported, all of the reference stated."""
+    cells = row(REFERENCE)
+    assert (cells["claims"], cells["claims_supported"], cells["has_hallucination"]) == (5, 5, 0)
+    assert (cells["coverage"], cells["rouge_l"], cells["hallucination_types"]) == (1, 1, "")
+    assert (cells["finished"], cells["repeated"], cells["seconds"], cells["summary_words"]) == (1, 0, 0.5, 8)
+
+
+def test_row_of_a_wrong_dose() -> None:
+    summary = "54-year-old woman on metformin 850 mg twice daily."
+    cells = row(summary)
+    assert (cells["claims"], cells["claims_supported"], cells["has_hallucination"]) == (5, 4, 1)
+    assert cells["hallucination_types"] == "dose"
+    assert cells["coverage"] == pytest.approx(4 / 5)
+    (span,) = json.loads(cells["unsupported_spans"])
+    assert summary[span["start"] : span["end"]] == "850 mg"
+    assert (span["verdict"], span["level"]) == ("contradicted", "error")
+
+
+def test_citations_are_neither_words_nor_claims() -> None:
+    cited = row(f"{REFERENCE} [Evidence: S1,2; Conf: 0.85]")
+    plain = row(REFERENCE)
+    for column in ("claims", "summary_words", "rouge_l", "coverage", "hallucination_score"):
+        assert cited[column] == plain[column]
+
+
+def test_rouge_l_by_hand() -> None:
+    """Longest common subsequence of 3 words, of 4 and of 5: F1 = 2 * (3/5) * (3/4) / (3/5 + 3/4) = 2/3."""
+    assert rouge_l("chest pain since monday", "chest pain began on monday") == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "repeats"),
+    [
+        ("Chest pain. Fever. Chest pain.", True),
+        ("pain pain pain", True),
+        ("a b c d e f g h and again a b c d e f g h", True),
+        ("Started on aspirin 5 mg every 8 hours and lithium 5 mg every 8 hours.", False),
+        ("", False),
+    ],
+)
+def test_repetition(text: str, repeats: bool) -> None:
+    assert is_repetitive(text) is repeats
+
+
+def test_aggregate_by_hand() -> None:
+    """Three summaries, one wrong; claims 5 + 5 + 1, one of them wrong; coverage (1 + 0.8 + 0.2) / 3."""
+    rows = [row(REFERENCE), row("54-year-old woman on metformin 850 mg twice daily."), row("54-year-old.")]
+    summary = aggregate(rows)
+    assert summary["n"] == 3
+    assert summary["hallucination_rate"] == pytest.approx(1 / 3)
+    assert summary["hallucination_rate_ci95"] == wilson_interval(1, 3)
+    assert summary["claims"] == 11
+    assert summary["claim_error_rate"] == pytest.approx(1 / 11)
+    assert summary["coverage"] == pytest.approx(2 / 3)
+    assert summary["mean_summary_words"] == pytest.approx((8 + 8 + 1) / 3)
+    assert summary["seconds"] == 1.5
+    assert summary["claim_error_rate_wilson95"] == wilson_interval(1, 11)
+    assert summary["claim_error_rate_ci95"] == (0, 0.2)  # one, two or three times the wrong summary: 0 to 3 of 15
+    assert summary["mean_reference_words"] == 8
+    assert summary["by_type"] == {
+        "dose": {
+            "claims": 1,
+            "summaries": 1,
+            "rate": 1 / 3,
+            "rate_ci95": wilson_interval(1, 3),
+            "claim_rate": 1 / 11,
+            "claim_rate_wilson95": wilson_interval(1, 11),
+        }
+    }
+
+
+def test_aggregate_counts_failures_of_the_judge_apart() -> None:
+    failed = summary_row(Example("e2", NOTE, REFERENCE, ""), Summary("Text."), None)
+    summary = aggregate([row(REFERENCE), failed])
+    assert (summary["n"], summary["summaries"], summary["judge_failures"]) == (1, 2, 1)
+    assert summary["hallucination_rate"] == 0
+    assert summary["coverage_n"] == 2  # needs no judge
+
+
+def test_aggregate_of_what_csv_reads_is_the_same() -> None:
+    rows = [row(REFERENCE), row("Takes aspirin."), row("")]
+    texts = [{name: str(value) for name, value in cells.items()} for cells in rows]
+    assert aggregate(texts) == aggregate(rows)
+    assert aggregate(rows)["empty_rate"] == pytest.approx(1 / 3)
+
+
+def test_no_error_found_is_not_no_error() -> None:
+    """Twelve claims without an error in three summaries: as Wilson's interval for 0 of 3, not 0 to 0."""
+    rows = [row("54-year-old woman on metformin 500 mg.")] * 3
+    summary = aggregate(rows)
+    assert summary["claim_error_rate"] == 0
+    assert summary["claim_error_rate_ci95"] == wilson_interval(0, 3)
+    assert summary["claim_error_rate_wilson95"] == wilson_interval(0, 12)
+
+
+def test_the_claim_rates_of_all_types_sum_to_the_claim_error_rate() -> None:
+    rows = [row("54-year-old woman on metformin 850 mg twice daily."), row("45-year-old man. Pain in the right knee.")]
+    summary = aggregate(rows)
+    assert len(summary["by_type"]) > 2
+    rates = [entry["claim_rate"] for entry in summary["by_type"].values()]
+    assert sum(rates) == pytest.approx(summary["claim_error_rate"])
+
+
+def test_citations_of_a_row_and_their_accuracy_by_hand() -> None:
+    """Three sentences. Right, right | wrong sentence, no such sentence, malformed | behind nothing: 2 of 5 told."""
+    rows = [
+        row("Takes metformin 500 mg [Evidence: S1; Conf: 0.9]. Denies fever [Evidence: S2; Conf: 0.8]."),
+        row("Denies fever [Evidence: S3; Conf: 0.7]. Knee pain [Evidence: S9]. Aged 54 [Evidence: first]."),
+        row("[Evidence: S3] Aged 54."),
+        row("54-year-old woman."),
+    ]
+    assert rows[3]["citations"] == "[]"
+    first = json.loads(rows[0]["citations"])[0]
+    assert list(first) == ["start", "end", "text", "sentences", "exists", "supported", "confidence"]
+    assert first["text"] == rows[0]["generated_summary"][first["start"] : first["end"]] == "[Evidence: S1; Conf: 0.9]"
+    summary = aggregate(rows)
+    assert (summary["citations"], summary["citations_malformed"], summary["citations_unverifiable"]) == (6, 1, 1)
+    assert summary["citation_accuracy"] == pytest.approx(2 / 5)
+    assert summary["citation_accuracy_n"] == 5
+    low, high = summary["citation_accuracy_ci95"]
+    assert low < 2 / 5 < high
+    assert summary["calibration"]["n"] == 3
+    assert summary["calibration"]["brier"] == pytest.approx((0.1**2 + 0.2**2 + 0.7**2) / 3)
+
+
+def test_without_citations_nothing_is_said_of_them() -> None:
+    summary = aggregate([row(REFERENCE)])
+    assert (summary["citation_accuracy"], summary["citation_accuracy_ci95"], summary["calibration"]) == (None,) * 3
+    assert (summary["citation_accuracy_n"], summary["citations"]) == (0, 0)
+
+
+def test_latency_by_hand() -> None:
+    """1, 2, 3, 4 and 10 seconds: median 3; the 95th percentile lies 0.8 of the way from the 4th to the 5th: 8.8."""
+    assert latency([10, 1, 3, 2, 4]) == {
+        "seconds": 20,
+        "median_seconds": 3,
+        "p95_seconds": 8.8,
+        "summaries_per_second": 0.25,
+    }
+    assert set(latency([]).values()) == {None}

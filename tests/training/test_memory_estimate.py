@@ -1,0 +1,137 @@
+"""The parts of the estimate by hand, on a model small enough to count, and what it does with a run that cannot fit."""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+import pytest
+import torch
+from tiny_models import build_tiny_model
+
+from language_model.placement import Placement
+from scoring.packed_rows import Sample
+from script_io.errors import InputError
+from training import memory_estimate
+from training.memory_estimate import Adapters, MemoryEstimate, estimate_memory, fit_memory, largest_row, meta_model
+
+# two layers of: q 32x32, k and v 16x32, o 32x32, gate and up 48x32, down 32x48; embedding and head of 366 tokens
+MATRICES = 3 * 32 * 32 - 32 * 32 + 2 * 16 * 32 + 3 * 48 * 32
+NORMS = 5 * 32
+ADAPTERS = Adapters(4, ("q_proj", "v_proj"))
+SAMPLE = Sample([3] * 10, ([4] * 5, [5] * 3))
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return build_tiny_model(tmp_path_factory.mktemp("base"))
+
+
+def placement(dtype=torch.float32, quantisation="none", device="cpu"):
+    return Placement(torch.device(device), dtype, quantisation)
+
+
+def estimate(base, where, *, adapters=ADAPTERS, checkpointing=False) -> MemoryEstimate:
+    row = largest_row([SAMPLE], 1, 640)
+    return estimate_memory(meta_model(str(base), where), where, adapters, row, checkpointing=checkpointing)
+
+
+def test_weights_are_counted_and_quantised_layers_shrink(base):
+    model = meta_model(str(base), placement())
+    vocabulary = model.config.vocab_size
+    parameters = 2 * MATRICES + NORMS + vocabulary * 32 * (1 if model.config.tie_word_embeddings else 2)
+    assert estimate(base, placement()).weights == 4 * parameters
+    assert estimate(base, placement(torch.bfloat16)).weights == 2 * parameters
+    eight_bits = 2 * (parameters - 2 * MATRICES) + 2 * MATRICES
+    assert estimate(base, placement(torch.bfloat16, "8bit")).weights == eight_bits
+    assert estimate(base, placement(torch.bfloat16, "4bit")).weights < eight_bits
+
+
+def test_adapters_carry_gradient_and_moments_and_frozen_ones_do_not(base):
+    shapes = 2 * (32 + 32 + 32 + 16)  # in and out of q_proj and v_proj, two layers
+    assert estimate(base, placement()).adapters == shapes * 4 * 16
+    both = Adapters(4, ("q_proj", "v_proj"), frozen_rank=8)
+    assert estimate(base, placement(), adapters=both).adapters == shapes * (4 * 16 + 8 * 4)
+
+
+@pytest.fixture
+def light_layers(monkeypatch):
+    """The tiny model has two layers, too few for checkpointing to save anything at the measured cost of one."""
+    monkeypatch.setattr(memory_estimate, "CHECKPOINTED_LAYER", 1)
+
+
+@pytest.mark.usefixtures("light_layers")
+def test_activations_are_what_autograd_keeps_of_the_row(base):
+    # a token, of one layer: outputs 32 + 16 + 16 + 32 + 48 + 48 + 32, the gate's activation 48, the adapters' input 32
+    kept = 18 * 4 * (224 + 48 + 32)
+    # four heads: 10 prompt queries on 10 keys, 5 on 15, 3 on 13
+    probabilities = 4 * (100 + 75 + 39) * 4
+    transient = 3 * 18 * 48 * 4
+    factor = 1 + memory_estimate.CPU_FRAGMENTATION
+    assert estimate(base, placement()).activations == round(2 * (kept + probabilities) * factor) + transient
+    passing = 2 * 18 * 32 * 4
+    checkpointed = round((passing + kept + probabilities) * factor) + transient
+    assert estimate(base, placement(), checkpointing=True).activations == checkpointed
+
+
+def test_a_file_of_another_dtype_counts_while_it_is_converted(base):
+    file = (base / "model.safetensors").stat().st_size
+    assert estimate(base, placement()).loading == 0
+    converted = estimate(base, placement(torch.bfloat16))
+    assert converted.loading == file
+    largest = max(file, converted.adapters + converted.activations + converted.head)
+    assert converted.total == converted.process + converted.weights + largest
+
+
+def test_a_gpu_has_no_part_in_the_process_and_keeps_no_probabilities(base):
+    on_gpu = estimate(base, placement(device="cuda"))
+    assert on_gpu.process == 0
+    assert on_gpu.activations == 2 * 18 * 4 * (224 + 48 + 32) + 3 * 18 * 48 * 4
+
+
+def test_the_largest_row_has_the_longest_samples_within_the_limits():
+    samples = [Sample([1] * n, ([2] * 2,)) for n in (5, 30, 20, 7)]
+    assert largest_row(samples, 2, 1000).input_ids.shape == (1, 54)
+    assert largest_row(samples, 2, 40).input_ids.shape == (1, 39)  # 32 and 7; 32 and 22 would be too many
+
+
+def arguments(**changes):
+    settings = {"batch_size": 8, "gradient_accumulation_steps": 2, "gradient_checkpointing": False}
+    return argparse.Namespace(**settings | changes)
+
+
+def fit(base, args, available, monkeypatch, where=None):
+    monkeypatch.setattr(memory_estimate, "available_bytes", lambda device: available)
+    samples = [SAMPLE] * 16
+    return fit_memory(args, str(base), where or placement(device="cuda"), ADAPTERS, samples, 10_000)
+
+
+def test_a_run_that_fits_is_left_alone(base, monkeypatch, capsys):
+    args = arguments()
+    needed = fit(base, args, 2**40, monkeypatch)
+    assert not args.gradient_checkpointing
+    assert re.search(r"Memory: about \d+\.\d\d GiB \(.*\) of 1024\.00 GiB that are free", capsys.readouterr().out)
+    assert needed.total > 0
+
+
+@pytest.mark.usefixtures("light_layers")
+def test_checkpointing_goes_on_where_the_run_fits_with_it_alone(base, monkeypatch, capsys):
+    plain = fit(base, arguments(), 2**40, monkeypatch).total
+    checkpointed = fit(base, arguments(gradient_checkpointing=True), 2**40, monkeypatch).total
+    assert checkpointed < plain
+    args = arguments()
+    assert fit(base, args, checkpointed, monkeypatch).total == checkpointed
+    assert args.gradient_checkpointing
+    assert "Gradient checkpointing: on" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("light_layers")
+def test_a_run_that_cannot_fit_is_refused_with_the_flags_that_would(base, monkeypatch):
+    smaller = fit(base, arguments(batch_size=1), 2**40, monkeypatch).total
+    with pytest.raises(InputError, match=r"it would fit with --batch_size 1 --gradient_accumulation_steps 16$"):
+        fit(base, arguments(), smaller, monkeypatch)
+    smallest = fit(base, arguments(batch_size=1, gradient_checkpointing=True), 2**40, monkeypatch).total
+    with pytest.raises(InputError, match=r"it would fit with --use_8bit --batch_size 1 .* --gradient_checkpointing"):
+        fit(base, arguments(), smallest - 1, monkeypatch)
+    with pytest.raises(InputError, match="use a smaller model or a larger machine"):
+        fit(base, arguments(), 1000, monkeypatch)
