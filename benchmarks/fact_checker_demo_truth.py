@@ -34,7 +34,7 @@ from benchmarks import disagreements
 from benchmarks.shares import Share, share, share_line
 from demo.cases import NOTES, Case, make_cases
 from demo.clinical_notes import Facts, check_summary, summary_and_kinds, true_statements, with_one_wrong_fact
-from fact_checking.checker import check_summary
+from fact_checking import checker
 from fact_checking.claims import FactCheck
 from script_io.csv_files import read_csv
 from script_io.errors import ArgumentParser, InputError, run_script
@@ -65,7 +65,7 @@ class Judged:
 def judged(name: str, kind: str, note: str, summary: str, facts: Facts) -> Judged:
     """Holds the summary against the facts and, with the checker, against the note."""
     is_wrong = bool(check_summary(summary, facts).errors)
-    return Judged(name, kind, note, summary, is_wrong, check_summary(note, summary))
+    return Judged(name, kind, note, summary, is_wrong, checker.check_summary(note, summary))
 
 
 def full_summary(facts: Facts, wording: int) -> str:

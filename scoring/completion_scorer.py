@@ -4,7 +4,7 @@
 
 fast    one row without padding, each prompt once; most of the last layer (last_layer.py) and the output head
         (head_logps.py) only where completion tokens are predicted
-plain   a padded batch through the model as it is (sequence_logps.py)
+plain   a padded batch through the model as it is (padded_logps.py)
 
 Fast is for models whose attention and head it knows. `choose` tries it on the first samples of a run, holds it against
 plain, and gives it up with one line where the two differ by more than the dtype explains.

@@ -1,6 +1,6 @@
 """The scripts against a real server: `transformers serve` on this machine, with models exported from the demo's base.
 
-What a healthy server does not show (retries, a refused key, no answer) is tested with a stand-in in test_generation.py.
+What a healthy server does not show (retries, a refused key, no answer) is tested with a stand-in in test_local_sampler.py.
 """
 
 from __future__ import annotations
