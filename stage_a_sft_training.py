@@ -8,9 +8,9 @@ Out: `--output_dir` with `final_model/` (the adapter), `checkpoint_epoch_N/`, `t
     python stage_a_sft_training.py --model_name mistralai/Mistral-7B-v0.3 --use_4bit --gradient_checkpointing \\
         --batch_size 2 --gradient_accumulation_steps 4   # a 7B model on a 12 GB GPU
 
-The loss is the cross-entropy of the summary's tokens, the end of sequence among them, and of nothing else; it is
-averaged over the tokens of a whole optimiser step, so accumulation changes memory and not the gradient. LoRA: Hu et
-al. 2021, arXiv:2106.09685.
+The loss is the cross-entropy of the summary's tokens, including the end of sequence and no others. It is averaged over
+the tokens of a whole optimiser step, so gradient accumulation changes the memory and not the gradient. LoRA: Hu et al.
+2021, arXiv:2106.09685.
 """
 
 from __future__ import annotations
@@ -25,22 +25,12 @@ from language_model.loading import load_base_model, load_tokenizer
 from language_model.model_files import DEMO_BASE, absolute_model_name
 from language_model.placement import add_model_arguments, choose_placement
 from language_model.prompt_format import load_prompt_format
-from script_io.errors import ArgumentParser, run_script
+from script_io.errors import ArgumentParser, InputError, run_script
+from training import checkpoints, loop, run_folder
 from training.batch_plan import BatchPlan, row_tokens_on
-from training.checkpoints import resume_from
-from training.loop import (
-    after_step,
-    backward,
-    clip_gradients,
-    finish,
-    make_accelerator,
-    make_optimizer,
-    row_of_step,
-    warn_if_same_file,
-)
 from training.metrics_log import log_step
+from training.processes import end_process, make_accelerator
 from training.run import TrainingRun
-from training.run_folder import look_into_run_folder, start_run_folder
 from training.settings import add_training_arguments, check_training_arguments, set_learning_rate
 from training.watching import NonFiniteGuard, StepTimer, StopRequest, check_gradients, stop_on_signals
 
@@ -49,21 +39,46 @@ if TYPE_CHECKING:
 
     from sft_dataset import SFTDataset
 
+PANELS = {"Loss per summary token (nats)": [("train", "loss"), ("val", "loss")]}
+
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data = parser.add_argument_group("Data")
-    folder = "phase1_data/sft"
-    data.add_argument("--train_data_path", default=f"{folder}/train_set_processed.csv", help="CSV (%(default)s)")
-    data.add_argument("--val_data_path", default=f"{folder}/validation_set_processed.csv", help="CSV (%(default)s)")
+    for split, name in (("train", "train"), ("val", "validation")):
+        data.add_argument(
+            f"--{split}_data_path",
+            default=f"phase1_data/sft/{name}_set_processed.csv",
+            metavar="FILE",
+            help=f"Phase 1 CSV of the {name} split (default: %(default)s)",
+        )
     model = parser.add_argument_group("Model")
-    model.add_argument("--model_name", default=str(DEMO_BASE), help="folder or hub id (default: the demo's tiny base)")
+    model.add_argument(
+        "--model_name",
+        default=str(DEMO_BASE),
+        metavar="MODEL",
+        help="folder or hub id of the causal language model (default: the demo's tiny base)",
+    )
     lora = parser.add_argument_group("LoRA")
-    lora.add_argument("--lora_r", type=int, default=16, help="rank (default: %(default)s)")
-    lora.add_argument("--lora_alpha", type=int, default=32, help="scale is alpha / r (default: %(default)s)")
-    lora.add_argument("--lora_dropout", type=float, default=0.05, help="on the adapter's input (default: %(default)s)")
+    lora.add_argument("--lora_r", type=int, default=16, help="rank of the adapter (default: %(default)s)")
     lora.add_argument(
-        "--lora_target_modules", nargs="+", default=["q_proj", "v_proj"], help="layers to adapt (q_proj v_proj)"
+        "--lora_alpha",
+        type=int,
+        default=32,
+        help="the adapter's output is scaled by alpha / rank (default: %(default)s)",
+    )
+    lora.add_argument(
+        "--lora_dropout",
+        type=float,
+        default=0.05,
+        help="share of the adapter's inputs that are dropped in training, 0 to 1 (default: %(default)s)",
+    )
+    lora.add_argument(
+        "--lora_target_modules",
+        nargs="+",
+        metavar="NAME",
+        default=["q_proj", "v_proj"],
+        help="names of the layers to adapt (default: q_proj v_proj)",
     )
     add_training_arguments(
         parser, output_dir="./models/sft_specialist", learning_rate=2e-4, batch_size=8, batch_unit="examples"
@@ -72,125 +87,141 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def check_arguments(args: argparse.Namespace) -> None:
+    check_training_arguments(args)
+    if args.lora_r < 1 or args.lora_alpha < 1:
+        raise InputError(f"--lora_r {args.lora_r} --lora_alpha {args.lora_alpha}: must be at least 1")
+    if not 0 <= args.lora_dropout < 1:
+        raise InputError(f"--lora_dropout {args.lora_dropout}: must be at least 0 and below 1")
+
+
 def prepare(args: argparse.Namespace) -> tuple[TrainingRun, SFTDataset, SFTDataset]:
-    """Loads the data and the model, opens the run's folder, and restores the last checkpoint where asked to."""
+    """Load data and model, open the run folder, and restore the newest checkpoint if the run is resumed."""
     import torch
 
     from scoring.completion_scorer import CompletionScorer
     from sft_dataset import SFTDataset
-    from training.memory_estimate import Adapters, fit_memory
+    from training import memory_estimate
 
-    checkpoint = look_into_run_folder(args)
+    # Data
+    checkpoint = run_folder.checkpoint_to_resume(args)
     placement = choose_placement(args, args.model_name)
     accelerator = make_accelerator(args, placement)
     tokenizer = load_tokenizer(args.model_name, args.trust_remote_code)
     prompt_format = load_prompt_format(args.model_name, tokenizer, args.prompt_format)
     options: dict[str, Any] = {"max_length": args.max_length, "prompt_format": prompt_format, "overflow": args.overflow}
     train, val = (SFTDataset(path, tokenizer, **options) for path in (args.train_data_path, args.val_data_path))
-    warn_if_same_file(args.train_data_path, args.val_data_path)
+    loop.warn_if_same_file(args.train_data_path, args.val_data_path)
 
-    adapters = Adapters(args.lora_r, tuple(args.lora_target_modules))
-    samples = [train.sample(index) for index in range(len(train))]
-    fit_memory(args, args.model_name, placement, adapters, samples, row_tokens_on(placement.device))
+    # Model
+    adapters = memory_estimate.Adapters(args.lora_r, tuple(args.lora_target_modules), dropout=args.lora_dropout)
+    examples, row_tokens = [train.sample(index) for index in range(len(train))], row_tokens_on(placement.device)
+    memory_estimate.fit_memory(args, args.model_name, placement, adapters, examples, row_tokens)
     base = load_base_model(args.model_name, placement, tokenizer)
-    torch.manual_seed(args.seed)  # of the adapter's start
+    torch.manual_seed(args.seed)  # the adapter's random start
     policy = add_lora(base, args.lora_r, args.lora_alpha, args.lora_dropout, args.lora_target_modules)
     if args.gradient_checkpointing:
         enable_gradient_checkpointing(policy)
+
+    # Run
     if not checkpoint:
-        start_run_folder(args, accelerator)
+        run_folder.start_run_folder(args, accelerator)
+    model_name = absolute_model_name(args.model_name)
     run = TrainingRun(
-        args,
-        Path(args.output_dir),
-        accelerator,
-        *make_optimizer(CompletionScorer(policy, train.pad_id), args, accelerator),
-        BatchPlan.from_arguments(args, len(train), accelerator),
-        partial(
-            save_adapter,
-            policy,
-            tokenizer=tokenizer,
-            prompt_format=prompt_format,
-            base_model=absolute_model_name(args.model_name),
+        args=args,
+        folder=Path(args.output_dir),
+        accelerator=accelerator,
+        **loop.optimizer_parts(CompletionScorer(policy, train.pad_id), args, accelerator),
+        plan=BatchPlan.from_arguments(args, len(train), accelerator),
+        save_model=partial(
+            save_adapter, policy, tokenizer=tokenizer, prompt_format=prompt_format, base_model=model_name
         ),
     )
-    print(f"Batches: {run.plan.describe('examples')}")
-    print(f"Train batches: {run.plan.batches_per_epoch}")
-    print(f"Val batches: {-(-len(val) // run.eval_batch_size)}")
+    loop.describe_batches(run, "examples", len(val))
     run.scorer.choose([train.sample(index) for index in run.plan.step_indices(0)])
     if checkpoint:
-        resume_from(run, checkpoint)
+        checkpoints.resume_from(run, checkpoint)
     return run, train, val
 
 
 def summed_loss(run: TrainingRun, dataset: SFTDataset, indices: list[int]) -> torch.Tensor:
-    """Negative log-likelihood of the supervised tokens of some examples, summed, in nats (a scalar)."""
+    """Return the negative log-likelihood of the summaries of some examples, summed over tokens, in nats (a scalar)."""
     logps: torch.Tensor = run.model([dataset.sample(index) for index in indices])[0]
     return -logps.sum()
 
 
 def evaluate(run: TrainingRun, dataset: SFTDataset) -> dict[str, float]:
-    """Mean loss a supervised token over the whole dataset, in nats."""
-    import torch
-
-    run.model.eval()
-    totals = torch.zeros(2, device=run.device)
-    with torch.no_grad():
-        for indices in run.plan.evaluation_rows(len(dataset), run.eval_batch_size, dataset.tokens):
-            totals[0] += summed_loss(run, dataset, indices)
-            totals[1] += sum(map(dataset.supervised_tokens, indices))
-    run.model.train()
-    loss, tokens = run.accelerator.reduce(totals, "sum").tolist()
-    return {"loss": loss / tokens}
+    """Return the mean loss per summary token over the whole dataset, in nats."""
+    loss, tokens = 0.0, 0
+    with run.evaluating():
+        for row in run.plan.evaluation_rows(len(dataset), run.eval_batch_size, dataset.tokens):
+            loss += summed_loss(run, dataset, row).item()
+            tokens += sum(map(dataset.supervised_tokens, row))
+    total_loss, total_tokens = run.sum_over_processes([loss, tokens])
+    return {"loss": total_loss / total_tokens}
 
 
 def train_loop(run: TrainingRun, train: SFTDataset, val: SFTDataset, stop: StopRequest) -> None:
-    """Optimises until the plan is done, early stopping says so, or a signal asks to stop."""
+    """Train until the last step, until early stopping, or until a signal asks to stop."""
     args, plan, state = run.args, run.plan, run.state
-    guard, timer = NonFiniteGuard(), StepTimer(run, "Stage A")
+    guard, timer, checked_epoch = NonFiniteGuard(), StepTimer(run, "Stage A"), -1
     while state.step < plan.total_steps and not stop:
+        timer.start_step()
         learning_rate = set_learning_rate(run.optimizer, args, state.step, plan.total_steps)
-        indices, rows = plan.step_indices(state.step), plan.rows(state.step, train.tokens)
-        supervised = sum(map(train.supervised_tokens, indices))  # of the whole step, on all processes
+        indices = plan.step_indices(state.step)  # the examples of the step, on all processes
+        supervised = sum(map(train.supervised_tokens, indices))
         run.seed_dropout()
+
+        # Forward and backward
         loss = 0.0
-        for number, row in enumerate(rows, start=1):
-            with row_of_step(run, is_last=number == len(rows)):
+        for row, gradient_exchange in run.rows(train):
+            with gradient_exchange:
                 row_loss = summed_loss(run, train, row) / supervised
-                backward(run, row_loss)
+                run.backward(row_loss)
             loss += row_loss.item()
-        loss = run.sum_over_processes(loss)
-        grad_norm = clip_gradients(run)
-        if guard.is_finite(loss, grad_norm, [train.ids[index] for index in indices]):
-            if timer.is_first_of_epoch(state.step):
+        (loss,) = run.sum_over_processes([loss])
+
+        # Clip and step
+        grad_norm = run.clip_gradients()
+        if guard.is_finite(loss, grad_norm, [train.ids[index] for index in indices], run.grad_scaler.get_scale()):
+            if checked_epoch != state.step // plan.steps_per_epoch:  # once per epoch
                 check_gradients(run.policy)
-            run.optimizer.step()
-            state.add({"loss": loss * supervised}, supervised)
+                checked_epoch = state.step // plan.steps_per_epoch
+            run.grad_scaler.step(run.optimizer)
+            state.add({"loss": loss}, supervised)
+        run.grad_scaler.update()
         run.optimizer.zero_grad()
         state.step += 1
-        speed = timer.after_step(sum(map(train.tokens, indices)))
+
+        # Log, evaluate, save
+        speed = timer.end_step(sum(map(train.tokens, indices)))
         log_step(run, {"loss": loss, "grad_norm": grad_norm, "learning_rate": learning_rate, **speed})
-        if after_step(run, lambda: evaluate(run, val), stop):
+        stop.settle(run)
+        if loop.evaluation_is_due(run):
+            loop.record_validation(run, evaluate(run, val))
+        if loop.checkpoint_is_due(run, stop):
+            checkpoints.save_checkpoint(run)
+        if loop.stops_early(run):
             break
     timer.close()
 
 
 def main(args: argparse.Namespace) -> int:
-    check_training_arguments(args)
+    check_arguments(args)
     run, train, val = prepare(args)
     with stop_on_signals() as stop:
         train_loop(run, train, val, stop)
     if stop:
-        print(f"Stopped at step {run.state.step}; go on with the same command and --resume")
+        print(f"Stopped at step {run.state.step}; continue with the same command and --resume")
         return stop.exit_code
-    data = {"train": train.report.as_dict(), "validation": val.report.as_dict()}
-    panels = {"Loss a summary token (nats)": [("train", "loss"), ("val", "loss")]}
-    finish(run, data, "training_stats.json", "sft_config.json", panels)
+    checkpoints.restore_best(run)
+    settings = loop.save_final_model(run, "sft_config.json")
+    lengths = {"train": train.report.as_dict(), "validation": val.report.as_dict()}
+    loop.save_statistics(run, "training_stats.json", settings, lengths, PANELS)
     print("Training completed!")
-    print(
-        f"Next: python generate_phase2_data.py, or look at it: python sft_inference.py --model_path {run.final_model}"
-    )
+    print(f"Next: python generate_phase2_data.py, or try it: python sft_inference.py --model_path {run.final_model}")
     return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(run_script(main, parse_args()))
+    raise SystemExit(end_process(run_script(main, parse_args())))

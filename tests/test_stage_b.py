@@ -164,7 +164,7 @@ def test_two_processes_train_as_one_does(inputs, tmp_path):
     files = {name: [str(inputs / f"{stem}.jsonl") for stem in stems] for name, stems in files.items()}
     dataset = DPODataset(files["train_data_path"], load_tokenizer(inputs / "base"))
     sources = (Source(7, 5), Source(3, 5))
-    plans = [BatchPlan(10, 2, 1, 2, 42, rank, world=2, row_tokens=CPU_ROW_TOKENS, sources=sources) for rank in range(2)]
+    plans = [BatchPlan(10, 2, 1, 2, 42, rank, num_processes=2, row_tokens=CPU_ROW_TOKENS, sources=sources) for rank in range(2)]
     numbers = [[len(plan.rows(step, dataset.tokens)) for step in range(plan.total_steps)] for plan in plans]
     assert numbers[0] != numbers[1]
     flags = [word for name, paths in files.items() for word in (f"--{name}", *paths)] + ["--data_weights", "1", "1"]
@@ -410,7 +410,7 @@ def test_a_weighted_run_resumes_as_the_uninterrupted_one(two_files, tmp_path):
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        (["0.5"], "--data_weights 0.5: 1 for 2 training files; give one a file"),
+        (["0.5"], "--data_weights 0.5: 1 for 2 training files; give one per file"),
         (["1", "0"], "--data_weights 1 0: must be numbers above 0"),
         (["1", "nan"], "--data_weights 1 nan: must be numbers above 0"),
         (["1", "inf"], "--data_weights 1 inf: must be numbers above 0"),

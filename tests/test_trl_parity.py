@@ -7,7 +7,8 @@ from dpo_dataset import DPODataset
 from language_model.adapters import attach_adapter
 from language_model.loading import load_base_model, load_tokenizer
 from scoring.completion_scorer import CompletionScorer
-from stage_b_dpo_training import PairData, losses, parse_args, score_pairs
+from stage_b_dpo_training import losses, parse_args
+from training.pair_scores import PairData, score_pairs
 from training.policy_adapters import load_adapter_pair, turn_dropout_off
 
 BETA = 0.1

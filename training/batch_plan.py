@@ -1,4 +1,4 @@
-"""Plan which examples each optimiser step sees."""
+"""Which examples each optimiser step sees: a function of the seed and the step, the same on every process."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from scoring.packed_rows import pack
 if TYPE_CHECKING:
     import torch
     from accelerate import Accelerator
-# Tokens of a row on a CPU, which is no faster with longer ones and keeps the activations of a row in memory
-CPU_ROW_TOKENS = 640
+
+CPU_ROW_TOKENS = 640  # a CPU is no faster with longer rows, and holds the activations of a row in memory
 
 
 def row_tokens_on(device: torch.device) -> int:
-    """How many tokens a row may have, if its examples are not too many before that."""
+    """Return the most tokens of a row; the batch size may limit it further."""
     return CPU_ROW_TOKENS if device.type == "cpu" else sys.maxsize
 
 
 @dataclass(frozen=True)
 class Source:
-    """The examples of one file: how many there are, and how many of them an epoch sees."""
+    """One file of examples: its size, and how many of its examples are drawn in an epoch."""
 
     size: int
     drawn: int
 
     def window(self, index: int, seed: int, epoch: int) -> list[int]:
-        """What an epoch sees of it, as numbers from 0 in the order in which it sees them; `index` tells files apart.
+        """Return the examples of an epoch, as numbers from 0 in their order; `index` is the number of the file.
 
-        The examples stand in a circle, and each epoch goes on where the one before has stopped: none comes twice in
-        an epoch before all have come once, and over all epochs none comes twice more often than another. Every round
-        of an epoch is shuffled anew.
+        The examples form a circle, and each epoch continues where the last one ended. So no example repeats in an
+        epoch before all were drawn once, and over all epochs their counts differ by at most one. Every round of an
+        epoch is shuffled again.
         """
         circle = list(range(self.size))
         random.Random(f"{seed}-file-{index}").shuffle(circle)
@@ -49,7 +49,7 @@ class Source:
 
 
 def weighted_sources(sizes: Sequence[int], weights: Sequence[float]) -> tuple[Source, ...]:
-    """Each file's share of an epoch that is as long as all files together; the counts are rounded to that sum."""
+    """Return the share of each file in an epoch that is as long as all files together, rounded to that sum."""
     total, whole = sum(sizes), math.fsum(weights)
     exact = [total * weight / whole for weight in weights]
     drawn = [math.floor(count) for count in exact]
@@ -61,7 +61,7 @@ def weighted_sources(sizes: Sequence[int], weights: Sequence[float]) -> tuple[So
 
 @lru_cache(maxsize=4)
 def epoch_order(num_examples: int, sources: tuple[Source, ...], seed: int, epoch: int) -> tuple[int, ...]:
-    """The examples of an epoch in their order; without sources every example once."""
+    """Return the examples of an epoch in their order; without sources, every example once."""
     order = list(range(num_examples))
     if not sources:
         random.Random(f"{seed}-{epoch}").shuffle(order)
@@ -75,17 +75,17 @@ def epoch_order(num_examples: int, sources: tuple[Source, ...], seed: int, epoch
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """Which examples each optimiser step sees: a function of the seed and the step, equal on every process."""
+    """The arithmetic of batches, steps and epochs, and the examples of each step."""
 
     num_examples: int
-    batch_size: int  # examples in memory at once, of one process
+    batch_size: int  # examples in memory at once, per process
     accumulation: int
     num_epochs: int
     seed: int
     rank: int = 0
-    world: int = 1
-    row_tokens: int = sys.maxsize  # that are computed at once, if the batch size does not say fewer
-    sources: tuple[Source, ...] = ()  # files whose shares of an epoch are set; none: all examples once
+    num_processes: int = 1
+    row_tokens: int = sys.maxsize  # most tokens of a row
+    sources: tuple[Source, ...] = ()  # files with a set share of an epoch; empty: every example once
 
     @classmethod
     def from_arguments(
@@ -105,7 +105,7 @@ class BatchPlan:
 
     @property
     def examples_per_step(self) -> int:
-        return self.batch_size * self.accumulation * self.world
+        return self.batch_size * self.accumulation * self.num_processes
 
     @property
     def steps_per_epoch(self) -> int:
@@ -116,31 +116,31 @@ class BatchPlan:
         return self.steps_per_epoch * self.num_epochs
 
     def step_indices(self, step: int) -> list[int]:
-        """The examples of one step, of all processes; every process has at least one."""
+        """Return the examples of a step over all processes, at least one for each process."""
         epoch, position = divmod(step, self.steps_per_epoch)
         order = epoch_order(self.num_examples, self.sources, self.seed, epoch)
         start = position * self.examples_per_step
         indices = order[start : start + self.examples_per_step]
-        return [*indices, *order[: max(0, self.world - len(indices))]]
+        return [*indices, *order[: max(0, self.num_processes - len(indices))]]
 
     def rows(self, step: int, tokens: Callable[[int], int]) -> list[list[int]]:
-        """The examples of one step of this process, in rows to compute at once; `tokens` is the length of one."""
-        return self.rows_of(self.step_indices(step)[self.rank :: self.world], self.batch_size, tokens)
+        """Return the rows of this process in a step; `tokens(index)` is the length of an example."""
+        return self.rows_of(self.step_indices(step)[self.rank :: self.num_processes], self.batch_size, tokens)
 
     def evaluation_rows(self, num_examples: int, batch_size: int, tokens: Callable[[int], int]) -> list[list[int]]:
-        """All examples of another dataset once, dealt to the processes, in rows of at most `batch_size`."""
-        return self.rows_of(range(num_examples)[self.rank :: self.world], batch_size, tokens)
+        """Return the rows of this process for an evaluation: every example of a dataset once over all processes."""
+        return self.rows_of(range(num_examples)[self.rank :: self.num_processes], batch_size, tokens)
 
     def rows_of(self, indices: Sequence[int], batch_size: int, tokens: Callable[[int], int]) -> list[list[int]]:
-        """The examples in their order, in rows of at most `batch_size` of them and of `row_tokens`."""
+        """Lay the examples, in their order, into rows of at most `batch_size` examples and `row_tokens` tokens."""
         return pack(indices, [tokens(index) for index in indices], batch_size, self.row_tokens)
 
     @property
     def batches_per_epoch(self) -> int:
-        return math.ceil(self.num_examples / (self.batch_size * self.world))
+        return math.ceil(self.num_examples / (self.batch_size * self.num_processes))
 
     def describe(self, unit: str) -> str:
         return (
-            f"{self.batch_size} {unit} x {self.accumulation} accumulation x {self.world} process(es) = "
-            f"{self.examples_per_step} a step; {self.steps_per_epoch} steps an epoch, {self.total_steps} in all"
+            f"{self.batch_size} {unit} x {self.accumulation} accumulation x {self.num_processes} process(es) = "
+            f"{self.examples_per_step} per step; {self.steps_per_epoch} steps per epoch, {self.total_steps} in all"
         )

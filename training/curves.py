@@ -10,7 +10,7 @@ from training.metrics_log import METRICS_FILE
 
 
 def plot_curves(folder: Path, panels: Mapping[str, Sequence[tuple[str, str]]]) -> None:
-    """Draws `training_curves.png` from `metrics.jsonl`: a panel for each title, of (kind, metric) lines."""
+    """Draw `training_curves.png` from `metrics.jsonl`: one panel per title, with a line per (kind, metric)."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,66 +1,105 @@
-"""The steps that the loops of both stages share."""
+"""What the loops of both stages share: the optimiser, when to evaluate and save, and the end of a run."""
 
 from __future__ import annotations
 
 import argparse
-import os
+import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from importlib.util import find_spec
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from script_io.errors import InputError
 from script_io.files import write_json
 from script_io.provenance import provenance
-from training.checkpoints import keep_best, save_checkpoint
+from training.checkpoints import checkpoint_name
 from training.curves import plot_curves
-from training.metrics_log import log_metrics
-from training.run import TrainingRun, TrainingState
+from training.metrics_log import finite_or_none, log_metrics
+from training.processes import finish_trackers
+from training.run import TrainingRun
 from training.watching import StopRequest, peak_memory_bytes
 
 if TYPE_CHECKING:
-    import torch
     from accelerate import Accelerator
 
-    from language_model.placement import Placement
     from scoring.completion_scorer import CompletionScorer
 
 
-def after_step(run: TrainingRun, evaluate: Callable[[], dict[str, float]], stop: StopRequest) -> bool:
-    """Evaluates and saves where the settings ask for it; True where the run shall end early.
+def optimizer_parts(scorer: CompletionScorer, args: argparse.Namespace, accelerator: Accelerator) -> dict[str, Any]:
+    """Return the model as accelerate prepared it, AdamW over its trainable tensors, and the scaler of the loss.
 
-    `evaluate` returns the validation metrics, `loss` among them.
+    Gradients of float16 products underflow to 0 unless the loss is scaled up (Micikevicius et al. 2018,
+    arXiv:1710.03740); the other dtypes have the range of float32, so their scaler does nothing.
     """
-    args, state, plan = run.args, run.state, run.plan
-    stop.settle(run)
-    epoch_ends = state.step % plan.steps_per_epoch == 0
-    stopping = False
-    checkpoint = (
-        f"checkpoint_epoch_{state.step // plan.steps_per_epoch}" if epoch_ends else f"checkpoint_step_{state.step}"
-    )
-    save_due = epoch_ends or bool(stop) or (args.save_steps > 0 and state.step % args.save_steps == 0)
-    if epoch_ends or (args.eval_steps > 0 and state.step % args.eval_steps == 0):
-        values = evaluate()
-        better = is_better(state, values["loss"])
-        if better and args.early_stopping_patience:
-            state.best_checkpoint, save_due = checkpoint, True
-        stopping = 0 < args.early_stopping_patience <= state.evaluations_without_improvement
-        if run.accelerator.is_main_process:
-            log_metrics(run.folder, "val", state.step, state.step / plan.steps_per_epoch, values)
-        if epoch_ends:
-            _close_epoch(run, values)
-    if save_due:
-        save_checkpoint(run, checkpoint)
-    return stopping
+    import torch
+
+    trainable = [p for p in scorer.parameters() if p.requires_grad]
+    model = accelerator.prepare(scorer) if accelerator.num_processes > 1 else scorer
+    model.train()
+    is_half = scorer.policy.dtype == torch.float16
+    return {
+        "model": model,
+        "scorer": scorer,
+        "optimizer": torch.optim.AdamW(trainable, lr=args.learning_rate, weight_decay=args.weight_decay),
+        "grad_scaler": torch.amp.GradScaler(accelerator.device.type, enabled=is_half),
+    }
+
+
+def describe_batches(run: TrainingRun, unit: str, val_examples: int) -> None:
+    """Print the batch arithmetic of the run; `unit` is what a batch counts."""
+    print(f"Batches: {run.plan.describe(unit)}")
+    print(f"Train batches: {run.plan.batches_per_epoch}")
+    print(f"Val batches: {math.ceil(val_examples / run.eval_batch_size)}")
+
+
+def warn_if_same_file(train_path: str | Path, val_path: str | Path) -> None:
+    """Warn if the validation file equals the training file."""
+    if Path(train_path).read_bytes() == Path(val_path).read_bytes():
+        print("warning: the validation file equals the training file; its figures say nothing new", file=sys.stderr)
+
+
+# --------------------------------------------------------------------------------- when a step is done
+
+
+def ends_epoch(run: TrainingRun) -> bool:
+    return run.state.step % run.plan.steps_per_epoch == 0
+
+
+def evaluation_is_due(run: TrainingRun) -> bool:
+    """True at the end of each epoch and every `--eval_steps` steps."""
+    return ends_epoch(run) or (run.args.eval_steps > 0 and run.state.step % run.args.eval_steps == 0)
+
+
+def checkpoint_is_due(run: TrainingRun, stop: StopRequest) -> bool:
+    """True at the end of each epoch, every `--save_steps` steps, after a signal, and for the best model so far."""
+    every = run.args.save_steps
+    is_best = run.state.best_checkpoint == checkpoint_name(run)
+    return ends_epoch(run) or bool(stop) or is_best or (every > 0 and run.state.step % every == 0)
+
+
+def stops_early(run: TrainingRun) -> bool:
+    """True after `--early_stopping_patience` evaluations without a better validation loss."""
+    return 0 < run.args.early_stopping_patience <= run.state.evaluations_without_improvement
+
+
+def record_validation(run: TrainingRun, values: Mapping[str, float]) -> None:
+    """Log validation metrics, note whether they are the best so far, and at the end of an epoch print its block."""
+    log_metrics(run, "val", values)
+    if not math.isfinite(values["loss"]):
+        print(
+            f"warning: the validation loss is {values['loss']} after step {run.state.step}: the policy has diverged; "
+            "lower --learning_rate and start again, or continue from an earlier checkpoint",
+            file=sys.stderr,
+        )
+    if run.state.record_val_loss(values["loss"]) and run.args.early_stopping_patience:
+        run.state.best_checkpoint = checkpoint_name(run)
+    if ends_epoch(run):
+        _close_epoch(run, values)
 
 
 def _close_epoch(run: TrainingRun, val: Mapping[str, float]) -> None:
-    """Prints the epoch's block and notes its means."""
-    state = run.state
-    train = state.close_epoch()
-    epoch = state.step // run.plan.steps_per_epoch
+    """Print the epoch's block and store its means."""
+    train = run.state.close_epoch()
+    epoch = run.state.step // run.plan.steps_per_epoch
     learning_rate = run.optimizer.param_groups[0]["lr"]
     print(f"Epoch {epoch}/{run.plan.num_epochs} done")
     print(f"  Train Loss: {train['loss']:.4f}")
@@ -68,119 +107,47 @@ def _close_epoch(run: TrainingRun, val: Mapping[str, float]) -> None:
     if "chosen_preference" in val:
         print(f"  Chosen Preference: {val['chosen_preference']:.0%}")
     print(f"  Learning Rate: {learning_rate:.2e}")
-    prefixed = {
-        f"{split}_{name}": value for split, row in (("train", train), ("val", val)) for name, value in row.items()
-    }
-    state.epochs.append({"epoch": epoch, "step": state.step, "learning_rate": learning_rate, **prefixed})
+    by_split = {f"{split}_{name}": x for split, row in (("train", train), ("val", val)) for name, x in row.items()}
+    row = {"epoch": epoch, "step": run.state.step, "learning_rate": learning_rate}
+    run.state.epochs.append(row | finite_or_none(by_split))
 
 
-def is_better(state: TrainingState, val_loss: float) -> bool:
-    """Notes an evaluation in `state`; True where it is the best so far."""
-    if state.best_val_loss is None or val_loss < state.best_val_loss:
-        state.best_val_loss, state.evaluations_without_improvement = val_loss, 0
-        return True
-    state.evaluations_without_improvement += 1
-    return False
+# ------------------------------------------------------------------------------------------- the end
 
 
-def make_accelerator(args: argparse.Namespace, placement: Placement) -> Accelerator:
-    """accelerate's view of the devices and processes; a launcher's processes are found by themselves."""
-    from accelerate import Accelerator, DistributedDataParallelKwargs
-
-    tracker = None if args.report_to == "none" else args.report_to
-    if tracker and find_spec(tracker) is None:
-        raise InputError(f"--report_to {tracker} needs a package that is not installed; run: pip install {tracker}")
-    accelerator = Accelerator(
-        cpu=placement.device.type == "cpu",
-        log_with=tracker,
-        project_dir=args.output_dir,
-        # no buffer changes, and a forward pass must wait for nobody: the processes have rows in different numbers
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
-    )
-    if not accelerator.is_main_process:  # one process speaks for all; errors still come through
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
-    accelerator.wait_for_everyone()  # all have looked into the folder before one writes there
-    if tracker:
-        accelerator.init_trackers(Path(args.output_dir).name, config={k: str(v) for k, v in vars(args).items()})
-    return accelerator
+def save_final_model(run: TrainingRun, config_name: str, **facts: Any) -> dict[str, Any]:
+    """Write the final model with its settings, on the main process; return the settings. `facts` are kept with them."""
+    finish_trackers(run.accelerator)
+    settings = {"arguments": vars(run.args), **provenance(), **facts}
+    if run.accelerator.is_main_process:
+        run.save_model(run.final_model)
+        write_json(run.final_model / config_name, settings)
+        print(f"Saved final model to {run.final_model}")
+    return settings
 
 
-def make_optimizer(
-    scorer: CompletionScorer, args: argparse.Namespace, accelerator: Accelerator
-) -> tuple[torch.nn.Module, CompletionScorer, torch.optim.Optimizer]:
-    """The scorer as accelerate prepared it, the scorer itself, and AdamW over its trainable tensors."""
-    import torch
-
-    trainable = [p for p in scorer.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trainable, lr=args.learning_rate, weight_decay=args.weight_decay)
-    # One process has nothing to wrap, and the model is on its device already.
-    model = accelerator.prepare(scorer) if accelerator.num_processes > 1 else scorer
-    model.train()
-    return model, scorer, optimizer
-
-
-def row_of_step(run: TrainingRun, *, is_last: bool) -> AbstractContextManager[Any]:
-    """For the forward and backward pass of one row: processes exchange their gradients with the last row alone.
-
-    DistributedDataParallel settles in the forward pass whether the backward one will wait for the other processes, and
-    they may have more rows or fewer.
-    """
-    return nullcontext() if is_last else run.accelerator.no_sync(run.model)
-
-
-def backward(run: TrainingRun, loss: torch.Tensor) -> None:
-    """Adds the gradient of this process's share of the step's loss."""
-    # gradients are averaged over the processes, and the loss is already divided by what all of them see
-    run.accelerator.backward(loss * run.plan.world)
-
-
-def clip_gradients(run: TrainingRun) -> float:
-    """Clips to `--max_grad_norm` and returns the norm before."""
-    norm: float = run.accelerator.clip_grad_norm_(
-        [p for p in run.policy.parameters() if p.requires_grad], run.args.max_grad_norm
-    ).item()
-    return norm
-
-
-def warn_if_same_file(train_path: str, val_path: str) -> None:
-    if Path(train_path).read_bytes() == Path(val_path).read_bytes():
-        print("warning: the validation file equals the training file; its figures say nothing new", file=sys.stderr)
-
-
-def finish(
+def save_statistics(
     run: TrainingRun,
+    name: str,
+    settings: Mapping[str, Any],
     data: Mapping[str, Any],
-    stats_name: str,
-    config_name: str,
     panels: Mapping[str, Sequence[tuple[str, str]]],
-    **facts: Any,
 ) -> None:
-    """Saves the final model with its settings, the statistics and the plot, and says where they are.
-
-    `facts` are kept with the settings.
-    """
-    keep_best(run)
-    run.accelerator.end_training()
+    """Write the statistics of the run to the file `name` and plot the curves in `panels`, on the main process."""
     if not run.accelerator.is_main_process:
         return
-    run.save_model(run.final_model)
-    settings = {"arguments": vars(run.args), **provenance(), **facts}
-    write_json(run.final_model / config_name, settings)
-    print(f"Saved final model to {run.final_model}")
     state = run.state
-    write_json(
-        run.folder / stats_name,
-        {
-            "steps": state.step,
-            "seconds": round(state.seconds, 3),
-            "tokens": state.tokens,
-            "tokens_per_second": round(state.tokens / state.seconds, 1) if state.seconds else None,
-            "peak_memory_bytes": peak_memory_bytes(run.device),
-            "best_val_loss": state.best_val_loss,
-            "epochs": state.epochs,
-            "data": data,
-            **settings,
-        },
-    )
+    content = {
+        "steps": state.step,
+        "seconds": round(state.seconds, 3),
+        "tokens": state.tokens,
+        "tokens_per_second": round(state.tokens / state.seconds, 1) if state.seconds else None,
+        "peak_memory_bytes": peak_memory_bytes(run.device),
+        "best_val_loss": state.best_val_loss,
+        "epochs": state.epochs,
+        "data": data,
+        **settings,
+    }
+    write_json(run.folder / name, content)
     plot_curves(run.folder, panels)
-    print(f"Statistics: {run.folder / stats_name}; curves: {run.folder / 'training_curves.png'}")
+    print(f"Statistics: {run.folder / name}; curves: {run.folder / 'training_curves.png'}")

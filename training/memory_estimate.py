@@ -46,6 +46,7 @@ class Adapters:
     trained_rank: int
     target_modules: tuple[str, ...]
     frozen_rank: int = 0
+    dropout: float = 0.0
 
 
 @dataclass(frozen=True)

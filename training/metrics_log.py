@@ -1,4 +1,4 @@
-"""Log metrics: one JSON line per step on disk, one aligned line on the console."""
+"""Log metrics: one JSON line on disk, the tracker of `--report_to`, and an aligned line on the console."""
 
 from __future__ import annotations
 
@@ -7,44 +7,59 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
+from tqdm import tqdm
+
 from training.run import TrainingRun
 
 METRICS_FILE = "metrics.jsonl"
+# metric -> how the console shows it; the others are on disk only
+_CONSOLE = {
+    "loss": "loss {:.4f}",
+    "rewards/margins": "margin {:+.4f}",
+    "rewards/accuracies": "accuracy {:4.0%}",
+    "grad_norm": "grad norm {:7.3f}",
+    "learning_rate": "lr {:.2e}",
+    "tokens_per_second": "{:>7,.0f} tokens/s",
+}
 
 
-def log_metrics(folder: Path, kind: str, step: int, epoch: float, values: Mapping[str, float]) -> None:
-    """Appends one line to `metrics.jsonl`. Numbers that are not finite become null, since JSON has none."""
-    finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
-    with (folder / METRICS_FILE).open("a", encoding="utf-8") as handle:
-        handle.write(json.dumps({"kind": kind, "step": step, "epoch": round(epoch, 4), **finite}) + "\n")
+def finite_or_none(values: Mapping[str, float]) -> dict[str, float | None]:
+    """Replace numbers that are not finite by None, since JSON has neither NaN nor infinity."""
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+
+def log_metrics(run: TrainingRun, kind: str, values: Mapping[str, float]) -> None:
+    """Append a line to `metrics.jsonl` and send the values to the tracker, on the main process only.
+
+    `kind` is `train` or `val`; trackers show it before the name of each metric.
+    """
+    if not run.accelerator.is_main_process:
+        return
+    line = {"kind": kind, "step": run.state.step, "epoch": round(run.epoch, 4), **finite_or_none(values)}
+    with (run.folder / METRICS_FILE).open("a", encoding="utf-8") as handle:
+        handle.write(json.dumps(line) + "\n")
+    run.accelerator.log({f"{kind}/{name}": value for name, value in values.items()}, step=run.state.step)
+
+
+def log_step(run: TrainingRun, values: Mapping[str, float]) -> None:
+    """Log the metrics of a training step; print them every `--logging_steps` steps and after the first."""
+    log_metrics(run, "train", values)
+    step = run.state.step
+    if run.accelerator.is_main_process and (step % run.args.logging_steps == 0 or step == 1):
+        tqdm.write(console_line(run, values))
+
+
+def console_line(run: TrainingRun, values: Mapping[str, float]) -> str:
+    """Format the metrics of a step as one aligned line."""
+    total = run.plan.total_steps
+    parts = [text.format(values[name]) for name, text in _CONSOLE.items() if name in values]
+    return f"step {run.state.step:>{len(str(total))}}/{total}  " + "  ".join(parts)
 
 
 def truncate_metrics(folder: Path, step: int) -> None:
-    """Drops the lines after `step`, which a resumed run writes again."""
+    """Delete the lines after `step`, which a resumed run writes again, and a last line that was cut off."""
     path = folder / METRICS_FILE
     if path.exists():
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
         kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
         path.write_text("".join(kept), encoding="utf-8")
-
-
-def log_step(run: TrainingRun, values: Mapping[str, float]) -> None:
-    """One JSON line on disk every step, one aligned console line every `--logging_steps`."""
-    if not run.accelerator.is_main_process:
-        return
-    step = run.state.step
-    log_metrics(run.folder, "train", step, step / run.plan.steps_per_epoch, values)
-    run.accelerator.log({f"train/{name}": value for name, value in values.items()}, step=step)
-    if step % run.args.logging_steps == 0 or step == 1:
-        from tqdm import tqdm
-
-        tqdm.write(console_line(run, values))
-
-
-def console_line(run: TrainingRun, values: Mapping[str, float]) -> str:
-    """One aligned line a step: what a person watches."""
-    plan, step = run.plan, run.state.step
-    shown = {"loss": "loss {:.4f}", "rewards/margins": "margin {:+.4f}", "rewards/accuracies": "accuracy {:4.0%}"}
-    shown |= {"grad_norm": "grad norm {:7.3f}", "learning_rate": "lr {:.2e}", "tokens_per_second": "{:>7,.0f} tokens/s"}
-    parts = [text.format(values[name]) for name, text in shown.items() if name in values]
-    return f"step {step:>{len(str(plan.total_steps))}}/{plan.total_steps}  " + "  ".join(parts)

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from language_model.adapters import attach_adapter
+from language_model.adapters import attach_adapter, save_adapter, write_adapter
 from script_io.errors import InputError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from peft import LoraConfig, PeftModel
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 POLICY, REFERENCE = "policy", "reference"
 
@@ -127,3 +127,14 @@ def _scalings(model: PeftModel) -> dict[str, float]:
     """The scaling of each adapter, as its layers apply it."""
     layer = next(module for module in model.modules() if hasattr(module, "scaling") and hasattr(module, "lora_A"))
     return {name: float(layer.scaling[name]) for name in (REFERENCE, POLICY)}
+
+
+def save_policy(
+    pair: AdapterPair, folder: Path, *, tokenizer: PreTrainedTokenizerBase, prompt_format: str, base_model: str
+) -> None:
+    """Save the policy as one adapter on the original base."""
+    if len(pair.policy_names) > 1:
+        state, config = joined_adapter(pair.model)
+        write_adapter(folder, state, config, tokenizer, prompt_format, base_model)
+    else:
+        save_adapter(pair.model, folder, tokenizer, prompt_format, adapter_name=POLICY, base_model=base_model)

@@ -1,30 +1,33 @@
-"""The reference's log-probabilities, scored once and kept as two numbers a pair.
+"""The log-probabilities of the reference model, scored once before training and stored as two numbers per pair.
 
-The file's name carries a hash of all that they depend on: the tokens of every pair (so the data, the tokenizer and the
-prompt format), the adapter, the base, the dtype, the quantisation and the layout of the rows. Another hash is another
-file.
+The file name carries a hash of everything that they depend on: the tokens of every pair (and so the data, the tokenizer
+and the prompt format), the adapter, the base, the dtype, the quantisation and the layout of the rows.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from tqdm import tqdm
 
-from dpo_dataset import Triplet
+from dpo_dataset import DPODataset, Triplet
 from language_model.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from language_model.placement import Placement
+from scoring.padded_logps import sum_dtype
 from script_io.errors import InputError
+from training.pair_scores import Logps, pair_logps
+from training.run import TrainingRun
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
     from transformers import PreTrainedModel
-
-Logps = tuple[torch.Tensor, torch.Tensor]  # chosen and rejected, each (N,) float64, in nats
 
 
 def cache_key(
@@ -36,7 +39,7 @@ def cache_key(
     *,
     packed: bool,
 ) -> str:
-    """SHA-256 of everything that the reference's log-probabilities depend on; `packed` is the layout of the rows."""
+    """Return the SHA-256 of everything that the log-probabilities depend on; `packed` is the layout of the rows."""
     digest = hashlib.sha256()
     for triplet in triplets:
         digest.update(json.dumps([triplet.prompt, triplet.chosen, triplet.rejected]).encode())
@@ -48,7 +51,7 @@ def cache_key(
 
 
 def _base_identity(name: str, base: PreTrainedModel) -> list[object]:
-    """A hub snapshot's commit, or a folder's weight files with size and time; hashing 14 GB would take a minute."""
+    """Return the commit of a hub snapshot, or size and time of a folder's weights: hashing 14 GB takes a minute."""
     folder = Path(name)
     if not folder.is_dir():
         return [name, getattr(base.config, "_commit_hash", None)]
@@ -56,25 +59,54 @@ def _base_identity(name: str, base: PreTrainedModel) -> list[object]:
     return [name, *([file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files)]
 
 
-def read_or_score(path: Path, key: str, count: int, score: Callable[[], Logps]) -> Logps:
-    """The cached log-probabilities where `path` holds those of `key`; else those of `score()`, which are then kept."""
-    from safetensors import SafetensorError, safe_open
-    from safetensors.torch import save_file
+def reference_logps(run: TrainingRun, dataset: DPODataset, name: str, key: str) -> Logps:
+    """Return the log-probabilities of every pair under the untrained policy, which is the reference.
 
-    if path.exists():
-        try:
-            with safe_open(path, framework="pt") as file:
-                if (file.metadata() or {}).get("key") == key:
-                    cached = (file.get_tensor("chosen"), file.get_tensor("rejected"))
-                    assert cached[0].shape == (count,)
-                    print(f"Reference log-probabilities read from {path}")
-                    return cached
-        except SafetensorError as error:
-            raise InputError(f"{path}: not a safetensors file ({error}); delete it") from error
+    They are read from the run's folder if the file of this `key` is there, else scored and saved.
+    """
+    path = run.folder / "reference_logps" / f"{name}-{key[:16]}.safetensors"
+    return read_or_score(path, key, run.accelerator, lambda: score_reference(run, dataset, name))
+
+
+def score_reference(run: TrainingRun, dataset: DPODataset, name: str) -> Logps:
+    """Score the pairs under the untrained policy, each process its share, and gather the results on all of them."""
+    logps = torch.zeros(len(dataset), 2, dtype=sum_dtype(run.device), device=run.device)
+    rows = run.plan.evaluation_rows(len(dataset), run.eval_batch_size, dataset.tokens)
+    with torch.no_grad():
+        for row in tqdm(rows, desc=f"Reference, {name}", unit="row", disable=None):
+            logps[row] = pair_logps(run.scorer, dataset, row)[0].to(logps)
+    chosen, rejected = run.accelerator.reduce(logps, "sum").cpu().double().unbind(1)
+    return chosen.contiguous(), rejected.contiguous()
+
+
+def read_or_score(path: Path, key: str, accelerator: Accelerator, score: Callable[[], Logps]) -> Logps:
+    """Return the log-probabilities stored in `path` under `key`, or those of `score()`, which are then stored.
+
+    `score` is run by all processes or by none: it exchanges results between them.
+    """
+    cached = _read(path, key)
+    everywhere = accelerator.gather(torch.tensor([cached is not None], device=accelerator.device)).all()
+    if cached is not None and everywhere:
+        print(f"Reference log-probabilities read from {path}")
+        return cached
     chosen, rejected = score()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # several processes may write the same numbers
-    save_file({"chosen": chosen, "rejected": rejected}, temporary, metadata={"key": key})
-    temporary.replace(path)
-    print(f"Reference log-probabilities saved to {path}")
+    if accelerator.is_main_process:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.tmp")
+        save_file({"chosen": chosen, "rejected": rejected}, temporary, metadata={"key": key})
+        temporary.replace(path)
+        print(f"Reference log-probabilities saved to {path}")
     return chosen, rejected
+
+
+def _read(path: Path, key: str) -> Logps | None:
+    """Return the log-probabilities in `path` if they belong to `key`."""
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            if (file.metadata() or {}).get("key") != key:
+                return None
+            return file.get_tensor("chosen"), file.get_tensor("rejected")
+    except SafetensorError as error:
+        raise InputError(f"{path}: not a safetensors file ({error}); delete it") from error

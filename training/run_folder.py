@@ -1,8 +1,14 @@
-"""The folder of a training run: opened fresh, overwritten, or resumed under the same settings."""
+"""The folder of a training run: opened for a fresh run, overwritten, or resumed under the same settings.
+
+It holds `run_config.json` (settings, versions, commit), `metrics.jsonl` (one line per step or evaluation),
+`checkpoint_*/`, `training_curves.png` and `final_model/`. The order of the examples and the dropout of each step follow
+from the seed and the step alone, so a resumed run equals the uninterrupted one.
+"""
 
 from __future__ import annotations
 
 import argparse
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,43 +16,49 @@ from typing import TYPE_CHECKING, Any
 from script_io.errors import InputError
 from script_io.files import read_json, write_json
 from script_io.provenance import provenance
-from training.checkpoints import latest_checkpoint
+from training.checkpoints import newest_checkpoint
 from training.metrics_log import METRICS_FILE
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 CONFIG_FILE = "run_config.json"
+# Flags that may differ between a run and its resumption
+_FREE_TO_CHANGE = {
+    "resume", "overwrite_output_dir", "logging_steps", "save_steps", "report_to", "device", "eval_batch_size",
+    "output_dir", "gradient_checkpointing", "ignore_memory_estimate", "base_model",
+}  # fmt: skip
 
 
-def look_into_run_folder(args: argparse.Namespace) -> Path | None:
-    """The checkpoint to resume from, or None for a fresh run; writes nothing, so that it can be done before all else.
+def checkpoint_to_resume(args: argparse.Namespace) -> Path | None:
+    """Return the checkpoint that the run continues from, or None for a fresh run. Writes nothing.
 
-    Raises InputError where an earlier run is in the way, or where one is to be resumed under other settings.
+    Raises InputError if an earlier run is in the way, or if the run to resume had other settings.
     """
     folder = Path(args.output_dir)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is a file; name a folder with --output_dir")
-    used = folder.exists() and any(folder.iterdir())
     if args.resume:
-        checkpoint = latest_checkpoint(folder)
+        checkpoint = newest_checkpoint(folder)
         if checkpoint is None:
-            raise InputError(f"{folder}: no checkpoint to resume from; leave --resume out to start anew")
-        stored = read_json(folder / CONFIG_FILE, "start anew with --overwrite_output_dir")["arguments"]
+            _check_nothing_is_lost(folder)
+            print(f"{folder}: holds no checkpoint yet; starting from the beginning")
+            return None
+        stored = read_json(folder / CONFIG_FILE, "start from the beginning with --overwrite_output_dir")["arguments"]
         if args.dtype == "auto":
-            args.dtype = stored["dtype"]  # measured anew it might come out otherwise
+            args.dtype = stored["dtype"]  # a second measurement might choose the other dtype
         _check_same_settings(folder / CONFIG_FILE, stored, args)
         return checkpoint
-    if used and not args.overwrite_output_dir:
+    if folder.exists() and any(folder.iterdir()) and not args.overwrite_output_dir:
         raise InputError(
-            f"{folder}: holds an earlier run; pass --resume to go on, --overwrite_output_dir to delete it, or another "
-            "--output_dir"
+            f"{folder}: holds an earlier run; pass --resume to continue it, --overwrite_output_dir to delete it, or "
+            "another --output_dir"
         )
     return None
 
 
 def start_run_folder(args: argparse.Namespace, accelerator: Accelerator) -> None:
-    """Deletes an earlier run and writes the settings of the new one, once data and model have turned out good."""
+    """Delete an earlier run and write the settings of the new one, after data and model were loaded without error."""
     folder = Path(args.output_dir)
     if accelerator.is_main_process:
         if folder.exists():
@@ -55,26 +67,26 @@ def start_run_folder(args: argparse.Namespace, accelerator: Accelerator) -> None
     accelerator.wait_for_everyone()
 
 
-# What may differ between a run and its resumption.
-_FREE_TO_CHANGE = {
-    "resume", "overwrite_output_dir", "logging_steps", "save_steps", "report_to", "device", "eval_batch_size",
-    "output_dir", "gradient_checkpointing",
-}  # fmt: skip
+def _check_nothing_is_lost(folder: Path) -> None:
+    """Refuse to start from the beginning where a trained model would be deleted."""
+    if (folder / "final_model").exists():
+        raise InputError(
+            f"{folder}: holds a final model but no checkpoint to resume from; pass --overwrite_output_dir to train "
+            "again, or another --output_dir"
+        )
 
 
 def _check_same_settings(path: Path, stored: Mapping[str, Any], args: argparse.Namespace) -> None:
     for name, value in vars(args).items():
         if name not in _FREE_TO_CHANGE and stored.get(name) != value:
             raise InputError(
-                f"{path}: the run was started with --{name} {stored.get(name)}, asked for is {value}; use the same, "
-                "or --overwrite_output_dir"
+                f"{path}: the run was started with --{name} {stored.get(name)}, this command has {value}; use the same "
+                "value, or --overwrite_output_dir"
             )
 
 
 def _delete_earlier_run(folder: Path) -> None:
-    """Deletes what a run leaves behind and nothing else, since the folder may be the user's own."""
-    import shutil
-
+    """Delete the files of a run and no others, since the folder may be the user's own."""
     for path in folder.iterdir():
         if path.is_dir() and (path.name.startswith("checkpoint_") or path.name == "final_model"):
             shutil.rmtree(path)

@@ -12,68 +12,185 @@ from script_io.errors import InputError
 
 if TYPE_CHECKING:
     import torch
+
 SCHEDULES = ("cosine", "linear", "constant")
 TRACKERS = ("none", "tensorboard", "wandb", "trackio")
+# flag -> the smallest value that a run can be made of
+_AT_LEAST = {
+    "max_length": 1,
+    "num_epochs": 1,
+    "batch_size": 1,
+    "gradient_accumulation_steps": 1,
+    "logging_steps": 1,
+    "warmup_steps": 0,
+    "max_grad_norm": 0,
+    "weight_decay": 0,
+    "eval_steps": 0,
+    "eval_batch_size": 0,
+    "early_stopping_patience": 0,
+    "save_steps": 0,
+    "seed": 0,
+}
 
 
 def add_training_arguments(
     parser: argparse.ArgumentParser, *, output_dir: str, learning_rate: float, batch_size: int, batch_unit: str
 ) -> None:
-    """Adds the flags that both stages share, with the stage's own defaults."""
-    data = parser.add_argument_group("Length")
-    data.add_argument(
-        "--max_length", type=int, default=512, help="tokens of prompt + completion (default: %(default)s)"
+    """Add the flags that both stages share, with the stage's own defaults. `batch_unit` is what a batch counts."""
+    _add_length_arguments(parser)
+    _add_optimisation_arguments(parser, learning_rate, batch_size, batch_unit)
+    _add_evaluation_arguments(parser, batch_unit)
+    _add_output_arguments(parser, output_dir)
+
+
+def _add_length_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("Length")
+    group.add_argument(
+        "--max_length",
+        type=int,
+        default=512,
+        help="longest prompt with completion, in tokens; see --overflow (default: %(default)s)",
     )
-    data.add_argument(
+    group.add_argument(
         "--overflow",
         choices=OVERFLOWS,
         default="drop",
-        help="for longer examples; drop: leave them out, counted; shorten_note: cut the note's middle (default: drop)",
+        help="drop: leave longer examples out and count them; shorten_note: cut the middle of the note, marked "
+        "(default: drop)",
     )
-    data.add_argument("--prompt_format", choices=PROMPT_FORMATS, help="plain, or the tokenizer's chat template")
+    group.add_argument(
+        "--prompt_format",
+        choices=PROMPT_FORMATS,
+        help="plain text, or the chat template of the tokenizer (default: the format stored with the model, else "
+        "plain)",
+    )
+
+
+def _add_optimisation_arguments(
+    parser: argparse.ArgumentParser, learning_rate: float, batch_size: int, unit: str
+) -> None:
     group = parser.add_argument_group("Optimisation")
-    group.add_argument("--num_epochs", type=int, default=2, help="passes over the data (default: %(default)s)")
-    group.add_argument("--learning_rate", type=float, default=learning_rate, help="peak (default: %(default)s)")
     group.add_argument(
-        "--batch_size", type=int, default=batch_size, help=f"{batch_unit} in memory at once (default: %(default)s)"
+        "--num_epochs", type=int, default=2, help="number of passes over the training data (default: %(default)s)"
     )
     group.add_argument(
-        "--gradient_accumulation_steps", type=int, default=1, help="batches to an optimiser step (default: %(default)s)"
+        "--learning_rate",
+        type=float,
+        default=learning_rate,
+        help="learning rate of AdamW after warm-up, per step (default: %(default)s)",
     )
-    group.add_argument("--lr_scheduler", choices=SCHEDULES, default="cosine", help="after warm-up (default: cosine)")
-    group.add_argument("--warmup_ratio", type=float, default=0.1, help="share of all steps (default: %(default)s)")
-    group.add_argument("--warmup_steps", type=int, default=0, help="if over 0, in place of the ratio (default: 0)")
-    group.add_argument("--max_grad_norm", type=float, default=1.0, help="clips the gradient (default: %(default)s)")
-    group.add_argument("--weight_decay", type=float, default=0.0, help="of AdamW (default: %(default)s)")
     group.add_argument(
-        "--gradient_checkpointing", action="store_true", help="less memory for about a third more time (default: off)"
+        "--batch_size",
+        type=int,
+        default=batch_size,
+        help=f"number of {unit} in memory at once, per process (default: %(default)s)",
     )
-    evaluation = parser.add_argument_group("Evaluation")
-    evaluation.add_argument("--eval_steps", type=int, default=0, help="also every N steps; 0: epochs only (default: 0)")
-    evaluation.add_argument("--eval_batch_size", type=int, default=0, help=f"{batch_unit}; 0: as training (default: 0)")
-    evaluation.add_argument(
+    group.add_argument(
+        "--gradient_accumulation_steps",
+        type=int,
+        default=1,
+        help="number of batches per optimiser step (default: %(default)s)",
+    )
+    group.add_argument(
+        "--lr_scheduler",
+        choices=SCHEDULES,
+        default="cosine",
+        help="course of the learning rate after warm-up; cosine and linear end at 0 (default: cosine)",
+    )
+    group.add_argument(
+        "--warmup_ratio", type=float, default=0.1, help="warm-up as a share of all steps, 0 to 1 (default: %(default)s)"
+    )
+    group.add_argument(
+        "--warmup_steps",
+        type=int,
+        default=0,
+        help="warm-up in steps; 0: use --warmup_ratio (default: %(default)s)",
+    )
+    group.add_argument(
+        "--max_grad_norm",
+        type=float,
+        default=1.0,
+        help="largest L2 norm of the gradient, which is scaled down to it; 0: no clipping (default: %(default)s)",
+    )
+    group.add_argument(
+        "--weight_decay",
+        type=float,
+        default=0.0,
+        help="decoupled weight decay of AdamW, as a share of the weight per unit of learning rate (default: "
+        "%(default)s)",
+    )
+    group.add_argument(
+        "--gradient_checkpointing",
+        action="store_true",
+        help="recompute activations in the backward pass: less memory, about a third more time (default: off)",
+    )
+    group.add_argument(
+        "--ignore_memory_estimate",
+        action="store_true",
+        help="train on a CPU although the run would need more memory than is free, by the estimate (default: off)",
+    )
+
+
+def _add_evaluation_arguments(parser: argparse.ArgumentParser, unit: str) -> None:
+    group = parser.add_argument_group("Evaluation")
+    group.add_argument(
+        "--eval_steps",
+        type=int,
+        default=0,
+        help="evaluate every N steps as well as after each epoch; 0: after epochs only (default: %(default)s)",
+    )
+    group.add_argument(
+        "--eval_batch_size",
+        type=int,
+        default=0,
+        help=f"number of {unit} in memory at once in evaluation; 0: as in training (default: %(default)s)",
+    )
+    group.add_argument(
         "--early_stopping_patience",
         type=int,
         default=0,
-        help="stop after N evaluations without a better validation loss and keep the best model; 0: off (default: 0)",
+        help="stop after N evaluations without a better validation loss and keep the best model; 0: never "
+        "(default: %(default)s)",
     )
-    output = parser.add_argument_group("Output")
-    output.add_argument("--output_dir", default=output_dir, help="the run's folder (default: %(default)s)")
-    output.add_argument("--overwrite_output_dir", action="store_true", help="delete an earlier run in that folder")
-    output.add_argument("--resume", action="store_true", help="go on from the folder's last checkpoint")
-    output.add_argument("--save_steps", type=int, default=0, help="also every N steps; 0: epochs only (default: 0)")
-    output.add_argument("--logging_steps", type=int, default=10, help="steps between console lines (default: 10)")
-    output.add_argument(
-        "--report_to", choices=TRACKERS, default="none", help="experiment tracker; notes are private (default: none)"
+
+
+def _add_output_arguments(parser: argparse.ArgumentParser, output_dir: str) -> None:
+    group = parser.add_argument_group("Output")
+    group.add_argument("--output_dir", default=output_dir, help="folder of the run (default: %(default)s)")
+    group.add_argument(
+        "--overwrite_output_dir",
+        action="store_true",
+        help="delete the run that --output_dir holds; other files in it stay (default: off)",
+    )
+    group.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue from the newest checkpoint in --output_dir, or from the beginning if it has none (default: off)",
+    )
+    group.add_argument(
+        "--save_steps",
+        type=int,
+        default=0,
+        help="save a checkpoint every N steps as well as after each epoch; 0: after epochs only (default: %(default)s)",
+    )
+    group.add_argument(
+        "--logging_steps", type=int, default=10, help="number of steps between console lines (default: %(default)s)"
+    )
+    group.add_argument(
+        "--report_to",
+        choices=TRACKERS,
+        default="none",
+        help="tracker that gets settings and metrics, but no text of notes; wandb sends them to a server "
+        "(default: none)",
     )
 
 
 def check_training_arguments(args: argparse.Namespace) -> None:
-    """Raises InputError for numbers no run can be made of."""
-    for name in ("max_length", "num_epochs", "batch_size", "gradient_accumulation_steps", "logging_steps"):
-        if getattr(args, name) < 1:
-            raise InputError(f"--{name} {getattr(args, name)}: must be at least 1")
-    if not args.learning_rate > 0:
+    """Raise InputError for numbers that no run can be made of."""
+    for name, smallest in _AT_LEAST.items():
+        if not smallest <= getattr(args, name) < math.inf:
+            raise InputError(f"--{name} {getattr(args, name)}: must be at least {smallest}")
+    if not 0 < args.learning_rate < math.inf:
         raise InputError(f"--learning_rate {args.learning_rate}: must be above 0")
     if not 0 <= args.warmup_ratio <= 1:
         raise InputError(f"--warmup_ratio {args.warmup_ratio}: must be between 0 and 1")
@@ -82,7 +199,7 @@ def check_training_arguments(args: argparse.Namespace) -> None:
 
 
 def learning_rate_factor(step: int, total_steps: int, warmup_steps: int, schedule: str) -> float:
-    """The share of the peak learning rate at a step counted from 0: linear warm-up, then cosine or linear to 0."""
+    """Return the factor of the learning rate at a step counted from 0: linear warm-up, then the schedule."""
     if step < warmup_steps:
         return (step + 1) / (warmup_steps + 1)
     progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
@@ -92,7 +209,7 @@ def learning_rate_factor(step: int, total_steps: int, warmup_steps: int, schedul
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, args: argparse.Namespace, step: int, total_steps: int) -> float:
-    """Sets and returns the learning rate of a step, as the flags ask for it."""
+    """Set the learning rate of a step, as the flags ask for it, and return it."""
     warmup_steps = args.warmup_steps if args.warmup_steps > 0 else round(args.warmup_ratio * total_steps)
     rate: float = args.learning_rate * learning_rate_factor(step, total_steps, warmup_steps, args.lr_scheduler)
     for group in optimizer.param_groups:

@@ -1,4 +1,4 @@
-"""Watch a run: stop signals, non-finite steps, missing gradients, speed and peak memory."""
+"""Watch a run: stop signals, steps that are not finite, missing gradients, speed and peak memory."""
 
 from __future__ import annotations
 
@@ -22,37 +22,37 @@ MAX_NON_FINITE_STEPS = 3
 
 
 class StopRequest:
-    """Made by Ctrl-C or SIGTERM; the loop finishes its step, saves a checkpoint and leaves with `exit_code`.
+    """Set by Ctrl-C or SIGTERM: the loop finishes its step, saves a checkpoint and exits with `exit_code`.
 
-    It holds from the end of a step on, for all processes at once, whichever of them was asked.
+    The request takes effect at the end of a step, for all processes at once, whichever of them got the signal.
     """
 
     def __init__(self) -> None:
         self.exit_code = 0
-        self._asked = 0
+        self._signalled = 0
 
     def __bool__(self) -> bool:
         return self.exit_code != 0
 
     def settle(self, run: TrainingRun) -> None:
-        """At the end of a step: whether any process has been asked."""
-        self.exit_code = self._asked
-        if run.plan.world > 1:
+        """At the end of a step, find out whether any process got a signal."""
+        self.exit_code = self._signalled
+        if run.plan.num_processes > 1:
             import torch
 
-            codes = run.accelerator.gather(torch.tensor([self._asked], device=run.device))
+            codes = run.accelerator.gather(torch.tensor([self._signalled], device=run.device))
             self.exit_code = int(codes.max())
 
     def _set(self, signal_number: int, frame: FrameType | None) -> None:
-        if self._asked:
-            raise KeyboardInterrupt  # asked twice: leave at once
-        self._asked = EXIT_INTERRUPTED if signal_number == signal.SIGINT else EXIT_TERMINATED
-        print("\nStopping after this step; a checkpoint follows.", file=sys.stderr)
+        if self._signalled:
+            raise KeyboardInterrupt  # the second signal: exit at once
+        self._signalled = EXIT_INTERRUPTED if signal_number == signal.SIGINT else EXIT_TERMINATED
+        print("\nStopping after this step, with a checkpoint.", file=sys.stderr)
 
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Turns SIGINT and SIGTERM into a StopRequest while the block runs."""
+    """Turn SIGINT and SIGTERM into a StopRequest while the block runs."""
     request = StopRequest()
     earlier = {number: signal.signal(number, request._set) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -63,15 +63,23 @@ def stop_on_signals() -> Iterator[StopRequest]:
 
 
 class NonFiniteGuard:
-    """Names the examples of a step whose loss or gradient is not finite; stops the run after three in a row."""
+    """Names the examples of a step whose loss or gradient is not finite; stops the run after three in a row.
+
+    In float16 a gradient overflows whenever the loss scale has grown too large. Such a step is skipped and the scale
+    halved, which is no fault of the examples: it counts only once the scale cannot fall any further.
+    """
 
     def __init__(self) -> None:
         self.in_a_row = 0
 
-    def is_finite(self, loss: float, grad_norm: float, ids: Sequence[str]) -> bool:
+    def is_finite(self, loss: float, grad_norm: float, ids: Sequence[str], loss_scale: float = 1.0) -> bool:
+        """Return whether the optimiser may take the step."""
         if math.isfinite(loss) and math.isfinite(grad_norm):
             self.in_a_row = 0
             return True
+        if math.isfinite(loss) and loss_scale > 1:
+            print(f"Step skipped: the float16 gradient overflowed at loss scale {loss_scale:g}; the scale is halved")
+            return False
         self.in_a_row += 1
         print(f"warning: loss {loss}, gradient norm {grad_norm}; step skipped, ids: {', '.join(ids)}", file=sys.stderr)
         if self.in_a_row >= MAX_NON_FINITE_STEPS:
@@ -83,7 +91,10 @@ class NonFiniteGuard:
 
 
 def check_gradients(model: torch.nn.Module) -> None:
-    """After a backward pass: every trainable tensor has a finite gradient and some are non-zero, or RunError."""
+    """Check after a backward pass that every trainable tensor has a finite gradient and some are not zero.
+
+    Raises RunError naming the first tensor that fails.
+    """
     trainable = [(name, p.grad) for name, p in model.named_parameters() if p.requires_grad]
     missing = [name for name, gradient in trainable if gradient is None]
     if missing:
@@ -96,13 +107,13 @@ def check_gradients(model: torch.nn.Module) -> None:
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """CUDA: the allocator's peak. Otherwise: the peak resident size of this process."""
+    """Return the peak of CUDA's allocator, or on other devices the peak resident size of this process."""
     import torch
 
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     status = Path("/proc/self/status")
-    if status.exists():  # Linux; its ru_maxrss would be that of the process that started this one, if that was larger
+    if status.exists():  # Linux: its ru_maxrss would include the process that started this one
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) * 1024
     if sys.platform == "darwin":
@@ -111,34 +122,34 @@ def peak_memory_bytes(device: torch.device) -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     import psutil
 
-    return int(getattr(psutil.Process().memory_info(), "peak_wset"))  # noqa: B009 - Windows alone has it
+    return int(getattr(psutil.Process().memory_info(), "peak_wset"))  # noqa: B009 - only Windows has it
 
 
 class StepTimer:
-    """The progress bar and the speed: tokens are those that the model reads, padding aside."""
+    """The progress bar, and the time and tokens of training steps. Evaluations and checkpoints are not counted.
+
+    `tokens` are the tokens that the model reads, without padding.
+    """
 
     def __init__(self, run: TrainingRun, description: str) -> None:
         from tqdm import tqdm
 
         self.run = run
-        hidden = True if not run.accelerator.is_main_process else None  # None: hidden where stderr is no terminal
+        hidden = None if run.accelerator.is_main_process else True  # None: hidden if stderr is no terminal
         total = run.plan.total_steps
         self.bar = tqdm(total=total, initial=run.state.step, desc=description, unit="step", disable=hidden)
-        self.first_step = run.state.step
-        self.seconds_before, self.start = run.state.seconds, time.perf_counter()
-        self.step_start = self.start
+        self._step_start = time.perf_counter()
 
-    def is_first_of_epoch(self, step: int) -> bool:
-        """True at the first step of an epoch, and at the first after resuming."""
-        return step % self.run.plan.steps_per_epoch == 0 or step == self.first_step
+    def start_step(self) -> None:
+        self._step_start = time.perf_counter()
 
-    def after_step(self, tokens: int) -> dict[str, float]:
-        now = time.perf_counter()
-        elapsed, self.step_start = now - self.step_start, now
-        self.run.state.seconds = self.seconds_before + now - self.start
+    def end_step(self, tokens: int) -> dict[str, float]:
+        """Count a step; return its speed (tokens per second) and the peak memory so far (bytes)."""
+        seconds = time.perf_counter() - self._step_start
+        self.run.state.seconds += seconds
         self.run.state.tokens += tokens
         self.bar.update()
-        return {"tokens_per_second": tokens / elapsed, "peak_memory_bytes": peak_memory_bytes(self.run.device)}
+        return {"tokens_per_second": tokens / seconds, "peak_memory_bytes": peak_memory_bytes(self.run.device)}
 
     def close(self) -> None:
         self.bar.close()

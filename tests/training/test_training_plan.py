@@ -33,7 +33,7 @@ def test_every_example_once_an_epoch_in_an_order_of_its_own():
 
 
 def test_processes_share_each_step_and_none_is_left_without():
-    plans = [BatchPlan(5, 1, 2, 1, seed=3, rank=rank, world=2) for rank in range(2)]
+    plans = [BatchPlan(5, 1, 2, 1, seed=3, rank=rank, num_processes=2) for rank in range(2)]
     first = [index for plan in plans for row in plan.rows(0, one_token) for index in row]
     assert sorted(first) == sorted(plans[0].step_indices(0))
     assert plans[0].steps_per_epoch == 2
@@ -132,14 +132,14 @@ def test_without_weights_the_order_is_the_one_that_runs_have_always_had():
 
 
 def test_processes_take_disjoint_parts_of_the_same_draw():
-    plans = [weighted_plan(accumulation=1, rank=rank, world=2) for rank in range(2)]
+    plans = [weighted_plan(accumulation=1, rank=rank, num_processes=2) for rank in range(2)]
     one = weighted_plan()
     for step in range(one.total_steps):
         parts = [[i for row in plan.rows(step, one_token) for i in row] for plan in plans]
         assert [len(part) for part in parts] == [5, 5]
         assert Counter(parts[0] + parts[1]) == Counter(one.step_indices(step))
     tail = [weighted_plan(num_examples=9, batch_size=2, accumulation=2, sources=(Source(6, 5), Source(3, 4)), rank=rank,
-                          world=2) for rank in range(2)]  # fmt: skip
+                          num_processes=2) for rank in range(2)]  # fmt: skip
     assert all(plan.rows(1, one_token) for plan in tail)  # one triplet is left for two processes
 
 
