@@ -27,7 +27,8 @@ from script_io.csv_files import write_csv
 from script_io.errors import run_script
 from script_io.files import write_json, write_jsonl
 
-FOLDERS = ("", "evaluation", "demo", "benchmarks")
+PACKAGES = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
+FOLDERS = ("", *PACKAGES)
 MAIN_GUARD = 'if __name__ == "__main__":'
 SOURCES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts): path
@@ -190,7 +191,7 @@ def read_names(module: str, *, with_checks: bool) -> set[str]:
     }
     found: set[str] = set()
     for function in ast.walk(tree):
-        if isinstance(function, ast.FunctionDef) and (with_checks or not function.name.startswith("check")):
+        if isinstance(function, ast.FunctionDef) and (with_checks or not re.match(r"check(_|$)", function.name)):
             found |= names_read_in(function, constants)
     return found
 
@@ -434,6 +435,7 @@ def _used_folders(folder: Path) -> None:
     write_jsonl(folder / "used" / "completions.jsonl", [{"id": "1"}])
     write_json(folder / "used" / "manual_assessment.json", {"ratings": [{"verdict": "factual"}]})
     shutil.copy(folder / "predictions.csv", folder / "used" / "results.csv")
+    (folder / "trained" / "final_model").mkdir(parents=True)
 
 
 @dataclass(frozen=True)
@@ -627,8 +629,20 @@ MISTAKES = [
     Mistake("demo.score_exactly", "--results_csv none.csv", ("none.csv", "no such file")),
     Mistake("demo.score_exactly", "--results_csv column.csv", ("column.csv",)),
     # resuming what is not there
-    Mistake("stage_a_sft_training", f"{STAGE_A} --output_dir nothing --resume", ("nothing", "no checkpoint to resume")),
-    Mistake("stage_b_dpo_training", f"{STAGE_B} --output_dir nothing --resume", ("nothing", "no checkpoint to resume")),
+    Mistake("stage_a_sft_training", f"{STAGE_A} --output_dir trained --resume", ("trained", "no checkpoint to resume")),
+    Mistake("stage_b_dpo_training", f"{STAGE_B} --output_dir trained --resume", ("trained", "no checkpoint to resume")),
+    Mistake("benchmarks.process_exits", "--runs 0", ("--runs 0", "must be at least 1")),
+    Mistake("stage_a_sft_training", f"{STAGE_A} --lora_r 0", ("--lora_r 0", "must be at least 1")),
+    Mistake("stage_b_dpo_training", f"{STAGE_B} --lora_r 0", ("--lora_r 0", "must be at least 1")),
+    Mistake("stage_a_sft_training", f"{STAGE_A} --lora_dropout 1.5", ("--lora_dropout 1.5", "below 1")),
+    *(
+        Mistake(script, f"{flags} --{name} {value}", (f"--{name} {value}", "must be at least 0"))
+        for script, flags in (("stage_a_sft_training", STAGE_A), ("stage_b_dpo_training", STAGE_B))
+        for name, value in (
+            ("eval_batch_size", -1), ("warmup_steps", -1), ("save_steps", -5), ("eval_steps", -1), ("seed", -1),
+            ("early_stopping_patience", -1), ("max_grad_norm", -1.0), ("weight_decay", -0.1),
+        )
+    ),  # fmt: skip
 ]  # fmt: skip
 
 

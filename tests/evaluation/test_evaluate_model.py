@@ -163,7 +163,7 @@ KILLED = """
 import os, signal, sys
 sys.path.insert(0, ".")
 from evaluation.evaluate_model import main, parse_args
-from generation import LocalSampler
+from language_model.local_sampler import LocalSampler
 complete = LocalSampler.complete
 def until_killed(*args, **settings):
     for number, result in enumerate(complete(*args, **settings)):

@@ -321,10 +321,10 @@ def test_the_code_of_main_is_the_code_of_the_script() -> None:
 
 def test_a_reader_that_goes_away_is_no_traceback() -> None:
     program = (
-        "import script_io\n"
+        "from script_io.errors import run_script\n"
         "def main(args):\n"
         "    while True: print('x' * 999)\n"
-        "raise SystemExit(script_io.run_script(main, None))\n"
+        "raise SystemExit(run_script(main, None))\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
