@@ -29,7 +29,7 @@ from language_model.loading import load_base_model, load_tokenizer
 from language_model.model_files import absolute_model_name, require_adapter
 from language_model.placement import add_model_arguments, choose_placement
 from language_model.prompt_format import load_prompt_format
-from script_io.errors import ArgumentParser, InputError, RunError, run_script
+from script_io.errors import ArgumentParser, InputError, run_script
 from training import checkpoints, data_mix, loop, run_folder
 from training.batch_plan import BatchPlan, row_tokens_on
 from training.metrics_log import log_metrics, log_step
@@ -55,9 +55,6 @@ PANELS = {
     "Chosen preference": [("train", "chosen_preference"), ("val", "chosen_preference")],
     "Log-probability (nats)": [("val", "logps/chosen"), ("val", "logps/rejected")],
 }
-# Tolerance of rewards and loss at step 0. In half precision, summed log-probabilities of two batch shapes differ by
-# tenths of a nat, which beta turns into hundredths of a reward.
-ZERO_TOLERANCE = {"float32": 1e-5, "bfloat16": 0.1, "float16": 0.02}
 DISPLACEMENT_LIMIT = 5.0  # nats that the mean chosen log-probability may fall before a warning
 
 
@@ -238,25 +235,6 @@ def pair_metrics(args: argparse.Namespace, scores: PairScores, loss: torch.Tenso
     return preference_metrics(*scores[:4], beta=args.beta) | {"loss": loss}
 
 
-def check_zero_margin(
-    args: argparse.Namespace, scores: PairScores, preference: torch.Tensor, dtype: torch.dtype
-) -> None:
-    """Check on the first batch of a fresh run that policy and reference agree: rewards 0, loss of a zero margin."""
-    from dpo_loss import zero_margin_loss
-
-    chosen = (scores.policy_chosen - scores.reference_chosen).abs().max().item()
-    rejected = (scores.policy_rejected - scores.reference_rejected).abs().max().item()
-    expected = zero_margin_loss(args.loss_type, args.beta, args.label_smoothing)
-    tolerance = ZERO_TOLERANCE[str(dtype).removeprefix("torch.")] * max(1.0, expected)
-    reward, loss = args.beta * max(chosen, rejected), preference.mean().item()
-    print(f"Step 0: preference loss {loss:.6f} (zero margin {expected:.6f}), largest reward {reward:.1e}")
-    if not (reward <= tolerance and abs(loss - expected) <= tolerance):
-        raise RunError(
-            f"policy and reference differ before training: reward {reward:.2e}, loss {loss:.6f} for {expected:.6f}, "
-            f"tolerance {tolerance:.0e}; delete reference_logps in the run's folder, or use --reference live"
-        )
-
-
 def evaluate(run: TrainingRun, pair: AdapterPair, data: PairData) -> dict[str, float]:
     """Return the means of METRICS over all validation pairs; warn if the chosen completions became less likely.
 
@@ -293,7 +271,7 @@ def warn_of_displacement(fall: float) -> None:
 def train_loop(run: TrainingRun, pair: AdapterPair, train: PairData, val: PairData, stop: StopRequest) -> None:
     """Train until the last step, until early stopping, or until a signal asks to stop."""
     from training.metric_totals import MetricTotals
-    from training.pair_scores import score_pairs
+    from training.pair_scores import check_zero_margin, score_pairs
 
     args, plan, state = run.args, run.plan, run.state
     guard, timer, checked_epoch = NonFiniteGuard(), StepTimer(run, "Stage B"), -1

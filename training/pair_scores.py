@@ -1,7 +1,8 @@
-"""Score preference pairs under the policy and under its reference."""
+"""Score preference pairs under the policy and under its reference, and check that both agree before training."""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -9,10 +10,15 @@ from typing import NamedTuple
 import torch
 
 from dpo_dataset import DPODataset
+from dpo_loss import zero_margin_loss
+from script_io.errors import RunError
 from training.policy_adapters import AdapterPair
 from training.run import TrainingRun
 
 Logps = tuple[torch.Tensor, torch.Tensor]  # chosen and rejected, each (N,) float64, in nats
+# Tolerance of rewards and loss at step 0. In half precision, summed log-probabilities of two batch shapes differ by
+# tenths of a nat, which beta turns into hundredths of a reward.
+ZERO_TOLERANCE = {"float32": 1e-5, "bfloat16": 0.1, "float16": 0.02}
 
 
 @dataclass(frozen=True)
@@ -52,3 +58,20 @@ def score_pairs(run: TrainingRun, pair: AdapterPair, data: PairData, indices: Se
     logps, tokens = pair_logps(run.model, data.dataset, indices)
     on_device = (part.to(logps.device, logps.dtype) for part in reference)
     return PairScores(*logps.unbind(1), *on_device, *tokens.unbind(1))
+
+
+def check_zero_margin(
+    args: argparse.Namespace, scores: PairScores, preference: torch.Tensor, dtype: torch.dtype
+) -> None:
+    """Check on the first batch of a fresh run that policy and reference agree: rewards 0, loss of a zero margin."""
+    chosen = (scores.policy_chosen - scores.reference_chosen).abs().max().item()
+    rejected = (scores.policy_rejected - scores.reference_rejected).abs().max().item()
+    expected = zero_margin_loss(args.loss_type, args.beta, args.label_smoothing)
+    tolerance = ZERO_TOLERANCE[str(dtype).removeprefix("torch.")] * max(1.0, expected)
+    reward, loss = args.beta * max(chosen, rejected), preference.mean().item()
+    print(f"Step 0: preference loss {loss:.6f} (zero margin {expected:.6f}), largest reward {reward:.1e}")
+    if not (reward <= tolerance and abs(loss - expected) <= tolerance):
+        raise RunError(
+            f"policy and reference differ before training: reward {reward:.2e}, loss {loss:.6f} for {expected:.6f}, "
+            f"tolerance {tolerance:.0e}; delete reference_logps in the run's folder, or use --reference live"
+        )

@@ -1,4 +1,4 @@
-"""The reference's log-probabilities: each process scores its share, and the file is used by all processes or by none."""
+"""The cached log-probabilities of the reference: each process scores its share, and all use the file or none does."""
 
 from types import SimpleNamespace
 
