@@ -1,18 +1,18 @@
-"""Makes Stage B's preference triplets: a factual summary, and the same summary with one verified wrong fact.
+"""Make the preference triplets for Stage B: a prompt, a factual summary, and the same summary with one wrong fact.
 
 In:  `train_set_processed.csv` and `validation_set_processed.csv` in --phase1_dir (id, clinical_note, model_summary,
      label, hallucination_type). The test split is never read.
-Out: `train_dpo.jsonl` and `val_dpo.jsonl` (prompt, chosen, rejected, id, source_id, edits), `left_out.jsonl` (the
-     factual summaries that state what their note does not) and `phase2_stats.json` in --phase2_dir.
+Out: `train_dpo.jsonl` and `val_dpo.jsonl` (prompt, chosen, rejected, id, source_id, edits), `left_out.jsonl`
+     (factual summaries that state something their note does not) and `phase2_stats.json` in --phase2_dir.
 
     python generate_phase2_data.py
     python generate_phase2_data.py --adversarial_ratio 2 --exclude_types fabricated_detail sex --num_workers 4
 
-Summaries labelled hallucinated are paired with a factual one of the same note (type `phase1`) and come first. All
-other rejected texts are made: each differs from its factual summary in one fact, and code has verified that the
-note supports the old fact and not the new one. Which of the verified negatives of a summary are taken is decided so
-that the words, the lengths and the types of error of all pairs balance: without its note no text tells its side.
-The files are read and written row by row; every choice comes from --seed and the row, whatever --num_workers is.
+A summary labelled hallucinated is paired with a factual summary of the same note (type `phase1`). These pairs come
+first. All other rejected texts are generated: each differs from its factual summary in one fact, and the script has
+verified that the note supports the old fact and does not support the new one. The script chooses among the verified
+negatives so that words, lengths and types of error are balanced over all pairs. Without the note, a rejected text then
+looks like a chosen text. Files are read and written row by row. The output does not depend on --num_workers.
 """
 
 from __future__ import annotations
@@ -49,20 +49,19 @@ from script_io.files import atomic_write, scratch_folder, write_json
 TYPES = (PHASE1, *EDITORS)
 SPLITS = {"train": "train_set_processed.csv", "validation": "validation_set_processed.csv"}
 OUTPUTS = {"train": "train_dpo.jsonl", "validation": "val_dpo.jsonl"}
-# Rounds of choosing, the first in passing, the others knowing all. Where most of what is offered is taken, there is
-# little to choose
+# Rounds of selection. From the second round on, the choices of all other summaries are known. If many negatives are
+# wanted per summary (over MANY), most offered negatives are taken, and more rounds change little
 CHOICES, CHOICES_OF_MANY = 5, 2
 LEFT_OUT, STATS = "left_out.jsonl", "phase2_stats.json"
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     categories = "\n".join(f"  {name:18} {text}" for name, (_, text) in EDITORS.items())
     parser = ArgumentParser(
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
-        epilog=f"types:\n  {PHASE1:18} a hallucinated summary of the CSV beside a factual one\n{categories}",
+        epilog=f"types:\n  {PHASE1:18} a hallucinated summary of the CSV, paired with a factual one\n{categories}",
     )
     data = parser.add_argument_group("Data")
     data.add_argument(
@@ -76,39 +75,44 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         type=Path,
         nargs="+",
         default=[],
-        help="folders of CSV files named as in lexicons/, which add drugs, conditions and so on (default: none)",
+        help="folders of CSV files, named as in lexicons/, that add drugs, conditions and other names (default: none)",
     )
     made = parser.add_argument_group("Negatives")
     made.add_argument(
         "--adversarial_ratio",
         type=float,
         default=1.0,
-        help="made negatives for each factual summary, above 0; 0.5 makes one for every second (default: 1.0)",
+        help="negatives to generate per factual summary, above 0; 0.5: one per two summaries (default: 1.0)",
     )
     made.add_argument(
-        "--types", nargs="+", choices=TYPES, metavar="TYPE", help="make only these types (default: all, listed below)"
+        "--types", nargs="+", choices=TYPES, metavar="TYPE", help="make only these types, listed below (default: all)"
     )
     made.add_argument(
-        "--exclude_types", nargs="+", choices=TYPES, metavar="TYPE", default=[], help="leave these out (default: none)"
+        "--exclude_types",
+        nargs="+",
+        choices=TYPES,
+        metavar="TYPE",
+        default=[],
+        help="leave out these types, listed below (default: none)",
     )
     made.add_argument(
-        "--seed", type=int, default=42, help="seed of every choice; the same seed gives the same files (default: 42)"
+        "--seed", type=int, default=42, help="random seed; the same seed gives the same files (default: 42)"
     )
     made.add_argument(
-        "--num_workers", type=int, default=1, help="processes that make negatives; the files are the same (default: 1)"
+        "--num_workers", type=int, default=1, help="worker processes; the output does not depend on them (default: 1)"
     )
     output = parser.add_argument_group("Output")
     output.add_argument(
         "--phase2_dir",
         type=Path,
         default=Path("phase2_data/dpo"),
-        help="folder for the triplets and their statistics (default: phase2_data/dpo)",
+        help="output folder for the triplets and their statistics (default: phase2_data/dpo)",
     )
     return parser.parse_args(argv)
 
 
 def chosen_types(args: argparse.Namespace) -> list[str]:
-    """The types in play, in the order of the registry. Raises InputError where none is left."""
+    """Return the selected types, in the order of the registry. Raises InputError if none is left."""
     types = [name for name in TYPES if name in (args.types or TYPES) and name not in args.exclude_types]
     if not types:
         raise InputError("--types and --exclude_types leave no type; name another one with --types")
@@ -116,12 +120,12 @@ def chosen_types(args: argparse.Namespace) -> list[str]:
 
 
 def wanted_negatives(ratio: float, rng: random.Random) -> int:
-    """The whole part of `ratio`, and one more with the probability of its fraction."""
+    """Return the whole part of `ratio`, plus 1 with the probability of its fraction."""
     return math.floor(ratio) + (rng.random() < ratio - math.floor(ratio))
 
 
 def tasks(index: ExampleIndex, split: str, types: Sequence[str], args: argparse.Namespace) -> Iterator[Task]:
-    """The factual summaries that are to have a negative, or that may stand beside a hallucinated one."""
+    """Yield the factual summaries that need negatives or can be paired with a hallucinated summary."""
     from tqdm import tqdm
 
     makes_any = any(name != PHASE1 for name in types)
@@ -141,7 +145,11 @@ def select_negatives(
     offers: IO[bytes],
     left_out: IO[str],
 ) -> tuple[Selection, SplitReport]:
-    """Writes what each summary offers and has taken to `offers`, and the claims of unsound ones to `left_out`."""
+    """Select negatives for each summary of a split in one pass.
+
+    Writes (task, negatives offered, negatives taken) of each sound summary to `offers`, and the errors of each unsound
+    summary to `left_out`.
+    """
     categories = [name for name in types if name != PHASE1]
     selection, report = Selection(categories), SplitReport(index.sizes[split])
     sample = ((example.note, example.summary) for example in index.sample(split, args.seed))
@@ -163,14 +171,14 @@ def select_negatives(
 
 
 def choose_again(selection: Selection, offers: IO[bytes], again: IO[bytes]) -> None:
-    """Each summary gives its negatives back and chooses anew: the first to choose did not know what would follow."""
+    """Let each summary give its negatives back and choose again, with the choices of all others known."""
     for task, offered, taken in stored(offers):
         selection.give_back(task.example.summary, taken)
         pickle.dump((task, offered, selection.take(task.example.summary, offered, task.wanted)), again)
 
 
 def stored(offers: IO[bytes]) -> Iterator[tuple[Task, list[Negative], list[Negative]]]:
-    """(task, negatives offered, negatives taken) of every sound summary, from the start of the file."""
+    """Yield (task, negatives offered, negatives taken) of every sound summary, from the start of the file."""
     offers.seek(0)
     with suppress(EOFError):
         while True:
@@ -178,14 +186,14 @@ def stored(offers: IO[bytes]) -> Iterator[tuple[Task, list[Negative], list[Negat
 
 
 def write_errors(left_out: IO[str], split: str, example: Example, errors: Iterable[tuple[str, str, str]]) -> None:
-    """A line for each claim of an unsound summary that its note does not support, or for its other label."""
+    """Write one line for each claim that the note does not support, or for a conflicting label."""
     for claim_type, text, verdict in errors:
         row = {"split": split, "id": example.row_id, "type": claim_type, "text": text, "verdict": verdict}
         write_line(left_out, row)
 
 
 def triplet(triplet_id: str, example: Example, negative: Negative) -> dict[str, Any]:
-    """One line of the DPO files."""
+    """Return one row of the DPO files."""
     return {
         "id": triplet_id,
         "source_id": example.row_id,
@@ -197,14 +205,14 @@ def triplet(triplet_id: str, example: Example, negative: Negative) -> dict[str, 
 
 
 def write_line(handle: IO[str], row: Mapping[str, Any]) -> None:
-    """One JSON object on a line of its own."""
+    """Write a row as one line of JSON."""
     handle.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_triplets(
     output: IO[str], pairs: Iterable[Mapping[str, Any]], offers: IO[bytes], trimming: Trimming, report: SplitReport
 ) -> None:
-    """The pairs from the CSV first, then the made ones without those that are too many of their category."""
+    """Write the pairs of the CSV, then the generated pairs, except the excess of a category."""
     for row in pairs:
         write_line(output, row)
         report.count_pair(PHASE1, row, made=False)
@@ -224,7 +232,7 @@ def write_triplets(
 def make_split(
     index: ExampleIndex, split: str, types: Sequence[str], args: argparse.Namespace, files: Mapping[str, IO[str]]
 ) -> SplitReport:
-    """All triplets of one split, from the index to its output file."""
+    """Make all triplets of one split and write them to its output file."""
     print(f"Filtered to {index.sizes[split].factual} factual examples")
     with ExitStack() as stack:
         rounds = CHOICES if args.adversarial_ratio <= MANY else CHOICES_OF_MANY
@@ -236,18 +244,18 @@ def make_split(
         trimming = Trimming(selection, random.Random(f"{args.seed}|{split}|share"))
         write_triplets(files[split], rows, files_of_offers[-1], trimming, report)
     if report.unsound:
-        print(f"Left out {report.unsound} of {report.looked_at}, whose own summary states what the note does not")
+        print(f"Left out {report.unsound} of {report.looked_at} factual summaries: the note does not support them")
     return report
 
 
 def read_examples(index: ExampleIndex, args: argparse.Namespace) -> None:
-    """Both files into the index. Raises InputError where the training file has no factual row."""
+    """Read both files into the index. Raises InputError if the training file has no factual row."""
     for split, name in SPLITS.items():
         path = args.phase1_dir / name
         size = index.add(split, path, apart_from="train" if split == "validation" else None)
         print(f"Loaded {size.rows} examples from {path}")
         if size.leaking:
-            print(f"Left out {size.leaking} {split} examples whose note is a training note")
+            print(f"Left out {size.leaking} {split} examples whose note is in the training file")
         if size.repeated:
             print(f"Left out {size.repeated} {split} examples that repeat an earlier one")
         if split == "train" and not size.factual:
@@ -255,18 +263,18 @@ def read_examples(index: ExampleIndex, args: argparse.Namespace) -> None:
 
 
 def check_yield(path: Path, report: SplitReport) -> None:
-    """Raises InputError where nothing could be made, with what stood against it."""
+    """Raise InputError, with the reasons, if no triplet could be made."""
     if report.triplets:
         return
     raise InputError(
-        f"{path}: no triplet could be made of the {report.looked_at} factual summaries looked at: "
-        f"{report.unsound} state what their note does not, {report.without_negative} have no fact that these types "
-        "can make wrong; add factual summaries, widen --types or raise --adversarial_ratio"
+        f"{path}: no triplet could be made from {report.looked_at} factual summaries: the note does not support "
+        f"{report.unsound}, and {report.without_negative} have no fact that these types can make wrong; "
+        "add factual summaries, widen --types or raise --adversarial_ratio"
     )
 
 
 def main(args: argparse.Namespace) -> int:
-    """Makes and writes the triplets of both splits."""
+    """Make and write the triplets of both splits."""
     if not 0 < args.adversarial_ratio < math.inf:
         raise InputError(f"--adversarial_ratio {args.adversarial_ratio}: give a number above 0")
     if args.num_workers < 1:
@@ -294,7 +302,7 @@ def main(args: argparse.Namespace) -> int:
     print_table(reports["train"], reports["validation"], TYPES)
     if not reports["validation"].triplets:
         path = args.phase2_dir / OUTPUTS["validation"]
-        print(f"warning: {path} is empty; Stage B needs pairs of notes that are not for training", file=sys.stderr)
+        print(f"warning: {path} is empty; Stage B needs pairs whose notes are not training notes", file=sys.stderr)
     print(f"Training triplets: {reports['train'].triplets}")
     print(f"Validation triplets: {reports['validation'].triplets}")
     print(f"Wrote {', '.join(OUTPUTS.values())}, {LEFT_OUT} and {STATS} to {args.phase2_dir}")

@@ -1,1 +1,1 @@
-"""The facts that a clinical text states, read by rules: `facts.extract_facts` is the way in."""
+"""Extract the facts of a clinical text by rules. Start at `facts.extract_facts`."""

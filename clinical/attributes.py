@@ -1,9 +1,15 @@
-"""Attributes of findings: how severe or acute, in which direction, from what cause, before what, by which route.
+"""Extract attributes of findings: severity, acuity, stage, direction, cause, order and route.
 
-On text in regular form (see `clinical.text`), bound to the findings that the lexicons know. Types: severity, acuity
-and stage (key: the finding, or the word that the stage is of), direction (key: the measure or finding), cause (key:
-the effect, value: the cause), order (key: what it is before or after), route (key: the drug). An attribute whose
-bearer the rules don't know is left out.
+The text is in regular form (see `clinical.text`). Each attribute is a `Fact` of one of these types:
+
+- severity, acuity: `key` is the finding.
+- stage: `key` is the scale, such as "grade".
+- direction: `key` is the measure or finding and the kind of direction, such as "potassium level".
+- cause: `key` is the effect, `value` is the cause.
+- order: `key` is the event, `value` is "before" or "after".
+- route: `key` is the drug.
+
+An attribute is left out if the rules cannot tell what it describes.
 """
 
 from __future__ import annotations
@@ -14,8 +20,8 @@ from collections.abc import Iterator, Sequence
 
 from clinical.values import Fact, ignoring_case
 
-_ILLS = ("condition", "symptom")
-_DEGREES = {  # written -> (type, value)
+_PROBLEMS = ("condition", "symptom")
+_DEGREES = {  # word -> (type, value)
     word: (kind, value)
     for kind, value, words in (
         ("severity", "mild", "mild mildly slight slightly minimal minimally"),
@@ -30,7 +36,7 @@ _DEGREES = {  # written -> (type, value)
     for word in words.split()
 }
 _DEGREE = ignoring_case(rf"\b(?P<degree>{'|'.join(sorted(_DEGREES, key=len, reverse=True))})\b")
-_RANGE_OF_DEGREES = ignoring_case(r"(?:\bto|-|\bor|/)\s*$")  # "mild to moderate" is no one degree
+_RANGE_OF_DEGREES = ignoring_case(r"(?:\bto|-|\bor|/)\s*$")  # "mild to moderate" is not one degree
 _TO_DEGREE = ignoring_case(r"\s*(?:to|-|or|/)\s*(?:mild|moderate|severe|chronic|marked)")
 _STAGE = ignoring_case(
     r"\b(?P<scale>stage|grade|class|category|degree)[ -](?P<value>(?:iv|i{1,3}|[1-4])[abc]?)\b"
@@ -40,25 +46,25 @@ _ROMAN = {"i": "1", "ii": "2", "iii": "3", "iv": "4"}
 
 
 def attribute_facts(text: str, findings: Sequence[Fact]) -> list[Fact]:
-    """Facts of types severity, acuity, stage, direction, cause and order, without scope."""
-    ills = [fact for fact in findings if fact.type in _ILLS]
+    """Return facts of types severity, acuity, stage, direction, cause, order and route, without scope flags."""
+    problems = [fact for fact in findings if fact.type in _PROBLEMS]
     return [
-        *_degree_facts(text, ills),
+        *_degree_facts(text, problems),
         *_stage_facts(text),
         *_direction_facts(text, findings),
-        *_cause_facts(text, ills),
+        *_cause_facts(text, problems),
         *_order_facts(text),
         *_route_facts(text, [fact for fact in findings if fact.type == "drug"]),
     ]
 
 
 def _inside(position: int, facts: Sequence[Fact]) -> bool:
-    """Whether one of the facts, which are in order, stands at the position."""
+    """Return whether one of the facts, which are sorted by start, covers the position."""
     index = bisect_right(facts, position, key=lambda fact: fact.start)
     return any(fact.start <= position < fact.end for fact in facts[max(0, index - _NEIGHBOURS) : index])
 
 
-_NEIGHBOURS = 8  # findings on each side that may bear an attribute
+_NEIGHBOURS = 8  # findings examined on each side of an attribute
 
 
 _BETWEEN = ignoring_case(r"[ -]+(?:(?!and\b|or\b|but\b|with\b|to\b|of\b|for\b)[a-z-]+ ){0,2}")
@@ -67,15 +73,15 @@ _PREDICATE = ignoring_case(
 )
 
 
-def _degree_facts(text: str, ills: Sequence[Fact]) -> Iterator[Fact]:
-    """ "severe chest pain", or "the pain is severe"."""
+def _degree_facts(text: str, problems: Sequence[Fact]) -> Iterator[Fact]:
+    """Yield severities and acuities: "severe chest pain" or "the pain is severe"."""
     for match in _DEGREE.finditer(text):
-        if _inside(match.start(), ills) or _RANGE_OF_DEGREES.search(text, max(0, match.start() - 4), match.start()):
+        if _inside(match.start(), problems) or _RANGE_OF_DEGREES.search(text, max(0, match.start() - 4), match.start()):
             continue
         if _TO_DEGREE.match(text, match.end()):
             continue
-        index = bisect_left(ills, match.end(), key=lambda fact: fact.start)
-        after, before = ills[index : index + _NEIGHBOURS], ills[max(0, index - _NEIGHBOURS) : index]
+        index = bisect_left(problems, match.end(), key=lambda fact: fact.start)
+        after, before = problems[index : index + _NEIGHBOURS], problems[max(0, index - _NEIGHBOURS) : index]
         bearer = next((f for f in after if _BETWEEN.fullmatch(text, match.end(), f.start)), None)
         bearer = bearer or next((f for f in before if _PREDICATE.fullmatch(text, f.end, match.start())), None)
         if bearer:
@@ -127,14 +133,14 @@ _FROM_MEASURE = ignoring_case(
     r"significantly|significant|a bit|a little|very|much|so|getting|gets|got|becoming|made|which|that|level|levels|"
     r"today|also|now|at|in the|found to be|overall|even|well))* "
 )
-# "high risk", "better than", "positive family history", "low back" are no directions of a finding
+# "high risk", "better than", "positive family history", "low back" are not directions of a finding
 _NO_DIRECTION = ignoring_case(
     r"[ -]+(?:risk|back|school|dose|grade|fat|salt|fiber|carb|impact|than|at first|blood pressure medic)"
 )
 
 
 def _direction_facts(text: str, findings: Sequence[Fact]) -> Iterator[Fact]:
-    """ "elevated potassium", "her potassium is low", "the cough has worsened": bound to a measure or a symptom."""
+    """Yield directions of measures and findings: "elevated potassium", "the cough has worsened"."""
     spots: list[_Spot] | None = None
     for match in _DIRECTION.finditer(text):
         if _inside(match.start(), findings) or _NO_DIRECTION.match(text, match.end()):
@@ -144,7 +150,7 @@ def _direction_facts(text: str, findings: Sequence[Fact]) -> Iterator[Fact]:
         kind, value = _DIRECTIONS[match["word"].lower()]
         tests = [
             spot for spot in spots if spot[3]
-        ]  # only a test is positive or negative; "positive for" is another thing
+        ]  # only a test can be positive or negative; "positive for" is not a result
         key = _bearer(text, match.start(), match.end(), tests if kind == "result" else spots)
         if key and not (kind == "result" and text[match.end() : match.end() + 4] == " for"):
             yield Fact("direction", match.start(), match.end(), "", f"{key} {kind}", value)
@@ -154,8 +160,8 @@ _Spot = tuple[int, int, str, bool]
 
 
 def _bearers(text: str, findings: Sequence[Fact]) -> list[_Spot]:
-    """(start, end, key, whether it is a test) of all that can go up or down."""
-    spots = [(f.start, f.end, f.key, f.type == "procedure") for f in findings if f.type in (*_ILLS, "procedure")]
+    """Return (start, end, key, is a test) of everything that can have a direction, sorted by start."""
+    spots = [(f.start, f.end, f.key, f.type == "procedure") for f in findings if f.type in (*_PROBLEMS, "procedure")]
     for match in _MEASURE.finditer(text):
         name = match["measure"].lower()
         spots.append((match.start(), match.end(), _SAME_MEASURE.get(name, name), True))
@@ -184,6 +190,7 @@ _SAME_MEASURE = {
 
 
 def _bearer(text: str, start: int, end: int, spots: Sequence[_Spot]) -> str | None:
+    """Return the key of the measure or finding that the word in `text[start:end]` describes, or None."""
     index = bisect_left(spots, (end, 0, "", False))
     following = spots[index] if index < len(spots) else None
     if following and _TO_MEASURE.fullmatch(text[end : following[0]]):
@@ -206,12 +213,12 @@ _BECAUSE = ignoring_case(
 )
 
 
-def _cause_facts(text: str, ills: Sequence[Fact]) -> Iterator[Fact]:
-    """ "anemia due to gastritis": key anemia, value gastritis; an effect that the lexicons lack is the key ""."""
-    for index, cause in enumerate(ills):
+def _cause_facts(text: str, problems: Sequence[Fact]) -> Iterator[Fact]:
+    """Yield causes. "anemia due to gastritis" has the key anemia, or "" if the lexicons do not contain the effect."""
+    for index, cause in enumerate(problems):
         if not _FOR_CAUSE.search(text, max(0, cause.start - 60), cause.start):
             continue
-        effect = ills[index - 1] if index else None
+        effect = problems[index - 1] if index else None
         known = effect and _BECAUSE.fullmatch(text[effect.end : cause.start])
         yield Fact("cause", cause.start, cause.end, "", effect.key if effect and known else "", cause.value)
 
@@ -250,14 +257,14 @@ _ROUTES = {
 _ROUTE = ignoring_case(
     rf"(?<![a-z.])(?P<route>{'|'.join(re.escape(word) for word in sorted(_ROUTES, key=len, reverse=True))})(?![a-z])"
 )
-_MAX_GAP_TO_DRUG = 30  # characters: a strength may stand between
+_MAX_GAP_TO_DRUG = 30  # characters; the dose may come between drug and route
 
 
 def _route_facts(text: str, drugs: Sequence[Fact]) -> Iterator[Fact]:
-    """ "oral prednisone", or "prednisone 40 mg p.o."."""
+    """Yield routes: "oral prednisone" or "prednisone 40 mg p.o."."""
     for match in _ROUTE.finditer(text) if drugs else ():
         written = match["route"].lower()
-        if written in ("im", "iv", "po") and match["route"] == "Im":  # "Im", as a transcript writes "I'm"
+        if written in ("im", "iv", "po") and match["route"] == "Im":  # a transcript's spelling of "I'm"
             continue
         after = next((drug for drug in drugs if 0 < drug.start - match.end() <= 2), None)
         before = next(

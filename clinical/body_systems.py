@@ -1,7 +1,7 @@
-"""Of which parts of the body a conversation speaks, and which of them a finding is about.
+"""Find the body systems that a conversation mentions, and the body systems of a finding.
 
-A clinician's summary names what a patient tells in other words: "threw up after every meal" becomes reflux disease. It
-can only do so for a part of the body that was spoken of; a finding of another part comes from nowhere.
+A clinician's summary may name a finding that the patient described in other words: "threw up after every meal" becomes
+reflux disease. Such a finding is plausible only if the conversation mentions its body system.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from clinical.values import Fact, ignoring_case
 
-_SYSTEMS: tuple[tuple[str, str, str], ...] = (  # name; beginnings of words in a conversation; in the lexicons' groups
+_SYSTEMS: tuple[tuple[str, str, str], ...] = (  # name, pattern for conversations, pattern for lexicon groups
     (
         "heart and vessels",
         "heart|cardi|chest|pulse|rhythm|blood pressure|pacemaker|circulation|vein|arter|clot|cholesterol|stroke|bypass",
@@ -95,7 +95,7 @@ _GROUPS = tuple((name, re.compile(rf"\b(?:{words})")) for name, _, words in _SYS
 
 
 def topic_facts(text: str) -> Iterator[Fact]:
-    """One fact of type `topic` for each system that a conversation names, at its first mention."""
+    """Yield one fact of type `topic` for each body system that a conversation mentions, at the first mention."""
     for name, pattern in _SPOKEN:
         if match := pattern.search(text):
             yield Fact("topic", match.start(), match.end(), "", "", name, spoken=True)
@@ -103,5 +103,5 @@ def topic_facts(text: str) -> Iterator[Fact]:
 
 @lru_cache(maxsize=1000)
 def systems_of(group: str) -> frozenset[str]:
-    """The systems of a group of the lexicons; none where its name does not tell."""
+    """Return the body systems of a lexicon group, empty if the group's name does not show any."""
     return frozenset(name for name, pattern in _GROUPS if pattern.search(group))

@@ -1,14 +1,14 @@
-"""The facts that a clinical text states, read by rules: values with what they belong to, findings with their scope.
+"""Extract the facts that a clinical text states, by rules: values with their subject, findings with their scope.
 
 `extract_facts` reads a note, a dialogue or a summary. Values are normalised so that `==` compares them: "500 mg" and
 "0.5 g" are both "500 mg", "14 days" and "2 weeks" both "336 hours", "BID" and "every 12 hours" both "2 per day".
-Findings (conditions, symptoms, drugs, procedures) carry the lexicon's name as key and value. The lexicons were
-written for this project from general medical knowledge; columns: name (canonical), group (what is alike), synonyms
-(separated by semicolons; one in capitals of up to five letters matches capitals only).
+Findings (conditions, symptoms, drugs, procedures, organisms) have the lexicon's name as key and value; see
+`clinical.lexicons`.
 
 Types: age sex dose frequency duration vital lab laterality condition symptom drug drug_status allergy procedure
 procedure_status family_history follow_up date number organism denial topic, and the attributes of
-`clinical.attributes`. The rules miss what they have no word for; they are made to be silent rather than wrong.
+`clinical.attributes`. The rules miss words that they do not know. They are designed to miss a fact rather than to
+report a wrong one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _FINDINGS = ("condition", "symptom", "drug", "procedure", "organism")
 
 
 def _findings(text: str, tokens: Sequence[Token]) -> Iterator[Fact]:
-    """The longest phrase of the lexicons at each place; a final plural s is passed over."""
+    """Yield the longest lexicon phrase at each position. A final plural "s" is ignored."""
     phrases, longest = phrase_table()
     index = 0
     while index < len(tokens):
@@ -45,8 +45,8 @@ def _findings(text: str, tokens: Sequence[Token]) -> Iterator[Fact]:
             if term:
                 start, end = tokens[index].start, tokens[index + length - 1].end
                 following = tokens[index + length].word if index + length < len(tokens) else ""
-                if following in _AGAINST or (term.capitals_only and following == ":"):
-                    break  # "flu vaccine" is no flu, "MS:" a header
+                if following in _VACCINES or (term.capitals_only and following == ":"):
+                    break  # "flu vaccine" is not flu; "MS:" is a heading
                 yield Fact(term.type, start, end, "", term.name, term.name)
                 index += length - 1
                 break
@@ -62,7 +62,7 @@ def _term(phrases: dict[Phrase, Term], tokens: Sequence[Token], text: str) -> Te
 
 
 def _with_lay_words(length: int, named: Sequence[Fact], lay: Sequence[Fact]) -> list[Fact]:
-    """The findings of both kinds; one in lay words takes the place of the names in it ("pain in my knee")."""
+    """Merge both kinds of findings. A lay phrase replaces the names inside it ("pain in my knee")."""
     starts, ends = [fact.start for fact in named], [fact.end for fact in named]
     kept = []
     for fact in lay:
@@ -101,11 +101,11 @@ _ALLERGY = ignoring_case(
     r"|\b(?:reactions?|react(?:ed)?(?: \w+)?|intoleran(?:t|ces?)) to (?:(?:any|a|the|your) )*"
     r"(?:drugs?|medications?|medicines?)\b"
 )
-_AGAINST = frozenset({"vaccine", "vaccines", "vaccination", "vaccinations", "immunization", "shot", "shots"})
+_VACCINES = frozenset({"vaccine", "vaccines", "vaccination", "vaccinations", "immunization", "shot", "shots"})
 
 
 class _Taken:
-    """Which characters facts stand on."""
+    """The characters that facts cover."""
 
     def __init__(self, length: int, facts: Iterable[Fact] = ()) -> None:
         self._characters = bytearray(length)
@@ -120,7 +120,7 @@ class _Taken:
 
 
 def _without_overlaps(length: int, *groups: Sequence[Fact]) -> list[Fact]:
-    """All facts, save those that overlap one of an earlier group or an earlier, longer one of their own."""
+    """Return facts that do not overlap. Earlier groups win; within a group, the earlier and then the longer fact."""
     kept: list[Fact] = []
     taken = _Taken(length)
     for group in groups:
@@ -132,7 +132,7 @@ def _without_overlaps(length: int, *groups: Sequence[Fact]) -> list[Fact]:
 
 
 def _bind_to_drugs(facts: Sequence[Fact], findings: Sequence[Fact], text: str, ends: Sequence[int]) -> list[Fact]:
-    """Doses and frequencies with their drug as key; a frequency of no drug is left out."""
+    """Set the drug as key of each dose and frequency. A frequency without a drug is dropped."""
     drugs = [fact for fact in findings if fact.type == "drug"]
     starts = [drug.start for drug in drugs]
     bound = []
@@ -148,8 +148,11 @@ def _bind_to_drugs(facts: Sequence[Fact], findings: Sequence[Fact], text: str, e
 
 
 def _drug_of(fact: Fact, drugs: Sequence[Fact], text: str, ends: Sequence[int]) -> Fact | None:
-    """The drug after "of" ("50 mg of X") or at once, else the one before in the sentence, else the one after,
-    else the last one of the sentence or question before."""
+    """Return the drug of a dose or frequency, or None.
+
+    In order of preference: the drug directly after a dose ("50 mg of X"), the last drug before it in the sentence,
+    the next drug in the sentence, the last drug in the two sentences before (often a question).
+    """
     after = next((drug for drug in drugs if drug.start >= fact.end), None)
     before = next((drug for drug in reversed(drugs) if drug.end <= fact.start), None)
     sentence = bisect_left(ends, fact.end)
@@ -165,17 +168,17 @@ def _drug_of(fact: Fact, drugs: Sequence[Fact], text: str, ends: Sequence[int]) 
 
 
 def _bind_durations(facts: Sequence[Fact], findings: Sequence[Fact], ends: Sequence[int]) -> list[Fact]:
-    """Durations with the nearest condition or symptom of their sentence as key."""
-    ills = [fact for fact in findings if fact.type in ("condition", "symptom")]
-    starts = [ill.start for ill in ills]
+    """Set the nearest condition or symptom of the sentence as key of each duration."""
+    problems = [fact for fact in findings if fact.type in ("condition", "symptom")]
+    starts = [problem.start for problem in problems]
     bound = []
     for fact in facts:
         if fact.type == "duration":
             sentence = bisect_left(ends, fact.end)
             index = bisect_left(starts, fact.start)
-            around = ills[max(0, index - 8) : index + 8]
-            near = [ill for ill in around if bisect_left(ends, ill.end) == sentence and _distance(fact, ill) <= 40]
-            nearest = min(near, key=lambda ill: _distance(fact, ill), default=None)
+            around = problems[max(0, index - 8) : index + 8]
+            near = [item for item in around if bisect_left(ends, item.end) == sentence and _distance(fact, item) <= 40]
+            nearest = min(near, key=lambda item: _distance(fact, item), default=None)
             fact = replace(fact, key=nearest.key) if nearest else fact  # noqa: PLW2901
         bound.append(fact)
     return bound
@@ -186,7 +189,7 @@ def _distance(first: Fact, second: Fact) -> int:
 
 
 def _status_facts(text: str, findings: Sequence[Fact], bounds: Sequence[Span]) -> Iterator[Fact]:
-    """`drug_status` (started, stopped) and `procedure_status` (performed, planned) where the sentence says so."""
+    """Yield `drug_status` (started, stopped) and `procedure_status` (performed, planned) if the text states it."""
     for fact in findings:
         start, end = bounds[fact.sentence] if fact.sentence < len(bounds) else (fact.start, fact.end)
         if fact.type == "drug":
@@ -212,7 +215,7 @@ def _drug_status(text: str, drug: Fact, start: int, end: int) -> str | None:
 
 
 def _with_allergies(text: str, findings: Sequence[Fact], bounds: Sequence[Span]) -> list[Fact]:
-    """Drugs named as allergies become `allergy`; "allergies" with no drug is an allergy to `any`."""
+    """Turn drugs named as allergies into facts of type `allergy`. Allergies without a drug have the value `any`."""
     changed = list(findings)
     for match in _ALLERGY.finditer(text):
         if any(f.start <= match.start() < f.end and f.type != "allergy" for f in findings):  # "allergic rhinitis"
@@ -229,17 +232,17 @@ def _with_allergies(text: str, findings: Sequence[Fact], bounds: Sequence[Span])
 
 
 def _family_history(text: str, fact: Fact, bounds: Sequence[Span], meant: Mapping[int, str]) -> list[Fact]:
-    """Whose the condition is, once for each relative, where the sentence tells."""
+    """Return one `family_history` fact for each relative who has the condition, according to the sentence."""
     names = relatives_with(text, (fact.start, fact.end), bounds[fact.sentence])
     names = names or [meant[fact.sentence]] if fact.sentence in meant else names
     return [replace(fact, type="family_history", value=name) for name in dict.fromkeys(names)]
 
 
-# ----------------------------------------------------------------------------------------- everything
+# ----------------------------------------------------------------------------------------- extraction
 
 
 def extract_facts(text: str) -> list[Fact]:
-    """All facts of `text` in order of their start. Deterministic; the same text gives the same list."""
+    """Return all facts of `text`, sorted by start. The same text always gives the same list."""
     return list(_extract(text))
 
 
@@ -269,12 +272,12 @@ on_change(_extract.cache_clear)
 
 
 def _placed(text: str, form: RegularForm, facts: Sequence[Fact]) -> Iterator[Fact]:
-    """The facts of the regular form, moved to where the original text states them."""
+    """Yield the facts of the regular form with their positions in the original text."""
     starts = [start for start, _ in sentences(text)]
     for fact in facts:
         start, end = form.original_span(fact.start, fact.end)
         sentence = max(0, bisect_right(starts, start) - 1)
-        yield Fact(  # as in `_with_flags`
+        yield Fact(  # faster than `replace`; see `_with_flags`
             fact.type,
             start,
             end,
@@ -295,7 +298,7 @@ def _placed(text: str, form: RegularForm, facts: Sequence[Fact]) -> Iterator[Fac
 def _value_facts(
     text: str, tokens: Sequence[Token], turns: Sequence[Turn], findings: Sequence[Fact], ends: Sequence[int]
 ) -> list[Fact]:
-    """Values in order of trust: what an earlier pattern has read, a later one leaves alone."""
+    """Return values and attributes, sorted by start. Text that an earlier pattern has read is not read again."""
     lower = lower_case(text)
     facts = _without_overlaps(
         len(text),
@@ -317,7 +320,7 @@ def _value_facts(
 
 
 def _scoped(text: str, bounds: Sequence[Span], turns: Sequence[Turn], facts: Sequence[Fact]) -> list[Fact]:
-    """The facts with their sentence and their scope."""
+    """Return the facts with their sentence number and scope flags."""
     fact_starts = [fact.start for fact in facts]
     scoped: list[Fact] = []
     for index, (start, end) in enumerate(bounds):
@@ -341,7 +344,7 @@ _OWNER = ignoring_case(
 
 
 def _about_the_sentence(text: str, index: int, bounds: Sequence[Span], turns: Sequence[Turn]) -> Set[str]:
-    """What holds of all findings of a sentence: the answer to it, that it is spoken, that it names nobody."""
+    """Return the flags of all facts of a sentence: the answer to a question, `spoken`, `ownerless`."""
     start, end = bounds[index]
     about = {"spoken"} if turns else set()
     if not _OWNER.search(text, start, end):
@@ -364,11 +367,12 @@ _OTHERS_ASKED = ignoring_case(
     r"|\bother (?:symptoms?|complaints?|problems?|issues?|concerns?)\b|\banything (?:like that|at all)\b"
 )
 
-_LISTS = ignoring_case(r"\b(?:such as|like (?!that|this)|including|for example)\b")  # then only what it lists is denied
+# in a question with such a list, only the listed findings are denied
+_LISTS = ignoring_case(r"\b(?:such as|like (?!that|this)|including|for example)\b")
 
 
 def _denials_of_others(text: str, bounds: Sequence[Span], turns: Sequence[Turn]) -> Iterator[Fact]:
-    """ "Anything else?" "No.": whatever was not named is denied too."""
+    """Yield a fact of type `denial` if all findings not named are denied: "Anything else?" "No."."""
     for index, (start, end) in enumerate(bounds):
         asked = _OTHERS_ASKED.search(text, start, end)
         match = _OTHERS_DENIED.search(text, start, end)
@@ -392,12 +396,12 @@ _PRESUPPOSED = ignoring_case(
 
 
 def _taken_for_granted(text: str, fact: Fact) -> bool:
-    """The asthma of "any problems with your asthma?": whatever the answer is, it exists."""
+    """Return whether a question presupposes the fact: the asthma in "any problems with your asthma?"."""
     return fact.type in _FINDINGS and _PRESUPPOSED.search(text, max(0, fact.start - 60), fact.start) is not None
 
 
 def _with_flags(text: str, fact: Fact, flags: Set[str], sentence: int) -> Fact:
-    return Fact(  # `replace` takes twice as long, and this runs for every fact of every text
+    return Fact(  # `replace` takes twice as long, and this runs for every fact
         fact.type,
         fact.start,
         fact.end,

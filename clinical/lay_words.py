@@ -1,7 +1,7 @@
-"""What patients call findings in a conversation, in words that stand apart: "I got my appendix out", "my knee hurts".
+"""Find the lay expressions of a dialogue: "I got my appendix out", "my knee hurts".
 
-Read in dialogues only. Phrases that stand together are synonyms in `lexicons/`; here are those that take words in
-between, a part of the body or a list: "any problems with your heart, lungs, or kidneys?"
+They have other words in between, name a body part or contain a list: "any problems with your heart, lungs, or
+kidneys?" Fixed lay phrases are synonyms in `lexicons/` instead.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _OWNER = r"(?:(?:my|your|his|her|their|the|this|that|both|one of) )*"
 _SIDE = r"(?:(?:left|right|lower|upper|mid|middle|whole|entire|big|side of the|back of the|front of the) )*"
 _WORDS = r"(?:[\w']+ ){0,3}?"  # up to three words in between
 
-_PAIN_OF = {  # part of the body -> its pain, as in lexicons/symptoms.csv
+_PAIN_OF = {  # body part -> name of its pain in lexicons/symptoms.csv
     part: f"{name} pain" if name not in ("headache", "toothache", "sore throat") else name
     for name, parts in (
         ("abdominal", "stomach belly tummy abdomen abdominal"),
@@ -71,7 +71,7 @@ _PAINS = tuple(
     )
 )
 
-_REMOVAL_OF = (  # organ -> its removal, as in lexicons/procedures.csv
+_REMOVAL_OF = (  # organ, name of its removal in lexicons/procedures.csv
     (r"appendix", "appendectomy"),
     (r"tonsils?", "tonsillectomy"),
     (r"adenoids?", "adenoidectomy"),
@@ -159,7 +159,7 @@ _SYMPTOMS = tuple(
     )
 )
 
-_PROBLEM_OF = {  # organ -> what is wrong with it, as in lexicons: (type, name)
+_PROBLEM_OF = {  # organ -> (type, name) of its disease in the lexicons
     "heart": ("condition", "heart disease"),
     "lung": ("condition", "lung disease"),
     "thyroid": ("condition", "thyroid disease"),
@@ -174,7 +174,7 @@ _PROBLEMS = ignoring_case(
 )
 _ORGANS = ignoring_case(rf"\b(?P<organ>{_ORGAN})s?\b")
 
-_THERAPY = re.compile(r"\bPT\b(?![ ]*[/:\d])")  # no prothrombin time; in a written note also the patient
+_THERAPY = re.compile(r"\bPT\b(?![ ]*[/:\d])")  # physical therapy, not prothrombin time; in written notes also patient
 
 _DRUGS = ignoring_case(
     r"\b(?:do|does|doing|did|done|use|uses|used|using|take|taking|tried|try|to|on|any|other|about|or|and|no|of|more|hard"
@@ -184,11 +184,11 @@ _DRUGS = ignoring_case(
 )
 _OF_MEDICINES = ignoring_case(r"allerg|medic|prescri|pharmac|reaction|side effect|\bthe two drugs|combin")
 _SENTENCE_END = re.compile(r"[.?!\n]")
-_REACH = 120  # characters before "drugs" in which such a word tells that they are medicines
+_REACH = 120  # characters before "drugs" in which a word about medicines is searched
 
 
 def lay_findings(text: str) -> Iterator[Fact]:
-    """Findings without scope, each at the words that name it; several may overlap."""
+    """Yield the findings of lay expressions, without scope flags. Findings may overlap."""
     for pattern in _PAINS:
         for match in pattern.finditer(text):
             yield _finding("symptom", match.start(), match.end(), _PAIN_OF[match["part"].lower()])

@@ -1,9 +1,10 @@
-"""The word lists of clinical text, as plain CSV files in `lexicons/`, and those that a user adds to them.
+"""Load the clinical word lists: the CSV files in `lexicons/` and the files that a user adds.
 
-Names (drugs, conditions, symptoms, procedures, organisms): name (canonical), group (what is alike; `general` for words
-too general to stand for one another), synonyms (separated by semicolons; one in capitals of up to five letters matches
-capitals only). Sound-alikes: pairs of drugs that are confused. Units: how doses are spelled. Reference ranges: the
-normal limits of vital signs and laboratory tests. `lexicons/README.md` names the source of each.
+Files of names (drugs, conditions, symptoms, procedures, organisms) have three columns: `name` (canonical), `group`
+(similar names; `general` for words too general to be exchanged) and `synonyms` (separated by semicolons; a synonym of
+up to five letters, all capitals, matches capitals only). The other files hold pairs of drugs that sound alike,
+spellings of dose units, and the normal limits of vital signs and laboratory tests. `lexicons/README.md` describes the
+files and names their sources.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ _COLUMNS |= {
     "units.csv": ("spelling", "factor", "base_unit"),
     "reference_ranges.csv": ("name", "low", "high", "unit", "plausible_low", "plausible_high", "decimals"),
 }
-_folders = [_BUILT_IN]  # those of the user come first, in the order in which they were added
+_folders = [_BUILT_IN]  # a user's folders come first, in the order in which they were added
 _callbacks: list[Callable[[], object]] = []
 
 
 @dataclass(frozen=True)
 class Concept:
-    """A finding of the lexicon: its name as one writes it, and the group of those that are alike."""
+    """A name of the lexicon as it is written, and its group of similar names."""
 
     name: str
     group: str
@@ -46,7 +47,7 @@ class Concept:
 
 @dataclass(frozen=True)
 class Term:
-    """What a phrase stands for: the type of fact and the name in lower case."""
+    """The meaning of a phrase: the type of fact and the lexicon's name in lower case."""
 
     type: str
     name: str
@@ -55,14 +56,18 @@ class Term:
 
 @dataclass(frozen=True)
 class Range:
-    """Normal limits of a measurement, None where there is none, and limits of what is ever seen, all in `unit`."""
+    """Limits of a measurement, in `unit`.
+
+    `low` and `high` are the normal limits; None means no limit. The plausible limits bound the values that occur in
+    patients.
+    """
 
     low: float | None
     high: float | None
     unit: str
     plausible_low: float
     plausible_high: float
-    decimals: int  # with which a value is written
+    decimals: int  # decimal places of a written value
 
 
 Phrase = tuple[str, ...]
@@ -72,17 +77,17 @@ Phrase = tuple[str, ...]
 
 
 def on_change(callback: Callable[[], object]) -> Callable[[], object]:
-    """Registers what is to be called whenever names are added, such as the `cache_clear` of a cache."""
+    """Register a callback for changes of the word lists, such as the `cache_clear` of a cache. Return the callback."""
     _callbacks.append(callback)
     return callback
 
 
 def add_lexicon_dir(path: Path) -> list[str]:
-    """Adds a user's CSV files, of the names and columns of the built-in ones, for this process; returns their names.
+    """Add a user's CSV files to the word lists of this process, and return the names of the files.
 
-    A row of the user goes before a built-in one: its phrase, its group, its factor and its limits count. Raises
-    InputError where the folder holds no CSV or one of an unknown name, and where a row cannot be read; then nothing
-    is added.
+    The files have the names and columns of the built-in files. A user's row overrides a built-in row with the same
+    name, phrase or spelling. Raises InputError if the folder holds no CSV file, a file has an unknown name or a row
+    is invalid; then nothing is added.
     """
     path, names = Path(path).resolve(), _csv_names(Path(path))
     if path in _folders:
@@ -99,7 +104,7 @@ def add_lexicon_dir(path: Path) -> list[str]:
 
 
 def remove_lexicon_dir(path: Path) -> None:
-    """Takes back `add_lexicon_dir`; a folder that was not added is no error."""
+    """Undo `add_lexicon_dir`. A folder that was not added is ignored."""
     path = Path(path).resolve()
     if path in _folders[:-1]:
         _folders.remove(path)
@@ -108,13 +113,13 @@ def remove_lexicon_dir(path: Path) -> None:
 
 def _csv_names(folder: Path) -> list[str]:
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; give one that holds CSV files such as drugs.csv")
+        raise InputError(f"{folder}: no such folder; name a folder with CSV files such as drugs.csv")
     names = sorted(path.name for path in folder.iterdir() if path.suffix.lower() == ".csv")
     if not names:
-        raise InputError(f"{folder}: holds no CSV file; expected some of {', '.join(_COLUMNS)}")
+        raise InputError(f"{folder}: holds no CSV file; add at least one of {', '.join(_COLUMNS)}")
     for name in names:
         if name not in _COLUMNS:
-            raise InputError(f"{folder / name}: no lexicon of this name; expected some of {', '.join(_COLUMNS)}")
+            raise InputError(f"{folder / name}: no lexicon has this name; use one of {', '.join(_COLUMNS)}")
     return names
 
 
@@ -131,13 +136,13 @@ def _forget() -> None:
 
 
 def _rows(folder: Path, file_name: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """Where a row is, for messages, and the row, its cells stripped. The first column is never empty."""
+    """Yield (location for error messages, row with stripped cells). The first column is never empty."""
     columns = _COLUMNS[file_name]
     path = folder / file_name
     for line, row in read_csv(path, columns) if folder == _BUILT_IN or path.exists() else ():
         where = f"{path}, line {line}"
         if not row[columns[0]].strip():
-            raise InputError(f"{where}: {columns[0]} is empty; fill it or take the row out")
+            raise InputError(f"{where}: {columns[0]} is empty; fill it in or remove the row")
         yield where, {column: cell.strip() for column, cell in row.items()}
 
 
@@ -152,7 +157,7 @@ def _number(where: str, column: str, cell: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise InputError(f"{where}: {column} is {cell!r}, no number; write one such as 0.5")
+        raise InputError(f"{where}: {column} is {cell!r}, not a number; write a number such as 0.5")
     return value
 
 
@@ -161,7 +166,7 @@ def _number(where: str, column: str, cell: str) -> float:
 
 @lru_cache(maxsize=1)
 def _lexicon() -> tuple[dict[Phrase, Term], dict[str, int], dict[tuple[str, str], Concept]]:
-    """Phrase -> term, first word -> length of its longest phrase, (type, name in lower case) -> concept."""
+    """Map phrase -> term, first word -> length of its longest phrase, (type, name in lower case) -> concept."""
     phrases: dict[Phrase, Term] = {}
     known: dict[tuple[str, str], Concept] = {}
     for folder in _folders:
@@ -178,7 +183,7 @@ def _lexicon() -> tuple[dict[Phrase, Term], dict[str, int], dict[tuple[str, str]
 
 def _terms(where: str, kind: str, row: dict[str, str]) -> Iterator[tuple[Phrase, Term]]:
     if not row["group"]:
-        raise InputError(f"{where}: group is empty; name what {row['name']} is alike, or write general")
+        raise InputError(f"{where}: group is empty; write a group of names like {row['name']}, or general")
     for synonym in filter(None, map(str.strip, [row["name"], *row["synonyms"].split(";")])):
         phrase = tuple(token.word for token in tokens_of(synonym))
         if not any(map(str.isalnum, "".join(phrase))):
@@ -188,13 +193,13 @@ def _terms(where: str, kind: str, row: dict[str, str]) -> Iterator[tuple[Phrase,
 
 
 def phrase_table() -> tuple[dict[Phrase, Term], dict[str, int]]:
-    """Phrase in lower case -> what it stands for, and first word -> length of its longest phrase."""
+    """Map each phrase in lower case to its term, and each first word to the length of its longest phrase."""
     return _lexicon()[:2]
 
 
 @lru_cache(maxsize=len(_NAME_FILES))
 def concepts(fact_type: str) -> dict[str, Concept]:
-    """The findings of one type: name in lower case, as in `Fact.value` -> concept, in the order of the lexicon."""
+    """Map the names of one type, in lower case as in `Fact.value`, to their concepts, in the order of the lexicon."""
     return {name: concept for (kind, name), concept in _lexicon()[2].items() if kind == fact_type}
 
 
@@ -203,10 +208,10 @@ def concepts(fact_type: str) -> dict[str, Concept]:
 
 @lru_cache(maxsize=1)
 def sound_alikes() -> dict[str, tuple[str, ...]]:
-    """Name of a drug in lower case -> the names, as one writes them, with which it is confused.
+    """Map each drug name in lower case to the names, as written, that it is confused with.
 
-    A brand has its own entry (`Fact.text`, where a generic name is also `Fact.key`): Celebrex looks like Celexa, but
-    celecoxib does not.
+    A brand name has an entry of its own, because Celebrex looks like Celexa but celecoxib does not. So look a drug up
+    by `Fact.text` first, then by `Fact.key`, the generic name.
     """
     confused: dict[str, dict[str, None]] = {}
     for folder in _folders:
@@ -214,7 +219,7 @@ def sound_alikes() -> dict[str, tuple[str, ...]]:
             names = (row["name"], row["confused_with"])
             drugs = [_drug_named(name) for name in names]
             if problem := _problem_of_pair(names, drugs):
-                if folder == _BUILT_IN:  # a user gave the name to something else
+                if folder == _BUILT_IN:  # a user's file gives the name another meaning
                     continue
                 raise InputError(f"{where}: {problem}")
             for name, other in zip(names, reversed(names), strict=True):
@@ -223,7 +228,7 @@ def sound_alikes() -> dict[str, tuple[str, ...]]:
 
 
 def _drug_named(name: str) -> str:
-    """The drug's name in lower case; empty where `name` is no drug."""
+    """Return the lexicon's name of a drug in lower case, or "" if `name` is not a drug."""
     term = phrase_table()[0].get(tuple(token.word for token in tokens_of(name)))
     return term.name if term and term.type == "drug" else ""
 
@@ -231,25 +236,28 @@ def _drug_named(name: str) -> str:
 def _problem_of_pair(names: tuple[str, str], drugs: list[str]) -> str:
     for name, drug in zip(names, drugs, strict=True):
         if not drug:
-            return f"{name!r} is no drug of the lexicon; add it to drugs.csv"
-    return f"{names[0]} and {names[1]} are one drug; give two" if drugs[0] == drugs[1] else ""
+            return f"{name!r} is not a drug of the lexicon; add it to drugs.csv"
+    return f"{names[0]} and {names[1]} are the same drug; name two different drugs" if drugs[0] == drugs[1] else ""
 
 
 @lru_cache(maxsize=1)
 def units() -> dict[str, tuple[float, str]]:
-    """Unit of a dose as it is spelled (lower case, singular) -> (how many base units it is, base unit)."""
+    """Map each spelling of a dose unit (lower case, singular) to (factor, base unit): "mcg" -> (0.001, "mg")."""
     known: dict[str, tuple[float, str]] = {}
     for where, row in _all_rows("units.csv"):
         factor = _number(where, "factor", row["factor"])
         if factor <= 0 or not row["base_unit"]:
-            raise InputError(f"{where}: expected a factor above 0 and a base_unit; such as mcg,0.001,mg")
+            raise InputError(f"{where}: expected a factor above 0 and a base_unit, such as mcg,0.001,mg")
         known.setdefault(row["spelling"].lower(), (factor, row["base_unit"]))
     return known
 
 
 @lru_cache(maxsize=1)
 def reference_ranges() -> dict[str, Range]:
-    """Vital sign or laboratory test, as in `Fact.key` -> its limits; blood pressure under two names, one for each."""
+    """Map each vital sign and laboratory test, named as in `Fact.key`, to its limits.
+
+    Systolic and diastolic blood pressure have separate entries.
+    """
     known: dict[str, Range] = {}
     for where, row in _all_rows("reference_ranges.csv"):
         known.setdefault(row["name"].lower(), _range(where, row))

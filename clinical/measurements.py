@@ -1,8 +1,8 @@
-"""Vital signs and laboratory values in clinical text, as facts of types `vital` and `lab`; see `clinical.values`.
+"""Extract vital signs and laboratory values as facts of types `vital` and `lab` (see `clinical.values`).
 
 Units are converted to degrees Celsius, kilograms, and the customary unit of each laboratory test. The text is in
-regular form (see `clinical.text`) and in lower case, and `tokens` are its words: a pattern is tried only where one of
-its names begins.
+regular form (see `clinical.text`) and in lower case. `tokens` are its words. For speed, a pattern is tried only at
+the words of its names.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from clinical.scope import Token
 from clinical.values import NUMBER, Fact, parsed_number, plain_number, scaled
 
-_IS = (  # what may stand between a name and its value
+_IS = (  # text allowed between a name and its value
     r"(?:\s*(?::|=|,|is|was|of|at|to|were|are|came back|came out|today|level|levels|count|reading|rate|value|found|be|"
     r"in the|a|about|around|still|elevated|normal|low|high|currently|now|on room air|as)){0,5}\s*"
 )
@@ -121,7 +121,7 @@ _Patterns = dict[str, list[tuple[str, re.Pattern[str]]]]
 
 
 def _patterns_by_word(patterns: Sequence[tuple[str, re.Pattern[str]]], names: Sequence[str]) -> _Patterns:
-    """Each word with which a name may begin (and some more) -> the patterns to try there, in their order."""
+    """Map every word of a name to the patterns to try at that word, in order."""
     table: _Patterns = {}
     for (name, pattern), written in zip(patterns, names, strict=True):
         words = set(re.findall(r"[a-z0-9]+", written))
@@ -135,7 +135,7 @@ _LABS_BY_WORD = _patterns_by_word(_LABS, [names for _, names in _LAB_NAMES])
 
 
 def _measurements(text: str, tokens: Sequence[Token], table: _Patterns) -> Iterator[tuple[str, re.Match[str]]]:
-    """Names with the match of their pattern, from left to right, without overlaps."""
+    """Yield (name, match) from left to right, without overlaps."""
     done = 0
     for token in tokens:
         patterns = table.get(token.word) or table.get(token.word.rstrip("0123456789"), [])  # "hgb9.1"
@@ -147,6 +147,7 @@ def _measurements(text: str, tokens: Sequence[Token], table: _Patterns) -> Itera
 
 
 def vital_facts(text: str, tokens: Sequence[Token]) -> Iterator[Fact]:
+    """Yield the vital signs. Implausible values are skipped."""
     for match in _BLOOD_PRESSURE.finditer(text) if any(mark in text for mark in ("/", "over", "by")) else ():
         systolic, diastolic = int(match["systolic"]), int(match["diastolic"])
         if (
@@ -171,9 +172,10 @@ def _vital_value(name: str, match: re.Match[str]) -> str:
 
 
 def lab_facts(text: str, tokens: Sequence[Token]) -> Iterator[Fact]:
+    """Yield the laboratory values."""
     for name, match in _measurements(text, tokens, _LABS_BY_WORD):
         factor = _LAB_FACTORS.get((name, match["unit"] or ""), 1.0)
         if name in ("white cell count", "platelets") and parsed_number(match["low"]) >= 1000:
-            factor = 0.001  # cells per microlitre, where thousands are usual
+            factor = 0.001  # from cells per microlitre to thousands of cells per microlitre
         value = scaled(match, factor) if factor in (1.0, 0.001, 0.1) else f"{parsed_number(match['low']) * factor:.1f}"
         yield Fact("lab", match.start(), match.end(), "", name, value)

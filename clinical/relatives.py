@@ -1,6 +1,6 @@
-"""Relatives: whose a finding is where a sentence names one, several, or only "he" or "she".
+"""Find the relatives who have a finding, named by a noun ("mother") or a pronoun ("he", "she").
 
-In a dialogue in which the patient speaks, "he" and "she" are somebody else: "My grandfather is gone. He had lymphoma."
+In the patient's own words, "he" and "she" refer to another person: "My grandfather is gone. He had lymphoma."
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _PRONOUN = re.compile(
     r"(?P<word>he|she|they)\b",
     re.IGNORECASE,
 )
-_REACH = 6  # sentences over which a pronoun still means the relative named last
+_REACH = 6  # sentences within which a pronoun can refer to the relative named last
 
 
 def _name(match: re.Match[str]) -> str:
-    """`mother`, `maternal uncle`, `paternal` (side)."""
+    """Return the normalised name: `mother`, `maternal uncle`, or `paternal` for the father's side."""
     if match["owner"]:
         owner, theirs = (_SAME.get(match[part].lower(), match[part].lower()) for part in ("owner", "theirs"))
         return f"{_SIDE_OF[owner]} {_OF_PARENT[theirs]}"
@@ -46,7 +46,11 @@ def _name(match: re.Match[str]) -> str:
 
 
 def relatives_with(text: str, finding: Span, sentence: Span) -> list[str]:
-    """The relatives of whom the sentence tells the finding: those named last before it, else first after it."""
+    """Return the relatives who have the finding, according to its sentence.
+
+    They are the relatives named last before the finding, else the relatives named first after it. Names joined by
+    commas or "and" belong together.
+    """
     found = list(_RELATIVE.finditer(text, *sentence))
     found = [match for match in found if not match["side"]] or found
     before = [match for match in found if match.end() <= finding[0]]
@@ -61,7 +65,7 @@ def relatives_with(text: str, finding: Span, sentence: Span) -> list[str]:
 
 
 def relatives_meant(text: str, bounds: Sequence[Span], turns: Sequence[Turn]) -> dict[int, str]:
-    """Sentence -> the relative whom it calls "he" or "she", in what a patient says."""
+    """Map the number of each patient's sentence with a pronoun to the relative whom the pronoun refers to."""
     meant: dict[int, str] = {}
     if not any(turn.speaker == "patient" for turn in turns):
         return meant
@@ -75,7 +79,7 @@ def relatives_meant(text: str, bounds: Sequence[Span], turns: Sequence[Turn]) ->
         turn = turn_at(turns, end)
         if turn is None or turns[turn].speaker != "patient":
             continue
-        pronoun = _PRONOUN.search(text[max(start, turns[turn].start) : end])  # without the speaker's mark before it
+        pronoun = _PRONOUN.search(text[max(start, turns[turn].start) : end])  # without the speaker's label
         if pronoun and _may_be(pronoun["word"].lower(), name):
             meant[index], named_at = name, index
     return meant
@@ -87,7 +91,7 @@ def _may_be(pronoun: str, name: str) -> bool:
 
 
 def same_relative(first: str, second: str) -> bool:
-    """Whether two names may be one relative's: "uncle" and "maternal uncle", "parent" and "mother"."""
+    """Return whether two names can mean the same relative: "uncle" and "maternal uncle", "parent" and "mother"."""
     sides = {"maternal", "paternal"}
     one, other = set(first.split()), set(second.split())
     if len((one | other) & sides) == 2:

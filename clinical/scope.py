@@ -1,8 +1,8 @@
-"""Who and what a finding is about: negated, uncertain, historical, or a relative's.
+"""Find the scope of a finding: negated, uncertain, historical, or about a relative.
 
-A trigger table in the manner of ConText (Harkema et al., J Biomed Inform 2009). A trigger governs the findings
-before or after it in its segment; segments end at contrasting words ("but"), at semicolons, where a new clause
-begins, and at the end of the sentence. In a dialogue the answer decides on its question: "Any fever?" "No."
+The method is ConText (Harkema et al., J Biomed Inform 2009). A trigger phrase governs the findings before or after it
+in its segment. A segment ends at a contrasting word ("but"), a semicolon, a new clause or the end of the sentence. In a
+dialogue, the answer sets the scope of the findings in its question: "Any fever?" "No."
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import NamedTuple
 from clinical.text import Turn, lower_case, turn_at
 
 Span = tuple[int, int]
-# hyphens and white space only separate words; punctuation stands for itself, so that a phrase never crosses it
+# hyphens and white space only separate words; a punctuation mark is a token, so that no phrase extends across it
 TOKEN = re.compile(r"n't|[A-Za-z0-9&]+?(?=n't\b)|[A-Za-z0-9&]+(?:['’][A-Za-z]+)*|[,;:.?!/()\n]")
 
 
@@ -29,13 +29,14 @@ class Token(NamedTuple):
 
 
 def tokens_of(text: str) -> list[Token]:
-    """The words and punctuation marks of `text`."""
+    """Return the words and punctuation marks of `text`."""
     lower = lower_case(text).replace("’", "'")
     return [Token(lower[start:end], start, end) for start, end in (match.span() for match in TOKEN.finditer(text))]
 
 
-# kind, direction: `wide` reaches to the end of the segment, `run` only the nearest list of findings,
-# `near` the same from up to five words away, `back` the nearest list before the trigger, `all` the whole segment
+# (kind, direction) -> phrases, separated by "|". The direction decides which findings of the segment a trigger governs.
+# `wide`: all after it. `run`: the next list, at most 4 words away. `near`: the next list, at most 5 words away.
+# `back`: the last list before it, at most 3 words away. `all`: all
 _TRIGGERS: dict[tuple[str, str], str] = {
     ("negated", "wide"): (
         "no|denies|denied|deny|denying|without|negative for|no evidence of|no sign of|no signs of|no history of|"
@@ -89,12 +90,12 @@ _TRIGGERS: dict[tuple[str, str], str] = {
         ", there is|, it was|, it is|, it's|, just|, only|even with|"
         "even after|despite"
     ),
-    # a new clause, but a relative who was named before goes on: "Mother is alive and has gout"
+    # a new clause, except for a relative named before it: "Mother is alive and has gout"
     ("end", "clause"): (
         "still has|still have|and reports|, reports|, has|, had|, have|and has|and had|and he|and she|, he|, she|"
         "reports|does have|, with|developed|positive for|states|states that"
     ),
-    # phrases that hold a trigger's words without its meaning
+    # phrases that contain a trigger's words without its meaning
     ("pseudo", ""): (
         "no change|no changes|not only|no increase|no doubt|no problem|no further|no worries|not certain|"
         "mother states|mother reports|mother says|father states|father says|daughter says|son says|lives with|"
@@ -117,7 +118,7 @@ Meaning = tuple[str, str]  # kind, direction
 
 
 def _phrase_table() -> tuple[dict[tuple[str, ...], list[Meaning]], dict[str, int]]:
-    """Phrase -> its meanings (one phrase may have two), and first word -> length of its longest phrase."""
+    """Map each phrase to its meanings (at most two), and each first word to the length of its longest phrase."""
     meanings: dict[tuple[str, ...], list[Meaning]] = {}
     longest: dict[str, int] = {}
     for meaning, phrases in _TRIGGERS.items():
@@ -139,7 +140,7 @@ class _Trigger(NamedTuple):
 
 
 def _triggers(tokens: Sequence[Token], taken: Sequence[Span]) -> list[_Trigger]:
-    """The triggers among the tokens; words inside a finding ("no appetite") are none."""
+    """Return the triggers among the tokens. The first word of a finding ("no appetite") is not a trigger."""
     found: list[_Trigger] = []
     inside = {start for start, _ in taken}
     index = 0
@@ -155,7 +156,7 @@ def _triggers(tokens: Sequence[Token], taken: Sequence[Span]) -> list[_Trigger]:
 
 
 def _phrase_length(tokens: Sequence[Token], index: int) -> int:
-    """Words of the longest phrase that begins at `index`, 0 where none does."""
+    """Return the number of words in the longest phrase that begins at `index`, 0 if there is none."""
     words = tuple(token.word for token in tokens[index : index + _LONGEST[tokens[index].word]])
     return next((length for length in range(len(words), 0, -1) if words[:length] in _MEANINGS), 0)
 
@@ -167,15 +168,15 @@ _LIST_GAP = re.compile(
 )
 
 
-_REACH = 1500  # characters: beyond, in a text without sentences, no trigger governs
+_REACH = 1500  # characters that a trigger can govern, a limit for texts without sentence ends
 
 
 @lru_cache(maxsize=20_000)
 def scopes(sentence: str, findings: tuple[Span, ...]) -> tuple[frozenset[str], ...]:
-    """The flags (`negated`, `uncertain`, `historical`, `family`) of each finding of one sentence.
+    """Return the flags (`negated`, `uncertain`, `historical`, `family`) of each finding of one sentence.
 
-    `findings` are spans in the sentence, in order. Texts that differ in one place share most of their sentences, so
-    the answers are kept.
+    `findings` are sorted spans in the sentence. Results are cached, because texts that differ in one place share most
+    of their sentences.
     """
     flags: list[set[str]] = [set() for _ in findings]
     triggers = _triggers(tokens_of(sentence), findings)
@@ -195,6 +196,7 @@ def scopes(sentence: str, findings: tuple[Span, ...]) -> tuple[frozenset[str], .
 
 
 def _governed(text: str, trigger: _Trigger, findings: Sequence[Span], inside: Sequence[int]) -> list[int]:
+    """Return the indices of the findings that the trigger governs. `inside` are the indices of its segment."""
     after = [i for i in inside if findings[i][0] >= trigger.end]
     before = [i for i in inside if findings[i][1] <= trigger.start][::-1]
     if trigger.direction == "all":
@@ -209,7 +211,7 @@ def _governed(text: str, trigger: _Trigger, findings: Sequence[Span], inside: Se
 
 
 def _run(text: str, position: int, findings: Sequence[Span], after: Sequence[int], max_words: int) -> list[int]:
-    """The nearest finding after `position` and those joined to it as a list."""
+    """Return the next finding after `position` and the findings joined to it in a list."""
     run: list[int] = []
     for i in after:
         gap = text[position : findings[i][0]]
@@ -223,6 +225,7 @@ def _run(text: str, position: int, findings: Sequence[Span], after: Sequence[int
 
 
 def _run_back(text: str, position: int, findings: Sequence[Span], before: Sequence[int], max_words: int) -> list[int]:
+    """Return the last finding before `position` and the findings joined to it in a list."""
     run: list[int] = []
     for i in before:
         gap = text[findings[i][1] : position]
@@ -267,7 +270,7 @@ _YES = re.compile(
     r"(?=\s*(?:[,.;!?]|$|and\b|but\b|indeed\b|that\b|those\b|it\b|too\b|sometimes\b)))(?![\w'])",
     re.IGNORECASE,
 )
-# what such a question is about is taken for granted: "How long have you had the fever?"
+# such a question presupposes its finding: "How long have you had the fever?"
 _PRESUPPOSING = re.compile(
     r"(?:\[?\w+\]?:\s*)?(?:[^,.?]{0,30},\s*|(?:okay|so|and|well|alright|great|good|now|remind me|but|then|exactly|"
     r"do you (?:know|remember|recall)|(?:can|could) you (?:tell me|describe)|tell me)\s+)*"
@@ -286,19 +289,19 @@ _QUESTION = re.compile(
 )
 
 
-ANSWERS = frozenset({"negated", "uncertain", "asked"})  # what `answer_flag` may give
+ANSWERS = frozenset({"negated", "uncertain", "asked"})  # the flags that `answer_flag` returns
 
 
 def is_question(sentence: str, in_dialogue: bool) -> bool:
-    """Whether a sentence asks; in dialogues also one whose question mark the transcript lacks."""
+    """Return whether a sentence is a question. In a dialogue, the question mark may be missing."""
     return sentence.endswith("?") or (in_dialogue and (sentence.endswith("-") or bool(_QUESTION.match(sentence))))
 
 
 def answer_flag(text: str, sentence: Span, following: Span | None, turns: Sequence[Turn]) -> str | None:
-    """What the answer makes of the findings in a question, or None where they hold.
+    """Return the flag that the answer gives to the findings of a question, or None if the answer confirms them.
 
-    `negated`, `uncertain` where the one asked isn't sure, `asked` where the answer isn't understood. `following` is the
-    next sentence, for texts that are no dialogue ("Any fever? No.").
+    `negated`: the answer is no. `uncertain`: the speaker is not sure. `asked`: the rules do not understand the answer.
+    `following` is the next sentence, which is the answer in a text without turns ("Any fever? No.").
     """
     if _PRESUPPOSING.match(text[slice(*sentence)]):
         return None

@@ -1,8 +1,8 @@
-"""Clinical text made regular: sentences, dialogue turns, and numbers in words written as digits.
+"""Normalise clinical text: sentences, dialogue turns, and spelled-out numbers as digits.
 
-`sentences` works on the text as it stands. `regular_form` gives a copy in which "twenty-five" reads "25", "two and a
-half" reads "2.5" and dictated letters ("M G", "C T") are joined, with the way back to the original characters, so
-that every later pattern has to know one spelling only.
+`sentences` works on the original text. `regular_form` returns a copy in which "twenty-five" is "25", "two and a half"
+is "2.5" and dictated letters ("M G", "C T") are joined, so that later patterns need only one spelling. The copy maps
+its spans back to the original.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _SPOKEN_NUMBER = re.compile(
     re.IGNORECASE,
 )
 _NUMBER_WORDS = re.compile(_NUMBER_WORD, re.IGNORECASE)
-# "one" alone is mostly a pronoun; it counts only before something that is measured or counted
+# "one" alone is usually a pronoun; it is a number only before something measured or counted
 _COUNTED = re.compile(
     r"[ -]+(?:(?:and a half )?(?:second|minute|hour|day|week|month|year|time|tablet|pill|capsule|puff|unit|drop|pack"
     r"|gram|milligram|microgram|liter|pound|or two|to two)s?\b|m ?l\b|m ?g\b|mcg\b|m c g\b)",
@@ -61,7 +61,7 @@ _DAY_ALONE = (
 _DAY_NUMBER = "|".join(
     sorted([*_UNITS, *(f"{tens} {unit}" for tens in ("twenty", "thirty") for unit in _UNITS), *_TENS], key=len)[::-1]
 )
-_DAY_AND_YEAR = re.compile(  # "June thirty two thousand and four" has no 32,004
+_DAY_AND_YEAR = re.compile(  # "June thirty two thousand and four" does not mean 32,004
     rf"\b{_MONTH} (?P<date>(?P<day>{_DAY_NUMBER})[ ,]+(?P<year>two thousand(?: and)?(?: (?:{_NUMBER_WORD}))?"
     rf"|nineteen (?:{_NUMBER_WORD})(?:[ -](?:{_NUMBER_WORD}))?|twenty (?:ten|{'|'.join([*_UNITS][11:])}|twenty)))\b",
     re.IGNORECASE,
@@ -74,7 +74,8 @@ _DECADES = {"twenties": "20s", "thirties": "30s", "forties": "40s", "fifties": "
 _DECADE = re.compile(rf"\b(?P<century>nineteen )?(?P<decade>{'|'.join(_DECADES)})\b", re.IGNORECASE)
 _SHORT_YEAR = re.compile(r"\bO (?P<year>one|two|three|four|five|six|seven|eight|nine)\b(?!-)")
 _HALF = re.compile(r"(?<![\w./])(?P<whole>\d{1,3})[ -]1/2(?![\d/])")  # "2-1/2 months"
-_DICTATED_LETTERS = re.compile(r"\b(?!I )(?:M C G|M G|M L(?! K)|[A-Z](?: [A-Z]){1,4})\b(?!')")  # "4 M G I M": two
+# "4 M G I M" becomes "4 MG IM"
+_DICTATED_LETTERS = re.compile(r"\b(?!I )(?:M C G|M G|M L(?! K)|[A-Z](?: [A-Z]){1,4})\b(?!')")
 _HEDGED_RANGE = re.compile(  # "three or maybe it is four years"
     r"(?<= )or(?:,? (?:maybe|perhaps|possibly|about|like|it is|it's|even|um|uh)\b,?)+ "
     rf"(?=(?:{_NUMBER_WORD}|\d+)\b)",
@@ -84,17 +85,17 @@ _HEDGED_RANGE = re.compile(  # "three or maybe it is four years"
 
 @dataclass(frozen=True)
 class RegularForm:
-    """`text` is the rewritten text; `changes` are (start in `text`, end in `text`, start, end in the original)."""
+    """A rewritten text. A change is (start in `text`, end in `text`, start in the original, end in the original)."""
 
     text: str
     changes: tuple[tuple[int, int, int, int], ...]
 
     def original_span(self, start: int, end: int) -> tuple[int, int]:
-        """The characters of the original that `text[start:end]` stands for."""
+        """Return the span of the original that became `text[start:end]`."""
         return self._position(start, 2), self._position(end, 3)
 
     def _position(self, position: int, side: int) -> int:
-        """`side` 2 maps a position inside a change to the change's start, 3 to its end."""
+        """Return the position in the original. Inside a change, `side` 2 gives the change's start, 3 its end."""
         index = bisect_right(self.changes, position, key=lambda change: change[0]) - 1
         if index < 0:
             return position
@@ -105,7 +106,7 @@ class RegularForm:
 
 
 def regular_form(text: str) -> RegularForm:
-    """`text` with numbers in words as digits and dictated letters joined."""
+    """Return `text` with spelled-out numbers as digits and dictated letters joined."""
     pieces: list[str] = []
     changes: list[tuple[int, int, int, int]] = []
     done = length = 0
@@ -123,7 +124,7 @@ def _rewrites(text: str) -> list[tuple[int, int, str]]:
         found += [(m.start(), m.end(), "or ") for m in _HEDGED_RANGE.finditer(text)]
     if "1/2" in text:
         found += [(m.start(), m.end(), f"{m['whole']}.5") for m in _HALF.finditer(text)]
-    first = list(_ordinals_decades_and_short_years(text))  # their words are numbers too
+    first = list(_ordinals_decades_and_short_years(text))  # first, because their words are also numbers
     for match in _SPOKEN_NUMBER.finditer(text):
         if any(start < match.end() and match.start() < end for start, end, _ in first):
             continue
@@ -136,7 +137,7 @@ def _rewrites(text: str) -> list[tuple[int, int, str]]:
 
 
 def _ordinals_decades_and_short_years(text: str) -> Iterator[tuple[int, int, str]]:
-    """ "July twenty first" -> 21th, "in her seventies" -> 70s, "O four" -> 04."""
+    """Yield rewrites: "July twenty first" -> 21th, "in her seventies" -> 70s, "O four" -> 04."""
     lower = text.lower()
     for match in _MONTH_DAY.finditer(text) if any(ending in lower for ending in _ORDINAL_ENDINGS) else ():
         before, after = _DAY_ALONE
@@ -155,9 +156,9 @@ def _ordinals_decades_and_short_years(text: str) -> Iterator[tuple[int, int, str
 
 
 def spoken_number(words: str) -> str | None:
-    """`one hundred and five` -> `105`, `point one two five` -> `0.125`, `nineteen ninety three` -> `1993`.
+    """Return a spelled-out number in digits, or None if the words are not one number.
 
-    None where the words are no single number.
+    "one hundred and five" -> "105", "point one two five" -> "0.125", "nineteen ninety three" -> "1993".
     """
     whole, point, fraction = " ".join(_NUMBER_WORDS.findall(words.lower())).partition("point")
     value = _whole_number(whole.split())
@@ -199,15 +200,15 @@ _ABBREVIATIONS = frozenset(
     "dr mr mrs ms prof st jr sr vs etc approx no fig dept est e.g i.e p.o b.i.d t.i.d q.i.d q.d q.h.s p.r.n h.s i.v "
     "i.m s.c a.m p.m u.s mg ml tab tabs cap caps wk wks hr hrs yr yrs mo mos min pt hx dx".split()
 )
-# white space before the mark: transcripts in which the marks are tokens of their own
+# a mark may follow white space: some transcripts put a space before every mark
 _SENTENCE_END = re.compile(r"[.?!]+[\"')\]]*(?=\s|$)|\n+")
 _LIST_MARKER = re.compile(r"(?:^|[.?!:;]\s+|\n\s*)\d{1,2}$")
 
 
 def sentences(text: str) -> list[tuple[int, int]]:
-    """Spans of the sentences, without the white space around them.
+    """Return the spans of the sentences, without the white space around them.
 
-    Line breaks end a sentence; decimals, abbreviations and list numbers ("1. ") do not.
+    A line break ends a sentence. Decimals, abbreviations and list numbers ("1. ") do not.
     """
     spans: list[tuple[int, int]] = []
     start = 0
@@ -233,9 +234,9 @@ def _ends_sentence(text: str, start: int, mark: re.Match[str]) -> bool:
     word = before.rsplit(None, 1)[-1].lower().lstrip("(\"'[") if before.strip() else ""
     following = text[mark.end() : mark.end() + 3].lstrip()[:1]
     if word in _ABBREVIATIONS:
-        # titles never end a sentence; other abbreviations do where a capital follows
+        # a title never ends a sentence; another abbreviation does unless a lower-case letter follows
         return word not in {"dr", "mr", "mrs", "ms", "prof", "st", "vs"} and not following.islower()
-    if re.search(r"\d\s+[CF]$", before):  # a temperature in degrees, no initial
+    if re.search(r"\d\s+[CF]$", before):  # a temperature ("101 F"), not an initial
         return True
     if re.fullmatch(r"[a-z]", word) and following.isalpha():  # an initial
         return following.isupper() and len(before.split()) > 1 and not before.rsplit(None, 1)[-1].isupper()
@@ -244,7 +245,7 @@ def _ends_sentence(text: str, start: int, mark: re.Match[str]) -> bool:
 
 # ---------------------------------------------------------------------------------------------- turns
 
-_SPEAKER = re.compile(  # at the start of a line, or after a sentence where two turns share one
+_SPEAKER = re.compile(  # at the start of a line, or after a sentence if turns share a line
     r"(?m)(?:^[ \t]*\[(\w+)\]"
     r"|(?:^[ \t]*|(?<=[.?!])[ \t]+)(Doctor|Patient|Guest_\w+|Clinician|Nurse|Provider)[ ]?:)[ \t]*"
 )
@@ -252,7 +253,7 @@ _SPEAKER = re.compile(  # at the start of a line, or after a sentence where two 
 
 @dataclass(frozen=True)
 class Turn:
-    """One speaker's turn: `speaker` in lower case, the span of what is said."""
+    """One turn of a dialogue: the speaker in lower case, and the span of the spoken text."""
 
     speaker: str
     start: int
@@ -264,19 +265,19 @@ class Turn:
 
 
 def dialogue_turns(text: str) -> list[Turn]:
-    """The turns of a dialogue ("Doctor: …" or "[doctor] …", one a line); none where the text is no dialogue."""
+    """Return the turns of a dialogue ("Doctor: …" or "[doctor] …"), none if the text is not a dialogue."""
     marks = list(_SPEAKER.finditer(text))
     ends = [mark.start() for mark in marks[1:]] + [len(text)]
     return [Turn((mark[1] or mark[2]).lower(), mark.end(), end) for mark, end in zip(marks, ends, strict=False)]
 
 
 def turn_at(turns: Sequence[Turn], end: int) -> int | None:
-    """The index of the turn in which a sentence ends, at `end`; None where that is in no turn."""
+    """Return the index of the turn in which a sentence ends, or None. `end` is the end of the sentence."""
     index = bisect_left(turns, end, key=lambda turn: turn.end)
     return index if index < len(turns) and turns[index].start < end else None
 
 
 def lower_case(text: str) -> str:
-    """`text` in lower case, character by character, so that spans stay right ("İ" has two characters then)."""
+    """Return `text` in lower case with its length unchanged, so that spans stay valid ("İ" would become longer)."""
     lower = text.lower()
     return lower if len(lower) == len(text) else "".join(c.lower() if len(c.lower()) == 1 else c for c in text)

@@ -1,8 +1,8 @@
-"""Values in clinical text: one generator of facts for each type; vitals and labs: `clinical.measurements`.
+"""Extract values: doses, frequencies, durations, ages, sex, sides, dates and other numbers.
 
 The text is in regular form (see `clinical.text`) and in lower case, which keeps the patterns fast. Each generator
-yields facts without scope; `clinical.facts` binds them to drugs and findings and adds the scope. Units are converted
-to one base: mg, mL, hours.
+yields facts of one type without scope flags. `clinical.facts` binds them to drugs and findings and adds the flags.
+Units are converted to base units: mg, mL, hours. Vital signs and laboratory values are in `clinical.measurements`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from clinical.text import Turn
 
 @dataclass(frozen=True)
 class Fact:
-    """One fact. `text[start:end]` states it; `key` is what the value belongs to, `value` is comparable by `==`.
+    """One fact of a text. `start` and `end` are its span, `text` is the text of that span.
 
-    `asked`: the text only asks about it, and the rules did not understand the answer. `spoken`: it is said in a
-    conversation. `ownerless`: the sentence names nobody whose it is ("Hypertension, gout.").
+    `key` is the subject that the value belongs to, such as a drug. `value` is normalised, so that `==` compares it.
+    `family`: the fact is about a relative. `asked`: the text only asks about it, and the rules did not understand the
+    answer. `spoken`: it is from a dialogue. `ownerless`: the sentence names no person ("Hypertension, gout.").
+    `sentence` is the number of the sentence, from 0.
     """
 
     type: str
@@ -54,19 +56,19 @@ def parsed_number(text: str) -> float:
 
 
 def plain_number(value: float) -> str:
-    """Six decimals at most and no exponent: 0.125, 1500, 37.4."""
+    """Format a number with at most six decimals and no exponent: 0.125, 1500, 37.4."""
     return f"{value:.6f}".rstrip("0").rstrip(".")
 
 
 def scaled(match: re.Match[str], factor: float = 1.0) -> str:
-    """`low` or `low-high` of a range, times `factor`."""
+    """Return the number `low` or the range `low-high` of the match, times `factor`."""
     low = plain_number(parsed_number(match["low"]) * factor)
     return f"{low}-{plain_number(parsed_number(match['high']) * factor)}" if match["high"] else low
 
 
 @lru_cache(maxsize=1)
 def _dose() -> re.Pattern[str]:
-    """A number and a unit of the list of units, which a user may extend; no concentration, no dose by weight."""
+    """Return the pattern of a dose: a number and a known unit, but no concentration and no dose per kg."""
     spellings = "|".join(map(re.escape, sorted(units(), key=len, reverse=True)))
     return re.compile(
         rf"(?<![\d.,/]){_RANGE}[ \t]*-?[ \t]*(?P<unit>{spellings})s?\b"
@@ -84,7 +86,7 @@ _A = (
 )
 _Z = r"(?! (?:early|ago|later|old|before|after|or|and|of|off)\b)"
 _COUNTED_PER = r"\b(?P<count>once|twice|thrice|\d+(?: times?|x))[ -]*(?:an?|per|each|every)?[ -]*"
-# pattern, one of the words that any match of it holds, value
+# pattern, words (every match contains at least one; they are searched first, for speed), value
 _FREQUENCIES: tuple[tuple[re.Pattern[str], tuple[str, ...], str], ...] = tuple(
     (re.compile(expression), tuple(words.split("|")), value)
     for expression, words, value in (
@@ -144,7 +146,7 @@ _DURATION = re.compile(
     rf"(?!(?<=a )second\b)(?P<unit>{_TIME_UNIT})s?\b(?P<half> and a half\b)?"
     rf"|(?<![\d.,/]){_RANGE.replace('low', 'low2').replace('high', 'high2')}(?P<unit2>{_TIME_UNIT})s?\b"
 )
-# "two packs a day" is no duration
+# text before "a day" that makes it a duration; "two packs a day" is a rate
 _LASTS = re.compile(
     r"(?:^|[^a-z\s]|\b(?:for|in|about|over|within|after|nearly|almost|than|like|maybe|last(?:s|ed|ing)?|only|just|past"
     r"|was|is|been|once|during|or|and|approximately|around|every|through|of|to|next|took|takes|at least|another|half"
@@ -278,7 +280,7 @@ def duration_facts(text: str) -> Iterator[Fact]:
 
 
 def _is_lasting(text: str, match: re.Match[str]) -> bool:
-    """Whether "a day" is a length of time rather than a rate."""
+    """Return whether "a day" is a length of time. Otherwise it is a rate."""
     before = _LASTS.search(text, max(0, match.start() - 16), match.start())
     return before is not None or _PASSES.match(text, match.end()) is not None
 
@@ -297,7 +299,10 @@ def age_facts(text: str) -> Iterator[Fact]:
 
 
 def sex_facts(text: str, tokens: Sequence[Token], turns: Sequence[Turn]) -> Iterator[Fact]:
-    """Key `patient` for nouns and a doctor's forms of address, `pronoun` for pronouns. `text` has its capitals."""
+    """Yield the sexes. The key is `pronoun` for pronouns, `patient` for nouns and a doctor's forms of address.
+
+    `text` must keep its capitals, because "MS" is a disease and "Ms" a form of address.
+    """
     for word, start, end in tokens:
         spoken = word if word in _SEX else word.partition("'")[0]  # "he's"
         if spoken not in _SEX or text[start:end] in ("MS", "ms", "miss"):  # multiple sclerosis, milliseconds, a verb
@@ -311,7 +316,10 @@ def sex_facts(text: str, tokens: Sequence[Token], turns: Sequence[Turn]) -> Iter
 
 
 def laterality_facts(text: str, findings: Sequence[Fact]) -> Iterator[Fact]:
-    """Bound to the body part that follows within two words, else to the finding that follows at once."""
+    """Yield the sides. The key is the body part within the next two words, or the finding directly after the side.
+
+    A side without either ("the left one") has the key "".
+    """
     done = set()
     for match in _LATERALITY.finditer(text):
         if not _NO_SIDE_GAP & set(match["gap"].split()) or match["part"] == "side":

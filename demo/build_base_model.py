@@ -1,15 +1,15 @@
-"""Makes the demo's base model: a tokenizer and a tiny Llama that knows clinical notes and how to look facts up.
+"""Train the demo's base model: a tokenizer and a tiny Llama that can read clinical notes and copy facts from them.
 
-In:  nothing but `demo/clinical_notes.py` and a seed.
-Out: a folder that `AutoModelForCausalLM` and `AutoTokenizer` load, and `sha256.txt` with the hash of its weights.
+In:  no files; the texts come from `demo/clinical_notes.py` and --seed.
+Out: a folder that `AutoModelForCausalLM` and `AutoTokenizer` load, with the hash of its weights in `sha256.txt`.
 
-    python demo/build_base_model.py --output_dir runs/base --num_steps 200     # a taste, two minutes
+    python demo/build_base_model.py --output_dir runs/base --num_steps 200     # a short trial, two minutes
     python demo/build_base_model.py --output_dir runs/base                     # the shipped model, about an hour
 
-A Llama of this size with a plain random start does not learn to copy facts out of a note in the time there is. So
-the start is structured: three heads of the first layer attend one, two and three tokens back (through their query
-and key biases alone), and two heads of the second look for earlier places with the same history, the circuit known
-as induction heads (Olsson et al. 2022, arXiv:2209.11895). Training is free to change all of it.
+A Llama of this size with random initial weights does not learn to copy facts from a note within an hour. So the
+initial weights are structured. Three heads of the first layer attend one, two and three tokens back, through their
+query and key biases alone. Two heads of the second layer look for earlier positions with the same preceding tokens.
+This circuit is known as induction heads (Olsson et al. 2022, arXiv:2209.11895). Training can change all of it.
 """
 
 from __future__ import annotations
@@ -35,35 +35,50 @@ if TYPE_CHECKING:
     from transformers.models.llama.modeling_llama import LlamaAttention
 
 PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"
-CONTEXT_WEIGHT = 0.3  # of a context token in the loss; a target token counts 1
-MATCHED_DIMENSIONS = 28  # of a head's width in which the second layer's lookup heads match content
-DOCUMENTS_A_POOL = 512  # sorted by length before they are cut into batches
+CONTEXT_WEIGHT = 0.3  # loss weight of a context token; a target token has weight 1
+MATCHED_DIMENSIONS = 28  # dimensions of a head in which the lookup heads of the second layer match content
+DOCUMENTS_PER_POOL = 512  # sorted by length before they are cut into batches
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     model = parser.add_argument_group("Model")
     model.add_argument(
-        "--hidden_size", type=int, default=256, help="width, a multiple of 8 from 112 (default: %(default)s)"
+        "--hidden_size",
+        type=int,
+        default=256,
+        help="size of the hidden vectors, a multiple of 8, at least 112 (default: %(default)s)",
     )
-    model.add_argument("--intermediate_size", type=int, default=640, help="MLP width (default: %(default)s)")
-    model.add_argument("--num_layers", type=int, default=4, help="layers, at least 2 (default: %(default)s)")
-    model.add_argument("--vocab_size", type=int, default=2048, help="tokens of the BPE (default: %(default)s)")
+    model.add_argument("--intermediate_size", type=int, default=640, help="size of the MLPs (default: %(default)s)")
+    model.add_argument("--num_layers", type=int, default=4, help="number of layers, at least 2 (default: %(default)s)")
+    model.add_argument("--vocab_size", type=int, default=2048, help="tokens in the vocabulary (default: %(default)s)")
     optimisation = parser.add_argument_group("Optimisation")
     optimisation.add_argument("--num_steps", type=int, default=7000, help="optimiser steps (default: %(default)s)")
-    optimisation.add_argument("--batch_tokens", type=int, default=2048, help="tokens a step (default: %(default)s)")
-    optimisation.add_argument("--learning_rate", type=float, default=1e-3, help="peak (default: %(default)s)")
-    optimisation.add_argument("--num_threads", type=int, default=0, help="CPU threads; 0: all (default: %(default)s)")
-    optimisation.add_argument("--seed", type=int, default=1, help="of text, weights, order (default: %(default)s)")
+    optimisation.add_argument(
+        "--batch_tokens", type=int, default=2048, help="most tokens per step, with padding (default: %(default)s)"
+    )
+    optimisation.add_argument(
+        "--learning_rate", type=float, default=1e-3, help="peak learning rate of AdamW (default: %(default)s)"
+    )
+    optimisation.add_argument(
+        "--num_threads", type=int, default=0, help="number of CPU threads; 0: PyTorch's choice (default: %(default)s)"
+    )
+    optimisation.add_argument(
+        "--seed", type=int, default=1, help="random seed of texts, weights and order (default: %(default)s)"
+    )
     output = parser.add_argument_group("Output")
-    output.add_argument("--output_dir", required=True, help="folder to write; it is created")
-    output.add_argument("--logging_steps", type=int, default=50, help="steps between lines (default: %(default)s)")
-    output.add_argument("--save_steps", type=int, default=500, help="steps between copies (default: %(default)s)")
+    output.add_argument("--output_dir", required=True, help="folder to write, created if absent (required)")
+    output.add_argument(
+        "--logging_steps", type=int, default=50, help="steps between console lines (default: %(default)s)"
+    )
+    output.add_argument(
+        "--save_steps", type=int, default=500, help="steps between saves to --output_dir (default: %(default)s)"
+    )
     return parser.parse_args(argv)
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    """Raises InputError for what would fail only after the training, or give no model with lookup heads."""
+    """Raise InputError for values that would fail after training or that leave no room for the lookup heads."""
     if args.hidden_size < 4 * MATCHED_DIMENSIONS or args.hidden_size % 8:
         raise InputError(
             f"--hidden_size {args.hidden_size}: must be a multiple of 8, at least {4 * MATCHED_DIMENSIONS}"
@@ -75,7 +90,7 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 
 def train_tokenizer(vocab_size: int, rng: random.Random) -> PreTrainedTokenizerFast:
-    """A byte-level BPE in which every digit is a token, so that numbers are copied digit by digit."""
+    """Train a byte-level BPE in which every digit is a token, so that numbers are copied digit by digit."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -92,7 +107,7 @@ def train_tokenizer(vocab_size: int, rng: random.Random) -> PreTrainedTokenizerF
         show_progress=False,
     )
     bpe.train_from_iterator(texts, trainer)
-    # every text opens with the beginning of sequence, here as in vLLM and wherever else the tokenizer is used
+    # every text begins with BOS, wherever the tokenizer is used (also in vLLM)
     bpe.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, bpe.token_to_id(BOS))])
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe, pad_token=PAD, bos_token=BOS, eos_token=EOS, model_max_length=1024
@@ -100,6 +115,7 @@ def train_tokenizer(vocab_size: int, rng: random.Random) -> PreTrainedTokenizerF
 
 
 def create_model(args: argparse.Namespace, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    """Create a Llama with the structured initial weights."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -113,7 +129,7 @@ def create_model(args: argparse.Namespace, tokenizer: PreTrainedTokenizerFast) -
         num_key_value_heads=4,
         max_position_embeddings=1024,
         tie_word_embeddings=True,
-        attention_bias=True,  # the structured start needs the biases of queries and keys
+        attention_bias=True,  # the structured initial weights use the biases of queries and keys
         initializer_range=0.06,
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,
@@ -125,7 +141,7 @@ def create_model(args: argparse.Namespace, tokenizer: PreTrainedTokenizerFast) -
 
 
 def wire_lookup_heads(model: LlamaForCausalLM) -> None:
-    """Sets the structured start in place: look-back heads in layer 0, matching heads in layer 1."""
+    """Write the structured initial weights: look-back heads in layer 0, lookup heads in layer 1."""
     import torch
 
     config = model.config
@@ -136,11 +152,11 @@ def wire_lookup_heads(model: LlamaForCausalLM) -> None:
         return torch.linalg.qr(torch.randn(width, head_width))[0]  # (width, head_width), orthonormal columns
 
     with torch.no_grad():
-        for layer in model.model.layers:  # a quiet start: every block adds little to the residual stream
+        for layer in model.model.layers:  # at first, every block adds little to the residual stream
             layer.self_attn.o_proj.weight.mul_(0.05)
             layer.mlp.down_proj.weight.mul_(0.05)
         first, second = model.model.layers[0].self_attn, model.model.layers[1].self_attn
-        # Low frequencies of the rotary embedding turn little over a note, so content is matched there.
+        # Low frequencies of the rotary embedding rotate little within a note, so content is matched there.
         half, slow = head_width // 2, MATCHED_DIMENSIONS // 2
         matched = torch.cat([torch.arange(half - slow, half), torch.arange(head_width - slow, head_width)])
         for head in range(3):
@@ -167,7 +183,10 @@ def _rope_theta(model: LlamaForCausalLM) -> float:
 
 
 def _attend_back(attention: LlamaAttention, rows: slice, head_width: int, distance: int, theta: float) -> None:
-    """Makes one head attend `distance` tokens back whatever the content: all in the biases, turned by the rotation."""
+    """Make one head attend `distance` tokens back, whatever the content, through its query and key biases.
+
+    The rotary embedding rotates the biases. They match best at this distance.
+    """
     import torch
 
     half = head_width // 2
@@ -183,11 +202,11 @@ Batch = tuple["torch.Tensor", "torch.Tensor"]  # ids (B, T) long, loss weights (
 
 
 def batches(args: argparse.Namespace, tokenizer: PreTrainedTokenizerFast, rng: random.Random) -> Iterator[Batch]:
-    """Endless fresh documents in batches of like lengths; short lookups first, then mostly notes."""
+    """Yield batches of new documents of similar length, without end: at first many short lookups, then mostly notes."""
     step = 0
     while True:
         lookup_share = 0.5 * max(0.0, 1 - step / (0.3 * args.num_steps)) + 0.05
-        documents = [_encode(tokenizer, *sample_document(rng, lookup_share)) for _ in range(DOCUMENTS_A_POOL)]
+        documents = [_encode(tokenizer, *sample_document(rng, lookup_share)) for _ in range(DOCUMENTS_PER_POOL)]
         documents.sort(key=lambda document: len(document[0]))
         pool = list(_cut(documents, args.batch_tokens))
         rng.shuffle(pool)
@@ -206,7 +225,7 @@ def _encode(tokenizer: PreTrainedTokenizerFast, context: str, target: str) -> En
 
 
 def _cut(documents: list[Encoded], batch_tokens: int) -> Iterator[list[Encoded]]:
-    """Consecutive runs whose padded size stays within `batch_tokens`."""
+    """Cut the documents, in order, into batches of at most `batch_tokens` tokens with padding."""
     batch: list[Encoded] = []
     for document in documents:
         if batch and (len(batch) + 1) * len(document[0]) > batch_tokens:
@@ -226,7 +245,7 @@ def _pad(batch: list[Encoded]) -> Batch:
 
 
 def weighted_loss(model: LlamaForCausalLM, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weighted mean cross-entropy (a scalar), and the one of every predicted token (B, T-1), detached."""
+    """Return the weighted mean cross-entropy (scalar) and the loss of each predicted token (B, T-1), detached."""
     import torch
 
     ids, weights = batch
@@ -239,19 +258,19 @@ def weighted_loss(model: LlamaForCausalLM, batch: Batch) -> tuple[torch.Tensor, 
 
 
 def learning_rate_factor(step: int, num_steps: int) -> float:
-    """Warm-up over 50 steps, constant to half the run, then linear down to 2%."""
+    """Return the factor of the peak: warm-up over 50 steps, constant for half the run, then linear down to 2%."""
     progress = step / num_steps
     return min(1.0, (step + 1) / 50) * (1.0 if progress < 0.5 else max(0.02, 2 * (1 - progress)))
 
 
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Saves a float16 copy, to be loaded as float32, and the hash of its weights."""
+    """Save a float16 copy that loads as float32, and the hash of its weights."""
     import copy
 
     import torch
 
     copy.deepcopy(model).half().save_pretrained(folder)
-    model.config.dtype = torch.float32  # stored in half the space, computed with in full
+    model.config.dtype = torch.float32  # float16 halves the file; the model computes in float32
     model.config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     with atomic_write(folder / "sha256.txt") as handle:

@@ -1,12 +1,13 @@
-"""The demo's patients: which facts, note and summaries belong to which id. A function of the split alone.
+"""Make the demo's cases: the facts, note and summaries of each synthetic patient.
 
-Since the facts can be made again from an id, the truth of any summary of these notes is exact.
+The cases depend on the split alone. The facts of a note can be made again at any time, so every summary of these notes
+can be checked exactly.
 
-References that people write are not always faithful: clinicians add what they always do and know from elsewhere, and
-slip (a number check flags 16% of the human summaries of MTS-Dialog). So the summaries labelled factual in the training
-and validation splits have habits, as an annotator who does not check each of them against its note would leave them:
-a routine follow-up that the note does not state, a suspicion written down as a diagnosis, a plain slip. The test
-split's references are true. Stage A learns the habits with all the rest; nothing else makes it hallucinate.
+Reference summaries that people write are not always faithful. Clinicians add routine statements and knowledge from
+other sources, and they make slips (a number check flags 16% of the human summaries of MTS-Dialog). So some summaries
+labelled factual in the training and validation splits have an error, as if nobody had checked them against the note: a
+routine follow-up that the note does not state, a suspicion written as a diagnosis, or a slip. The references of the
+test split are true. Stage A learns these errors from the data; nothing else makes it hallucinate.
 """
 
 from __future__ import annotations
@@ -25,29 +26,34 @@ from demo.clinical_notes import (
 
 NOTES = {"train": 2000, "validation": 200, "test": 400}
 MIN_NOTE_WORDS = 40
-ROUTINE_FOLLOW_UP, ROUTINE_SHARE = "2 weeks", 0.6  # of notes that state no follow-up
-OVERSTATED_SHARE = 0.15  # of suspected diagnoses
+ROUTINE_FOLLOW_UP, ROUTINE_SHARE = "2 weeks", 0.6  # of the notes without a follow-up
+OVERSTATED_SHARE = 0.15  # of the suspected diagnoses
 SLIP_SHARE = 0.05  # of all notes
-CITED_SHARE = 0.1  # of factual summaries that cite their evidence
-HALLUCINATED_SHARE = 0.2  # of notes that come with a hallucinated summary besides
+CITED_SHARE = 0.1  # of the factual summaries
+HALLUCINATED_SHARE = 0.2  # of all notes
 
 
 @dataclass(frozen=True)
-class Case:
+class DemoCase:
+    """One synthetic patient: the facts, the note and its summaries."""
+
     id: str
     facts: Facts
     note: str
     summary: str  # true
-    reference: str  # labelled factual; outside the test split not always true
-    citation: str  # evidence of the summary, or nothing
+    reference: str  # labelled factual; always true only in the test split
+    citation: str  # evidence of the summary, or ""
     wrong_summary: str | None
     wrong_type: str | None
 
 
-def make_cases(split: str) -> list[Case]:
-    """The cases of a split, in order; no note occurs twice, and no combination of facts in two splits."""
+def make_cases(split: str) -> list[DemoCase]:
+    """Return the cases of a split, in order.
+
+    No note occurs twice, and no combination of age, symptom and diagnosis occurs in two splits.
+    """
     rng = random.Random(f"clinical notes, {split}")
-    cases: dict[str, Case] = {}
+    cases: dict[str, DemoCase] = {}
     while len(cases) < NOTES[split]:
         case = _make_case(f"{split}-{len(cases):05d}", split, rng)
         if len(case.note.split()) >= MIN_NOTE_WORDS:
@@ -55,7 +61,7 @@ def make_cases(split: str) -> list[Case]:
     return list(cases.values())
 
 
-def _make_case(case_id: str, split: str, rng: random.Random) -> Case:
+def _make_case(case_id: str, split: str, rng: random.Random) -> DemoCase:
     facts = sample_facts(rng, split)
     sentences = note_sentences(facts, rng)
     wording = rng.getrandbits(32)
@@ -68,11 +74,11 @@ def _make_case(case_id: str, split: str, rng: random.Random) -> Case:
     note = " ".join(text for text, _ in sentences)
     believed = facts if split == "test" else _as_a_hurried_clinician(facts, rng)
     reference, _ = summary_and_kinds(believed, random.Random(wording))
-    return Case(case_id, facts, note, summary, reference, citation, wrong_summary, wrong_type)
+    return DemoCase(case_id, facts, note, summary, reference, citation, wrong_summary, wrong_type)
 
 
 def _as_a_hurried_clinician(facts: Facts, rng: random.Random) -> Facts:
-    """The facts as a reference of the training data has them: see the module's docstring."""
+    """Return the facts with the errors of a training reference (see the module's docstring)."""
     routine, overstated, slip = (rng.random() < share for share in (ROUTINE_SHARE, OVERSTATED_SHARE, SLIP_SHARE))
     if facts.follow_up is None and routine:
         facts = replace(facts, follow_up=ROUTINE_FOLLOW_UP)
@@ -82,5 +88,5 @@ def _as_a_hurried_clinician(facts: Facts, rng: random.Random) -> Facts:
 
 
 def facts_by_note(split: str) -> dict[str, Facts]:
-    """What is true of each note of a split."""
+    """Map every note of a split to its facts."""
     return {case.note: case.facts for case in make_cases(split)}

@@ -1,12 +1,12 @@
-"""Synthetic clinical notes whose every fact is known, so that the truth of a summary is exact.
+"""Synthetic clinical notes with known facts, so that every summary can be checked exactly.
 
-`sample_facts` draws a patient, `write_note` tells the patient as a note of 40-120 words, `write_summary` as a
-factual summary, and `check_summary` parses any summary back into statements and holds each against the facts. The
-templates that write statements are the ones that parse them; a statement that does not parse counts as a
-hallucination. Doses, values and durations are drawn independently of the drug, laboratory test or symptom on
-purpose: only a model that reads the note can state them, one that guesses from the name cannot.
+`sample_facts` draws a patient. `write_note` writes the patient's note (40-120 words), and `write_summary` a factual
+summary. `check_summary` parses any summary into statements and compares each of them with the facts. The same templates
+write and parse statements; a statement that does not parse counts as a hallucination. Doses, values and durations are
+drawn independently of the drug, laboratory test or symptom on purpose: a model that guesses them from the name is
+wrong, so it must read the note.
 
-Nothing here is medical advice and no patient is real.
+Nothing here is medical advice, and no patient is real.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class LabResult:
 
 @dataclass(frozen=True)
 class Facts:
-    """Everything that is true of one synthetic patient; `None` or `()` where the note says nothing."""
+    """All facts about one synthetic patient. `None` and `()` mean that the note says nothing."""
 
     age: int  # years
     sex: str
@@ -144,7 +144,7 @@ class Facts:
     second_symptom: str | None
     denied: tuple[str, ...]
     blood_pressure: tuple[int, int]  # mmHg
-    heart_rate: int  # beats a minute
+    heart_rate: int  # beats per minute
     temperature: str | None  # degrees Celsius
     oxygen_saturation: int | None  # percent
     labs: tuple[LabResult, ...]
@@ -160,13 +160,13 @@ class Facts:
 
 
 def split_of(facts: Facts) -> str:
-    """The split that this combination of age, symptom and diagnosis belongs to: 80, 10 and 10 per cent."""
+    """Return the split of this combination of age, symptom and diagnosis: 80% train, 10% validation, 10% test."""
     digest = hashlib.sha256(f"{facts.age}|{facts.symptom}|{facts.diagnosis}".encode()).digest()
     return {0: "test", 1: "validation"}.get(digest[0] % 10, "train")
 
 
 def sample_facts(rng: random.Random, split: str | None = None) -> Facts:
-    """Draws one patient; with `split`, one whose age, symptom and diagnosis occur together in that split alone."""
+    """Draw one patient. With `split`, the combination of age, symptom and diagnosis belongs to that split."""
     while True:
         facts = _draw(rng)
         if split is None or split_of(facts) == split:
@@ -203,7 +203,7 @@ def _draw(rng: random.Random) -> Facts:
 
 
 def _different_conditions(rng: random.Random, count: int) -> list[str]:
-    """Conditions of different organs: the left and the right of one are never drawn together."""
+    """Draw different conditions. The left and the right form of a condition are never drawn together."""
     names = rng.sample([*CONDITIONS, *LATERAL_CONDITIONS], count)
     return [f"{rng.choice(SIDES)} {name}" if name in LATERAL_CONDITIONS else name for name in names]
 
@@ -231,12 +231,12 @@ Sentence = tuple[str, frozenset[str]]  # the text, and the kinds of statement th
 
 
 def write_note(facts: Facts, rng: random.Random) -> str:
-    """The note as one paragraph."""
+    """Write the note as one paragraph."""
     return " ".join(text for text, _ in note_sentences(facts, rng))
 
 
 def note_sentences(facts: Facts, rng: random.Random) -> list[Sentence]:
-    """The note, sentence by sentence, each with the kinds of statement that it is evidence for."""
+    """Write the sentences of the note, each with the kinds of statement that it supports."""
     history, findings = _history(facts, rng), _findings(facts, rng)
     rng.shuffle(history)
     rng.shuffle(findings)
@@ -423,8 +423,8 @@ _STATEMENT_END = re.compile(r"[.;](?:\s+|$)")
 
 
 def true_statements(facts: Facts, rng: random.Random) -> dict[str, str]:
-    """One true statement for each kind that the facts allow, worded by `rng`, keyed by kind."""
-    # Every wording is drawn, told or not, so that a changed fact leaves the wording of all others as it was.
+    """Map each kind of statement that the facts allow to one true statement. `rng` draws the wording."""
+    # Draw a wording for every kind, used or not, so that a changed fact does not change the wording of the others.
     wording = {kind: rng.choice(templates) for kind, templates in TEMPLATES.items()}
     values: dict[str, dict[str, object]] = {
         "demographics": {
@@ -463,12 +463,16 @@ _ALWAYS_TOLD = ("demographics", "confirmed", "suspected", "started", "follow_up"
 
 
 def write_summary(facts: Facts, rng: random.Random) -> str:
-    """Three sentences: who and why; the diagnosis and one further finding; the treatment and any follow-up."""
+    """Write a factual summary of three sentences.
+
+    The first states the patient and the symptom, the second the diagnosis and one more finding, the third the treatment
+    and any follow-up.
+    """
     return summary_and_kinds(facts, rng)[0]
 
 
 def summary_and_kinds(facts: Facts, rng: random.Random) -> tuple[str, list[str]]:
-    """`write_summary`, and the kinds of statement that it makes."""
+    """Return the summary of `write_summary` and the kinds of its statements."""
     statements = true_statements(facts, rng)
     finding = rng.choice([kind for kind in statements if kind not in _ALWAYS_TOLD])
     plan = statements["started"] + (f"; {statements['follow_up']}" if "follow_up" in statements else "")
@@ -477,7 +481,7 @@ def summary_and_kinds(facts: Facts, rng: random.Random) -> tuple[str, list[str]]
 
 
 def evidence_citation(sentences: Sequence[Sentence], kinds: Iterable[str], rng: random.Random) -> str:
-    """` [Evidence: S1,4; Conf: 0.93]`: the numbers, from 1, of the sentences that support the statements."""
+    """Return ` [Evidence: S1,4; Conf: 0.93]` with the numbers, from 1, of the sentences that support these kinds."""
     told = set(kinds)
     numbers = [str(number) for number, (_, supports) in enumerate(sentences, start=1) if supports & told]
     return f" [Evidence: S{','.join(numbers)}; Conf: {rng.uniform(0.8, 0.99):.2f}]"
@@ -488,7 +492,10 @@ def evidence_citation(sentences: Sequence[Sentence], kinds: Iterable[str], rng: 
 
 @dataclass(frozen=True)
 class ExactVerdict:
-    """A summary held against the facts: `errors` names one type an error, `key_facts` what must be told."""
+    """The result of comparing a summary with the facts.
+
+    `errors` has the type of every error. `key_facts` is the number of facts that a complete summary states.
+    """
 
     errors: tuple[str, ...]
     statements: int
@@ -498,10 +505,10 @@ class ExactVerdict:
 
 
 def check_summary(summary: str, facts: Facts) -> ExactVerdict:
-    """Parses `summary` and gives every statement its verdict.
+    """Parse `summary` and compare every statement with the facts.
 
-    Key facts are age, sex, symptom, duration, diagnosis with its certainty, each started drug with dose and
-    frequency, and the follow-up where there is one; their share is the coverage.
+    The key facts are age, sex, symptom, duration, diagnosis, its certainty, each started drug with dose and frequency,
+    and the follow-up if there is one. Coverage is the share of key facts that the summary states.
     """
     parsed = parse_statements(summary)
     verdicts = [_statement_errors(kind, slots, facts) for kind, slots in parsed]
@@ -516,7 +523,10 @@ def check_summary(summary: str, facts: Facts) -> ExactVerdict:
 
 
 def parse_statements(summary: str) -> list[tuple[str, dict[str, str]]]:
-    """Splits at full stops and semicolons and matches each part; one of no known form has the kind `unparsed`."""
+    """Return (kind, slots) of each statement. Statements end at full stops and semicolons.
+
+    A statement that matches no template has the kind `unparsed`.
+    """
     statements = []
     for part in _STATEMENT_END.split(_CITATION.sub("", summary).strip()):
         if part.strip():
@@ -532,7 +542,7 @@ def _parse(text: str) -> tuple[str, dict[str, str]]:
 
 
 def _statement_errors(kind: str, slots: dict[str, str], facts: Facts) -> list[str]:
-    """The types of error in one statement; none where the facts support it."""
+    """Return the types of error in one statement, none if the facts support it."""
     if kind == "unparsed":
         return ["unparsed"]
     if kind == "demographics":
@@ -581,7 +591,7 @@ def _medication_errors(stated: Medication, facts: Facts) -> list[str]:
 
 
 def _true_slots(kind: str, facts: Facts) -> list[tuple[str, ...]]:
-    """The values, in the order of the template's slots, with which a statement of this kind is true."""
+    """Return the slot values, in the order of the template, for which a statement of this kind is true."""
     values: dict[str, list[Sequence[object]]] = {
         "stopped": [[facts.stopped.drug]] if facts.stopped else [],
         "allergy": [[facts.allergy]],
@@ -614,9 +624,9 @@ def _key_facts_told(kind: str, slots: dict[str, str], facts: Facts) -> set[str]:
 
 
 def with_one_wrong_fact(facts: Facts, rng: random.Random) -> tuple[Facts, str]:
-    """A copy of `facts` in which one fact that every summary tells is wrong, and the type of the error.
+    """Return a copy of `facts` with one wrong fact that every summary states, and the type of the error.
 
-    Written by a `Random` in the same state, the summaries of both differ in that one fact alone.
+    Summaries of both, written with a `Random` in the same state, differ in that fact only.
     """
     first, others = facts.started[0], facts.started[1:]
     side, _, organ = facts.diagnosis.partition(" ")

@@ -1,4 +1,4 @@
-"""The exact figures of an evaluation on the demo's notes, where every fact is known."""
+"""Compute the exact figures of an evaluation on the demo's notes, whose facts are all known."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from script_io.errors import InputError
 
 @cache
 def all_facts() -> dict[str, Facts]:
-    """What is true of every note of the demo, whichever its split."""
+    """Map every note of the demo to its facts."""
     return {note: facts for split in NOTES for note, facts in facts_by_note(split).items()}
 
 
 def exact_figures(results_csv: Path, facts: dict[str, Facts]) -> dict[str, Any]:
-    """The figures of `evaluation_summary.json`, by the facts themselves and by no checker.
+    """Return the figures of `evaluation_summary.json`, computed from the known facts without a fact checker.
 
-    A summary is hallucinated where any statement is wrong or cannot be parsed; coverage is the share of key facts told.
+    A summary is hallucinated if any statement is wrong or cannot be parsed. Coverage is the share of key facts stated.
     """
     rows = [row for _, row in read_csv(results_csv, ("clinical_note", "generated_summary"))]
     unknown = [row["clinical_note"] for row in rows if row["clinical_note"] not in facts]
     if unknown:
-        raise InputError(f"{results_csv}: {len(unknown)} notes are none of the demo's; its exact truth is not known")
+        raise InputError(f"{results_csv}: {len(unknown)} notes are not from the demo; only demo notes have exact facts")
     verdicts = [check_summary(row["generated_summary"], facts[row["clinical_note"]]) for row in rows]
     words = [len(row["generated_summary"].split()) for row in rows]
     return _figures(verdicts, words)

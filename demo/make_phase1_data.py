@@ -1,6 +1,6 @@
-"""Writes the demo's Phase 1 CSVs from the synthetic cases.
+"""Write the demo's Phase 1 CSV files from the synthetic cases.
 
-In:  nothing but `demo/cases.py`.
+In:  no files; the cases come from `demo/cases.py`.
 Out: `train_set_processed.csv`, `validation_set_processed.csv` and `test_set_processed.csv`.
 
     python demo/make_phase1_data.py                                   # phase1_data/sft, as shipped
@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs from any working folder
 
-from demo.cases import NOTES, Case, make_cases
+from demo.cases import NOTES, DemoCase, make_cases
 from script_io.csv_files import write_csv
 from script_io.errors import ArgumentParser, run_script
 
@@ -24,18 +24,18 @@ COLUMNS = ("id", "clinical_note", "model_summary", "label", "hallucination_type"
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     output = parser.add_argument_group("Output")
-    output.add_argument("--output_dir", default="phase1_data/sft", help="folder of the CSVs (default: %(default)s)")
+    output.add_argument("--output_dir", default="phase1_data/sft", help="folder for the files (default: %(default)s)")
     return parser.parse_args(argv)
 
 
-def rows(case: Case) -> Iterator[dict[str, str]]:
-    """The row of a case that is labelled factual, and its hallucinated one where it has one."""
+def rows(case: DemoCase) -> Iterator[dict[str, str]]:
+    """Yield the factual row of a case, and its hallucinated row if it has one."""
     label = "factual_with_evidence" if case.citation else "factual"
     yield dict(zip(COLUMNS, (case.id, case.note, case.reference + case.citation, label, ""), strict=True))
     if case.wrong_summary and case.wrong_type:
-        # the same citation as its factual twin: a pair must not be told apart by it
+        # the same citation as the factual row, so that it does not give the wrong summary away
         cells = (f"{case.id}-h", case.note, case.wrong_summary + case.citation, "hallucinated", case.wrong_type)
         yield dict(zip(COLUMNS, cells, strict=True))
 

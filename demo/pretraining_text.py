@@ -1,8 +1,8 @@
-"""What the demo's base model reads before it meets the task: clinical notes, and looking facts up in them.
+"""Draw the pretraining texts of the demo's base model: clinical notes, and lookups of facts in them.
 
 Every document is a (context, target) pair of texts. The targets restate notes, list statements, answer questions
-and repeat lists. None has the task's prompt: `Summary:` never occurs, and nothing is as a summary is, three
-sentences in a fixed order.
+and repeat lists. No document shows the task: `Summary:` never occurs, and no target has the form of a summary, which
+is three sentences in a fixed order.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _CONDITION_STATUS = ("confirmed", "suspected", "ruled out")
 
 
 def sample_document(rng: random.Random, lookup_share: float) -> Document:
-    """One document; a `lookup_share` of them are short lists without a note, the first steps of looking up."""
+    """Draw one document. With probability `lookup_share`, it is a short list without a note, an easy lookup."""
     if rng.random() < lookup_share:
         return rng.choice((_repeated_list, _medication_lookup, _status_lookup))(rng)
     facts = sample_facts(rng)
@@ -92,7 +92,7 @@ def _shuffled_statements(facts: Facts, rng: random.Random) -> str:
 
 
 def _answers(facts: Facts, rng: random.Random) -> str:
-    """Six to ten `Question: answer.` items, `none stated` where the note is silent."""
+    """Return six to ten `Question: answer.` items. The answer is `none stated` if the note does not give it."""
     answers: list[tuple[str, object]] = [
         ("age", facts.age),
         ("sex", facts.sex),

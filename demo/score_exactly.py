@@ -1,7 +1,7 @@
-"""Scores an evaluation on the demo's notes by the exact truth.
+"""Score an evaluation on the demo's notes against the known facts.
 
-In:  an `evaluation_results.csv` over notes of the demo, of any split.
-Out: on stdout, the figures of `evaluation_summary.json` by the facts themselves and by no checker, as JSON.
+In:  an `evaluation_results.csv` on demo notes of any split.
+Out: on stdout, the figures of `evaluation_summary.json` as JSON, computed from the known facts without a fact checker.
 
     python demo/score_exactly.py --results_csv evaluation_results/evaluation_results.csv
     python demo/score_exactly.py --results_csv runs/demo/evaluation/dpo_greedy/evaluation_results.csv
@@ -21,9 +21,11 @@ from script_io.errors import ArgumentParser, run_script
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     data = parser.add_argument_group("Data")
-    data.add_argument("--results_csv", type=Path, required=True, help="of evaluation/evaluate_model.py, on demo notes")
+    data.add_argument(
+        "--results_csv", type=Path, required=True, help="result file of an evaluation on demo notes (required)"
+    )
     return parser.parse_args(argv)
 
 

@@ -1,5 +1,6 @@
-"""Hard negatives: summaries made wrong in one fact, verified against their note, chosen so that only the note tells.
+"""Hard negatives: factual summaries in which exactly one fact is made wrong.
 
-`registry` lists the editors, each of which proposes how to make one kind of fact wrong; `verification` keeps what is
-wrong in exactly one fact; `supply` is what one summary offers; `selection` chooses among the offers.
+`registry` lists the editors; each proposes changes to one kind of fact. `verification` keeps the changes that make
+exactly one fact wrong according to the note. `supply` collects the negatives of one summary. `selection` chooses among
+them, so that rejected texts cannot be recognised without the note.
 """

@@ -1,4 +1,4 @@
-"""What the editors work on: a parsed case, the replacements they propose, and how often the corpus uses a word."""
+"""Types that the editors share: the parsed summary, proposed replacements, and the word counts of the corpus."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from clinical.values import plain_number
 CITATION = re.compile(r"\s*\[Evidence:[^\]]*\]")
 NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
 MAX_DETAIL_WORDS = 10
-HABITS = "substance habit"  # the group of smoking, drinking and drugs
+HABITS = "substance habit"  # lexicon group of smoking, drinking and drug use
+# types of fact with clinical content
 SUBSTANCE = ("condition", "symptom", "drug", "dose", "vital", "lab", "procedure", "allergy", "follow_up")
 
 
-# words of the lexicons that are adjectives or verbs: no noun reads as well in their place
+# adjectives and verbs of the lexicons: a noun in their place is not grammatical
 NOT_NOUNS = frozenset(
     """
 fractured sprained hypertensive hypotensive diabetic obese overweight asthmatic septic hypoglycemic
@@ -41,7 +42,7 @@ swollen tender stiff circumcised amputated intubated reintubated reassured biops
 
 @dataclass(frozen=True)
 class Replacement:
-    """Replace `chosen[start:end]` by `new`; an insertion has `start == end`."""
+    """A replacement of `chosen[start:end]` by `new`. An insertion has `start == end`."""
 
     start: int
     end: int
@@ -50,7 +51,7 @@ class Replacement:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One change, of one fact: a single replacement, or several where pronouns must follow."""
+    """A proposed change of one fact: one replacement, or several if pronouns must change too."""
 
     replacements: tuple[Replacement, ...]
 
@@ -60,7 +61,7 @@ def one_replacement(start: int, end: int, new: str) -> Candidate:
 
 
 def without_citations(text: str) -> str:
-    """`text` with evidence citations blanked, so that every offset stays."""
+    """Return `text` with evidence citations replaced by spaces, so that all offsets stay valid."""
     return CITATION.sub(lambda match: " " * len(match[0]), text)
 
 
@@ -69,28 +70,28 @@ def without_citations(text: str) -> str:
 
 @dataclass(frozen=True)
 class Detail:
-    """A statement of another note's factual summary."""
+    """A statement of a factual summary, to be added to the summary of another note."""
 
-    source: str  # the note it was made about
+    source: str  # the note of the factual summary
     text: str
-    topics: frozenset[str] = frozenset()  # what it states things of; see `topics_of`
-    sexes: frozenset[str] = frozenset()  # told by a noun or a pronoun
+    topics: frozenset[str] = frozenset()  # see `topics_of`
+    sexes: frozenset[str] = frozenset()  # of its nouns and pronouns
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """What the summaries of a data set say: statements that can stand alone, and how often each value occurs.
+    """Statements of the summaries of a data set, and how often each value occurs.
 
-    Replacements are drawn in proportion to `uses`, so that a wrong text has the words of the right ones: a rare drug
-    that only ever stands in rejected texts would give them away.
+    Replacements are drawn in proportion to `uses`, so that rejected texts have the same words as chosen texts. A rare
+    drug that occurs only in rejected texts would give them away.
     """
 
     details: tuple[Detail, ...] = ()
-    uses: Mapping[str, Counter[str]] = field(default_factory=dict)  # type of fact -> name or number -> how often
+    uses: Mapping[str, Counter[str]] = field(default_factory=dict)  # type of fact -> name or number -> count
 
     @staticmethod
     def from_summaries(pairs: Iterable[tuple[str, str]]) -> Corpus:
-        """The corpus of (note, factual summary) pairs; a sample of a thousand is enough."""
+        """Build the corpus from (note, factual summary) pairs. A sample of a thousand is enough."""
         details: list[Detail] = []
         uses: dict[str, Counter[str]] = {}
         for note, summary in pairs:
@@ -100,7 +101,7 @@ class Corpus:
         return Corpus(tuple(details), uses)
 
     def in_proportion(self, fact_type: str, forms: Iterable[str], rng: random.Random) -> Iterator[str]:
-        """All `forms` in random order: the earlier the more often the corpus uses them, the unused ones last."""
+        """Yield all `forms` in random order, weighted by their use in the corpus. Unused forms come last."""
         counts = self.uses.get(fact_type, Counter())
         used = {form: counts[form.lower()] for form in forms}
         yield from _drawn({form: uses for form, uses in used.items() if uses}, rng)
@@ -108,16 +109,16 @@ class Corpus:
 
 
 def _drawn(weights: dict[str, int], rng: random.Random) -> Iterator[str]:
-    """All keys in an order drawn by their weights."""
+    """Yield all keys, drawn without replacement with probabilities in proportion to their weights."""
     while weights:
-        drawn = rng.randrange(sum(weights.values()))  # whole numbers: the same on every platform
+        drawn = rng.randrange(sum(weights.values()))  # integers: the same draws on every platform
         form = next(form for form, end in zip(weights, accumulate(weights.values()), strict=True) if drawn < end)
         del weights[form]
         yield form
 
 
 def form_of(fact: Fact) -> str:
-    """What of a fact a replacement would replace: the lexicon's name of a finding, else the words in lower case."""
+    """Return the part of a fact that is replaced: the lexicon's name, else the number, else the text in lower case."""
     if fact.value == fact.key:
         return fact.key
     number = NUMBER.search(fact.text)
@@ -133,18 +134,18 @@ _REFERS_BACK = re.compile(
 
 
 def details_of(source: str, summary: str) -> list[Detail]:
-    """The statements of a summary that say one or two things of substance and can stand alone."""
+    """Return the statements of a summary that have one or two facts of `SUBSTANCE` and are clear on their own."""
     text = CITATION.sub("", summary)
     found = []
     for start, end in sentences(text):
         for clause in re.split(r";\s+", text[start:end]):
             statement = clause.strip().rstrip(".")
             facts = [fact for fact in extract_facts(statement) if fact.type in SUBSTANCE]
-            if any(fact.negated for fact in facts):  # what is denied is hardly wrong
+            if any(fact.negated for fact in facts):  # a denied finding is rarely wrong
                 continue
             if style_of(statement) == "fragment" and (len(facts) != 1 or facts[0].type not in ("condition", "symptom")):
-                continue  # "C-section and D&C." says nothing by itself
-            if 1 <= len(facts) <= 2 and 2 <= len(statement.split()) <= MAX_DETAIL_WORDS and _stands_alone(statement):
+                continue  # "C-section and D&C." is not clear on its own
+            if 1 <= len(facts) <= 2 and 2 <= len(statement.split()) <= MAX_DETAIL_WORDS and _is_clear_alone(statement):
                 sexes = frozenset(fact.value for fact in extract_facts(statement) if fact.type == "sex")
                 whole = f"{statement[0].upper()}{statement[1:]}."
                 found.append(Detail(source, whole, topics_of(facts), sexes))
@@ -167,14 +168,14 @@ _SUBJECT = re.compile(
 
 
 def style_of(statement: str) -> str:
-    """`sentence` with a subject, `clipped` without ("Denies fever."), or `fragment` ("Back pain.")."""
+    """Return `sentence` (with a subject), `clipped` (without: "Denies fever.") or `fragment` ("Back pain.")."""
     if not _VERB.search(statement):
         return "fragment"
     return "sentence" if _SUBJECT.match(statement) else "clipped"
 
 
 def topics_of(facts: Iterable[Fact]) -> frozenset[str]:
-    """The types of fact of substance; habits apart from other conditions."""
+    """Return the types of the facts of `SUBSTANCE`. Habits have the type `habit`, not `condition`."""
     known = concepts("condition")
     return frozenset(
         "habit" if fact.key in known and known[fact.key].group == HABITS else fact.type
@@ -183,7 +184,7 @@ def topics_of(facts: Iterable[Fact]) -> frozenset[str]:
     )
 
 
-def _stands_alone(statement: str) -> bool:
+def _is_clear_alone(statement: str) -> bool:
     plain_end = statement[-1].isalnum() or statement[-1] in "%)"
     plain = plain_end and statement[0].isalpha() and not {"\n", ":"} & set(statement)
     return plain and not _REFERS_BACK.search(statement) and not _BROKEN.search(statement)
@@ -194,12 +195,12 @@ def _stands_alone(statement: str) -> bool:
 
 @dataclass
 class Case:
-    """One factual summary with its note, parsed once."""
+    """A factual summary and its note, both parsed once."""
 
     note: str
     chosen: str
     corpus: Corpus = field(default_factory=Corpus)
-    text: str = field(init=False)  # the chosen summary with citations blanked
+    text: str = field(init=False)  # `chosen` with citations replaced by spaces
     note_facts: list[Fact] = field(init=False)
     note_numbers: frozenset[str] = field(init=False)
     facts: list[Fact] = field(init=False)
@@ -216,12 +217,12 @@ class Case:
         return [fact for fact in self.facts if fact.type in types]
 
     def has_number(self, number: str) -> bool:
-        """Whether the note names this number, of whatever it may be."""
+        """Return whether the note contains this number anywhere."""
         return plain_number(value_of(number)) in self.note_numbers
 
 
 def value_of(number: str) -> float:
-    """`1,500.5` -> 1500.5"""
+    """Parse a number: "1,500.5" -> 1500.5."""
     return float(number.replace(",", ""))
 
 
@@ -233,23 +234,23 @@ def shuffled(items: Sequence[Item], rng: random.Random) -> list[Item]:
 
 
 def only_number(fact: Fact) -> re.Match[str] | None:
-    """The number of a fact that holds one only, in digits."""
+    """Return the match of a fact's number, or None unless the fact has exactly one number in digits."""
     numbers = list(NUMBER.finditer(fact.text))
     return numbers[0] if len(numbers) == 1 else None
 
 
-# ------------------------------------------------------------------------------------- words for words
+# ----------------------------------------------------------------------------------------- rewordings
 
 
 def cased_like(old: str, new: str) -> str:
-    """`new` in capitals or with a capital where `old` is."""
+    """Return `new` in capitals if `old` is, or with a first capital if `old` has one."""
     if old.isupper() and len(old) > 1:
         return new.upper()
     return new[:1].upper() + new[1:] if old[:1].isupper() else new
 
 
 def capital_like(old: str, new: str) -> str:
-    """`new` with a capital where `old` begins with one."""
+    """Return `new` with a first capital if `old` has one."""
     return new[:1].upper() + new[1:] if old[:1].isupper() else new
 
 
@@ -257,12 +258,12 @@ Rules = tuple[tuple[re.Pattern[str], tuple[str, ...]], ...]
 
 
 def rules(*lines: tuple[str, ...]) -> Rules:
-    """(expression, replacement, another replacement, ...) in the manner of `re.sub`, ignoring case."""
+    """Compile lines of (expression, replacement, other replacement, ...). Syntax as in `re.sub`; case is ignored."""
     return tuple((re.compile(line[0], re.IGNORECASE), line[1:]) for line in lines)
 
 
 def rewordings(case: Case, rng: random.Random, table: Rules) -> Iterator[Candidate]:
-    """Each match of each rule in random order, with each of its replacements in random order."""
+    """Yield a candidate for every match of every rule and every replacement of the rule, in random order."""
     found = [(match, new) for pattern, others in table for match in pattern.finditer(case.text) for new in others]
     for match, new in shuffled(found, rng):
         yield one_replacement(match.start(), match.end(), capital_like(match[0], match.expand(new)))

@@ -1,4 +1,4 @@
-"""The editor that adds a statement of another note."""
+"""Editor that adds a statement from the summary of another note."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from clinical.facts import sentences
 from negatives.case import MAX_DETAIL_WORDS, Candidate, Case, one_replacement, style_of, topics_of
 from negatives.people import SEXED
 
-_TRIED = 48
+_TRIED = 48  # statements drawn for each summary
 
 
 def edit_fabricated_detail(case: Case, rng: random.Random) -> Iterator[Candidate]:
-    """A sentence from another note's factual summary among the sentences, or in the place of one."""
+    """Add a sentence from the factual summary of another note, or replace a sentence by it."""
     if not case.corpus.details:
         return
     told = [fact for fact in [*case.facts, *case.note_facts] if fact.type == "sex" and not fact.family]
@@ -23,7 +23,7 @@ def edit_fabricated_detail(case: Case, rng: random.Random) -> Iterator[Candidate
     for _ in range(_TRIED if spots else 0):
         detail = rng.choice(case.corpus.details)
         (start, end, lead, trail), neighbour = rng.choice(spots)
-        # a fragment among fragments, a sentence among sentences, on what the summary is about
+        # in the style of its neighbour, and on a topic of the summary
         if style_of(detail.text) != style_of(neighbour) or (detail.topics and not detail.topics & topics):
             continue
         same_sex = not detail.sexes or detail.sexes == sexes
@@ -35,10 +35,10 @@ _Spot = tuple[int, int, str, str]
 
 
 def _between_sentences(text: str) -> list[tuple[_Spot, str]]:
-    """Where a sentence may stand, in prose only, with the sentence that stands there.
+    """Return the spots for a new sentence, each with the sentence next to it or in it. Only prose has spots.
 
-    A spot is (start, end, what joins the new sentence before, after): between two sentences, or in the place of one,
-    so that neither a length nor a number of sentences tells.
+    A spot is (start, end, separator before, separator after). It lies between two sentences or covers one, so that
+    neither the length nor the number of sentences gives the rejected text away.
     """
     spans = [span for span in sentences(text) if _is_prose(text[slice(*span)]) and _is_whole(text, span[1])]
     starts = [
@@ -52,7 +52,7 @@ def _between_sentences(text: str) -> list[tuple[_Spot, str]]:
     in_place = [
         ((start, end, "", ""), text[start:end])
         for start, end in spans
-        if len(text[start:end].split()) <= MAX_DETAIL_WORDS and len(spans) > 1  # never all that a summary says
+        if len(text[start:end].split()) <= MAX_DETAIL_WORDS and len(spans) > 1  # never the whole summary
     ]
     return [*starts, *ends, *in_place, *in_place]
 
@@ -62,5 +62,5 @@ def _is_prose(sentence: str) -> bool:
 
 
 def _is_whole(text: str, end: int) -> bool:
-    """Whether a new sentence follows; a small letter goes on with the one that ended at an abbreviation."""
+    """Return whether a sentence ends at `end`. If a lower-case letter follows, only an abbreviation ends there."""
     return not text[end:].lstrip()[:1].islower()

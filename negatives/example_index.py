@@ -1,4 +1,4 @@
-"""The rows of the Phase 1 CSV files in a temporary database, so that no more than one note is in memory at a time."""
+"""Keep the rows of the Phase 1 CSV files in a temporary database, so that only one note is in memory at a time."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from script_io.errors import InputError
 COLUMNS = ("id", "clinical_note", "model_summary", "label")
 FACTUAL = ("factual", "factual_with_evidence")
 HALLUCINATED = "hallucinated"
-PROFILED_SUMMARIES = 1000
+PROFILED_SUMMARIES = 1000  # factual summaries from which the corpus is built
 
-# `place` counts the factual rows of a split from 0; `repeat` counts the earlier rows of a split with the same id
+# `place`: number of a factual row in its split, from 0, else NULL; `repeat`: earlier rows of the split with the same id
 _SCHEMA = """
 CREATE TABLE examples (
     number INTEGER PRIMARY KEY, split TEXT, line INTEGER, id TEXT, repeat INTEGER, note TEXT, summary TEXT,
@@ -46,13 +46,13 @@ class Example:
 
     @property
     def name(self) -> str:
-        """The row's id, made unique in its split."""
+        """The row's id, with a suffix if the split has it more than once."""
         return f"{self.row_id}~{self.repeat + 1}" if self.repeat else self.row_id
 
 
 @dataclass
 class SplitSize:
-    """What reading a split has counted."""
+    """Counts from reading the file of a split."""
 
     rows: int = 0
     repeated: int = 0  # the same note, summary and label as an earlier row
@@ -61,7 +61,7 @@ class SplitSize:
 
 
 class ExampleIndex:
-    """Distinct rows by split, in the order of the files."""
+    """The distinct rows of each split, in the order of the file."""
 
     def __init__(self, folder: Path) -> None:
         self._database = sqlite3.connect(folder / "examples.sqlite", isolation_level=None)
@@ -72,7 +72,10 @@ class ExampleIndex:
         self._database.close()
 
     def add(self, split: str, path: Path, *, apart_from: str | None = None) -> SplitSize:
-        """Reads a CSV. Notes of the split `apart_from` are passed over; an unknown label or empty text is refused."""
+        """Read the CSV file of a split. Rows whose note is in the split `apart_from` are skipped.
+
+        Raises InputError if a label is unknown or a text is empty.
+        """
         size = self.sizes[split] = SplitSize()
         for line, row in stream_csv(path, COLUMNS, "name the folder that holds it with --phase1_dir"):
             note, summary, label = _checked(path, line, row)
@@ -93,27 +96,27 @@ class ExampleIndex:
         return size
 
     def factual(self, split: str) -> Iterator[Example]:
-        """The factual rows."""
+        """Iterate over the factual rows."""
         return self._select("split = ? AND place IS NOT NULL ORDER BY place", split)
 
     def hallucinated(self, split: str) -> Iterator[Example]:
-        """The hallucinated rows."""
+        """Iterate over the hallucinated rows."""
         return self._select("split = ? AND place IS NULL ORDER BY number", split)
 
     def hallucinated_of(self, split: str, note: str) -> list[str]:
-        """The summaries of a note that are labelled hallucinated."""
+        """Return the summaries of a note that are labelled hallucinated."""
         rows = self._database.execute(
             "SELECT summary FROM examples WHERE note_key = ? AND split = ? AND place IS NULL", (_key(note), split)
         )
         return [summary for (summary,) in rows]
 
     def partners(self, split: str, note: str) -> list[Example]:
-        """The factual rows of a note, without those marked unsound."""
+        """Return the factual rows of a note, except the rows marked unsound."""
         condition = "note_key = ? AND split = ? AND place IS NOT NULL AND number NOT IN unsound ORDER BY place"
         return list(self._select(condition, _key(note), split))
 
     def turn(self, split: str, example: Example) -> int:
-        """How many hallucinated rows of its note come before `example`."""
+        """Return the number of hallucinated rows of the same note before `example`."""
         condition = "note_key = ? AND split = ? AND place IS NULL AND number < ?"
         row = self._database.execute(
             f"SELECT COUNT(*) FROM examples WHERE {condition}", (_key(example.note), split, example.number)
@@ -121,17 +124,18 @@ class ExampleIndex:
         return int(row.fetchone()[0])
 
     def mark_unsound(self, example: Example) -> None:
+        """Exclude a factual row from `partners`: its note does not support it."""
         self._database.execute("INSERT INTO unsound VALUES (?)", (example.number,))
 
     def sample(self, split: str, seed: int) -> Iterator[Example]:
-        """Up to `PROFILED_SUMMARIES` factual rows, drawn by `seed`, in the order of the file."""
+        """Yield up to `PROFILED_SUMMARIES` random factual rows, in the order of the file."""
         size = self.sizes[split].factual
         places = random.Random(f"{seed}|{split}|sample").sample(range(size), min(size, PROFILED_SUMMARIES))
         for place in sorted(places):
             yield from self._select("split = ? AND place = ?", split, place)
 
     def shared_notes(self, split: str, other: str) -> int:
-        """How many notes two splits have in common."""
+        """Return the number of notes that two splits share."""
         (count,) = self._database.execute(
             "SELECT COUNT(DISTINCT note_key) FROM examples e WHERE split = ? AND EXISTS"
             " (SELECT 1 FROM examples o WHERE o.note_key = e.note_key AND o.split = ?)",
@@ -157,14 +161,14 @@ class ExampleIndex:
 
 
 def _checked(path: Path, line: int, row: dict[str, str]) -> tuple[str, str, str]:
-    """(note, summary, label) of a row. Raises InputError at an unknown label or an empty text."""
+    """Return (note, summary, label) of a row. Raises InputError if the label is unknown or a text is empty."""
     note, summary, label = row["clinical_note"].strip(), row["model_summary"].strip(), row["label"].strip()
     if label not in (*FACTUAL, HALLUCINATED):
         known = ", ".join((*FACTUAL, HALLUCINATED))
         raise InputError(f"{path}, line {line}: unknown label {label!r}; use one of {known}")
     if not note or not summary:
         empty = "model_summary" if note else "clinical_note"
-        raise InputError(f"{path}, line {line}: {empty} is empty; fill it in or take the row out")
+        raise InputError(f"{path}, line {line}: {empty} is empty; fill it in or remove the row")
     return note, summary, label
 
 

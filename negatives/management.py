@@ -1,4 +1,4 @@
-"""The editor of management: one action for another, a treatment for a test or the other way round."""
+"""Editor of management: a test instead of a treatment, or a treatment instead of a test."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MANY = re.compile(r"s$|, |/")
 
 
 def edit_management(case: Case, rng: random.Random) -> Iterator[Candidate]:
-    """ "Metronidazole was started." -> "Urinalysis was performed."."""
+    """Change statements such as "Metronidazole was started." to "Urinalysis was performed."."""
     for fact in shuffled([fact for fact in case.of_type("drug", "procedure") if not fact.negated], rng):
         action = _ACTION.match(case.text, fact.end)
         if action and _OPENS.search(case.text[: fact.start]):

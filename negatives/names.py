@@ -1,4 +1,4 @@
-"""Editors that exchange one name for another: drugs, diagnoses, symptoms, procedures, organisms, allergies, causes."""
+"""Editors that replace one name by another: drugs, diagnoses, symptoms, procedures, organisms, allergies, causes."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from negatives.case import (
     shuffled,
 )
 
-# what may stand after a finding so that another finding reads as well in its place
+# text after a finding that allows another finding in its place
 _READS_ON = re.compile(
     r"\s*(?:$|[.,;:)/\n]|\d|\b(?:and|or|but|for|since|who|which|that|was|is|were|are|has|have|had|after|"
     r"before|today|discontinued|ruled|on|in|at|as|to|by|from|when|while|due|secondary|associated|however|"
     r"versus|vs|status|therapy|started|stopped|daily|once|twice|per|every|bid|tid|b\.i\.d|t\.i\.d|q\w*)\b)",
     re.IGNORECASE,
 )
-# what may stand before it
+# text before a finding that allows another finding in its place
 _OPENS = re.compile(
     r"(?:^|[.;:,(/\n]|\d\.?|\b(?:of|with|for|has|had|have|having|and|or|nor|denies|denied|denying|reports|reported|"
     r"suspected|possible|likely|probable|confirmed|no|not|without|including|include|includes|included|to|on|as|takes|"
@@ -43,9 +43,9 @@ _OPENS = re.compile(
 _ARTICLE = re.compile(r"\b(?:an?|another|one) $", re.IGNORECASE)
 _VERB_OF_ONE = re.compile(r"\s+(?:is|was|has)\b")
 _VERB_OF_MANY = re.compile(r"\s+(?:are|were|have)\b")
-# too general to be another name's like; tobacco for caffeine is no likely error
+# groups that are never exchanged: too general, or an unlikely error (tobacco for caffeine)
 NEVER = frozenset({"general", "general drug class", HABITS})
-_COUNTABLE, _PLURAL = ", countable", ", plural"  # groups whose names take an article, or are many
+_COUNTABLE, _PLURAL = ", countable", ", plural"  # endings of groups whose names take an article, or are plural
 
 
 def edit_drug(case: Case, rng: random.Random) -> Iterator[Candidate]:
@@ -69,19 +69,22 @@ def edit_organism(case: Case, rng: random.Random) -> Iterator[Candidate]:
 
 
 def _swaps(case: Case, rng: random.Random, fact_type: str) -> Iterator[Candidate]:
-    """Another name of the same group that neither text has, where the neighbours allow it.
+    """Replace each finding by other names of its group that neither text has, if the sentence stays grammatical.
 
-    A denied finding is left alone: that something else is absent is seldom wrong.
+    Denied findings are skipped, because another finding is usually absent too.
     """
     for fact in shuffled([fact for fact in case.of_type(fact_type) if not fact.negated], rng):
-        if _stands_free(case.text, fact, _group(fact_type, fact)):
+        if _is_replaceable(case.text, fact, _group(fact_type, fact)):
             for name in case.corpus.in_proportion(fact_type, _neighbours(case, fact, fact_type), rng):
                 if not (name.endswith("s") and not fact.key.endswith("s") and _VERB_OF_ONE.match(case.text, fact.end)):
                     yield one_replacement(fact.start, fact.end, _written(case.text, fact, name))
 
 
 def _neighbours(case: Case, fact: Fact, fact_type: str) -> list[str]:
-    """The other names of the fact's group that neither text has; a part of the old name would only say less."""
+    """Return the other names of the fact's group that neither text has.
+
+    A name that contains the old name, or is part of a name in the texts, is left out: it is only more or less specific.
+    """
     known, group = concepts(fact_type), _group(fact_type, fact)
     if group in NEVER:
         return []
@@ -105,8 +108,8 @@ def _group(fact_type: str, fact: Fact) -> str:
     return known[fact.key].group if fact.key in known else "general"
 
 
-def _stands_free(text: str, fact: Fact, group: str) -> bool:
-    """Whether the other names of the group read as well in the place of the fact."""
+def _is_replaceable(text: str, fact: Fact, group: str) -> bool:
+    """Return whether the sentence stays grammatical with another name of the group instead of the fact."""
     if fact.text.lower() in NOT_NOUNS:
         return False
     before, is_plural = text[max(0, fact.start - 30) : fact.start], fact.text.lower().endswith("s")
@@ -119,7 +122,7 @@ def _stands_free(text: str, fact: Fact, group: str) -> bool:
 
 
 def _written(text: str, fact: Fact, name: str) -> str:
-    """`name` with a capital where the sentence, the heading or the list opens with it, or all is in capitals."""
+    """Return `name` in capitals in a line of capitals, with a first capital at the start of a sentence or list item."""
     start, end = text.rfind("\n", 0, fact.start) + 1, text.find("\n", fact.end)
     if text[start : end if end >= 0 else len(text)].isupper():
         return name.upper()
@@ -132,7 +135,7 @@ def edit_sound_alike(case: Case, rng: random.Random) -> Iterator[Candidate]:
     for fact in shuffled(case.of_type("drug"), rng):
         alike = sound_alikes().get(fact.text.lower()) or sound_alikes().get(fact.key, ())
         others = [name for name in alike if name.lower() not in case.named]
-        if _stands_free(case.text, fact, "drug"):
+        if _is_replaceable(case.text, fact, "drug"):
             for name in case.corpus.in_proportion("drug", others, rng):
                 yield one_replacement(fact.start, fact.end, _written(case.text, fact, name))
 
@@ -155,7 +158,7 @@ def edit_allergy(case: Case, rng: random.Random) -> Iterator[Candidate]:
             fact.key in concepts("drug")
             and not fact.negated
             and _ALLERGIC_TO.search(case.text[: fact.start])
-            and _stands_free(case.text, fact, "allergen")
+            and _is_replaceable(case.text, fact, "allergen")
         ):
             others = [name for name in allergens if (fact.key, name.lower()) not in _IMPLIES]
             for name in case.corpus.in_proportion("allergy", others, rng):
@@ -164,7 +167,7 @@ def edit_allergy(case: Case, rng: random.Random) -> Iterator[Candidate]:
 
 
 def _allergies_for_none(case: Case, allergens: Iterable[str], rng: random.Random) -> Iterator[Candidate]:
-    """ "No known drug allergies" -> "Allergy to penicillin"; "has no allergies" -> "has an allergy to penicillin"."""
+    """Change "No known drug allergies" to "Allergy to penicillin", "has no allergies" to "has an allergy to ..."."""
     names = list(case.corpus.in_proportion("allergy", allergens, rng))
     for match in re.finditer(rf"(?<!are )(?<!were )(?:{_NO_ALLERGIES})", case.text, re.IGNORECASE):
         article = "an " if re.search(r"\b(?:has|have|had|with) $", case.text[: match.start()]) else ""
@@ -185,7 +188,7 @@ _DENIED_ALLERGY = rules(
 
 
 def edit_cause(case: Case, rng: random.Random) -> Iterator[Candidate]:
-    """Another finding of the same note in the place of the cause."""
+    """Replace a cause by another condition of the note or the summary."""
     causes = {(fact.key, fact.value) for fact in [*case.note_facts, *case.facts] if fact.type == "cause"}
     for fact in shuffled(case.of_type("cause"), rng):
         known = concepts("condition")

@@ -1,4 +1,4 @@
-"""A function over a stream of items by several processes, the results in the order of the items."""
+"""Apply a function to a stream of items in several processes, with the results in the order of the items."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from script_io.errors import RunError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-ITEMS_AHEAD_PER_WORKER = 8  # enough to keep each busy, few enough to hold in memory
+ITEMS_AHEAD_PER_WORKER = 8  # enough to keep each worker busy, few enough to hold in memory
 _function: Callable[[Any], Any]
 
 
 def ordered_map(
     function: Callable[[Item], Result], items: Iterable[Item], num_workers: int, set_up: Callable[[], None]
 ) -> Iterator[tuple[Item, Result]]:
-    """(item, result) for each item; `function` and `set_up` are sent to each process once.
+    """Yield (item, result) in the order of the items. Each process receives `function` once and calls `set_up` once.
 
-    With one worker all is done in this process, and `set_up` is not called. Raises RunError where a worker is killed.
+    With one worker, everything runs in this process and `set_up` is not called. Raises RunError if a worker is killed.
     """
     if num_workers == 1:
         yield from ((item, function(item)) for item in items)
@@ -39,14 +39,14 @@ def ordered_map(
         for first, future in under_way:
             yield first, future.result()
     except BrokenProcessPool as error:
-        raise RunError("a worker process was killed, perhaps for want of memory; use a lower --num_workers") from error
+        raise RunError("a worker process was killed, perhaps out of memory; use a lower --num_workers") from error
     finally:
         workers.shutdown(cancel_futures=True)
 
 
 def _start_worker(function: Callable[[Any], Any], set_up: Callable[[], None]) -> None:
-    global _function  # noqa: PLW0603  (one for each process, set once)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted too, and ends its workers
+    global _function  # noqa: PLW0603  (set once in each process)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted too and stops its workers
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     set_up()
     _function = function

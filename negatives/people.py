@@ -1,4 +1,4 @@
-"""Editors of who it is about: the patient's sex, which relative, the patient or a relative."""
+"""Editors of persons: the patient's sex, the name of a relative, and the patient or a relative as the subject."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _OTHER_SEX |= {new: old for old, new in _OTHER_SEX.items() if new not in ("his",
     "him": "her",
     "mr": "ms",
 }
-# only of one sex, so that the note contradicts the changed summary by more than the word
+# words that imply a sex: they would contradict the changed sex within the summary
 SEXED = re.compile(
     r"\b(?:pregnan\w*|menstru\w*|menopaus\w*|vaginal|ovar\w*|uter\w*|hysterectomy|gravida|cervical|pap smear|"
     r"prostat\w*|testic\w*|penile|penis|scrot\w*|vasectomy|erectile|husband|wife|miss|mother|father|brother|sister|"
@@ -46,7 +46,7 @@ SEXED = re.compile(
 
 
 def edit_sex(case: Case, rng: random.Random) -> Iterator[Candidate]:
-    del rng  # there is one way to change it
+    del rng  # there is only one way to change it
     facts = case.of_type("sex")
     if SEXED.search(case.text) or len({fact.value for fact in facts}) != 1:
         return
@@ -64,7 +64,7 @@ _AFTER_OBJECT = re.compile(
 
 
 def _other_sex(text: str, fact: Fact) -> str:
-    if fact.text.lower() == "her":  # possessive before a noun, else the object
+    if fact.text.lower() == "her":  # a possessive before a noun, else an object
         return cased_like(fact.text, "him" if _AFTER_OBJECT.match(text[fact.end :]) else "his")
     return cased_like(fact.text, _OTHER_SEX[fact.text.lower()])
 
@@ -81,7 +81,7 @@ _RELATIVES = {
     "son": ("daughter",),
     "daughter": ("son",),
 }
-# "Her brother had a stroke. He smokes.": a pronoun may be the relative's
+# "Her brother had a stroke. He smokes.": a pronoun may refer to the relative
 _PRONOUN_FOLLOWS = re.compile(
     r"[^.;\n]*(?:[.;]\s+)?(?:\bhe\b|\bshe\b|[^.;\n]*\b(?:he|she|his|her|him)\b)", re.IGNORECASE
 )
@@ -96,7 +96,7 @@ def edit_relative(case: Case, rng: random.Random) -> Iterator[Candidate]:
     ]
     for match in shuffled(mentions, rng):
         if not _PRONOUN_FOLLOWS.match(case.text[match.end() :]):
-            # one whom the summary names already would die twice
+            # a relative whom the summary already names could die twice
             others = [other for other in _RELATIVES[match[0].lower()] if not re.search(rf"\b{other}", case.text, re.I)]
             for other in case.corpus.in_proportion("relative", others, rng):
                 yield one_replacement(match.start(), match.end(), cased_like(match[0], other))
@@ -108,7 +108,7 @@ _KIN = "mother|father|brother|sister|grandmother|grandfather|aunt|uncle"
 _SUBJECTS = rules(
     (rf"\bthe patient{_END}", "the patient's mother", "the patient's father"),
     (rf"{_OPENS}patient{_END}", "patient's mother", "patient's father"),
-    # of the other sex, so that pronouns that follow stay the patient's
+    # a relative of the other sex, so that later pronouns still refer to the patient
     (rf"{_OPENS}he{_END}", "his mother", "his sister"),
     (rf"{_OPENS}she{_END}", "her father", "her brother"),
     (rf"\b(?:his|her|the patient's) (?:{_KIN}){_END}", "the patient"),

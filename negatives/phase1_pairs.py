@@ -12,7 +12,10 @@ LABELLED = "labelled"
 
 
 def phase1_pairs(index: ExampleIndex, split: str) -> Iterator[tuple[str, Example, Negative]]:
-    """(id, factual row, hallucinated summary of its note); several sound factual rows of a note take turns."""
+    """Yield (triplet id, factual row, hallucinated summary of the same note).
+
+    The factual rows of a note take turns. Rows marked unsound are not used.
+    """
     for example in index.hallucinated(split):
         partners = index.partners(split, example.note)
         if partners:
@@ -22,7 +25,10 @@ def phase1_pairs(index: ExampleIndex, split: str) -> Iterator[tuple[str, Example
 
 
 def labelled_edit(chosen: str, rejected: str, hallucination_type: str) -> Edit:
-    """The span in which two texts differ, in whole words; its verdict is the CSV's label, which no code verified."""
+    """Return the span in which two texts differ, in whole words.
+
+    Its verdict is `labelled`: the label of the CSV says that it is wrong, and no code has verified it.
+    """
     start = _common_start(chosen, rejected)
     while start and not chosen[start - 1].isspace():
         start -= 1
@@ -35,6 +41,6 @@ def labelled_edit(chosen: str, rejected: str, hallucination_type: str) -> Edit:
 
 
 def _common_start(first: str, second: str) -> int:
-    """How many characters two texts begin with in common."""
+    """Return the number of characters that two texts share at the start."""
     pairs = zip(first, second, strict=False)
     return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))

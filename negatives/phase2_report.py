@@ -1,4 +1,4 @@
-"""What became of the summaries and the candidates of a split: the counts of `phase2_stats.json` and of the table."""
+"""Count what happened to the summaries and candidates of a split, for `phase2_stats.json` and the printed table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ UNSOUND_IDS_SHOWN = 20
 
 @dataclass
 class Lengths:
-    """Words of one side of the pairs."""
+    """Word counts of the chosen or the rejected texts."""
 
     words: int = 0
     longest: int = 0
@@ -26,16 +26,16 @@ class Lengths:
 
 @dataclass
 class SplitReport:
-    """What became of one split; takes no more memory for more rows."""
+    """The counts of one split. Memory use does not grow with the number of rows."""
 
     size: SplitSize
     looked_at: int = 0
     unsound: int = 0
     first_unsound: list[str] = field(default_factory=list)
-    wanting: int = 0  # sound summaries that were to have a negative
-    without_negative: int = 0  # of those, the ones for which no candidate was verified
+    wanting: int = 0  # sound summaries that need a negative
+    without_negative: int = 0  # summaries that need a negative and have none
     over_share: int = 0
-    with_pair: int = 0  # summaries with a made negative in the output
+    with_pair: int = 0  # summaries with a generated negative in the output
     rejected_for: Counter[str] = field(default_factory=Counter)
     by_type: Counter[str] = field(default_factory=Counter)
     by_verdict: Counter[str] = field(default_factory=Counter)
@@ -48,20 +48,20 @@ class SplitReport:
         return self.by_type.total()
 
     def leave_out(self, row_id: str) -> None:
-        """Counts an unsound summary."""
+        """Count an unsound summary."""
         self.looked_at += 1
         self.unsound += 1
         self.first_unsound = [*self.first_unsound, row_id][:UNSOUND_IDS_SHOWN]
 
     def count_offer(self, wanted: int, taken: int, rejected_for: Mapping[str, int]) -> None:
-        """Counts a sound summary."""
+        """Count a sound summary and its rejected candidates."""
         self.looked_at += 1
         self.wanting += bool(wanted)
         self.without_negative += bool(wanted and not taken)
         self.rejected_for.update(rejected_for)
 
     def count_pair(self, pair_type: str, row: Mapping[str, Any], *, made: bool = True) -> None:
-        """Counts a triplet of the output; those of one summary follow on each other."""
+        """Count a triplet of the output. Triplets of the same summary must be counted one after another."""
         self.by_type[pair_type] += 1
         self.by_verdict.update(edit["verdict"] for edit in row["edits"])
         words = {side: len(row[side].split()) for side in self.lengths}
@@ -74,7 +74,7 @@ class SplitReport:
         self._last = source if made else self._last
 
     def as_dict(self) -> dict[str, Any]:
-        """The part of `phase2_stats.json` about one split."""
+        """Return the part of `phase2_stats.json` about this split."""
         return {
             "triplets": self.triplets,
             "by_type": dict(self.by_type.most_common()),
@@ -105,7 +105,7 @@ class SplitReport:
 
 
 def rejected_by_category(rejected_for: Mapping[str, int]) -> dict[str, dict[str, int]]:
-    """Category -> reason -> candidates, from counts of "category: reason"."""
+    """Group counts of "category: reason" by category, then by reason."""
     found: dict[str, dict[str, int]] = {}
     for name, count in sorted(rejected_for.items(), key=lambda item: (-item[1], item[0])):
         category, _, reason = name.partition(": ")
@@ -114,7 +114,7 @@ def rejected_by_category(rejected_for: Mapping[str, int]) -> dict[str, dict[str,
 
 
 def print_table(train: SplitReport, validation: SplitReport, types: Sequence[str]) -> None:
-    """Triplets and rejected candidates by type, then the candidates by reason."""
+    """Print triplets and rejected candidates by type, then rejected candidates by reason."""
     rejected = rejected_by_category(train.rejected_for + validation.rejected_for)
     print(f"\n{'type':20}{'train':>8}{'share':>8}{'validation':>12}{'rejected candidates':>21}")
     for name in types:

@@ -1,4 +1,4 @@
-"""The editor of negation: a denied finding stated as present, or the other way round, as one would write it."""
+"""Editor of negation: a denied finding is stated as present, or a present finding is denied."""
 
 from __future__ import annotations
 
@@ -72,13 +72,13 @@ _NEGATIONS = rules(
     (rf"\bcomplaining of {_ONE_FINDING}", "not complaining of "),
 )
 _LISTS = re.compile(r"[^.;\n]*?(?:,|/|\b(?:and|or|nor|as well as)\b)")
-_ABOUT_WHAT_STANDS_BEFORE = ("confirmed", "ruled out")
+_GOVERNS_WORDS_BEFORE = ("confirmed", "ruled out")
 
 
 _DENIES = re.compile(r"\b(?:no|not|never|den(?:ies|ied|ying)|without|negative)\b", re.IGNORECASE)
 _ONLY_DENIED = re.compile(
     r"\b(?:any|ever|at all|yet|either|nor|otherwise)\b", re.IGNORECASE
-)  # "had any fever" is no statement
+)  # "had any fever" is not a statement
 
 
 def edit_negation(case: Case, rng: random.Random) -> Iterator[Candidate]:
@@ -96,10 +96,10 @@ def edit_negation(case: Case, rng: random.Random) -> Iterator[Candidate]:
 
 
 def _of_one_finding(case: Case, rng: random.Random) -> Iterator[Candidate]:
-    """Rewordings that govern one finding: in a list each would change, and the parser may not know them all."""
+    """Yield rewordings that change one finding. In a list, all findings would change, known to the parser or not."""
     for candidate in rewordings(case, rng, _NEGATIONS):
         (change,) = candidate.replacements
-        if change.new.endswith(_ABOUT_WHAT_STANDS_BEFORE) or not _LISTS.match(case.text, change.end):
+        if change.new.endswith(_GOVERNS_WORDS_BEFORE) or not _LISTS.match(case.text, change.end):
             yield candidate
 
 
@@ -107,7 +107,7 @@ _OPENS_STATEMENT = re.compile(r"(?:^|[.;:\n])\s*(?:\d+[.)]\s*|[-•]\s*)?$")
 
 
 def _denied_outright(case: Case) -> Iterator[Candidate]:
-    """ "Abdominal pain." -> "No abdominal pain."."""
+    """Yield denials of findings that are a statement of their own: "Abdominal pain." -> "No abdominal pain."."""
     for fact in case.of_type("symptom", "condition"):
         if fact.text.lower() in NOT_NOUNS:
             continue
@@ -120,7 +120,7 @@ def _denied_outright(case: Case) -> Iterator[Candidate]:
 
 
 def _is_proper(fact: Fact) -> bool:
-    """Whether the lexicon writes the name with a capital."""
+    """Return whether the lexicon writes the name with a capital."""
     return concepts(fact.type)[fact.key].name[:1].isupper()
 
 
@@ -130,7 +130,7 @@ _ADJECTIVE = r"(?:(?:significant|excessive|heavy|recreational|other) )?"
 _BETWEEN = re.compile(rf"/|,? (?:(?:and|or|nor) )?(?:any )?{_ADJECTIVE}")
 _LAST = re.compile(r"\s*(?:[.;\n]|$)")
 _JOINED_LAST = re.compile(rf",? (?P<word>or|and|nor) (?:any )?{_ADJECTIVE}$")
-_OPPOSED = {  # the verb or sign that governs the list -> (its opposite before one finding, the same again)
+_OPPOSED = {  # word that governs a list -> (opposite before one finding, same meaning for the rest)
     "denies": ("reports", "denies"),
     "denied": ("reported", "denied"),
     "denying": ("reporting", "denying"),
@@ -169,10 +169,13 @@ _GOVERNS = re.compile(
 
 
 def _in_lists(case: Case) -> Iterator[Candidate]:
-    """One item of a list turned: the last ("A or B" -> "A but reports B") or the first ("Denies A or B" -> "Reports
-    A but denies B")."""
-    ills = [fact for fact in case.of_type("symptom", "condition") if fact.text.lower() not in NOT_NOUNS]
-    for first, items in _runs(case.text, ills):
+    """Yield lists in which one item is negated or asserted.
+
+    It is the last item ("Denies A or B" -> "Denies A but reports B") or the first ("Denies A or B" -> "Reports A but
+    denies B").
+    """
+    problems = [fact for fact in case.of_type("symptom", "condition") if fact.text.lower() not in NOT_NOUNS]
+    for first, items in _runs(case.text, problems):
         governor = _GOVERNS.search(case.text[: first.start])
         if governor and len(items) >= 2:
             yield from _turned(case.text, governor, items)
@@ -181,7 +184,7 @@ def _in_lists(case: Case) -> Iterator[Candidate]:
 
 
 def _runs(text: str, findings: list[Fact]) -> Iterator[tuple[Fact, list[Fact]]]:
-    """Lists of findings with nothing but commas and conjunctions between them, that end a clause."""
+    """Yield (first finding, all findings) of the lists at the end of a clause, joined by commas and conjunctions."""
     run: list[Fact] = []
     for fact in findings:
         if run and not _BETWEEN.fullmatch(text, run[-1].end, fact.start):
@@ -191,16 +194,17 @@ def _runs(text: str, findings: list[Fact]) -> Iterator[tuple[Fact, list[Fact]]]:
             yield run[0], run
 
 
-_JOINTS = (" but", " and", ";")  # all of them, so that none tells
+_JOINTS = (" but", " and", ";")  # all are used, so that none of them marks rejected texts
 
 
 def _without_last(text: str, items: list[Fact]) -> Iterator[Candidate]:
-    """ "A and B" -> "A but no B", "A, B, and C" -> "A and B but no C"."""
+    """Yield lists with the last item denied: "A and B" -> "A but no B", "A, B, and C" -> "A and B but no C"."""
     for joint in _JOINTS:
         yield from _last_turned(text, items, f"{joint} no ")
 
 
 def _turned(text: str, governor: re.Match[str], items: list[Fact]) -> Iterator[Candidate]:
+    """Yield a governed list with its last or first item turned into its opposite."""
     word = governor["word"].lower()
     opposite, same = _OPPOSED[word]
     for joint in _JOINTS:
@@ -216,7 +220,7 @@ def _turned(text: str, governor: re.Match[str], items: list[Fact]) -> Iterator[C
 
 
 def _last_turned(text: str, items: list[Fact], joint: str) -> Iterator[Candidate]:
-    """The words before the last item of "A or B", and of "A, B, or C", exchanged for `joint`."""
+    """Replace the words before the last item of "A or B" or "A, B, or C" by `joint`."""
     joined = _JOINED_LAST.search(text[: items[-1].start])
     if joined and len(items) == 2:
         yield one_replacement(joined.start(), items[-1].start, joint)

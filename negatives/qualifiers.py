@@ -1,4 +1,4 @@
-"""Editors of a finding's qualifiers: side, severity, stage, direction, certainty, status."""
+"""Editors of a finding's qualifiers: side, severity, stage, route, direction, certainty, status."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from negatives.case import HABITS, Candidate, Case, cased_like, one_replacement,
 def _opposites(
     case: Case, rng: random.Random, fact_type: str, table: Mapping[str, tuple[str, ...]]
 ) -> Iterator[Candidate]:
-    """The words of each asserted fact exchanged for one of their opposites."""
+    """Replace the words of each asserted fact by each of their opposites."""
     for fact in shuffled([fact for fact in case.of_type(fact_type) if not fact.negated], rng):
         for other in case.corpus.in_proportion(fact_type, table.get(fact.text.lower(), ()), rng):
             yield one_replacement(fact.start, fact.end, cased_like(fact.text, other))
@@ -148,7 +148,7 @@ def edit_certainty(case: Case, rng: random.Random) -> Iterator[Candidate]:
     diagnoses = _diagnoses(case)
     for candidate in shuffled([*rewordings(case, rng, _CERTAINTIES), *_made_uncertain(case, diagnoses)], rng):
         (change,) = candidate.replacements
-        if change.new.strip() == "may have" and not _stands_at(case, change.end, diagnoses):
+        if change.new.strip() == "may have" and not _diagnosis_follows(case, change.end, diagnoses):
             continue
         if change.new in ("confirmed", "known", "") and _EVALUATES.search(case.text[: change.start]):
             continue
@@ -164,33 +164,33 @@ def edit_certainty(case: Case, rng: random.Random) -> Iterator[Candidate]:
             yield one_replacement(change.start, change.end + 1, following.upper())
 
 
-_TOLD_AS_A_DIAGNOSIS = re.compile(r"\b(?:diagnos\w+|history|confirmed|known)\b", re.IGNORECASE)
+_STATED_AS_DIAGNOSIS = re.compile(r"\b(?:diagnos\w+|history|confirmed|known)\b", re.IGNORECASE)
 _OPINES = re.compile(
     r"\b(?:thinks?|thought|feels?|felt|believes?|wonders?|worried|concern\w*)\b[^.;\n]*$", re.IGNORECASE
 )
 
 
 def _diagnoses(case: Case) -> list[Fact]:
-    """Conditions that the note tells as established: "I'm depressed" is no diagnosis, and may well be uncertain."""
+    """Return the conditions that the note states as a diagnosis. "I'm depressed" is not a diagnosis."""
     spans = sentences(case.note)
     told = {
         other.key
         for other in case.note_facts
-        if other.type == "condition" and _TOLD_AS_A_DIAGNOSIS.search(case.note, *spans[other.sentence])
+        if other.type == "condition" and _STATED_AS_DIAGNOSIS.search(case.note, *spans[other.sentence])
     }
     known = concepts("condition")
     return [fact for fact in case.of_type("condition") if fact.key in told and known[fact.key].group != HABITS]
 
 
-def _stands_at(case: Case, position: int, diagnoses: Sequence[Fact]) -> bool:
-    """Whether one of the diagnoses stands at `position`, after an article at most."""
+def _diagnosis_follows(case: Case, position: int, diagnoses: Sequence[Fact]) -> bool:
+    """Return whether a diagnosis follows at `position`, directly or after an article."""
     return any(
         fact.start >= position and re.fullmatch(r"(?:an? )?", case.text[position : fact.start]) for fact in diagnoses
     )
 
 
 def _made_uncertain(case: Case, diagnoses: Sequence[Fact]) -> Iterator[Candidate]:
-    """ "history of psoriasis." -> "history of suspected psoriasis."."""
+    """Yield diagnoses as suspicions: "history of psoriasis." -> "history of suspected psoriasis."."""
     for fact in diagnoses:
         ends = re.match(r"\s*(?:[.,;\n]|$)", case.text[fact.end :])
         if ends and _ASSERTS.search(case.text[: fact.start]):
@@ -198,7 +198,7 @@ def _made_uncertain(case: Case, diagnoses: Sequence[Fact]) -> Iterator[Candidate
                 yield one_replacement(fact.start, fact.start, word)
 
 
-# what was found, or when it was, shows that it was done
+# a result or a date shows that the procedure was done
 _NO_RESULT = (
     r"(?![^.;]*\b(?:which|that|reveal|show|demonstrat|found|find|result|indicat|confirm|ago|past|previous|prior|with)\w*"
     r"|[^.;]*\d{4})"

@@ -1,9 +1,9 @@
-"""Chooses among verified negatives so that nothing but the note tells chosen from rejected texts.
+"""Choose among verified negatives, so that rejected texts cannot be recognised without the note.
 
-Every pair adds some words and takes others away. `Balance` keeps the sums over all pairs so far, signed; each new
-pair is the one that brings them nearest to zero. Where they are near zero, a word is as often on the rejected side as
-on the chosen one, and a classifier that reads single texts without their note has nothing to go by. This is the greedy
-walk of online vector balancing (Spencer 1977, "Balancing games"), in memory that does not grow with the data.
+In each pair, some words occur more often in the rejected text and others in the chosen text. `Balance` keeps the signed
+sums over all pairs so far, and the next pair is the one that brings the sums closest to zero. At zero, every word is
+as frequent in rejected as in chosen texts, so a classifier that does not read the note has nothing to learn. The
+method is greedy online vector balancing (Spencer 1977, "Balancing games"). Its memory does not grow with the data.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from negatives.verification import Negative
 
 MAX_CATEGORY_SHARE = 0.2
 FEWEST_CATEGORIES_TO_BALANCE = 6
-# What one more of a category as frequent as the average weighs, against 1 for a word out of balance by one. With 0 the
-# rarest of 21 categories had 1 of 500 pairs of synthetic notes and the most frequent 20%
+# Cost of one more pair of a category with the average number of pairs; a word out of balance by one costs 1. With 0,
+# the rarest of 21 categories had 1 of 500 pairs of synthetic notes, and the most frequent had 20%
 EVENNESS = 20.0
-# A phrase that is exchanged for others far more often than they for it ("No known drug allergies" for an allergy) would
-# tell: the difference is held to this number of pairs, or to this share of them where that is more
+# A phrase that is removed far more often than added ("No known drug allergies") would give rejected texts away. The
+# difference is limited to this number of pairs, or to this share of all pairs if that is more
 MOST_ONE_WAY, MOST_ONE_WAY_SHARE = 3, 0.01
 _BUCKETS = 2**18
 _LONGER_IN_WORDS, _LONGER_IN_CHARACTERS = _BUCKETS, _BUCKETS + 1
 _TOKEN = re.compile(r"\d+(?:[.,/]\d+)*|\w+|[^\w\s]")
-_LENGTH_WEIGHT = 5  # one pair longer, against one word or run of characters more
-_RUN_SIZES = (3, 4, 5)  # characters
+_LENGTH_WEIGHT = 5  # of a difference in length; a word or n-gram has weight 1
+_NGRAM_SIZES = (3, 4, 5)  # characters
 _WORDS_BEFORE = re.compile(r"\S*\s*\S*\Z")
 _WORDS_AFTER = re.compile(r"\S*\s*\S*")
 
@@ -39,7 +39,7 @@ Difference = Mapping[int, int]
 
 
 def changed_windows(chosen: str, rejected: str, start: int, end: int) -> tuple[str, str]:
-    """Where two texts differ, `chosen[start:end]`, in each of them, with the words cut and one more on either side."""
+    """Return the words that differ, `chosen[start:end]`, of both texts, with one more word on each side."""
     tail = len(chosen) - end
     before = _WORDS_BEFORE.search(chosen, max(0, start - 80), start)
     after = _WORDS_AFTER.match(chosen, end)
@@ -49,7 +49,11 @@ def changed_windows(chosen: str, rejected: str, start: int, end: int) -> tuple[s
 
 
 def difference(chosen: str, negative: Negative) -> Difference:
-    """What the rejected text has more of (above 0) and less of: words, pairs, runs of characters, both lengths."""
+    """Map each bucket to its count in the rejected text minus its count in the chosen text.
+
+    The buckets are hashed words, word pairs and character n-grams. Two more hold the difference in
+    length, in words and in characters.
+    """
     start, end = min(edit.start for edit in negative.edits), max(edit.end for edit in negative.edits)
     rejected = negative.rejected
     old, new = changed_windows(chosen, rejected, start, end)
@@ -64,13 +68,13 @@ def _buckets(text: str) -> list[int]:
     text = text.lower()
     words = _TOKEN.findall(text)
     pairs = [f"{first} {second}" for first, second in pairwise(words)]
-    # a leading mark keeps runs of characters apart from words of the same letters
-    runs = [f"\0{text[i : i + size]}" for size in _RUN_SIZES for i in range(len(text) - size + 1)]
-    return [zlib.crc32(item.encode()) % _BUCKETS for item in (*words, *pairs, *runs)]  # hash() differs by process
+    # the leading "\0" keeps n-grams apart from words of the same letters
+    ngrams = [f"\0{text[i : i + size]}" for size in _NGRAM_SIZES for i in range(len(text) - size + 1)]
+    return [zlib.crc32(item.encode()) % _BUCKETS for item in (*words, *pairs, *ngrams)]  # hash() differs by process
 
 
 def _exchange(negative: Negative) -> dict[int, int]:
-    """The phrases that come (1) and go (-1), by bucket; an insertion, of which each is another, exchanges nothing."""
+    """Map the bucket of the added phrase to 1, of the removed phrase to -1. Empty for insertions: no two are alike."""
     (first, *_) = negative.edits
     if not first.old.strip():
         return {}
@@ -83,40 +87,41 @@ def _sign(value: int) -> int:
 
 
 class Balance:
-    """The sum of the differences of all pairs."""
+    """The sum of the differences of all selected pairs."""
 
     def __init__(self) -> None:
         self._sums = array("q", bytes(8 * (_BUCKETS + 2)))
 
     def add(self, change: Difference, times: int = 1) -> None:
-        """Counts a pair in; with `times=-1` out again."""
+        """Add the difference of a pair. With `times=-1`, remove it."""
         for bucket, count in change.items():
             self._sums[bucket] += times * count
 
     def cost(self, change: Difference, times: int = 1) -> int:
-        """What `add` would add to the sum of the squares."""
+        """Return the amount by which `add` would increase the sum of squares."""
         sums, total = self._sums, 0
-        for bucket, count in change.items():  # a plain loop: this is what choosing spends its time on
+        for bucket, count in change.items():  # a plain loop, because most of the time of a selection is spent here
             total += count * (2 * times * sums[bucket] + count)
         return total
 
     def imbalance(self) -> int:
-        """The sum of the squares."""
+        """Return the sum of squares."""
         return sum(count * count for count in self._sums)
 
 
 @dataclass
 class Selection:
-    """Takes negatives for one summary after the other; `counts` are those of the categories so far."""
+    """Takes negatives for one summary after another. `counts` is the number of pairs taken so far, by category."""
 
     categories: Sequence[str]
     balance: Balance = field(default_factory=Balance)
     counts: Counter[str] = field(default_factory=Counter)
     total: int = 0
-    phrases: array[int] = field(default_factory=lambda: array("q", bytes(8 * _BUCKETS)))  # came less went, by bucket
+    # by bucket: how often a phrase was added minus how often it was removed
+    phrases: array[int] = field(default_factory=lambda: array("q", bytes(8 * _BUCKETS)))
 
     def take(self, chosen: str, offered: Sequence[Negative], wanted: int) -> list[Negative]:
-        """Up to `wanted` of the negatives of one summary, one by one the best for the balance."""
+        """Take up to `wanted` negatives of one summary, each time the best for the balance."""
         left = [(negative, difference(chosen, negative)) for negative in offered if not self._is_one_way(negative)]
         taken: list[Negative] = []
         while left and len(taken) < wanted:
@@ -128,7 +133,7 @@ class Selection:
         return taken
 
     def give_back(self, chosen: str, taken: Sequence[Negative]) -> None:
-        """Undoes `take`, so that the summary can choose again in the light of all others."""
+        """Undo `take`, so that the summary can choose again when the choices of all others are known."""
         for negative in taken:
             self.balance.add(difference(chosen, negative), -1)
             self._count(negative, -1)
@@ -140,12 +145,12 @@ class Selection:
             self.phrases[bucket] += times * count
 
     def _is_one_way(self, negative: Negative) -> bool:
-        """Whether what goes has gone, or what comes has come, too often already for how often it went the other way."""
+        """Return whether a phrase of the negative has been added or removed too often in the same direction."""
         limit = max(MOST_ONE_WAY, MOST_ONE_WAY_SHARE * self.total)
         return any(abs(self.phrases[bucket] + count) > limit for bucket, count in _exchange(negative).items())
 
     def _cost(self, category: str, change: Difference) -> tuple[bool, float]:
-        """Categories at their limit last; then the balance, and rare categories rather than frequent ones."""
+        """Return a sort key: categories at their limit come last, then the balance and the category's count decide."""
         count = self.counts[category]
         at_limit = len(self.categories) >= FEWEST_CATEGORIES_TO_BALANCE and count + 1 > max(
             2, MAX_CATEGORY_SHARE * (self.total + 1)
@@ -157,7 +162,7 @@ class Selection:
 
 
 def share_limit(counts: Mapping[str, int]) -> int | None:
-    """The most pairs of a category with which none is over its share; None where nothing is to be taken out."""
+    """Return the most pairs per category that keep every category within its share, or None if all are within it."""
     sizes = [count for count in counts.values() if count]
     if len(sizes) < FEWEST_CATEGORIES_TO_BALANCE or max(sizes) <= MAX_CATEGORY_SHARE * sum(sizes):
         return None
@@ -168,10 +173,11 @@ def share_limit(counts: Mapping[str, int]) -> int | None:
 
 
 class Trimming:
-    """Which pairs go so that no category is over its limit: the exact number of each, rather those out of balance.
+    """Drops the excess pairs of categories over their limit, more often if that helps the balance.
 
-    Selection sampling (Knuth, TAOCP 3.4.2, algorithm S): with `excess` to go of those `left`, one goes with the
-    probability excess / left, here doubled where that helps the balance and halved where it does not.
+    Selection sampling (Knuth, TAOCP 3.4.2, algorithm S) drops the exact number: with `excess` pairs to drop among
+    `left`, the next pair is dropped with probability excess / left. Here the probability is doubled if that helps the
+    balance, and halved if it does not.
     """
 
     def __init__(self, selection: Selection, rng: random.Random) -> None:
@@ -183,7 +189,7 @@ class Trimming:
         }
 
     def keeps(self, chosen: str, negative: Negative) -> bool:
-        """To be asked once for every pair that was selected."""
+        """Return whether a selected pair is kept. Must be called exactly once for each."""
         category = negative.type
         excess, left = self._excess[category], self._left[category]
         self._left[category] -= 1

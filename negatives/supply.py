@@ -1,4 +1,4 @@
-"""The verified negatives that one factual summary offers: the work that goes to worker processes."""
+"""Make the verified negatives of one factual summary. This is the work of the worker processes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from negatives.case import Case, Corpus
 from negatives.example_index import Example
 from negatives.verification import Negative, verified_negatives
 
-# Negatives of a category, so that the balance has a choice: more where few are wanted of a summary, or it says little
+# Negatives offered in each category, so that the balance has a choice. More are offered if few are wanted (up to MANY)
+# or if the summary is short: OFFERED_BY_A_SHORT_ONE is divided by its number of facts
 OFFERED_OF_FEW, OFFERED_OF_MANY, OFFERED_BY_A_SHORT_ONE, MANY = 4, 2, 24, 2
-_CHOICE = {"fabricated_detail": 4}  # times as many: any statement will do, and most of them unbalance the words
+_CHOICE = {"fabricated_detail": 4}  # factor: there are many candidates, and most disturb the balance
 
 
 @dataclass(frozen=True)
 class Task:
-    """One factual summary, and how many negatives are wanted of it."""
+    """A factual summary and the number of negatives wanted for it."""
 
     example: Example
     wanted: int
@@ -31,7 +32,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Supply:
-    """What a summary offers: nothing but its errors where it is unsound."""
+    """The negatives of a sound summary, or the errors of an unsound one."""
 
     errors: tuple[tuple[str, str, str], ...] = ()  # type, text, verdict
     negatives: tuple[Negative, ...] = ()
@@ -39,7 +40,7 @@ class Supply:
 
 
 def supply(task: Task, corpus: Corpus, categories: Sequence[str]) -> Supply:
-    """Verified negatives of one summary in every category, in random order."""
+    """Return verified negatives of one summary in every category, in random order."""
     note, summary = task.example.note, task.example.summary
     if errors := unsound_claims(note, summary):
         return Supply(tuple((claim.type, claim.text, claim.verdict) for claim in errors))
@@ -57,7 +58,7 @@ def supply(task: Task, corpus: Corpus, categories: Sequence[str]) -> Supply:
 def _verified(
     case: Case, categories: Sequence[str], count: int, rng: random.Random
 ) -> tuple[list[Negative], Counter[str]]:
-    """Up to `count` negatives of each category, no text twice, and how many candidates were rejected for what."""
+    """Return up to `count` negatives of each category, all different, and the rejected candidates by reason."""
     rejected_for: Counter[str] = Counter()
     found = [
         negative
@@ -68,6 +69,6 @@ def _verified(
 
 
 def add_lexicons(folders: Sequence[Path]) -> None:
-    """Makes the user's names known to this process."""
+    """Add the user's word lists to this process."""
     for folder in folders:
         lexicons.add_lexicon_dir(folder)

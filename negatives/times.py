@@ -1,4 +1,4 @@
-"""Editors of time: durations, intervals to the next visit, dates, and what came before or after what."""
+"""Editors of time: durations, intervals to the next visit, dates, and "before" or "after"."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NUMBER_WORDS = {
     word: value
     for value, word in enumerate("one two three four five six seven eight nine ten eleven twelve".split(), start=1)
 }
-_TRIES = 3  # for each interval
+_TRIES = 3  # candidates for each interval
 
 
 def edit_duration(case: Case, rng: random.Random) -> Iterator[Candidate]:
@@ -27,7 +27,7 @@ def edit_follow_up(case: Case, rng: random.Random) -> Iterator[Candidate]:
 
 
 def _intervals(case: Case, facts: Sequence[Fact], rng: random.Random) -> Iterator[Candidate]:
-    """Another number of the same unit, or the next unit up or down."""
+    """Replace the number of an interval, or its unit by the next larger or smaller one."""
     for _ in range(_TRIES):
         for fact in shuffled(facts, rng):
             change = _other_unit(fact, rng) if rng.random() < 0.5 else _other_number(case, fact, rng)
@@ -36,7 +36,7 @@ def _intervals(case: Case, facts: Sequence[Fact], rng: random.Random) -> Iterato
 
 
 def _other_unit(fact: Fact, rng: random.Random) -> Candidate | None:
-    """The next unit up or down, where the number reads as well with it."""
+    """Replace the unit by the next larger or smaller one, if the number stays plausible."""
     unit = _UNIT.search(fact.text)
     if not unit:
         return None
@@ -53,7 +53,7 @@ def _amount(fact: Fact) -> float:
 
 
 def _other_number(case: Case, fact: Fact, rng: random.Random) -> Candidate | None:
-    """Another number that the corpus uses for such intervals, in digits or in words as the old one."""
+    """Replace the number by another in the same style (digits or words), drawn by its use in the corpus."""
     if "-" in fact.value:  # a range
         return None
     words = re.match(r"[A-Za-z]+", fact.text)
@@ -90,7 +90,7 @@ def _other_year(case: Case, fact: Fact, rng: random.Random) -> Iterator[Candidat
 
 
 def _other_day(fact: Fact, rng: random.Random) -> Iterator[Candidate]:
-    """Another day of the same month, written as wide as the old one."""
+    """Replace the day by another day with the same number of digits."""
     written = _FULL_DATE.match(fact.text)
     if written and not _IS_A_SCORE.match(fact.text):
         width = len(written["day"])

@@ -1,4 +1,4 @@
-"""Editors of numbers: strengths, frequencies, vital signs, laboratory values, ages and counts."""
+"""Editors of numbers: doses, frequencies, vital signs, laboratory values, ages and counts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from negatives.case import Candidate, Case, capital_like, cased_like, one_replac
 def _new_numbers(
     case: Case, facts: Sequence[Fact], rng: random.Random, alternatives: Callable[[str], Sequence[str]]
 ) -> Iterator[Candidate]:
-    """Replaces the number of each fact by one of the `alternatives` that occurs nowhere in the note."""
+    """Replace the number of each fact by each of the `alternatives` that the note does not contain."""
     for fact in shuffled(facts, rng):
         number = only_number(fact)
         if not number:
@@ -27,7 +27,7 @@ def _new_numbers(
 
 
 def _written_like(old: str, value: float) -> str:
-    """`value` with the decimals and the thousands separator of `old`."""
+    """Format `value` with the decimals and the thousands separator of `old`."""
     decimals = len(old.partition(".")[2])
     return f"{value:,.{decimals}f}" if "," in old else f"{value:.{decimals}f}"
 
@@ -50,7 +50,7 @@ def edit_dose(case: Case, rng: random.Random) -> Iterator[Candidate]:
     yield from _new_numbers(case, _strengths(case), rng, alternatives)
 
 
-_UNITS = {  # spelling in lower case -> another unit, in the same style
+_UNITS = {  # spelling in lower case -> other units, in the same style
     "mg": ("mcg", "g"),
     "mcg": ("mg",),
     "g": ("mg",),
@@ -142,7 +142,7 @@ def edit_entity_merge(case: Case, rng: random.Random) -> Iterator[Candidate]:
 
 
 def _mergeable(fact: Fact, others: Sequence[Fact]) -> set[str]:
-    """The numbers of strengths in the same unit; frequencies of the same style."""
+    """Return the texts that can replace the fact: numbers of doses in the same unit, or frequencies in its style."""
     if fact.type == "frequency":
         style = {text.lower() for text in _STYLE_OF.get(fact.text.lower(), ())}
         return {other.text for other in others if other.text.lower() in style}
@@ -172,7 +172,7 @@ def edit_lab(case: Case, rng: random.Random) -> Iterator[Candidate]:
 
 
 def _pressures(case: Case, fact: Fact, rng: random.Random) -> Iterator[Candidate]:
-    """The systolic pressure on the other side of its limit."""
+    """Replace the systolic pressure by values on the other side of its normal limit."""
     written = re.search(r"(?P<systolic>\d{2,3})(?:\s*/\s*|\s+over\s+)(?P<diastolic>\d{2,3})", fact.text)
     if not written:
         return
@@ -184,13 +184,13 @@ def _pressures(case: Case, fact: Fact, rng: random.Random) -> Iterator[Candidate
 
 
 def _across(case: Case, fact: Fact, rng: random.Random) -> Iterator[Candidate]:
-    """Values on the other side of a normal limit: such as the corpus has first, then such as are plausible."""
+    """Replace a value by values on the other side of its normal limit, first by values that the corpus contains."""
     number = _value_in(fact)
     if not number:
         return
     old = value_of(number[0])
     scale = float(fact.value) / old if old and re.fullmatch(r"[\d.]+", fact.value) else 0.0
-    if not 0.999 < scale < 1.001:  # in another unit than that of the ranges
+    if not 0.999 < scale < 1.001:  # the text has another unit than the reference ranges
         return
     seen = case.corpus.uses.get(fact.type, ())
     values = [_written_like(number[0], value) for value in _other_side(fact.key, old, rng)]
@@ -201,7 +201,7 @@ def _across(case: Case, fact: Fact, rng: random.Random) -> Iterator[Candidate]:
 
 
 def _value_in(fact: Fact) -> re.Match[str] | None:
-    """The last number of the fact ("Hemoglobin A1c 7.2", "T4 1.1"): its value."""
+    """Return the match of the fact's value, its last number ("Hemoglobin A1c 7.2", "T4 1.1")."""
     numbers = list(re.finditer(r"(?<![A-Za-z\d.])\d+(?:,\d{3})*(?:\.\d+)?", fact.text))
     return numbers[-1] if numbers else None
 
@@ -210,7 +210,7 @@ _DRAWS = 12
 
 
 def _other_side(name: str, value: float, rng: random.Random) -> Iterator[float]:
-    """Plausible values that are normal where `value` is not, or abnormal where it is."""
+    """Yield plausible values that are abnormal if `value` is normal, and normal if it is abnormal."""
     limits = reference_ranges().get(name)
     if limits is None:
         return
@@ -245,7 +245,7 @@ def edit_age(case: Case, rng: random.Random) -> Iterator[Candidate]:
 
 
 _COUNT_WORDS = ("two", "three", "four", "five", "six", "seven", "eight")
-# the end of a scale ("5 out of 10", "0 to 10") or of a range is no count
+# the end of a scale ("5 out of 10", "0 to 10") or of a range is not a count
 _ENDS_A_SCALE = re.compile(r"(?:out of|to|over|-|–|/|\bof|\bin|\d\s+and)\s*$")
 _BEGINS_A_RANGE = re.compile(r"\s*(?:to\b|over\b|or\b|-|–)")
 _SCALE = re.compile(r"\s*(?:out of|of|/)\s*(?P<end>\d+)")
@@ -269,7 +269,7 @@ def edit_count(case: Case, rng: random.Random) -> Iterator[Candidate]:
 
 
 def _other_counts(text: str, fact: Fact, old: str) -> list[str]:
-    """Counts of the same size; on a scale, such as the scale has."""
+    """Return other counts of similar size, within the scale if there is one."""
     value = int(value_of(old)) if "." not in old else 0
     scale = _SCALE.match(text, fact.end)
     near = range(2, 10) if value < 10 else (value // 2, value * 2, value * 3)

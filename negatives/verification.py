@@ -1,9 +1,13 @@
-"""Factual summaries made wrong in exactly one fact, each change verified against the note.
+"""Verify that a change makes exactly one fact of a factual summary wrong.
 
-The editors of `registry` propose candidates. `verified_negatives` keeps one only where all of this holds: the
-two texts differ in one span (sex: the noun and its pronouns); the note supports the old fact; the note does not
-support the new one after normalisation; every other fact of the two texts reads the same. A fabricated detail has no
-old fact: none of the facts it brings may be in the note.
+The editors of `registry` propose candidates. `verified_negatives` keeps a candidate if all of this holds:
+
+- The two texts differ in one span (for the sex: in the noun and its pronouns).
+- The note supports the old fact.
+- The note does not support the new fact, after normalisation.
+- All other facts of the two texts are equal.
+
+A fabricated detail has no old fact. The note must contain none of its facts.
 """
 
 from __future__ import annotations
@@ -19,12 +23,12 @@ from negatives.case import SUBSTANCE, Candidate, Case, cased_like, one_replaceme
 from negatives.registry import EDITORS
 
 CONTRADICTED, UNSUPPORTED = "contradicted", "unsupported"
-MAX_TRIES_PER_NEGATIVE = 12  # candidates that are verified before a category is given up for a summary
+MAX_TRIES_PER_NEGATIVE = 12  # candidates tried per wanted negative of a category
 
 
 @dataclass(frozen=True)
 class Edit:
-    """A verified change. The offsets are into the chosen text."""
+    """A verified change. `start` and `end` are offsets into the chosen text."""
 
     type: str
     start: int
@@ -36,7 +40,7 @@ class Edit:
 
 @dataclass(frozen=True)
 class Negative:
-    """A rejected text with the edits that lead to it from the chosen one."""
+    """A rejected text, and the edits that turn the chosen text into it."""
 
     type: str
     rejected: str
@@ -46,8 +50,8 @@ class Negative:
 Meaning = tuple[str, str, str, bool, bool, bool]
 
 
-_ILLS = ("condition", "symptom")
-_WITHOUT_SCOPE = frozenset({"sex", "number", "date"})  # a pronoun or a list number is not denied with its sentence
+_PROBLEMS = ("condition", "symptom")
+_WITHOUT_SCOPE = frozenset({"sex", "number", "date"})  # negating a sentence does not negate its pronouns or numbers
 
 
 def _meaning(fact: Fact) -> Meaning:
@@ -57,14 +61,14 @@ def _meaning(fact: Fact) -> Meaning:
 
 
 def apply(chosen: str, candidate: Candidate) -> str:
-    """The text with all replacements made."""
+    """Return the chosen text with all replacements made."""
     for change in sorted(candidate.replacements, key=lambda change: -change.start):
         chosen = chosen[: change.start] + change.new + chosen[change.end :]
     return chosen
 
 
 def with_agreement(chosen: str, candidate: Candidate) -> Candidate:
-    """The candidate with "a" or "an" before its span changed where the new word asks for it."""
+    """Return the candidate with the article before it ("a" or "an") changed if the new word requires it."""
     if len(candidate.replacements) != 1:
         return candidate
     (change,) = candidate.replacements
@@ -84,7 +88,7 @@ def _vowel_sound(text: str) -> bool:
 
 
 def minimal(chosen: str, candidate: Candidate) -> Candidate:
-    """The candidate without the words that its old and its new text begin or end with."""
+    """Return the candidate without the words that its old and new text share at the start or the end."""
     if len(candidate.replacements) != 1:
         return candidate
     (change,) = candidate.replacements
@@ -98,13 +102,14 @@ def minimal(chosen: str, candidate: Candidate) -> Candidate:
 
 
 def _changed_facts(case: Case, candidate: Candidate) -> tuple[list[Fact], list[Fact]]:
-    """The facts that the change takes away and those it brings, whatever place they stand at."""
+    """Return (facts that the change removes, facts that it adds), regardless of their position."""
     after = extract_facts(without_citations(apply(case.chosen, candidate)))
     common = Counter(map(_meaning, case.facts)) & Counter(map(_meaning, after))
     return _beyond(case.facts, common), _beyond(after, common)
 
 
 def _beyond(facts: Sequence[Fact], common: Counter[Meaning]) -> list[Fact]:
+    """Return the facts whose meaning is not in `common`."""
     left = common.copy()
     beyond = []
     for fact in facts:
@@ -115,7 +120,7 @@ def _beyond(facts: Sequence[Fact], common: Counter[Meaning]) -> list[Fact]:
     return beyond
 
 
-FACT_TYPES: dict[str, tuple[str, ...]] = {  # category -> the types of fact it may change, where not its own name
+FACT_TYPES: dict[str, tuple[str, ...]] = {  # category -> types of fact it may change, if not the type of the same name
     "unit": ("dose", "vital", "lab"),
     "entity_merge": ("dose", "frequency"),
     "count": ("number",),
@@ -138,26 +143,26 @@ NEW_SUPPORTED = "the note supports the new fact"
 
 
 def reason_against(case: Case, category: str, candidate: Candidate) -> tuple[str | None, str]:
-    """(why the candidate is rejected, or None; the verdict on the new fact)."""
+    """Return (reason for rejecting the candidate or None, verdict on the new fact)."""
     if apply(case.chosen, candidate) == case.chosen:
         return NO_CHANGE, ""
-    gone, come = _changed_facts(case, candidate)
+    removed, added = _changed_facts(case, candidate)
     if category == "fabricated_detail":
-        return _against_fabrication(case, gone, come), UNSUPPORTED
+        return _against_fabrication(case, removed, added), UNSUPPORTED
     if category == "sex":
-        return _against_sex(case, gone, come), CONTRADICTED
-    if not gone or not come:
+        return _against_sex(case, removed, added), CONTRADICTED
+    if not removed or not added:
         return NOT_READ, ""
     if category == "subject":
-        return _against_subject(case, gone, come), _subject_verdict(come)
+        return _against_subject(case, removed, added), _subject_verdict(added)
     types = FACT_TYPES.get(category, (category,))
-    old, new = _principal(gone, types), _principal(come, types)
+    old, new = _principal(removed, types), _principal(added, types)
     if old is None or new is None:
         return ANOTHER_FACT, ""
     if not (
-        _all_bound(gone, old) and _all_bound(come, new)
+        _all_bound(removed, old) and _all_bound(added, new)
         if category == "management"
-        else _only_these(gone, come, old, new)
+        else _only_these(removed, added, old, new)
     ):
         return ANOTHER_FACT, ""
     if category in ("negation", "certainty") and not _one_flag_changed(category, old, new):
@@ -172,12 +177,12 @@ def reason_against(case: Case, category: str, candidate: Candidate) -> tuple[str
 
 
 def _said_again(case: Case, old: Fact) -> bool:
-    """A second mention would contradict the change within the text, and give it away without the note."""
+    """Return whether the summary states the old fact again, which would give the change away without the note."""
     return sum((fact.type, fact.key, fact.value) == (old.type, old.key, old.value) for fact in case.facts) > 1
 
 
 def _principal(facts: Sequence[Fact], types: Sequence[str]) -> Fact | None:
-    """The one fact of the category's types; None where there are more or none."""
+    """Return the only fact of these types, or None if there are more or none."""
     of_types = [fact for fact in facts if fact.type in types]
     return of_types[0] if len(of_types) == 1 else None
 
@@ -185,16 +190,16 @@ def _principal(facts: Sequence[Fact], types: Sequence[str]) -> Fact | None:
 def _one_flag_changed(category: str, old: Fact, new: Fact) -> bool:
     flags = {"negation": "negated", "certainty": "uncertain"}
     wanted = replace(old, **{flags[category]: not getattr(old, flags[category])})  # type: ignore[arg-type]
-    if category == "negation":  # a finding that is suspected is another matter
+    if category == "negation":  # a suspected finding is neither present nor absent
         return not old.uncertain and _meaning(wanted) == _meaning(new)
     return not old.negated and _meaning(wanted) == _meaning(new)
 
 
-def _only_these(gone: Sequence[Fact], come: Sequence[Fact], old: Fact, new: Fact) -> bool:
-    """Besides `old` and `new`, only facts bound to them may differ, and only in that or in their scope."""
-    rest_gone = Counter(_bound(fact, old) for fact in gone if fact is not old)
-    rest_come = Counter(_bound(fact, new) for fact in come if fact is not new)
-    return rest_gone == rest_come
+def _only_these(removed: Sequence[Fact], added: Sequence[Fact], old: Fact, new: Fact) -> bool:
+    """Return whether all other changed facts are bound to `old` or `new` and differ only in that or in their scope."""
+    rest_removed = Counter(_bound(fact, old) for fact in removed if fact is not old)
+    rest_added = Counter(_bound(fact, new) for fact in added if fact is not new)
+    return rest_removed == rest_added
 
 
 def _all_bound(facts: Sequence[Fact], to: Fact) -> bool:
@@ -202,21 +207,21 @@ def _all_bound(facts: Sequence[Fact], to: Fact) -> bool:
 
 
 def _bound(fact: Fact, to: Fact) -> tuple[object, ...]:
-    """What a fact means apart from the one that it is bound to; with its scope only where it is bound to none."""
+    """Return the meaning of a fact with the fact `to` masked. The scope is included if it is not bound to `to`."""
     parts = tuple("*" if _names(part, to) else part for part in (fact.key, fact.value))
     scope = () if "*" in parts else (fact.negated, fact.uncertain, fact.family)
-    return "ill" if fact.type in _ILLS else fact.type, *parts, *scope
+    return "problem" if fact.type in _PROBLEMS else fact.type, *parts, *scope
 
 
 def _names(part: str, fact: Fact) -> bool:
-    """Whether a key or value is that of `fact`, an attribute of it ("cough trend"), or its body part ("knee" pain)."""
+    """Return whether a key or value names `fact`, an attribute of it ("cough trend") or its body part ("knee" pain)."""
     if not part or not fact.key:
         return bool(part) and part == fact.value
     return part in (fact.key, fact.value) or part.startswith(f"{fact.key} ") or part in fact.key.split()
 
 
 def supported(case: Case, fact: Fact, category: str, *, loosely: bool = False) -> bool:
-    """Whether the note states the fact. `loosely` asks for any hint of it, so that its absence is safe."""
+    """Return whether the note states the fact. With `loosely`, any hint of the fact counts."""
     return any(_states(other, fact, category, loosely) for other in case.note_facts)
 
 
@@ -225,7 +230,7 @@ _NEEDS_NO_KEY = frozenset({"age", *_TIMES})
 
 
 def _states(other: Fact, fact: Fact, category: str, loosely: bool) -> bool:
-    """Whether `other`, of the note, states `fact`."""
+    """Return whether `other`, a fact of the note, states `fact`."""
     same_kind = other.type == fact.type or {other.type, fact.type} == _TIMES
     if not same_kind or not _same_value(other, fact, loosely):
         return False
@@ -243,11 +248,11 @@ def _states(other: Fact, fact: Fact, category: str, loosely: bool) -> bool:
     return loosely or not _contrary(other, fact)
 
 
-_ONCE_A_DAY = {"1 per day", "morning", "evening", "bedtime"}  # "every morning" is one way to say "daily"
+_ONCE_A_DAY = {"1 per day", "morning", "evening", "bedtime"}  # "every morning" can mean "daily"
 
 
 def _same_value(other: Fact, fact: Fact, loosely: bool) -> bool:
-    """Equal; for `loosely` also compatible, or the same as one end of a range."""
+    """Return whether the values are equal. With `loosely`, compatible values and the ends of a range also count."""
     if other.value == fact.value:
         return True
     if not loosely:
@@ -261,7 +266,7 @@ def _same_value(other: Fact, fact: Fact, loosely: bool) -> bool:
 
 
 def _may_hold(other: Fact, fact: Fact, loosely: bool) -> bool:
-    if loosely:  # an unclear mention of the same finding counts for both
+    if loosely:  # an uncertain finding counts as present and as absent
         return other.negated == fact.negated or other.uncertain
     return other.negated == fact.negated and not other.uncertain and other.family == fact.family
 
@@ -277,9 +282,9 @@ _NAMED_OR_NOT = frozenset({"condition", "symptom", "drug", "sound_alike", "proce
 
 
 def _verdict(category: str, old: Fact, new: Fact) -> str:
-    """`contradicted` where the note says otherwise of the same thing, `unsupported` where it says nothing of the new.
+    """Return `contradicted` if the note contradicts the new fact, `unsupported` if it says nothing about it.
 
-    The note supports the old value, so another value of the same thing contradicts it; another name does not.
+    The note supports the old value, so another value of the same thing contradicts it. Another name does not.
     """
     if category in _NAMED_OR_NOT:
         return UNSUPPORTED
@@ -288,24 +293,27 @@ def _verdict(category: str, old: Fact, new: Fact) -> str:
     return CONTRADICTED
 
 
-def _against_sex(case: Case, gone: Sequence[Fact], come: Sequence[Fact]) -> str | None:
-    if not gone or {fact.type for fact in [*gone, *come]} != {"sex"}:
+def _against_sex(case: Case, removed: Sequence[Fact], added: Sequence[Fact]) -> str | None:
+    if not removed or {fact.type for fact in [*removed, *added]} != {"sex"}:
         return ANOTHER_FACT
     stated = {fact.value for fact in case.note_facts if fact.type == "sex" and fact.key == "patient"}
-    if gone[0].value not in stated:
+    if removed[0].value not in stated:
         return OLD_NOT_SUPPORTED
-    return NEW_SUPPORTED if come[0].value in stated else None
+    return NEW_SUPPORTED if added[0].value in stated else None
 
 
 _OF_A_PERSON = ("condition", "symptom", "procedure")
 
 
-def _against_subject(case: Case, gone: Sequence[Fact], come: Sequence[Fact]) -> str | None:
-    """The patient's finding given to a relative, or the other way round: one finding, asserted in both texts."""
-    old, new = _principal(gone, _OF_A_PERSON), _principal(come, _OF_A_PERSON)
+def _against_subject(case: Case, removed: Sequence[Fact], added: Sequence[Fact]) -> str | None:
+    """Return a reason against giving the patient's finding to a relative, or the reverse, or None.
+
+    Exactly one finding may change, and both texts must assert it.
+    """
+    old, new = _principal(removed, _OF_A_PERSON), _principal(added, _OF_A_PERSON)
     if old is None or new is None or old.key != new.key or old.family == new.family or old.negated or new.negated:
         return ANOTHER_FACT
-    rest = [fact for fact in [*gone, *come] if fact not in (old, new)]
+    rest = [fact for fact in [*removed, *added] if fact not in (old, new)]
     if any(old.key not in (fact.key, fact.value) for fact in rest if fact.type != "sex"):
         return ANOTHER_FACT
     mentions = [f for f in case.note_facts if f.type in _OF_A_PERSON and f.key == old.key and not f.negated]
@@ -316,15 +324,15 @@ def _against_subject(case: Case, gone: Sequence[Fact], come: Sequence[Fact]) -> 
     return NEW_SUPPORTED if of_family and of_patient else None
 
 
-def _subject_verdict(come: Sequence[Fact]) -> str:
-    """The note that gives a finding to the patient says nothing of the relatives; the other way round it does."""
-    return UNSUPPORTED if any(fact.family for fact in come) else CONTRADICTED
+def _subject_verdict(added: Sequence[Fact]) -> str:
+    """Return `unsupported` if a relative now has the finding, about whom the note says nothing, else `contradicted`."""
+    return UNSUPPORTED if any(fact.family for fact in added) else CONTRADICTED
 
 
-def _against_fabrication(case: Case, gone: Sequence[Fact], come: Sequence[Fact]) -> str | None:
-    if any(fact.type in SUBSTANCE and not supported(case, fact, "fabricated_detail") for fact in gone):
+def _against_fabrication(case: Case, removed: Sequence[Fact], added: Sequence[Fact]) -> str | None:
+    if any(fact.type in SUBSTANCE and not supported(case, fact, "fabricated_detail") for fact in removed):
         return OLD_NOT_SUPPORTED
-    substance = [fact for fact in come if fact.type in SUBSTANCE]
+    substance = [fact for fact in added if fact.type in SUBSTANCE]
     if not substance:
         return NOT_READ
     noted = {(fact.type, fact.key) for fact in [*case.note_facts, *case.facts]}
@@ -333,15 +341,15 @@ def _against_fabrication(case: Case, gone: Sequence[Fact], come: Sequence[Fact])
     return None
 
 
-# -------------------------------------------------------------------------------------------- choosing
+# -------------------------------------------------------------------------------- verified negatives
 
 
 def verified_negatives(
     case: Case, category: str, rng: random.Random, count: int, rejected_for: Counter[str]
 ) -> list[Negative]:
-    """Up to `count` different verified negatives of one category; `rejected_for` counts the others by reason."""
+    """Return up to `count` different verified negatives of one category. Adds rejected candidates to `rejected_for`."""
     found: dict[str, Negative] = {}
-    hopeless: set[tuple[int, int]] = set()  # spans whose old fact failed: no other replacement can mend that
+    hopeless: set[tuple[int, int]] = set()  # spans whose old fact failed, so that every replacement fails
     editor, _ = EDITORS[category]
     tries = 0
     for proposed in editor(case, rng):
@@ -364,7 +372,7 @@ def verified_negatives(
 
 
 def edits_of(case: Case, category: str, candidate: Candidate, verdict: str) -> tuple[Edit, ...]:
-    """The record of a candidate's replacements."""
+    """Return the replacements of a candidate as edits."""
     return tuple(
         Edit(category, change.start, change.end, case.chosen[change.start : change.end], change.new, verdict)
         for change in candidate.replacements

@@ -177,7 +177,7 @@ def test_excluded_types_do_not_occur(tmp_path: Path) -> None:
         (
             [("a", "Aspirin 81 mg.", "Aspirin 810 mg.", "factual", ""), ("b", "N.", "S.", "factual", "")],
             ["--types", "age"],
-            "of the 2 factual summaries looked at: 1 state what their note does not, 1 have no fact that these types",
+            "from 2 factual summaries: the note does not support 1, and 1 have no fact that these types can make wrong",
         ),
         ([("a", "N.", "S.", "factual", "")], ["--adversarial_ratio", "-1"], "give a number above 0"),
         ([("a", "N.", "S.", "factual", "")], ["--adversarial_ratio", "nan"], "give a number above 0"),
@@ -250,7 +250,7 @@ def test_unsound_summaries_are_listed_with_what_is_wrong(tmp_path: Path, capsys:
     rows = read(tmp_path, "train_dpo.jsonl")
     assert [row["id"] for row in rows[:2]] == ["good-phase1-wrong", "good-phase1-wrong~2"]  # ids stay apart
     assert {row["source_id"] for row in rows} == {"good"}  # the unsound one is no partner either
-    assert "Left out 1 of 2, whose own summary states what the note does not" in capsys.readouterr().out
+    assert "Left out 1 of 2 factual summaries: the note does not support them" in capsys.readouterr().out
 
 
 def test_a_summary_labelled_both_ways_is_left_out(tmp_path: Path) -> None:

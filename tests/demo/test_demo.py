@@ -28,7 +28,7 @@ from demo.cases import (
     ROUTINE_FOLLOW_UP,
     ROUTINE_SHARE,
     SLIP_SHARE,
-    Case,
+    DemoCase,
     facts_by_note,
     make_cases,
 )
@@ -90,7 +90,7 @@ SUMMARY = (
 
 
 @pytest.fixture(scope="module")
-def cases() -> dict[str, list[Case]]:
+def cases() -> dict[str, list[DemoCase]]:
     return {split: make_cases(split) for split in NOTES}
 
 
@@ -336,7 +336,7 @@ def test_sentence_numbers_are_those_that_a_reader_counts() -> None:
 # ---------------------------------------------------------------------------------- splits and files
 
 
-def test_splits_have_the_promised_sizes_and_share_nothing(cases: dict[str, list[Case]]) -> None:
+def test_splits_have_the_promised_sizes_and_share_nothing(cases: dict[str, list[DemoCase]]) -> None:
     assert {split: len(found) for split, found in cases.items()} == {"train": 2000, "validation": 200, "test": 400}
     notes = {split: {case.note for case in found} for split, found in cases.items()}
     triples = {
@@ -353,7 +353,7 @@ def test_splits_have_the_promised_sizes_and_share_nothing(cases: dict[str, list[
 
 
 def test_shipped_notes_are_of_the_stated_length_and_their_summaries_of_the_stated_truth(
-    cases: dict[str, list[Case]],
+    cases: dict[str, list[DemoCase]],
 ) -> None:
     for case in (case for found in cases.values() for case in found):
         assert MIN_NOTE_WORDS <= len(case.note.split()) <= MOST_NOTE_WORDS
@@ -365,7 +365,7 @@ def test_shipped_notes_are_of_the_stated_length_and_their_summaries_of_the_state
 
 
 def test_references_are_true_in_the_test_split_and_have_the_stated_habits_in_the_others(
-    cases: dict[str, list[Case]],
+    cases: dict[str, list[DemoCase]],
 ) -> None:
     assert all(case.reference == case.summary for case in cases["test"])
     train = cases["train"]
@@ -382,7 +382,7 @@ def test_references_are_true_in_the_test_split_and_have_the_stated_habits_in_the
 
 
 def test_a_hallucinated_summary_is_not_told_from_its_factual_twin_by_the_citation(
-    cases: dict[str, list[Case]],
+    cases: dict[str, list[DemoCase]],
 ) -> None:
     paired = [list(make_phase1_data.rows(case)) for case in cases["train"] if case.wrong_summary]
     assert any("[Evidence:" in factual["model_summary"] for factual, _ in paired)
@@ -393,7 +393,7 @@ def test_a_hallucinated_summary_is_not_told_from_its_factual_twin_by_the_citatio
         assert (wrong["label"], wrong["clinical_note"]) == ("hallucinated", factual["clinical_note"])
 
 
-def test_shares_of_cited_and_hallucinated_summaries(cases: dict[str, list[Case]]) -> None:
+def test_shares_of_cited_and_hallucinated_summaries(cases: dict[str, list[DemoCase]]) -> None:
     train = cases["train"]
     assert sum(bool(case.citation) for case in train) / len(train) == pytest.approx(0.1, abs=0.03)
     assert sum(bool(case.wrong_summary) for case in train) / len(train) == pytest.approx(0.2, abs=0.04)
@@ -407,7 +407,7 @@ def test_the_shipped_csvs_are_what_the_script_writes(tmp_path: Path) -> None:
         assert (tmp_path / name).read_bytes() == (ROOT / "phase1_data" / "sft" / name).read_bytes(), name
 
 
-def test_the_facts_of_a_note_are_found_again_from_its_text(cases: dict[str, list[Case]]) -> None:
+def test_the_facts_of_a_note_are_found_again_from_its_text(cases: dict[str, list[DemoCase]]) -> None:
     found = facts_by_note("test")
     assert found == {case.note: case.facts for case in cases["test"]}
     assert len(all_facts()) == sum(NOTES.values())
@@ -435,7 +435,7 @@ def test_exact_figures_of_four_summaries_worked_by_hand(tmp_path: Path) -> None:
 def test_notes_of_nobody_in_the_demo_are_refused(tmp_path: Path) -> None:
     rows = [{"clinical_note": "Another note.", "generated_summary": SUMMARY}]
     write_csv(tmp_path / "results.csv", ("clinical_note", "generated_summary"), rows)
-    with pytest.raises(InputError, match=r"results\.csv: 1 notes are none of the demo's"):
+    with pytest.raises(InputError, match=r"results\.csv: 1 notes are not from the demo"):
         exact_figures(tmp_path / "results.csv", {"The note.": FACTS})
 
 
@@ -461,7 +461,7 @@ def build(folder: Path, *extra: str) -> Path:
 def test_a_short_build_makes_a_model_that_loads_and_the_same_one_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(build_base_model, "DOCUMENTS_A_POOL", 64)
+    monkeypatch.setattr(build_base_model, "DOCUMENTS_PER_POOL", 64)
     threads = torch.get_num_threads()
     try:
         first, again = build(tmp_path / "first"), build(tmp_path / "again")
