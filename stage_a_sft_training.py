@@ -25,7 +25,7 @@ from language_model.loading import load_base_model, load_tokenizer
 from language_model.model_files import DEMO_BASE, absolute_model_name
 from language_model.placement import add_model_arguments, choose_placement
 from language_model.prompt_format import load_prompt_format
-from script_io.errors import ArgumentParser, InputError, run_script
+from script_io.errors import ArgumentParser, InputError, at_least, run_script
 from training import checkpoints, loop, run_folder
 from training.batch_plan import BatchPlan, row_tokens_on
 from training.metrics_log import log_step
@@ -43,14 +43,14 @@ PANELS = {"Loss per summary token (nats)": [("train", "loss"), ("val", "loss")]}
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     data = parser.add_argument_group("Data")
     for split, name in (("train", "train"), ("val", "validation")):
         data.add_argument(
             f"--{split}_data_path",
             default=f"phase1_data/sft/{name}_set_processed.csv",
             metavar="FILE",
-            help=f"Phase 1 CSV of the {name} split (default: %(default)s)",
+            help=f"Phase 1 CSV of the {name} split",
         )
     model = parser.add_argument_group("Model")
     model.add_argument(
@@ -60,18 +60,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="folder or hub id of the causal language model (default: the demo's tiny base)",
     )
     lora = parser.add_argument_group("LoRA")
-    lora.add_argument("--lora_r", type=int, default=16, help="rank of the adapter (default: %(default)s)")
+    lora.add_argument("--lora_r", type=at_least(1), default=16, help="rank of the adapter")
     lora.add_argument(
         "--lora_alpha",
-        type=int,
+        type=at_least(1),
         default=32,
-        help="the adapter's output is scaled by alpha / rank (default: %(default)s)",
+        help="the adapter's output is scaled by alpha / rank",
     )
     lora.add_argument(
         "--lora_dropout",
         type=float,
         default=0.05,
-        help="share of the adapter's inputs that are dropped in training, 0 to 1 (default: %(default)s)",
+        help="share of the adapter's inputs that are dropped in training, 0 to 1",
     )
     lora.add_argument(
         "--lora_target_modules",
@@ -89,8 +89,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def check_arguments(args: argparse.Namespace) -> None:
     check_training_arguments(args)
-    if args.lora_r < 1 or args.lora_alpha < 1:
-        raise InputError(f"--lora_r {args.lora_r} --lora_alpha {args.lora_alpha}: must be at least 1")
     if not 0 <= args.lora_dropout < 1:
         raise InputError(f"--lora_dropout {args.lora_dropout}: must be at least 0 and below 1")
 

@@ -29,7 +29,7 @@ from language_model.loading import load_base_model, load_tokenizer
 from language_model.model_files import absolute_model_name, require_adapter
 from language_model.placement import add_model_arguments, choose_placement
 from language_model.prompt_format import load_prompt_format
-from script_io.errors import ArgumentParser, InputError, run_script
+from script_io.errors import ArgumentParser, InputError, at_least, run_script
 from training import checkpoints, data_mix, loop, run_folder
 from training.batch_plan import BatchPlan, row_tokens_on
 from training.metrics_log import log_metrics, log_step
@@ -59,14 +59,14 @@ DISPLACEMENT_LIMIT = 5.0  # nats that the mean chosen log-probability may fall b
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     data_mix.add_data_arguments(parser)
     model = parser.add_argument_group("Model")
     model.add_argument(
         "--sft_model_path",
         default="./models/sft_specialist/final_model",
         metavar="FOLDER",
-        help="folder of the Stage A adapter (default: %(default)s)",
+        help="folder of the Stage A adapter",
     )
     model.add_argument(
         "--reference",
@@ -78,7 +78,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     lora = parser.add_argument_group("LoRA")
     lora.add_argument(
         "--lora_r",
-        type=int,
+        type=at_least(1),
         metavar="N",
         help="train a fresh adapter of rank N on top of the frozen SFT adapter (default: continue to train the SFT "
         "adapter)",
@@ -101,27 +101,26 @@ def _add_loss_arguments(parser: argparse.ArgumentParser) -> None:
         "--beta",
         type=float,
         default=0.1,
-        help="weight of the log-probability ratios, per nat; a larger value keeps the policy closer to the reference "
-        "(default: %(default)s)",
+        help="weight of the log-probability ratios, per nat; a larger value keeps the policy closer to the reference ",
     )
     loss.add_argument("--loss_type", choices=LOSS_TYPES, default="sigmoid", help="preference term (default: sigmoid)")
     loss.add_argument(
         "--label_smoothing",
         type=float,
         default=0.0,
-        help="assumed share of pairs whose labels are swapped, 0 to 0.5 (default: %(default)s)",
+        help="assumed share of pairs whose labels are swapped, 0 to 0.5",
     )
     loss.add_argument(
         "--nll_weight",
         type=float,
         default=0.0,
-        help="weight of the per-token negative log-likelihood of the chosen completion (default: %(default)s)",
+        help="weight of the per-token negative log-likelihood of the chosen completion",
     )
     loss.add_argument(
         "--preference_weight",
         type=float,
         default=1.0,
-        help="weight of the preference term; 0 trains the control (default: %(default)s)",
+        help="weight of the preference term; 0 trains the control",
     )
 
 
@@ -129,8 +128,6 @@ def check_arguments(args: argparse.Namespace) -> None:
     check_training_arguments(args)
     if not args.beta > 0:
         raise InputError(f"--beta {args.beta}: must be above 0")
-    if args.lora_r is not None and args.lora_r < 1:
-        raise InputError(f"--lora_r {args.lora_r}: must be at least 1")
     if not 0 <= args.label_smoothing < 0.5:
         raise InputError(f"--label_smoothing {args.label_smoothing}: must be at least 0 and below 0.5")
     if args.label_smoothing and args.loss_type not in ("sigmoid", "robust"):

@@ -29,7 +29,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
             metavar="FILE",
             default=f"phase2_data/dpo/{flag}_dpo.jsonl",
             action=OneOrSeveral,
-            help=f"DPO JSONL of the {split} split; several files are joined (default: %(default)s)",
+            help=f"DPO JSONL of the {split} split; several files are joined",
         )
     data.add_argument(
         "--data_weights",

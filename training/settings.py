@@ -8,29 +8,13 @@ from typing import TYPE_CHECKING
 
 from language_model.length_limits import OVERFLOWS
 from language_model.prompt_format import PROMPT_FORMATS
-from script_io.errors import InputError
+from script_io.errors import InputError, at_least
 
 if TYPE_CHECKING:
     import torch
 
 SCHEDULES = ("cosine", "linear", "constant")
 TRACKERS = ("none", "tensorboard", "wandb", "trackio")
-# flag -> the smallest value that a run can be made of
-_AT_LEAST = {
-    "max_length": 1,
-    "num_epochs": 1,
-    "batch_size": 1,
-    "gradient_accumulation_steps": 1,
-    "logging_steps": 1,
-    "warmup_steps": 0,
-    "max_grad_norm": 0,
-    "weight_decay": 0,
-    "eval_steps": 0,
-    "eval_batch_size": 0,
-    "early_stopping_patience": 0,
-    "save_steps": 0,
-    "seed": 0,
-}
 
 
 def add_training_arguments(
@@ -47,9 +31,9 @@ def _add_length_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("Length")
     group.add_argument(
         "--max_length",
-        type=int,
+        type=at_least(1),
         default=512,
-        help="longest prompt with completion, in tokens; see --overflow (default: %(default)s)",
+        help="longest prompt with completion, in tokens; see --overflow",
     )
     group.add_argument(
         "--overflow",
@@ -70,26 +54,24 @@ def _add_optimisation_arguments(
     parser: argparse.ArgumentParser, learning_rate: float, batch_size: int, unit: str
 ) -> None:
     group = parser.add_argument_group("Optimisation")
-    group.add_argument(
-        "--num_epochs", type=int, default=2, help="number of passes over the training data (default: %(default)s)"
-    )
+    group.add_argument("--num_epochs", type=at_least(1), default=2, help="number of passes over the training data")
     group.add_argument(
         "--learning_rate",
         type=float,
         default=learning_rate,
-        help="learning rate of AdamW after warm-up, per step (default: %(default)s)",
+        help="learning rate of AdamW after warm-up, per step",
     )
     group.add_argument(
         "--batch_size",
-        type=int,
+        type=at_least(1),
         default=batch_size,
-        help=f"number of {unit} in memory at once, per process (default: %(default)s)",
+        help=f"number of {unit} in memory at once, per process",
     )
     group.add_argument(
         "--gradient_accumulation_steps",
-        type=int,
+        type=at_least(1),
         default=1,
-        help="number of batches per optimiser step (default: %(default)s)",
+        help="number of batches per optimiser step",
     )
     group.add_argument(
         "--lr_scheduler",
@@ -97,37 +79,34 @@ def _add_optimisation_arguments(
         default="cosine",
         help="course of the learning rate after warm-up; cosine and linear end at 0 (default: cosine)",
     )
-    group.add_argument(
-        "--warmup_ratio", type=float, default=0.1, help="warm-up as a share of all steps, 0 to 1 (default: %(default)s)"
-    )
+    group.add_argument("--warmup_ratio", type=float, default=0.1, help="warm-up as a share of all steps, 0 to 1")
     group.add_argument(
         "--warmup_steps",
-        type=int,
+        type=at_least(0),
         default=0,
-        help="warm-up in steps; 0: use --warmup_ratio (default: %(default)s)",
+        help="warm-up in steps; 0: use --warmup_ratio",
     )
     group.add_argument(
         "--max_grad_norm",
         type=float,
         default=1.0,
-        help="largest L2 norm of the gradient, which is scaled down to it; 0: no clipping (default: %(default)s)",
+        help="largest L2 norm of the gradient, which is scaled down to it; 0: no clipping",
     )
     group.add_argument(
         "--weight_decay",
         type=float,
         default=0.0,
-        help="decoupled weight decay of AdamW, as a share of the weight per unit of learning rate (default: "
-        "%(default)s)",
+        help="decoupled weight decay of AdamW, as a share of the weight per unit of learning rate",
     )
     group.add_argument(
         "--gradient_checkpointing",
         action="store_true",
-        help="recompute activations in the backward pass: less memory, about a third more time (default: off)",
+        help="recompute activations in the backward pass: less memory, about a third more time",
     )
     group.add_argument(
         "--ignore_memory_estimate",
         action="store_true",
-        help="train on a CPU although the run would need more memory than is free, by the estimate (default: off)",
+        help="train on a CPU although the run would need more memory than is free, by the estimate",
     )
 
 
@@ -135,47 +114,44 @@ def _add_evaluation_arguments(parser: argparse.ArgumentParser, unit: str) -> Non
     group = parser.add_argument_group("Evaluation")
     group.add_argument(
         "--eval_steps",
-        type=int,
+        type=at_least(0),
         default=0,
-        help="evaluate every N steps as well as after each epoch; 0: after epochs only (default: %(default)s)",
+        help="evaluate every N steps as well as after each epoch; 0: after epochs only",
     )
     group.add_argument(
         "--eval_batch_size",
-        type=int,
+        type=at_least(0),
         default=0,
-        help=f"number of {unit} in memory at once in evaluation; 0: as in training (default: %(default)s)",
+        help=f"number of {unit} in memory at once in evaluation; 0: as in training",
     )
     group.add_argument(
         "--early_stopping_patience",
-        type=int,
+        type=at_least(0),
         default=0,
-        help="stop after N evaluations without a better validation loss and keep the best model; 0: never "
-        "(default: %(default)s)",
+        help="stop after N evaluations without a better validation loss and keep the best model; 0: never",
     )
 
 
 def _add_output_arguments(parser: argparse.ArgumentParser, output_dir: str) -> None:
     group = parser.add_argument_group("Output")
-    group.add_argument("--output_dir", default=output_dir, help="folder of the run (default: %(default)s)")
+    group.add_argument("--output_dir", default=output_dir, help="folder of the run")
     group.add_argument(
         "--overwrite_output_dir",
         action="store_true",
-        help="delete the run that --output_dir holds; other files in it stay (default: off)",
+        help="delete the run that --output_dir holds; other files in it stay",
     )
     group.add_argument(
         "--resume",
         action="store_true",
-        help="continue from the newest checkpoint in --output_dir, or from the beginning if it has none (default: off)",
+        help="continue from the newest checkpoint in --output_dir, or from the beginning if it has none",
     )
     group.add_argument(
         "--save_steps",
-        type=int,
+        type=at_least(0),
         default=0,
-        help="save a checkpoint every N steps as well as after each epoch; 0: after epochs only (default: %(default)s)",
+        help="save a checkpoint every N steps as well as after each epoch; 0: after epochs only",
     )
-    group.add_argument(
-        "--logging_steps", type=int, default=10, help="number of steps between console lines (default: %(default)s)"
-    )
+    group.add_argument("--logging_steps", type=at_least(1), default=10, help="number of steps between console lines")
     group.add_argument(
         "--report_to",
         choices=TRACKERS,
@@ -187,9 +163,9 @@ def _add_output_arguments(parser: argparse.ArgumentParser, output_dir: str) -> N
 
 def check_training_arguments(args: argparse.Namespace) -> None:
     """Raise InputError for numbers that no run can be made of."""
-    for name, smallest in _AT_LEAST.items():
-        if not smallest <= getattr(args, name) < math.inf:
-            raise InputError(f"--{name} {getattr(args, name)}: must be at least {smallest}")
+    for name in ("max_grad_norm", "weight_decay"):
+        if not 0 <= getattr(args, name) < math.inf:
+            raise InputError(f"--{name} {getattr(args, name)}: must be at least 0")
     if not 0 < args.learning_rate < math.inf:
         raise InputError(f"--learning_rate {args.learning_rate}: must be above 0")
     if not 0 <= args.warmup_ratio <= 1:
