@@ -1,21 +1,25 @@
-r"""Lets a clinician rate summaries in a terminal, and says whether Stage B is needed.
+r"""Rate summaries in a terminal, and decide whether the model needs Stage B.
 
-In:  an `evaluation_results.csv` (columns example_id, clinical_note, generated_summary; reference_summary and the
-     automatic verdict are shown where they are there), or with --blind those of two models over the same notes,
-     mixed so that nobody can tell them apart.
-Out: `manual_assessment.json` (every rating, saved as soon as it is given) and `assessment_report.txt`, both
-     beside the (first) CSV. Starting again goes on at the first summary without a rating.
+In:  an `evaluation_results.csv` with the columns example_id, clinical_note and generated_summary. The reference summary
+     and the automatic verdict are shown if the file has them. With --blind, the results of two models on the same
+     notes: their summaries are mixed, so that nobody can tell which model wrote which.
+Out: `manual_assessment.json` (all ratings, saved after every answer) and `assessment_report.txt`, both next to the
+     first CSV. The same command started again continues with the first summary that has no rating.
 
     python manual_assessment_tool.py --results_csv evaluation_results/evaluation_results.csv
     python manual_assessment_tool.py --blind --assessor KM \
         --results_csv sft/evaluation_results.csv dpo/evaluation_results.csv
 
-The question is whether a summary contains a hallucination: y says that it states something the note does not support,
-n that it does not. What it leaves out is noted apart and never counts as a hallucination.
+The question is whether the summary contains a hallucination: y if it states something that the note does not support,
+n if it does not. An omission can be noted, but never counts as a hallucination.
 
-The decision rests on the share of hallucinated summaries and its 95% Wilson interval: Stage B is called for where
-the whole interval lies over 15%, the model is ready where it lies under, and otherwise, or with fewer than 10
-summaries rated, it is undecided, and the report says how many more to rate.
+Decision: go on to Stage B if over 15% of the model's summaries are hallucinated; the model is ready if under 15% are.
+The tool decides once a 95% confidence sequence lies wholly on one side of 15% (assessment/confidence_sequence.py).
+This interval stays valid however often you look, so you may stop as soon as the report decides: the risk of a wrong
+decision at any look is at most 5%, if the rated summaries are a random sample of the model's. Until then, or with
+fewer than 10 summaries rated, the report says "undecided", on which side of 15% the share lies so far, and about how
+many more ratings will probably decide. The Wilson interval in the report describes the ratings so far; it decides
+nothing.
 """
 
 from __future__ import annotations
@@ -46,18 +50,18 @@ from script_io.files import atomic_write
 
 DEFAULT_ASSESSOR = "assessor"
 QUESTION = "Does the summary contain a hallucination, that is, state anything that the note does not support?"
-QUESTION_ROWS = 6  # of a paged note, besides the rows of the question itself
+QUESTION_ROWS = 6  # rows of a page below the note, without the wrapped question itself
 PROMPT = "y / n / s(kip) / b(ack) / stats / q, ? for more > "
 KEYS = {
     "y": ("yes", "hallucinated: at least one statement is not supported by the note; asks for its kind and words"),
     "n": ("no", "no hallucination: the note supports every statement of the summary"),
-    "s": ("skip", "no rating for now; comes again in the next sitting, after all others"),
-    "b": ("back", "to the summary before this one, to change its rating"),
+    "s": ("skip", "no rating for now; you are asked again in the next session, after all others"),
+    "b": ("back", "go back to the previous summary, to change its rating"),
     "o": ("omission", "note an important fact that the summary leaves out; not a hallucination"),
     "c": ("comment", "write a comment on this summary"),
     "v": ("view", "show the note from its beginning, and the summary"),
-    "stats": ("stats", "what you have rated so far"),
-    "?": ("help", "this list"),
+    "stats": ("stats", "show what you have rated so far"),
+    "?": ("help", "show this list"),
     "q": ("quit", "leave; everything is saved"),
 }
 VERDICTS = {"y": HALLUCINATED, "n": NOT_HALLUCINATED, "s": SKIPPED}
@@ -68,10 +72,8 @@ class Quit(Exception):
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
-    parser = ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    """Parse the command line."""
+    parser = ArgumentParser(description=__doc__, allow_abbrev=False)
     data = parser.add_argument_group("Data")
     data.add_argument(
         "--results_csv",
@@ -79,35 +81,39 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         nargs="+",
         required=True,
         metavar="CSV",
-        help="evaluation_results.csv whose summaries to rate; with --blind also two, of two models",
+        help="evaluation_results.csv with the summaries to rate; with --blind also two files, one per model",
     )
     data.add_argument(
-        "--start_idx", type=int, default=0, help="first example, counted from 0 (default: 0); see --blind for the order"
+        "--start_idx",
+        type=int,
+        default=0,
+        help="number of the first example to rate, counted from 0 in the order of the file, or in the shuffled order "
+        "of --blind",
     )
     data.add_argument(
         "--max_examples",
         type=int,
-        help="number of examples from there on; of two files an example is a note with both its summaries "
-        "(default: all)",
+        help="number of examples to rate, from --start_idx on; with two files, one example is a note with both "
+        "summaries (default: all)",
     )
     rating = parser.add_argument_group("Rating")
     rating.add_argument(
         "--assessor",
         default=DEFAULT_ASSESSOR,
-        help="name under which ratings are kept apart; everybody named rates the same examples in an order of their "
-        f"own, and the report gives the agreement (default: {DEFAULT_ASSESSOR}, in the order of the file)",
+        help="name to store the ratings under; every named assessor rates the same examples in a different order, and "
+        f"the report gives the agreement between assessors (default: {DEFAULT_ASSESSOR}, in the order of the file)",
     )
     rating.add_argument(
         "--blind",
         action="store_true",
-        help="show nothing but note and summary: no model, id, automatic verdict or reference; examples are counted "
-        "in a shuffled order, the same one for everybody, so that --max_examples is a random sample (default: off)",
+        help="show only the note and the summary: no model, id, automatic verdict or reference; examples are shuffled "
+        "in the same way for everybody, so that --max_examples takes a random sample (default: off)",
     )
     return parser.parse_args(argv)
 
 
 class Session:
-    """One assessor's sitting: shows examples, asks, stores."""
+    """One assessor's session: show examples, ask for ratings, store them."""
 
     def __init__(
         self, examples: Sequence[Example], book: RatingBook, assessor: str, *, blind: bool, mixed: bool
@@ -117,29 +123,32 @@ class Session:
         self.assessor = assessor
         self.blind = blind
         self.mixed = mixed  # summaries of two models
-        self.skipped_now: set[str] = set()  # not asked again before the next sitting
-        self.trail: list[int] = []  # examples left, for the way back
+        self.skipped_now: set[str] = set()  # not asked again in this session
+        self.trail: list[int] = []  # indices of the examples shown before, for the key b
 
     def run(self) -> None:
-        """Asks for ratings until none is missing or the assessor quits."""
+        """Ask for ratings until none is missing or the assessor quits."""
         index = self.next_open(0)
         try:
             while index is not None:
                 index = self.rate(index)
-            skipped = f"; {len(self.skipped_now)} skipped, start again to rate them" if self.skipped_now else ""
-            print(f"\nThat was the last one{skipped}.")
+            skipped = f" You skipped {len(self.skipped_now)}: start again to rate them." if self.skipped_now else ""
+            print(f"\nThat was the last summary.{skipped}")
         except (Quit, EOFError):
-            print("\nSaved. Start the same command again to go on.")
+            print("\nSaved. Start the same command again to continue.")
 
     def rating_of(self, example: Example) -> Rating:
-        """This assessor's rating of the example, or an empty one; of two models a rating counts if it was blind."""
+        """Return this assessor's rating of the example, or an empty one. With two models, only blind ratings count."""
         empty = Rating(self.assessor, example.text_sha256, example.example_id, blind=self.blind)
         rating = self.book.ratings.get((self.assessor, example.text_sha256), empty)
         return rating if rating.blind or not self.mixed else empty
 
     def next_open(self, start: int) -> int | None:
-        """The first example from `start` on, going round, that is not rated to the end; else the first skipped one."""
-        self.book.refresh()  # the same assessor may sit at a second terminal
+        """Return the next example without a complete rating, from `start` on and then from the beginning.
+
+        Examples skipped in an earlier session come last. None if nothing is left to ask.
+        """
+        self.book.refresh()  # the same assessor may use a second terminal
         order = [*range(start, len(self.examples)), *range(start)]
         ratings = {i: self.rating_of(self.examples[i]) for i in order}
         waiting = [i for i in order if not ratings[i].is_complete]
@@ -148,7 +157,7 @@ class Session:
         return waiting[0] if waiting else None
 
     def rate(self, index: int) -> int | None:
-        """Shows one example and obeys keys until it is left. Returns the index to show next, None at the end."""
+        """Show one example and obey keys until the assessor leaves it. Returns the next index; None at the end."""
         example, shown_at = self.examples[index], time.monotonic()
         page, pages = self.show(index, 0)
         while True:
@@ -170,13 +179,13 @@ class Session:
                 self.obey(answer, rating)
 
     def ask_key(self, rating: Rating, page: int, pages: int) -> str:
-        """Asks the question; the key behind the answer, or the answer itself where it is no key."""
+        """Ask the question. Returns the key of the answer, or the answer itself if it is not a key."""
         if pages > 1:
-            onward = "go on" if page + 1 < pages else "to its beginning"
-            say(f"\nThis is page {page + 1} of {pages}. Enter: {onward}.")
+            target = "next page" if page + 1 < pages else "first page"
+            say(f"\nThis is page {page + 1} of {pages}. Enter: {target}.")
         if rating.is_complete and page + 1 == pages:
-            say("\nEnter: keep your rating. y or n: give it anew.")
-        say(f"\n{QUESTION}\n  y = yes, hallucinated    n = no, all of it is supported")
+            say("\nEnter: keep your rating. y or n: rate it again.")
+        say(f"\n{QUESTION}\n  y = yes, hallucinated    n = no, everything is supported")
         answer = input(PROMPT).strip().lower()
         return next((key for key, (word, _) in KEYS.items() if answer in (key, word)), answer)
 
@@ -185,9 +194,9 @@ class Session:
         return self.next_open(index + 1)
 
     def take_verdict(self, verdict: str, rating: Rating, summary: str) -> bool:
-        """Saves a verdict and, for a hallucination, its errors; False where the assessor took it back.
+        """Save a verdict and, for a hallucination, its errors. Returns False if the assessor takes it back.
 
-        A yes is first saved with the kind of its first error, so that one broken off before it changes no rating.
+        A yes is saved only once the kind of its first error is known. A session that ends before changes no rating.
         """
         if verdict == SKIPPED and rating.is_complete:
             say("Your rating stays as it is.")
@@ -198,14 +207,14 @@ class Session:
             self.book.save(rating)
         elif not self.take_errors(rating, summary):
             self.book.save(before)
-            say("Your yes is taken back.")
+            say("Your yes was taken back.")
             return False
         (self.skipped_now.add if verdict == SKIPPED else self.skipped_now.discard)(rating.text_sha256)
         say(f"Saved: {verdict}. (b goes back to it.)")
         return True
 
     def take_errors(self, rating: Rating, summary: str) -> bool:
-        """Asks for one error after another, saving each answer; False where the first one is taken back."""
+        """Ask for one error after another, and save each answer. Returns False if the first one is taken back."""
         errors: list[SummaryError] = []
         while True:
             error = ask_error(summary, lambda draft: self.book.save(replace(rating, errors=[*errors, draft])))
@@ -217,7 +226,7 @@ class Session:
                 return bool(errors)
 
     def obey(self, key: str, rating: Rating) -> None:
-        """The keys that stay on the example."""
+        """Obey a key that stays on the same example."""
         if key == "q":
             raise Quit
         if key == "o":
@@ -225,30 +234,30 @@ class Session:
         elif key == "c":
             self.take_comment(rating)
         elif key == "b":
-            say("This is the first one.")
+            say("This is the first summary.")
         elif key == "stats":
             print("\n" + progress(self.examples, self.book.ratings.values(), self.assessor, mixed=self.mixed))
         elif key == "?":
             say_list({name if name == word else f"{name}, {word}": effect for name, (word, effect) in KEYS.items()})
         else:
-            say(f"{key!r} is no key here. " * bool(key) + "Type y or n and then Enter; ? lists all keys.")
+            say(f"{key!r} is not a key. " * bool(key) + "Type y or n, then Enter. ? lists all keys.")
 
     def take_omissions(self, rating: Rating) -> None:
-        """Asks for facts that the summary leaves out, saving each."""
+        """Ask for facts that the summary leaves out, and save each."""
         omissions = list(rating.omissions)
-        while answer := ask_text("Important fact of the note that is missing (Enter: done; - removes all noted)"):
+        while answer := ask_text("Important fact of the note that is missing (Enter: done; -: remove all)"):
             omissions = [] if answer == "-" else [*omissions, answer]
             self.book.save(replace(rating, omissions=omissions))
             say(f"Noted: {'; '.join(omissions) or 'nothing is missing'}.")
 
     def take_comment(self, rating: Rating) -> None:
-        """Asks for a comment; an empty answer keeps the one there is."""
-        comment = ask_text("Comment (Enter: leave as it is; - removes it)")
+        """Ask for a comment. An empty answer keeps the current comment."""
+        comment = ask_text("Comment (Enter: keep it as it is; -: remove it)")
         if comment:
             self.book.save(replace(rating, comment="" if comment == "-" else comment))
 
     def show(self, index: int, page: int) -> tuple[int, int]:
-        """Prints one page of an example. Returns its number and the count of pages."""
+        """Print one page of an example. Returns its number and the count of pages."""
         example, (width, rows) = self.examples[index], terminal_size()
         name = "" if self.blind else f" (example_id {example.example_id})"
         head = ["", "=" * width, *wrap(f"Summary {index + 1} of {len(self.examples)}{name}", width), ""]
@@ -268,7 +277,7 @@ def filled(texts: Mapping[str, str]) -> dict[str, str]:
 
 
 def own_words(rating: Rating) -> str:
-    """The rating as its assessor gave it, a line for each part."""
+    """Return the rating in words, one line for each error, omission and comment."""
     lines = [rating.verdict] if rating.verdict else []
     for error in rating.errors:
         words = f': "{error.text}"' if error.text else ""
@@ -283,14 +292,14 @@ def now() -> str:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Runs one sitting; the report is written however it ends."""
+    """Run one session. The report is written however the session ends."""
     assessor = args.assessor.strip()
     if not assessor:
-        raise InputError("--assessor: the name is empty; give a name or leave the flag out")
+        raise InputError("--assessor: the name is empty; pass a name or leave the flag out")
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a Windows console may lack a character of the note
-    with suppress(ImportError):  # Windows has its own line editing
-        import readline  # input() then edits long lines, and takes a paste of several lines as one
+    with suppress(ImportError):  # Windows has no readline, and its own line editing
+        import readline  # lets input() edit long lines and read a paste of several lines as one answer
 
         readline.set_auto_history(False)  # the arrow keys must not bring back the answer to another question
     sources = load_sources(args.results_csv, blind=args.blind)
@@ -306,7 +315,7 @@ def main(args: argparse.Namespace) -> int:
     book = RatingBook(folder / "manual_assessment.json")
     session = Session(examples, book, assessor, blind=args.blind, mixed=len(sources) == 2)
     rated = sum(session.rating_of(example).is_complete for example in examples)
-    say(f"{len(examples)} summaries, {rated} of them rated before. ? explains the keys.")
+    say(f"{len(examples)} summaries, {rated} of them rated already. ? explains the keys.")
     try:
         session.run()
     finally:
@@ -314,9 +323,9 @@ def main(args: argparse.Namespace) -> int:
         text = report(sources, book.ratings.values())
         with atomic_write(folder / "assessment_report.txt") as handle:
             handle.write(text)
-        if args.blind:  # neither the models nor others' ratings are shown to somebody who may go on rating
+        if args.blind:  # an assessor who may continue must not see the models' names or other ratings
             print("\n" + progress(examples, book.ratings.values(), assessor, mixed=session.mixed))
-            say("The report, which names the models, is assessment_report.txt. Read it when all is rated.")
+            say("assessment_report.txt names the models. Read it only after rating everything.")
         else:
             print(f"\n{text}\nReport: {folder / 'assessment_report.txt'}")
     return 0

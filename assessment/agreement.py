@@ -1,4 +1,4 @@
-"""How far two judgements of the same summaries agree: of two assessors, or of the automatic checker and a person."""
+"""Agreement of two judges on the same summaries: two assessors, or the automatic checker and an assessor."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from evaluation.stats import Interval, wilson_interval
-
-Z95 = 1.959963984540054  # two-sided 95% quantile of the normal distribution
+from evaluation.stats import Z95, Interval, wilson_interval
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Summaries by what two judges say of them: hallucinated or not."""
+    """A two-by-two table: how many summaries each of two judges calls hallucinated."""
 
     both: int
     only_first: int
@@ -22,7 +20,7 @@ class Agreement:
 
     @classmethod
     def of(cls, pairs: Iterable[tuple[bool, bool]]) -> Agreement:
-        """Counts (first says hallucinated, second says hallucinated)."""
+        """Count pairs of (first judge says hallucinated, second judge says hallucinated)."""
         pairs = list(pairs)
         kinds = ((True, True), (True, False), (False, True), (False, False))
         return cls(*(pairs.count(kind) for kind in kinds))
@@ -37,15 +35,15 @@ class Agreement:
 
     @property
     def kappa(self) -> float | None:
-        """Cohen's kappa (Cohen 1960); None where chance alone would agree fully, as when both give one answer only."""
+        """Cohen's kappa (Cohen 1960); None if both judges give one and the same answer throughout."""
         return self._kappa_and_chance()[0] if self.n else None
 
     @property
     def kappa_interval(self) -> Interval | None:
         """95% interval from the large-sample variance (Fleiss, Cohen and Everitt 1969).
 
-        None where kappa is undefined, and where the formula gives the width 0 for any n: at full agreement or full
-        disagreement, and where one of the two gives one answer only.
+        None if kappa is undefined, or if the formula gives width 0 for any n: the judges agree on all summaries or on
+        none, or one judge gives one answer only.
         """
         kappa = self.kappa
         if kappa is None or self.agreed in (0, self.n) or self._has_one_answer():
@@ -57,7 +55,7 @@ class Agreement:
         return bool({self.both + self.only_first, self.both + self.only_second} & {0, self.n})
 
     def _kappa_and_chance(self) -> tuple[float | None, float]:
-        """(kappa, share of agreement expected by chance)."""
+        """Return kappa and the share of agreement expected by chance."""
         first, second = (self.both + self.only_first) / self.n, (self.both + self.only_second) / self.n
         chance = first * second + (1 - first) * (1 - second)
         return (None if chance == 1 else (self.agreed / self.n - chance) / (1 - chance)), chance
@@ -72,21 +70,21 @@ class Agreement:
         return max(0.0, agreed + (1 - kappa) ** 2 * differing - correction) / (n * (1 - chance) ** 2)
 
     def lines(self) -> list[str]:
-        """The share of agreement and kappa, in words."""
+        """Return the share of agreement and kappa in words."""
         lines = [f"agree on {share_text(self.agreed, self.n)}"]
         if self.kappa is None:
-            return [*lines, "Cohen's kappa: undefined, since both gave one and the same answer throughout"]
+            return [*lines, "Cohen's kappa: undefined, since both gave the same answer every time"]
         interval = self.kappa_interval
         text = (
             f"95% interval {interval[0]:.2f} to {interval[1]:.2f}"
             if interval
-            else "no interval, the answers vary too little"
+            else "no interval: the answers vary too little"
         )
         return [*lines, f"Cohen's kappa {self.kappa:.2f} ({text}), n = {self.n}"]
 
 
 def share_text(count: int, n: int) -> str:
-    """`3 of 12 (25.0%, 95% interval 8.9% to 53.2%)`, or that there is nothing to count."""
+    """Return `3 of 12 (25.0%, 95% interval 8.9% to 53.2%)`, or `0 of 0`."""
     if n == 0:
         return "0 of 0"
     low, high = wilson_interval(count, n)

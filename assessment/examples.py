@@ -1,4 +1,4 @@
-"""The summaries to rate: read from one results CSV or from two, chosen, and put in an assessor's order."""
+"""Read the summaries to rate from one or two results CSVs, choose some, and order them for an assessor."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from assessment.ratings import text_sha256
 from script_io.csv_files import read_csv
 from script_io.errors import InputError
 
-REMEDY = "make it with `python evaluation/evaluate_model.py --model_path MODEL`"
+REMEDY = "create it with `python evaluation/evaluate_model.py --model_path MODEL`"
 AUTOMATIC_COLUMNS = ("model", "has_hallucination", "hallucination_types", "hallucination_score", "coverage")
 T = TypeVar("T")
-_FLAGS = {"1": True, "1.0": True, "0": False, "0.0": False, "": None}  # a spreadsheet may have made 1 into 1.0
+_FLAGS = {"1": True, "1.0": True, "0": False, "0.0": False, "": None}  # a spreadsheet may turn 1 into 1.0
 
 
 @dataclass(frozen=True)
 class Example:
-    """One summary to rate. `flagged` is the automatic verdict, None where there is none."""
+    """One summary to rate."""
 
     example_id: str
     clinical_note: str
     generated_summary: str
     reference_summary: str = ""
-    flagged: bool | None = None
-    automatic: str = ""  # all that the evaluation said of it, in one line
+    flagged: bool | None = None  # the automatic verdict, if there is one
+    automatic: str = ""  # all automatic results in one line
 
     @cached_property
     def text_sha256(self) -> str:
@@ -38,12 +38,12 @@ class Example:
 
 @dataclass(frozen=True)
 class Source:
-    """The summaries of one CSV, each distinct text once; `repeated` rows say what an earlier row says."""
+    """The summaries of one CSV, without repetitions."""
 
     path: Path
     examples: list[Example]
-    repeated: int = 0
-    unpaired: int = 0  # left out, since the other CSV has nothing for their notes
+    repeated: int = 0  # rows left out: same note and summary as an earlier row
+    unpaired: int = 0  # examples left out: the other CSV has no summary of the same note
     by_text: dict[str, Example] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -51,15 +51,18 @@ class Source:
 
 
 def load_source(path: Path) -> Source:
-    """The rows of the CSV. Raises InputError for a repeated id, an empty note and an unknown automatic verdict."""
+    """Read one CSV.
+
+    Raises InputError for a repeated id, an empty note or an unknown automatic verdict.
+    """
     lines: dict[str, int] = {}
     examples: dict[str, Example] = {}
     for line, row in read_csv(path, ("example_id", "clinical_note", "generated_summary"), REMEDY):
         example_id = row["example_id"]
         if example_id in lines:
             raise InputError(
-                f"{path}, line {line}: example_id {example_id} stands on line {lines[example_id]} already; "
-                "give every row its own"
+                f"{path}, line {line}: example_id {example_id} is already used on line {lines[example_id]}; "
+                "give every row its own id"
             )
         lines[example_id] = line
         example = _example(f"{path}, line {line}", row)
@@ -72,7 +75,7 @@ def _example(place: str, row: Mapping[str, str]) -> Example:
         raise InputError(f"{place}: the clinical_note is empty; a summary cannot be rated without it")
     verdict = row.get("has_hallucination", "").strip()
     if verdict not in _FLAGS:
-        raise InputError(f"{place}: has_hallucination is {verdict!r}; write 1, 0, or nothing where it is unknown")
+        raise InputError(f"{place}: has_hallucination is {verdict!r}; write 1 or 0, or leave it empty if unknown")
     automatic = "; ".join(f"{name} {row[name]}" for name in AUTOMATIC_COLUMNS if row.get(name, "").strip())
     return Example(
         example_id=row["example_id"],
@@ -85,13 +88,16 @@ def _example(place: str, row: Mapping[str, str]) -> Example:
 
 
 def load_sources(paths: Sequence[Path], *, blind: bool) -> list[Source]:
-    """One CSV, or two of which only the notes that both have are kept, in the same order."""
+    """Read one or two CSVs. Of two, keep the notes that are in both, in the order of the first.
+
+    Raises InputError for unsuitable files or a wrong number of them.
+    """
     if len(paths) > 2:
-        raise InputError(f"--results_csv: {len(paths)} files; name one, or two with --blind")
+        raise InputError(f"--results_csv: {len(paths)} files; pass one, or two with --blind")
     if len(paths) == 2 and not blind:
-        raise InputError("--results_csv: two files are rated with --blind only; add it, or name one file")
+        raise InputError("--results_csv: two files are rated with --blind only; add --blind, or pass one file")
     if len(paths) == 2 and paths[0].resolve() == paths[1].resolve():
-        raise InputError(f"--results_csv: {paths[0]} is named twice; name the results of two models")
+        raise InputError(f"--results_csv: {paths[0]} is named twice; pass the results of two models")
     sources = [load_source(path) for path in paths]
     if len(sources) == 1:
         return sources
@@ -106,7 +112,7 @@ def load_sources(paths: Sequence[Path], *, blind: bool) -> list[Source]:
 
 
 def _by_note(source: Source) -> dict[str, Example]:
-    """Examples by their note. Raises InputError where a note has two summaries, since it could not be paired."""
+    """Return the examples by their note. Raises InputError for a note with two summaries, which cannot be paired."""
     found: dict[str, Example] = {}
     for example in source.examples:
         other = found.setdefault(example.clinical_note, example)
@@ -121,16 +127,16 @@ def _by_note(source: Source) -> dict[str, Example]:
 def choose_examples(
     sources: Sequence[Source], assessor: str, *, blind: bool, start: int, count: int | None, own_order: bool
 ) -> list[Example]:
-    """The examples to rate: for every assessor the same ones, each assessor's in an order of their own.
+    """Return the examples to rate: the same ones for every assessor, each in their own order if `own_order`.
 
-    `count` examples are taken from `start` on, of the file's order or, where `blind`, of one shuffled the same way
-    for everybody. Of two sources an example is a note with both its summaries; two that are equal are rated once.
+    Takes `count` examples from number `start` on, in the order of the file. `blind` first shuffles the file, in the
+    same way for everybody. With two sources, one example is a note with both summaries; equal summaries are rated once.
     """
     groups = list(zip(*(source.examples for source in sources), strict=True))
     if not 0 <= start < len(groups):
-        raise InputError(f"--start_idx {start}: there are the examples 0 to {len(groups) - 1}; choose one of them")
+        raise InputError(f"--start_idx {start}: the examples are numbered 0 to {len(groups) - 1}; choose one of them")
     if count is not None and count < 1:
-        raise InputError(f"--max_examples {count}: give 1 or more, or leave it out to rate all")
+        raise InputError(f"--max_examples {count}: must be at least 1; leave the flag out to rate all")
     if blind:
         groups = _shuffled(groups, sorted(group[0].text_sha256 for group in groups))
     window = groups[start:] if count is None else groups[start : start + count]
@@ -142,7 +148,7 @@ def choose_examples(
 
 
 def _shuffled(items: Sequence[T], seed: Sequence[str]) -> list[T]:
-    """The items in another order, the same one every time for the same items and seed."""
+    """Return the items in random order. Equal items and seed give the same order."""
     shuffled = list(items)
     random.Random(hashlib.sha256("\n".join(seed).encode()).digest()).shuffle(shuffled)
     return shuffled

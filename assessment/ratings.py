@@ -1,7 +1,7 @@
-"""What an assessor says of a summary, and the file that keeps it: `manual_assessment.json`.
+"""Ratings of summaries by assessors, and the file that stores them: `manual_assessment.json`.
 
-A rating belongs to the words that were rated, a note and a summary, and not to a row of a file: a new evaluation has
-the same ids and other summaries.
+A rating belongs to the text of a note and a summary, not to a row of a file. A new evaluation has the same example
+ids but other summaries.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from assessment.screen import printable
 from script_io.errors import InputError
 from script_io.files import read_json, write_json
 
-VERSION = 2  # of the file; the first kept other kinds of error, and neither severity, place nor omissions
+VERSION = 2  # of the file format; version 1 had other kinds of error, and no severity, position or omissions
 HALLUCINATED, NOT_HALLUCINATED, SKIPPED = "hallucinated", "not hallucinated", "skipped"
 KINDS = {
-    "fabricated": "the note has nothing at all about it",
-    "incorrect inference": "a conclusion that the note does not bear out",
-    "contradiction": "the note says otherwise",
-    "unsupported detail": "the note has the fact, but not this detail of it",
+    "fabricated": "the note does not mention it at all",
+    "incorrect inference": "the note does not support this conclusion",
+    "contradiction": "the note says the opposite or something else",
+    "unsupported detail": "the note has the fact, but not this detail",
 }
 SEVERITIES = {
     "major": "could change a diagnosis, a treatment or the follow-up",
-    "minor": "would not",
+    "minor": "could not change any of these",
 }
 _SAME_WHEN_TYPED = str.maketrans("‘’“”‐‑–—", "''\"\"----")
 
 
 @dataclass(frozen=True)
 class SummaryError:
-    """One hallucination. `text` is `summary[start:end]`; all three are empty where no words were named."""
+    """One hallucination. `text` is `summary[start:end]`; all three are empty if no words were named."""
 
     kind: str = ""
     severity: str = ""
@@ -46,7 +46,7 @@ class SummaryError:
 
 @dataclass(frozen=True)
 class Rating:
-    """What one assessor said of one summary. `verdict` is None where there is only an omission or a comment so far."""
+    """One assessor's rating of one summary. `verdict` is None if only an omission or a comment is noted so far."""
 
     assessor: str
     text_sha256: str
@@ -65,7 +65,7 @@ class Rating:
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing is left to ask: a sitting may have been broken off between the verdict and its reason."""
+        """Whether nothing is left to ask. A session may have ended between the verdict and the last error."""
         described = self.errors and all(error.severity for error in self.errors)
         return self.verdict == NOT_HALLUCINATED or (self.verdict == HALLUCINATED and bool(described))
 
@@ -75,9 +75,9 @@ def text_sha256(note: str, summary: str) -> str:
 
 
 def find_words(words: str, summary: str) -> tuple[int, int] | None:
-    """(start, end) of the words where they first stand in the summary; None where they do not.
+    """Return (start, end) of the first occurrence of the words in the summary; None if they are not in it.
 
-    Case, white space, and typographic quotes and dashes may differ, since the words are pasted from a wrapped text.
+    Ignores case, white space, and typographic quotes and dashes, because words are pasted from a wrapped text.
     """
     wanted, _ = _comparable(words)
     text, origins = _comparable(summary)
@@ -86,7 +86,7 @@ def find_words(words: str, summary: str) -> tuple[int, int] | None:
 
 
 def _comparable(text: str) -> tuple[str, list[int]]:
-    """The text in lower case with single spaces, and for each of its characters the index it came from."""
+    """Return the text in lower case with single spaces, and for each character its index in the original."""
     characters: list[str] = []
     origins: list[int] = []
     for index, original in enumerate(text):
@@ -108,15 +108,15 @@ class RatingBook:
         self.ratings = self._load()
 
     def _load(self) -> dict[tuple[str, str], Rating]:
-        """Reads the file: (assessor, text_sha256) -> rating."""
+        """Read the file: (assessor, text_sha256) -> rating."""
         if not self.path.exists():
             return {}
-        remedy = "move it aside to start afresh"
+        remedy = "move it aside to start again without it"
         content = read_json(self.path, remedy)
         if not isinstance(content, dict) or content.get("version") != VERSION:
             raise InputError(
-                f"{self.path}: not written by this version of the tool, whose questions differ; {remedy}, "
-                "and keep it: nothing of it is lost"
+                f"{self.path}: not written by this version of the tool, which asks other questions; {remedy}, "
+                "and keep it as a record"
             )
         try:
             ratings = [_rating(row) for row in content["ratings"]]
@@ -126,18 +126,18 @@ class RatingBook:
         return {(rating.assessor, rating.text_sha256): rating for rating in ratings}
 
     def refresh(self) -> None:
-        """Takes in what other sittings have stored."""
+        """Read what other sessions have stored."""
         self.ratings = self._load()
 
     def save(self, rating: Rating) -> None:
-        """Stores one rating in the file, at once; what other sittings have stored meanwhile stays."""
+        """Store one rating in the file at once. Keeps what other sessions have stored in the meantime."""
         with _sole_writer(self.path.parent):
             self.ratings = self._load() | {(rating.assessor, rating.text_sha256): rating}
             write_json(self.path, {"version": VERSION, "ratings": [asdict(each) for each in self.ratings.values()]})
 
 
 def _rating(row: Mapping[str, Any]) -> Rating:
-    """A rating as it stands in the file. Raises ValueError or TypeError where it is none."""
+    """Convert one row of the file. Raises ValueError or TypeError if it is not a rating."""
     rating = Rating(**{**row, "errors": [SummaryError(**error) for error in row["errors"]]})
     if rating.verdict not in (None, HALLUCINATED, NOT_HALLUCINATED, SKIPPED):
         raise ValueError(rating.verdict)
@@ -148,15 +148,15 @@ def _rating(row: Mapping[str, Any]) -> Rating:
 
 @contextmanager
 def _sole_writer(folder: Path) -> Iterator[None]:
-    """Makes another sitting wait between reading and writing; a killed one gives the lock up by itself."""
+    """Make other sessions wait while this one reads and writes. The lock ends with the process that holds it."""
     try:
         import fcntl
-    except ImportError:  # Windows: two sittings that save within the same milliseconds are not held apart
+    except ImportError:  # no lock on Windows: two sessions that save in the same milliseconds may lose a rating
         yield
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
-        with suppress(OSError):  # a network drive may know no locks
+        with suppress(OSError):  # some network drives have no locks
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:

@@ -1,40 +1,39 @@
-"""What the ratings of a manual assessment come to: rates, the decision, agreement, and every error that was found."""
+"""The report on a manual assessment: rates, the decision on Stage B, agreement, and every error found."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from assessment.agreement import Z95, Agreement, share_text
+from assessment.agreement import Agreement, share_text
+from assessment.confidence_sequence import confidence_sequence, further_observations, side_of
 from assessment.examples import Example, Source
 from assessment.ratings import HALLUCINATED, KINDS, SKIPPED, Rating
 from assessment.screen import printable
 from evaluation.stats import mcnemar_p, p_text, paired_share_interval, wilson_interval
 
 THRESHOLD = 0.15  # share of hallucinated summaries above which Stage B is worth its effort
-# One hallucinated summary of one has an interval above 15%, which at a rate of 15% happens in 15 cases of 100, not 2.5.
-FEWEST_RATINGS = 10
-MOST_FURTHER_RATINGS = 10_000  # beyond this nobody goes on rating; the report says "more than"
+FEWEST_RATINGS = 10  # three hallucinated of three would decide; one slip of a new assessor must not
+MOST_FURTHER_RATINGS = 10_000  # nobody rates more; the report then says "more than"
 Ratings = Mapping[str, Sequence[Rating]]  # text_sha256 -> given ratings of all assessors
 
 
 @dataclass(frozen=True)
 class Tally:
-    """Summaries, each counted once however many assessors rated it."""
+    """Counts of summaries. A summary counts once, however many assessors rated it."""
 
     rated: int
     hallucinated: int
-    disputed: int  # rated by several assessors who do not agree
-    major: int  # hallucinated with a major error
+    disputed: int  # several assessors rated them and disagree
+    major: int  # hallucinated, with at least one major error
     with_omission: int
     by_kind: Counter[str]
 
 
 def given_ratings(ratings: Iterable[Rating]) -> dict[str, list[Rating]]:
-    """The ratings with a verdict, by the text that was rated."""
+    """Group the ratings that have a verdict by the text that was rated."""
     by_text: dict[str, list[Rating]] = {}
     for rating in ratings:
         if rating.is_given:
@@ -43,7 +42,7 @@ def given_ratings(ratings: Iterable[Rating]) -> dict[str, list[Rating]]:
 
 
 def is_hallucinated(group: Sequence[Rating]) -> bool:
-    """The majority of the assessors decides, and a draw counts as hallucinated."""
+    """Return the verdict of the majority of assessors. A draw counts as hallucinated."""
     return 2 * len(_against(group)) >= len(group)
 
 
@@ -52,7 +51,10 @@ def _against(group: Sequence[Rating]) -> list[Rating]:
 
 
 def tally(groups: Iterable[Sequence[Rating]]) -> Tally:
-    """Counts summaries; a group is all given ratings of one. Kinds and severities count where the summary does."""
+    """Count summaries; each group holds all ratings of one summary.
+
+    Kinds and severities of errors count only in summaries that count as hallucinated.
+    """
     groups = [group for group in groups if group]
     hallucinated = [_against(group) for group in groups if is_hallucinated(group)]
     errors = [[error for rating in against for error in rating.errors] for against in hallucinated]
@@ -67,43 +69,53 @@ def tally(groups: Iterable[Sequence[Rating]]) -> Tally:
 
 
 def decision(hallucinated: int, rated: int, unrated: int | None = None) -> str:
-    """The sentence on which Stage B hangs. `unrated`: summaries of the results that are left to rate, where known."""
-    if rated == 0:
-        return f"undecided: rate {FEWEST_RATINGS} or more; nothing is rated yet"
-    if rated < FEWEST_RATINGS:
-        return f"undecided: rate {FEWEST_RATINGS - rated} more, since under {FEWEST_RATINGS} an interval says little"
-    low, high = wilson_interval(hallucinated, rated)
-    if low > THRESHOLD:
-        return f"over {THRESHOLD:.0%}: go on to Stage B"
-    if high < THRESHOLD:
-        return f"under {THRESHOLD:.0%}: ready"
-    more = further_ratings(hallucinated, rated)
-    if more is None:
-        return f"undecided: rate more than {MOST_FURTHER_RATINGS:,} more; the share is too close to {THRESHOLD:.0%}"
-    side = "under" if hallucinated / rated < THRESHOLD else "over"
-    hint = f"; {unrated} are left here" if unrated is not None and unrated < more else ""
-    return (
-        f"undecided: rate {more:,} more (should the share stay at {hallucinated / rated:.1%}, "
-        f"the interval then lies {side} {THRESHOLD:.0%}{hint})"
-    )
+    """Return the decision on Stage B in one sentence.
 
+    The decision rests on the confidence sequence, so it may be read after every rating. The summaries count as a
+    sample of what the model writes: rating all of them settles their own share, but not the model's.
 
-def further_ratings(hallucinated: int, rated: int) -> int | None:
-    """How many further ratings take the threshold out of the interval if the share p stays as it is; None: too many.
-
-    Wilson's interval leaves t out where the score test rejects it: (p - t)^2 > z^2 t (1 - t) / n. The n that is
-    smallest follows at once. The share will not stay quite as it is, so this is the middle of what to expect.
+    `unrated` is the number of summaries in the results that are still to rate, or None if unknown.
     """
-    distance = hallucinated / rated - THRESHOLD
-    if abs(distance) < 1e-12:
-        return None
-    needed = math.floor(Z95**2 * THRESHOLD * (1 - THRESHOLD) / distance**2) + 1
-    more = max(1, needed - rated)
-    return more if more <= MOST_FURTHER_RATINGS else None
+    if rated == 0:
+        return f"undecided: nothing is rated yet; rate at least {FEWEST_RATINGS}"
+    so_far = f"undecided, {_side_text(hallucinated, rated)} so far"
+    if rated < FEWEST_RATINGS:
+        return f"{so_far}: rate at least {FEWEST_RATINGS - rated} more; a decision needs {FEWEST_RATINGS}"
+    side = side_of(THRESHOLD, hallucinated, rated)
+    if side == "over":
+        return f"over {THRESHOLD:.0%}: go on to Stage B"
+    if side == "under":
+        return f"under {THRESHOLD:.0%}: ready"
+    return f"{so_far}: {_further_text(hallucinated, rated, unrated)}"
+
+
+def _side_text(hallucinated: int, rated: int) -> str:
+    """Return on which side of the threshold the observed share lies."""
+    excess = hallucinated - THRESHOLD * rated
+    side = "exactly" if abs(excess) < 1e-9 else "over" if excess > 0 else "under"
+    return f"{side} {THRESHOLD:.0%}"
+
+
+def _further_text(hallucinated: int, rated: int, unrated: int | None) -> str:
+    """Return how many more ratings will probably decide, and whether the results hold that many."""
+    more = further_observations(THRESHOLD, hallucinated, rated, MOST_FURTHER_RATINGS)
+    condition = f"if the share stays near {hallucinated / rated:.1%}"
+    if more is None:
+        text = f"more than {MOST_FURTHER_RATINGS:,} more ratings are needed {condition}"
+    else:
+        text = f"about {more:,} more rating{'s' * (more > 1)} will probably decide {condition}"
+    if unrated == 0:
+        return f"{text}; all {rated:,} summaries here are rated, so evaluate the model on more notes"
+    if unrated is not None and (more is None or unrated < more):
+        return f"{text}; {unrated:,} left here"
+    return text
 
 
 def report(sources: Sequence[Source], ratings: Iterable[Rating]) -> str:
-    """The text of `assessment_report.txt`; of two sources it says which is which, and counts blind ratings only."""
+    """Return the text of `assessment_report.txt`.
+
+    For two sources it names the results behind each summary, and counts only blind ratings.
+    """
     texts = {text for source in sources for text in source.by_text}
     everything = list(ratings)
     ratings = [r for r in everything if r.text_sha256 in texts and (r.blind or len(sources) == 1)]
@@ -118,13 +130,16 @@ def report(sources: Sequence[Source], ratings: Iterable[Rating]) -> str:
     lines += checker_lines(sources, given)
     lines += [line for source in sources for line in finding_lines(source, given)]
     if len(ratings) < len(everything):
-        reason = "of texts that the results do not hold now" + ", or not blind" * (len(sources) == 2)
+        reason = "their text is not in the results" + ", or they were not blind" * (len(sources) == 2)
         lines += ["", f"Ratings not counted:    {len(everything) - len(ratings)} ({reason})"]
     return "\n".join(lines) + "\n"
 
 
 def progress(examples: Sequence[Example], ratings: Iterable[Rating], assessor: str, *, mixed: bool) -> str:
-    """What one assessor has done so far; of `mixed` models no share, lest it colour the ratings to come."""
+    """Return what one assessor has rated so far.
+
+    For `mixed` models it leaves out the share of hallucinated summaries, which could influence later ratings.
+    """
     texts = {example.text_sha256 for example in examples}
     own = [rating for rating in ratings if rating.assessor == assessor and rating.text_sha256 in texts]
     given = given_ratings(own)
@@ -136,12 +151,12 @@ def progress(examples: Sequence[Example], ratings: Iterable[Rating], assessor: s
 
 
 def source_lines(source: Source, given: Ratings) -> list[str]:
-    """Rate, interval, decision and kinds of error of one model."""
+    """Return the lines on one model: rate, intervals, decision and kinds of error."""
     lines = [f"{source.path}", *tally_lines(tally(_groups(source, given)), len(source.examples))]
     if source.repeated:
-        lines.append(f"Repeated rows:          {source.repeated} (note and summary of an earlier row; counted once)")
+        lines.append(f"Repeated rows:          {source.repeated} (note and summary of an earlier row, counted once)")
     if source.unpaired:
-        lines.append(f"Left out:               {source.unpaired} (the other file has no summary of their notes)")
+        lines.append(f"Left out:               {source.unpaired} (the other file has no summary of the same note)")
     return lines
 
 
@@ -150,47 +165,49 @@ def _groups(source: Source, given: Ratings) -> list[Sequence[Rating]]:
 
 
 def tally_lines(total: Tally, summaries: int) -> list[str]:
-    """The figures of one model, aligned."""
+    """Return the figures of one model, aligned in columns."""
     lines = [f"Summaries rated:        {total.rated} of {summaries}", f"Hallucinated:           {total.hallucinated}"]
     if total.rated:
         low, high = wilson_interval(total.hallucinated, total.rated)
         lines.append(f"Hallucination rate:     {total.hallucinated / total.rated:.1%}")
         lines.append(f"95% Wilson interval:    {low:.1%} to {high:.1%}")
+        low, high = confidence_sequence(total.hallucinated, total.rated)
+        lines.append(f"Decision interval:      {low:.1%} to {high:.1%} (95% confidence sequence: holds at every look)")
     lines.append(f"Decision:               {decision(total.hallucinated, total.rated, summaries - total.rated)}")
     if total.disputed:
-        lines.append(f"Assessors disagree on:  {total.disputed} (the majority counts; a draw counts as hallucinated)")
+        lines.append(f"Assessors disagree on:  {total.disputed} (the majority decides; a draw counts as hallucinated)")
     if total.hallucinated:
         lines.append(f"With a major error:     {share_text(total.major, total.rated)}")
     if total.by_kind:
         lines.append("Hallucinated summaries by kind of error (one summary may have several):")
         lines += [f"  {kind:<20}{total.by_kind[kind]:>5}" for kind in KINDS if total.by_kind[kind]]
     if total.with_omission:
-        lines.append(f"An omission was noted:  {total.with_omission} (counted apart: leaving out is no hallucination)")
+        lines.append(f"With an omission:       {total.with_omission} (an omission does not count as a hallucination)")
     return lines
 
 
 def comparison_lines(sources: Sequence[Source], given: Ratings) -> list[str]:
-    """The paired comparison, over the notes whose two summaries are both rated."""
+    """Return the paired comparison of two models over the notes with both summaries rated."""
     first, second = sources
     notes = [(a.text_sha256, b.text_sha256) for a, b in zip(first.examples, second.examples, strict=True)]
     pairs = [(is_hallucinated(given[a]), is_hallucinated(given[b])) for a, b in notes if a in given and b in given]
     if not pairs:
-        return ["Compared: no note has both its summaries rated yet."]
+        return ["Comparison: no note has both summaries rated yet."]
     table = Agreement.of(pairs)
     points = 100 * (table.only_second - table.only_first) / table.n
     low, high = (100 * end for end in paired_share_interval(table.only_first, table.only_second, table.n))
     p = mcnemar_p(table.only_first, table.only_second)
     return [
-        f"Compared over the {len(pairs)} notes with both summaries rated:",
+        f"Comparison over the {len(pairs)} notes with both summaries rated:",
         f"  hallucinated in both {table.both}, only {first.path} {table.only_first}, "
         f"only {second.path} {table.only_second}, in neither {table.neither}",
-        f"  {second.path} less {first.path}: {points:+.1f} points (95% interval {low:+.1f} to {high:+.1f})",
-        f"  McNemar's exact test: {p_text(p)}; {'the difference holds' if p < 0.05 else 'no difference is shown'}",
+        f"  {second.path} minus {first.path}: {points:+.1f} points (95% interval {low:+.1f} to {high:+.1f})",
+        f"  McNemar's exact test: {p_text(p)}; {'significant' if p < 0.05 else 'not significant'} at the 5% level",
     ]
 
 
 def assessor_lines(ratings: Sequence[Rating]) -> list[str]:
-    """One line an assessor: what they rated, found and skipped."""
+    """Return one line per assessor: summaries rated, found hallucinated and skipped."""
     lines = []
     for assessor in sorted({rating.assessor for rating in ratings}):
         verdicts = Counter(rating.verdict for rating in ratings if rating.assessor == assessor)
@@ -201,7 +218,7 @@ def assessor_lines(ratings: Sequence[Rating]) -> list[str]:
 
 
 def assessor_agreement_lines(given: Ratings) -> list[str]:
-    """Every two assessors who have rated a summary in common."""
+    """Return the agreement of every two assessors who have rated at least one summary in common."""
     verdicts: dict[str, dict[str, bool]] = {}
     for text, group in given.items():
         for rating in group:
@@ -216,7 +233,7 @@ def assessor_agreement_lines(given: Ratings) -> list[str]:
 
 
 def checker_lines(sources: Sequence[Source], given: Ratings) -> list[str]:
-    """The automatic verdict held against the assessors', over all summaries that have both."""
+    """Compare the automatic checker with the assessors, over all summaries with both verdicts."""
     examples = {text: example for source in sources for text, example in source.by_text.items()}
     pairs = [
         (example.flagged, is_hallucinated(given[text]))
@@ -233,7 +250,7 @@ def checker_lines(sources: Sequence[Source], given: Ratings) -> list[str]:
     lines.append(f"  of the others, not flagged (specificity):   {share_text(table.neither, others)}")
     lines += [f"  {line}" for line in table.lines()]
     if seen:
-        lines.append(f"  {seen} were rated with the automatic verdict in view, which draws people to it; rate --blind")
+        lines.append(f"  {seen} were rated with the automatic verdict on the screen, which sways people; use --blind")
     return lines
 
 
@@ -242,7 +259,7 @@ def _several(given: Ratings) -> bool:
 
 
 def finding_lines(source: Source, given: Ratings) -> list[str]:
-    """Every error, omission and comment, with its example."""
+    """Return every error, omission and comment on one source, with its example id and assessor."""
     lines = []
     for text, example in source.by_text.items():
         for rating in given.get(text, ()):
@@ -257,5 +274,5 @@ def finding_lines(source: Source, given: Ratings) -> list[str]:
 
 
 def _quoted(text: str) -> str:
-    """`: "the words"` on one line."""
+    """Return `: "the words"` on one line, or nothing if there are no words."""
     return f': "{" ".join("".join(map(printable, text)).split())}"' if text.strip() else ""

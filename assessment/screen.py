@@ -1,6 +1,6 @@
-"""Lays a note and its summary out on a terminal: cleaned, wrapped, beside each other where there is room.
+"""Lay out a note and its summary on a terminal: cleaned, wrapped, and side by side if the terminal is wide enough.
 
-Widths are counted in terminal cells: a Chinese character takes two, a combining accent none.
+Widths are counted in terminal cells. A Chinese character takes two cells, a combining accent none.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import zip_longest
 
-SIDE_BY_SIDE = 100  # cells from which on two columns are readable
+SIDE_BY_SIDE = 100  # cells; two columns are readable from this width on
 WIDEST_COLUMN = 80  # cells; longer lines are tiring to read
-FEWEST_ROWS = 5  # of the note on a page, however low the terminal
+FEWEST_ROWS = 5  # rows of the note on each page, even on a very low terminal
 SEPARATOR = " | "
 INDENT = "  "
-_NOT_A_TERMINAL = (80, 10_000)  # cells, rows: nothing is paged into a file
-Texts = Mapping[str, str]  # by their titles
+_NOT_A_TERMINAL = (80, 10_000)  # cells, rows: output to a file has one page
+Texts = Mapping[str, str]  # title -> text
 
 
 @dataclass(frozen=True)
 class Page:
-    """One screenful: the summary whole, and of the note the part that fits."""
+    """One screenful: the whole summary, and the part of the note that fits."""
 
     lines: list[str]
     number: int  # counted from 0
@@ -32,14 +32,14 @@ class Page:
 
 
 def terminal_size() -> tuple[int, int]:
-    """(cells, rows) of the terminal now; the last cell stays free, since some terminals wrap after it."""
+    """Return the current (cells, rows) of the terminal. Leaves out the last cell, after which some terminals wrap."""
     size = shutil.get_terminal_size(_NOT_A_TERMINAL)
     return max(20, size.columns - 1), size.lines
 
 
 @cache
 def printable(character: str) -> str:
-    """What is shown for a character: itself, or something harmless, since controls could move the cursor."""
+    """Return the character, or a harmless replacement: control characters could move the cursor."""
     if character.isprintable() or character == "\n":
         return character
     if character in "\r\v\f\x85\u2028\u2029":
@@ -47,12 +47,12 @@ def printable(character: str) -> str:
     if character == "\t":
         return "    "
     category = unicodedata.category(character)
-    # joiners, direction marks and the like have no shape of their own, and could turn the text around
+    # joiners and direction marks are invisible, and could reverse the text
     return {"Zs": " ", "Cf": ""}.get(category, "\ufffd")
 
 
 def cells(text: str) -> int:
-    """The width of a printable text on a terminal."""
+    """Return the width of a printable text in terminal cells."""
     return len(text) if text.isascii() else sum(map(_cells_of, text))
 
 
@@ -64,7 +64,7 @@ def _cells_of(character: str) -> int:
 
 
 def wrap(text: str, width: int) -> list[str]:
-    """The text's lines, each cleaned and broken at spaces into lines of at most `width` cells (2 or more)."""
+    """Clean a text and break it at spaces into lines of at most `width` cells (2 or more)."""
     cleaned = "".join(map(printable, text.replace("\r\n", "\n"))).strip("\n").rstrip()
     return [part for line in cleaned.split("\n") for part in _wrap_line(line.rstrip(), width)]
 
@@ -83,7 +83,7 @@ def _wrap_line(line: str, width: int) -> list[str]:
 
 
 def _pieces(word: str, width: int) -> list[str]:
-    """A word in pieces that fit; an accent stays with its letter."""
+    """Cut a word into pieces that fit. An accent stays with its letter."""
     pieces, used = [""], 0
     for character in word:
         needed = _cells_of(character)
@@ -96,10 +96,10 @@ def _pieces(word: str, width: int) -> list[str]:
 
 
 def page_of(read: Texts, fixed: Texts, *, width: int, rows: int, number: int) -> Page:
-    """Page `number` of the texts to `read`, the note first, with the `fixed` ones whole on every page.
+    """Return page `number` of the texts to `read`, the note first. Every page shows all of the `fixed` texts.
 
-    The fixed texts stand in a column on the right, and all but the note with them where they fit into the rows. On a
-    narrow terminal everything stands under each other, the fixed texts last, next to the question.
+    On a wide terminal, the right column has the fixed texts and, if the rows suffice, every text but the note. On a
+    narrow terminal, the texts follow one another, with the fixed texts last, just above the question.
     """
     if width + 1 < SIDE_BY_SIDE:
         always = blocks(fixed, width)
@@ -116,7 +116,7 @@ def page_of(read: Texts, fixed: Texts, *, width: int, rows: int, number: int) ->
 
 
 def _part(lines: Sequence[str], rows: int, number: int) -> tuple[Sequence[str], int, int]:
-    """(lines of the page, its number within what there is, count of pages)."""
+    """Return the lines of the page, its number (at most the last page's) and the count of pages."""
     rows = max(FEWEST_ROWS, rows)
     count = -(-len(lines) // rows)
     number = min(number, count - 1)
@@ -124,13 +124,13 @@ def _part(lines: Sequence[str], rows: int, number: int) -> tuple[Sequence[str], 
 
 
 def columns(left: Sequence[str], right: Sequence[str], width: int, separator: str = SEPARATOR) -> list[str]:
-    """Two lists of lines beside each other, the left one filled up to `width` cells."""
+    """Join two lists of lines into two columns, with the left one padded to `width` cells."""
     pairs = zip_longest(left, right, fillvalue="")
     return [f"{a}{' ' * (width - cells(a))}{separator}{b}".rstrip() for a, b in pairs]
 
 
 def blocks(texts: Texts, width: int) -> list[str]:
-    """Each title with its text indented under it, and an empty line between the texts."""
+    """Return each title with its indented text below it, and an empty line between the texts."""
     lines: list[str] = []
     for title, text in texts.items():
         body = [f"{INDENT}{line}".rstrip() for line in wrap(text, width - len(INDENT))]

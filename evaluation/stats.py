@@ -17,7 +17,7 @@ from scipy.stats import binomtest
 RESAMPLES = 10_000
 # indices drawn at once: 10,000 resamples of 10,000 summaries would be 800 MB
 _CHUNK_INDICES = 5_000_000
-_Z95 = 1.959964
+Z95 = 1.959963984540054  # two-sided 95% quantile of the normal distribution
 _FEWEST_NOTES = 6
 
 Interval = tuple[float, float]
@@ -44,7 +44,7 @@ def paired_share_interval(only_first: int, only_second: int, n: int) -> Interval
     """
     first, second = (only_first + 1) / (n + 2), (only_second + 1) / (n + 2)
     difference = second - first
-    half = _Z95 * math.sqrt((first + second - difference**2) / (n + 2))
+    half = Z95 * math.sqrt((first + second - difference**2) / (n + 2))
     return max(-1.0, difference - half), min(1.0, difference + half)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminal
 TOOL = Path(__file__).parents[1] / "manual_assessment_tool.py"
 COLUMNS = ("example_id", "clinical_note", "reference_summary", "generated_summary", "has_hallucination", "model")
 KIND, SEVERITY, WORDS, ANOTHER = "1 to 4, or b(ack) > ", "1 to 2, or b(ack) > ", "b: back)\r\n> ", "Enter: no > "
-OMISSION, COMMENT = "all noted)\r\n> ", "removes it)\r\n> "
+OMISSION, COMMENT = "remove all)\r\n> ", "remove it)\r\n> "
 
 
 def write_results(path: Path, letters: str = "ABCD", dose: str = "850", **cells_of_all: str) -> Path:
@@ -73,14 +74,29 @@ class Terminal:
 
 
 @contextmanager
-def terminal(*csvs: Path, flags: tuple[str, ...] = (), columns: int = 200, rows: int = 50) -> Iterator[Terminal]:
+def terminal(
+    *csvs: Path,
+    flags: tuple[str, ...] = (),
+    columns: int = 200,
+    rows: int = 50,
+    sigint: signal.Handlers = signal.SIG_DFL,
+) -> Iterator[Terminal]:
+    """Start the tool in a pseudo-terminal, with the given disposition of SIGINT whatever this process has."""
     import pexpect
 
     command = [str(TOOL), "--results_csv", *map(str, csvs), *flags]
     # readline, which pytest loads, puts COLUMNS into the C environment behind Python's back: hand over our own.
     env = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
     env["TERM"] = "dumb"  # no escape sequences around what is typed
-    process = pexpect.spawn(sys.executable, command, env=env, encoding="utf-8", timeout=30, dimensions=(rows, columns))
+    process = pexpect.spawn(
+        sys.executable,
+        command,
+        env=env,
+        encoding="utf-8",
+        timeout=30,
+        dimensions=(rows, columns),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, sigint),
+    )
     process.delaybeforesend = None
     try:
         yield Terminal(process)
@@ -107,7 +123,7 @@ def test_rate_skip_back_quit_and_resume(results_csv: Path) -> None:
         assert "Type one of 1, 2, 3, 4, b." in tool.answer(KIND, "contradiction")
         tool.answer(SEVERITY, "1")
         assert "Summary C: takes Metformin 850 mg." in tool.answer(WORDS, "500 mg")
-        assert "do not stand in the summary" in tool.answer(WORDS, "metformin  850 MG")
+        assert "These words are not in the summary" in tool.answer(WORDS, "metformin  850 MG")
         tool.answer(ANOTHER, "y")
         tool.answer(KIND, "4")
         tool.answer(SEVERITY, "minor")
@@ -135,7 +151,7 @@ def test_rate_skip_back_quit_and_resume(results_csv: Path) -> None:
         assert "case-B" in tool.answer(PROMPT, "n")  # the skipped one comes last
         text, code = tool.end()
     assert code == 0
-    assert "That was the last one." in text
+    assert "That was the last summary." in text
     assert "Hallucinated:           1" in text
     assert re.search(r"contradiction +1\b", text)
     assert "With a major error:     1 of 4" in text
@@ -149,7 +165,7 @@ def test_mistakes_are_taken_back(results_csv: Path) -> None:
         tool.answer(KIND, "1")
         tool.answer(SEVERITY, "b")
         tool.answer(KIND, "b")  # it was no hallucination after all
-        assert "Your yes is taken back." in tool.answer(PROMPT, "y")
+        assert "Your yes was taken back." in tool.answer(PROMPT, "y")
         tool.answer(KIND, "1")
         tool.answer(SEVERITY, "1")
         tool.answer(WORDS, "b")
@@ -163,7 +179,7 @@ def test_mistakes_are_taken_back(results_csv: Path) -> None:
         assert "case-B" in tool.answer(PROMPT, "b")
         assert '- fabricated, minor: "takes Metformin"' in tool.answer(PROMPT, "y")
         tool.answer(KIND, "b")  # the earlier rating stands
-        assert "Your yes is taken back." in tool.answer(PROMPT, "s")
+        assert "Your yes was taken back." in tool.answer(PROMPT, "s")
         assert "Your rating stays as it is." in tool.answer(PROMPT, "b")
         tool.answer(PROMPT, "n")
         tool.answer(PROMPT, "q")
@@ -179,9 +195,9 @@ def test_stats_help_omissions_comment_and_unknown_keys_stay_on_the_example(resul
         tool.answer(PROMPT, "stats")
         shown = tool.answer(PROMPT, "help")
         assert "assessor: 0 of 4 rated, 0 skipped" in shown
-        assert "undecided: rate 10 or more; nothing is rated yet" in shown
-        assert "to the summary before this one" in tool.answer(PROMPT, "b")
-        assert "This is the first one." in tool.answer(PROMPT, "o")
+        assert "undecided: nothing is rated yet; rate at least 10" in shown
+        assert "go back to the previous summary" in tool.answer(PROMPT, "b")
+        assert "This is the first summary." in tool.answer(PROMPT, "o")
         tool.answer(OMISSION, "denies chest pain")
         tool.answer(OMISSION, "-")
         tool.answer(OMISSION, "twice daily")
@@ -189,7 +205,7 @@ def test_stats_help_omissions_comment_and_unknown_keys_stay_on_the_example(resul
         tool.answer(PROMPT, "c")
         tool.answer(COMMENT, "look again")
         tool.answer(PROMPT, "x")
-        assert "'x' is no key here" in tool.answer(PROMPT, "v")
+        assert "'x' is not a key." in tool.answer(PROMPT, "v")
         shown = tool.answer(PROMPT, "")
         assert "- left out: twice daily" in shown
         assert "- comment: look again" in shown
@@ -229,6 +245,18 @@ def test_what_was_answered_survives_a_kill_ctrl_c_and_the_end_of_input(results_c
     assert code == 0
     assert "Saved." in text
     assert [row["verdict"] for row in ratings_of(results_csv).values()] == ["not hallucinated"] * 3
+
+
+def test_ctrl_c_ends_a_tool_that_was_started_with_sigint_ignored(results_csv: Path) -> None:
+    # a non-interactive shell starts its background jobs so, and some CI systems all their jobs
+    with terminal(results_csv, sigint=signal.SIG_IGN) as tool:
+        tool.answer(PROMPT, "n")
+        tool.process.expect_exact(PROMPT)
+        tool.process.sendintr()
+        text, code = tool.end()
+    assert code == 130
+    assert "interrupted" in text
+    assert ratings_of(results_csv)["assessor", "case-A"]["verdict"] == "not hallucinated"
 
 
 @pytest.mark.parametrize("leave", ["sendintr", "sendeof"])
@@ -309,7 +337,7 @@ def test_every_showing_fits_the_terminal_as_it_is_then(tmp_path: Path) -> None:
             tool.process.expect_exact("====")
             asked = "y = yes"  # not the prompt, which a change of size may make readline draw twice
             pages = [tool.answer(asked, "")]
-            while "Enter: go on" in pages[-1]:
+            while "Enter: next page" in pages[-1]:
                 pages.append(tool.answer(asked, ""))
             assert (len(pages) > 1) == (columns < 200)
             assert all("Summary A: takes Metformin 850 mg." in page for page in pages)

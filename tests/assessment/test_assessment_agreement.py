@@ -1,4 +1,4 @@
-"""Agreement of two judges, held against tables worked out by hand."""
+"""Agreement of two judges, compared with tables worked out by hand."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_full_agreement_has_no_interval_since_the_formula_would_be_sure_of_it() 
     assert (table.kappa, table.kappa_interval) == (1, None)
     assert table.lines() == [
         "agree on 5 of 5 (100.0%, 95% interval 56.6% to 100.0%)",  # 5 / (5 + 1.96^2) = 0.566
-        "Cohen's kappa 1.00 (no interval, the answers vary too little), n = 5",
+        "Cohen's kappa 1.00 (no interval: the answers vary too little), n = 5",
     ]
 
 

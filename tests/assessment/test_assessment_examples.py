@@ -38,7 +38,7 @@ def test_rows_and_their_automatic_verdict(tmp_path: Path) -> None:
     assert load_source(path).examples[0].automatic == "has_hallucination 1"
 
 
-def test_a_text_that_stands_twice_is_rated_once(tmp_path: Path) -> None:
+def test_a_repeated_text_is_rated_once(tmp_path: Path) -> None:
     loaded = load_source(write(tmp_path / "r.csv", ("a", "n", "s", ""), ("b", "n", "s", ""), ("c", "m", "s", "")))
     assert ids(loaded.examples) == ["a", "c"]
     assert loaded.repeated == 1
@@ -47,9 +47,9 @@ def test_a_text_that_stands_twice_is_rated_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("second", "words"),
     [
-        (("a", "m", "t", ""), r"r.csv, line 3: example_id a stands on line 2"),
+        (("a", "m", "t", ""), r"r.csv, line 3: example_id a is already used on line 2"),
         (("b", " ", "t", ""), r"r.csv, line 3: the clinical_note is empty"),
-        (("b", "m", "t", "maybe"), r"r.csv, line 3: has_hallucination is 'maybe'; write 1, 0"),
+        (("b", "m", "t", "maybe"), r"r.csv, line 3: has_hallucination is 'maybe'; write 1 or 0"),
     ],
 )
 def test_rows_that_are_refused(tmp_path: Path, second: tuple[str, str, str, str], words: str) -> None:
@@ -71,7 +71,7 @@ def test_files_that_do_not_go_together(tmp_path: Path) -> None:
     twice = write(tmp_path / "3.csv", ("a", "n", "s", ""), ("b", "n", "t", ""))
     with pytest.raises(InputError, match="two files are rated with --blind only"):
         load_sources([first, other], blind=False)
-    with pytest.raises(InputError, match="3 files; name one, or two with --blind"):
+    with pytest.raises(InputError, match="3 files; pass one, or two with --blind"):
         load_sources([first, other, twice], blind=True)
     with pytest.raises(InputError, match=r"1\.csv is named twice"):
         load_sources([first, tmp_path / "." / "1.csv"], blind=True)
@@ -116,7 +116,9 @@ def test_equal_summaries_of_two_models_are_rated_once() -> None:
     assert len(chosen([first, second], blind=True)) == 6
 
 
-@pytest.mark.parametrize(("start", "count", "words"), [(20, 1, "0 to 19"), (-1, 1, "0 to 19"), (0, 0, "1 or more")])
+@pytest.mark.parametrize(
+    ("start", "count", "words"), [(20, 1, "0 to 19"), (-1, 1, "0 to 19"), (0, 0, "must be at least 1")]
+)
 def test_a_window_outside_the_file_is_refused(start: int, count: int, words: str) -> None:
     with pytest.raises(InputError, match=words):
         chosen([source(20)], start=start, count=count)

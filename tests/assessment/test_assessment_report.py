@@ -1,15 +1,14 @@
-"""The report's numbers, worked out by hand: the decision and how many more, kinds, models, agreement."""
+"""The report's numbers, worked out by hand: the decision, kinds of error, two models, agreement."""
 
 from __future__ import annotations
 
-from math import sqrt
 from pathlib import Path
 
 import pytest
 
 from assessment.examples import Example, Source
 from assessment.ratings import HALLUCINATED, NOT_HALLUCINATED, Rating, SummaryError
-from assessment.report import decision, further_ratings, given_ratings, progress, report, tally
+from assessment.report import decision, given_ratings, progress, report, tally
 
 
 def rated(assessor: str, example: Example, verdict: str | None, *errors: SummaryError, **rest: object) -> Rating:
@@ -34,54 +33,41 @@ def source(name: str, flags: str, summary: str = "") -> Source:
 
 
 def test_decisions() -> None:
-    # Wilson intervals by hand: 10/30 is 19.2% to 51.2%; 0/30 is 0% to 11.4%; 4/30 is 5.3% to 29.7%.
-    assert decision(10, 30) == "over 15%: go on to Stage B"
-    assert decision(0, 30) == "under 15%: ready"
-    assert decision(4, 30) == (
-        "undecided: rate 1,734 more (should the share stay at 13.3%, the interval then lies under 15%)"
+    # the likelihood ratio against 15% must reach 20; by hand for the Beta(1, 4) prior:
+    # 0 of n: 4 / (4 + n) / 0.85^n = 17.6 for n = 31 and 20.2 for n = 32
+    assert decision(0, 31) == (
+        "undecided, under 15% so far: about 1 more rating will probably decide if the share stays near 0.0%"
     )
-    assert decision(4, 20, unrated=30) == (
-        "undecided: rate 176 more (should the share stay at 20.0%, the interval then lies over 15%; 30 are left here)"
-    )
-    assert decision(4, 20, unrated=176).endswith("over 15%)")
-    assert decision(0, 0) == "undecided: rate 10 or more; nothing is rated yet"
-    # 1/1 is 20.7% to 100%, yet one of one is hallucinated in 15 of 100 cases where the rate is 15%
-    assert decision(1, 1) == "undecided: rate 9 more, since under 10 an interval says little"
-    assert decision(9, 9).startswith("undecided: rate 1 more")
+    assert decision(0, 32) == "under 15%: ready"
+    # 6 of 10: B(7, 8) / B(1, 4) / (0.15^6 0.85^4) = 4.1625e-5 * 4 / 5.9460e-6 = 28.0
     assert decision(6, 10) == "over 15%: go on to Stage B"
+    assert decision(30, 50) == "over 15%: go on to Stage B"
 
 
-def wilson_by_hand(p: float, n: int, z: float = 1.959964) -> tuple[float, float]:
-    centre, half = p + z * z / (2 * n), z * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
+def test_an_open_decision_names_the_side_and_how_many_more_ratings_it_takes() -> None:
+    assert decision(4, 30) == (
+        "undecided, under 15% so far: about 5,779 more ratings will probably decide if the share stays near 13.3%"
+    )
+    over = "undecided, over 15% so far: about 587 more ratings will probably decide if the share stays near 20.0%"
+    assert decision(4, 20) == decision(4, 20, unrated=587) == over
+    assert decision(4, 20, unrated=586) == f"{over}; 586 left here"
+    assert decision(4, 20, unrated=0) == (
+        f"{over}; all 20 summaries here are rated, so evaluate the model on more notes"
+    )
+    at_threshold = (
+        "undecided, exactly 15% so far: more than 10,000 more ratings are needed if the share stays near 15.0%"
+    )
+    assert decision(15, 100) == at_threshold
+    assert decision(15, 100, unrated=1) == f"{at_threshold}; 1 left here"
+    assert decision(151, 1000).startswith("undecided, over 15% so far: more than 10,000 more ratings are needed")
 
 
-@pytest.mark.parametrize(
-    ("hallucinated", "rated_now", "more"),
-    [
-        # z^2 t (1 - t) = 3.84146 * 0.15 * 0.85 = 0.489786; divided by (p - t)^2 and rounded up it is the n needed
-        (0, 5, 17),  # 0.489786 / 0.15^2 = 21.8
-        (4, 30, 1734),  # 0.489786 / 0.01667^2 = 1763.2
-        (4, 20, 176),  # 0.489786 / 0.05^2 = 195.9
-        (6, 20, 2),  # 0.489786 / 0.15^2 = 21.8
-    ],
-)
-def test_further_ratings(hallucinated: int, rated_now: int, more: int) -> None:
-    assert further_ratings(hallucinated, rated_now) == more
-    share = hallucinated / rated_now
-
-    def holds_threshold(n: int) -> bool:
-        low, high = wilson_by_hand(share, n)
-        return low <= 0.15 <= high
-
-    assert holds_threshold(rated_now + more - 1)
-    assert not holds_threshold(rated_now + more)
-
-
-def test_a_share_at_the_threshold_is_never_decided() -> None:
-    assert further_ratings(15, 100) is None
-    assert further_ratings(151, 1000) is None  # 489,786 needed
-    assert decision(15, 100) == "undecided: rate more than 10,000 more; the share is too close to 15%"
+def test_fewer_than_10_ratings_decide_nothing() -> None:
+    assert decision(0, 0) == "undecided: nothing is rated yet; rate at least 10"
+    assert decision(1, 1) == "undecided, over 15% so far: rate at least 9 more; a decision needs 10"
+    assert decision(9, 9) == "undecided, over 15% so far: rate at least 1 more; a decision needs 10"
+    assert decision(0, 9) == "undecided, under 15% so far: rate at least 1 more; a decision needs 10"
+    assert decision(10, 10) == "over 15%: go on to Stage B"
 
 
 def test_a_summary_counts_once_and_the_majority_decides() -> None:
@@ -105,6 +91,11 @@ def test_a_summary_counts_once_and_the_majority_decides() -> None:
     lines = report([source("m", "----")], ratings).splitlines()
     assert "Summaries rated:        3 of 4" in lines
     assert "95% Wilson interval:    20.8% to 93.9%" in lines
+    decision_interval = next(line for line in lines if line.startswith("Decision interval:"))
+    # at its ends the ratio is 20; for 2 of 3 it is B(3, 5) / B(1, 4) / (p^2 (1 - p)) = 4 / 105 / (p^2 (1 - p))
+    assert decision_interval == "Decision interval:      4.5% to 99.8% (95% confidence sequence: holds at every look)"
+    ratios = [4 / 105 / (end**2 * (1 - end)) for end in (0.0446, 0.9981)]
+    assert ratios == pytest.approx([20, 20], rel=0.02)
     assert "With a major error:     1 of 3 (33.3%, 95% interval 6.1% to 79.2%)" in lines
     assert "  JS: hallucinated 0 of 2 (0.0%, 95% interval 0.0% to 65.8%), 1 skipped" in lines
     assert '  e0, KM: major contradiction: "m"' in lines
@@ -125,13 +116,13 @@ def test_two_models_get_their_rates_and_the_paired_difference() -> None:
     first, second = lines.index("sft.csv"), lines.index("dpo.csv")
     assert lines[first + 3] == "Hallucination rate:     72.7%"  # 8 of 11
     assert lines[second + 3] == "Hallucination rate:     18.2%"  # 2 of 11
-    assert lines[first + 5] == "Decision:               over 15%: go on to Stage B"
-    start = lines.index("Compared over the 10 notes with both summaries rated:")
+    assert lines[first + 6] == "Decision:               over 15%: go on to Stage B"
+    start = lines.index("Comparison over the 10 notes with both summaries rated:")
     assert lines[start + 1] == "  hallucinated in both 1, only sft.csv 6, only dpo.csv 0, in neither 3"
     # 1/10 - 7/10; Bonett and Price: 1/12 - 7/12 = -0.5, 1.96 sqrt((8/12 - 0.25) / 12) = 0.3652
-    assert lines[start + 2] == "  dpo.csv less sft.csv: -60.0 points (95% interval -86.5 to -13.5)"
+    assert lines[start + 2] == "  dpo.csv minus sft.csv: -60.0 points (95% interval -86.5 to -13.5)"
     # the six notes that differ all on one side: p = 2 / 2^6 = 0.03125
-    assert lines[start + 3] == "  McNemar's exact test: p = 0.0312; the difference holds"
+    assert lines[start + 3] == "  McNemar's exact test: p = 0.0312; significant at the 5% level"
 
 
 def test_a_summary_that_both_models_give_counts_for_both() -> None:
@@ -139,20 +130,20 @@ def test_a_summary_that_both_models_give_counts_for_both() -> None:
     lines = report([sft, dpo], yes_no("KM", sft.examples, "yn")).splitlines()
     assert lines.count("Summaries rated:        2 of 2") == 2
     assert "  hallucinated in both 1, only sft.csv 0, only dpo.csv 0, in neither 1" in lines
-    assert "  McNemar's exact test: p = 1.0000; no difference is shown" in lines
+    assert "  McNemar's exact test: p = 1.0000; not significant at the 5% level" in lines
 
 
 def test_of_two_models_only_blind_ratings_count() -> None:
     sft, dpo = source("sft.csv", "-"), source("dpo.csv", "-")
     text = report([sft, dpo], [rated("KM", sft.examples[0], HALLUCINATED), *yes_no("KM", dpo.examples, "n")])
     assert text.count("Summaries rated:        1 of 1") == text.count("Summaries rated:        0 of 1") == 1
-    assert "Ratings not counted:    1 (of texts that the results do not hold now, or not blind)" in text
+    assert "Ratings not counted:    1 (their text is not in the results, or they were not blind)" in text
 
 
 def test_two_models_without_a_pair() -> None:
     sft, dpo = source("sft.csv", "--"), source("dpo.csv", "--")
     text = report([sft, dpo], yes_no("KM", [sft.examples[0], dpo.examples[1]], "yn"))
-    assert "Compared: no note has both its summaries rated yet." in text
+    assert "Comparison: no note has both summaries rated yet." in text
 
 
 def test_assessors_are_compared_on_what_both_rated() -> None:
@@ -169,7 +160,7 @@ def test_assessors_are_compared_on_what_both_rated() -> None:
     assert lines[start + 3 :] == []  # AB and JS have rated nothing in common
 
 
-def test_the_checker_is_held_against_the_assessor() -> None:
+def test_the_checker_is_compared_with_the_assessor() -> None:
     results = source("m", "1110000001--")
     text = report([results], yes_no("KM", results.examples, "yyynynnnn-ny"))
     assert "Automatic checker against the assessor:\n" in text
@@ -178,23 +169,23 @@ def test_the_checker_is_held_against_the_assessor() -> None:
     assert "not flagged (specificity):   5 of 5 (100.0%, 95% interval 56.6% to 100.0%)\n" in text
     # agree on 8/9; chance (3*4 + 6*5) / 81 = 42/81; kappa (72 - 42) / (81 - 42) = 30/39
     assert "Cohen's kappa 0.77 (95% interval" in text
-    assert "in view" not in text
+    assert "on the screen" not in text
 
 
 def test_ratings_given_with_the_verdict_in_view_are_named() -> None:
     results = source("m", "10")
     ratings = [rated("KM", example, NOT_HALLUCINATED) for example in results.examples]
-    assert "  2 were rated with the automatic verdict in view" in report([results], ratings)
+    assert "  2 were rated with the automatic verdict on the screen" in report([results], ratings)
 
 
 def test_nothing_rated_and_ratings_of_other_texts() -> None:
     results = source("m", "1-")
     text = report([results], yes_no("KM", source("earlier", "1").examples, "y"))
     assert "Summaries rated:        0 of 2" in text
-    assert "Decision:               undecided: rate 10 or more; nothing is rated yet" in text
+    assert "Decision:               undecided: nothing is rated yet; rate at least 10" in text
     assert "  nobody yet" in text
     assert "Automatic checker" not in text
-    assert text.endswith("Ratings not counted:    1 (of texts that the results do not hold now)\n")
+    assert text.endswith("Ratings not counted:    1 (their text is not in the results)\n")
 
 
 def test_controls_in_a_quoted_text_do_not_reach_the_terminal() -> None:

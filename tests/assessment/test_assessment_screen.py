@@ -1,4 +1,4 @@
-"""Texts on a terminal: what is shown of them, how wide it is, and where it stands."""
+"""Texts on a terminal: which characters are shown, how wide they are, and how they are laid out."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_no_line_is_wider_than_asked_and_no_word_is_lost(width: int) -> None:
     assert " ".join(lines).split() == text.split()
 
 
-def test_columns_stand_straight_beside_wide_characters() -> None:
+def test_columns_line_up_after_wide_characters() -> None:
     assert columns(["患者", "abc"], ["x", "y", "z"], 5) == ["患者  | x", "abc   | y", "      | z"]
 
 
