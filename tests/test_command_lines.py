@@ -19,25 +19,15 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from repository import SCRIPTS, TREES, help_of, options, parser_of, reachable
 from tiny_models import build_tiny_model
 from training_helpers import ROOT, random_adapter, write_phase1, write_triplets
 
 from language_model.prompt_format import build_prompt
 from script_io.csv_files import write_csv
-from script_io.errors import run_script
+from script_io.errors import WholeNumber, run_script
 from script_io.files import write_json, write_jsonl
 
-PACKAGES = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
-FOLDERS = ("", *PACKAGES)
-MAIN_GUARD = 'if __name__ == "__main__":'
-SOURCES = {
-    ".".join(path.relative_to(ROOT).with_suffix("").parts): path
-    for folder in FOLDERS
-    for path in sorted((ROOT / folder).glob("*.py"))
-    if path.name != "__init__.py"
-}
-SCRIPTS = [name for name, path in SOURCES.items() if MAIN_GUARD in path.read_text(encoding="utf-8")]
-TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in SOURCES.items()}
 NAMED_BY_THE_CONTRACT = {
     *("stage_a_sft_training", "generate_phase2_data", "generate_completions", "judge_completions"),
     *("stage_b_dpo_training", "sft_inference", "export_model", "manual_assessment_tool", "run_pipeline"),
@@ -45,32 +35,9 @@ NAMED_BY_THE_CONTRACT = {
 }
 
 
-class _Captured(Exception):
-    """Carries a parser out of the function that builds it."""
-
-
-def parser_of(script: str) -> argparse.ArgumentParser:
-    """The parser that the script's `parse_args` builds."""
-
-    def capture(self: argparse.ArgumentParser, *_: Any, **__: Any) -> None:
-        raise _Captured(self)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(argparse.ArgumentParser, "parse_args", capture)
-        with pytest.raises(_Captured) as caught:
-            importlib.import_module(script).parse_args([])
-    parser: argparse.ArgumentParser = caught.value.args[0]
-    return parser
-
-
 @pytest.fixture(scope="module")
 def parsers() -> dict[str, argparse.ArgumentParser]:
     return {script: parser_of(script) for script in SCRIPTS}
-
-
-def options(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
-    """What the parser offers, by the name under which `args` has it."""
-    return {action.dest: action for action in parser._actions if action.dest != "help"}
 
 
 # ---------------------------------------------------------------------------------------------- help
@@ -93,20 +60,36 @@ def test_help_explains_every_flag(script: str, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_help_says_what_a_flag_does_when_it_is_left_out(script: str) -> None:
-    for name, action in options(parser_of(script)).items():
-        if action.default in (None, False, [], argparse.SUPPRESS) or action.required:
-            continue
-        default = action.default if isinstance(action.default, list) else [action.default]
-        shown = str(action.help) % {**vars(action), "prog": "x"}
-        # the word, or every part of the value, numbers compared as numbers
-        assert "default" in shown or all(_says(shown, value) for value in default), f"--{name}: {shown}"
+def test_help_of_a_flag_ends_with_its_default(script: str) -> None:
+    parser = parser_of(script)
+    for name, action in options(parser).items():
+        shown = help_of(parser, action)
+        ending = re.search(r"\((?:default: (?P<default>.+)|required)\)$", shown)
+        assert ending, f"--{name}: {shown}"
+        if isinstance(action.default, int | float) and not isinstance(action.default, bool):
+            numbers = [float(number) for number in re.findall(r"\d+(?:\.\d+)?(?:e-?\d+)?", ending["default"])]
+            # 0 and other special values may be named by what they do, such as "off"
+            assert not numbers or action.default in numbers, f"--{name}: {shown}"
 
 
-def _says(text: str, value: Any) -> bool:
-    if isinstance(value, int | float):
-        return float(value) in [float(number) for number in re.findall(r"\d+(?:\.\d+)?(?:e-?\d+)?", text)]
-    return str(value) in text
+# What a number of a flag can count or measure.
+UNITS = re.compile(
+    r"\b(?:tokens?|notes?|examples?|triplets?|pairs?|summar(?:y|ies)|prompts?|completions?|sequences?|rows?|lines?|"
+    r"words?|epochs?|steps?|evaluations?|rounds?|requests?|seconds|minutes|GB|GiB|dollars|processes|models|ratings|"
+    r"resamples|bits|rank|layers?|heads?|seeds?|batches|runs?|nats|share|factor|weight|rate|norm|probability|"
+    r"temperature|scale|ratio|strength|number|size)\b",
+    re.IGNORECASE,
+)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_of_a_number_says_what_it_counts_or_measures(script: str) -> None:
+    parser = parser_of(script)
+    for name, action in options(parser).items():
+        if action.type in (int, float) or isinstance(action.type, WholeNumber):
+            # the default and the name of the flag do not count
+            text = re.sub(r"\((?:default: .+|required)\)$", "", help_of(parser, action))
+            assert UNITS.search(text), f"--{name}: {text}"
 
 
 @pytest.mark.parametrize(
@@ -150,28 +133,6 @@ def test_the_commands_in_a_scripts_docstring_are_accepted_by_it(script: str) -> 
 
 
 # ------------------------------------------------------------------------------- flags and their readers
-
-
-def local_imports(module: str) -> set[str]:
-    """The modules of this repository that a module imports, wherever in its text."""
-    found: set[str] = set()
-    for node in ast.walk(TREES[module]):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return found & set(SOURCES)
-
-
-def reachable(module: str) -> set[str]:
-    """The module and all that it imports, directly or through others."""
-    found, waiting = set(), [module]
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            waiting += local_imports(name)
-    return found
 
 
 def is_args(node: ast.AST) -> bool:
@@ -242,22 +203,6 @@ def test_the_search_for_readers_finds_what_is_not_read(monkeypatch: pytest.Monke
     loop = 'NAMES = ("a", "b")\ndef main(args):\n    return {n: getattr(args, n) for n in NAMES}\n'
     monkeypatch.setitem(TREES, "sample", ast.parse(loop))
     assert read_names("sample", with_checks=False) == {"a", "b"}
-
-
-# Data modules that can be run to check a file are imported for their data; `SFTInference` is the public exception.
-LIBRARIES = {"sft_dataset", "dpo_dataset", "sft_inference", "evaluation.fact_checker", "evaluation.report"}
-
-
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_scripts_never_import_each_other(script: str) -> None:
-    assert not (local_imports(script) - LIBRARIES) & set(SCRIPTS)
-
-
-def test_nothing_but_the_class_is_taken_from_inference() -> None:
-    for module, tree in TREES.items():
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and node.module == "sft_inference":
-                assert [alias.name for alias in node.names] == ["SFTInference"], module
 
 
 # ------------------------------------------------------------------------------------------- defaults
@@ -632,18 +577,21 @@ MISTAKES = [
     Mistake("stage_a_sft_training", f"{STAGE_A} --output_dir trained --resume", ("trained", "no checkpoint to resume")),
     Mistake("stage_b_dpo_training", f"{STAGE_B} --output_dir trained --resume", ("trained", "no checkpoint to resume")),
     Mistake("benchmarks.process_exits", "--runs 0", ("--runs 0", "must be at least 1")),
-    Mistake("stage_a_sft_training", f"{STAGE_A} --lora_r 0", ("--lora_r 0", "must be at least 1")),
-    Mistake("stage_b_dpo_training", f"{STAGE_B} --lora_r 0", ("--lora_r 0", "must be at least 1")),
+    Mistake("benchmarks.stopping_rule", "--runs 0", ("--runs 0", "must be at least 1")),
+    Mistake("benchmarks.stopping_rule", "--max_ratings 9", ("--max_ratings 9", "must be at least 10")),
+    Mistake("benchmarks.stopping_rule", "--seed -1", ("--seed -1", "must be at least 0")),
+    Mistake("stage_a_sft_training", f"{STAGE_A} --lora_r 0", ("--lora_r: 0", "must be at least 1")),
+    Mistake("stage_b_dpo_training", f"{STAGE_B} --lora_r 0", ("--lora_r: 0", "must be at least 1")),
     Mistake("stage_a_sft_training", f"{STAGE_A} --lora_dropout 1.5", ("--lora_dropout 1.5", "below 1")),
     *(
-        Mistake(script, f"{flags} --{name} {value}", (f"--{name} {value}", "must be at least 0"))
+        Mistake(script, f"{flags} --{name} {value}", (f"--{name}", f"{value}: must be at least 0"))
         for script, flags in (("stage_a_sft_training", STAGE_A), ("stage_b_dpo_training", STAGE_B))
         for name, value in (
-            ("eval_batch_size", -1), ("warmup_steps", -1), ("save_steps", -5), ("eval_steps", -1), ("seed", -1),
-            ("early_stopping_patience", -1), ("max_grad_norm", -1.0), ("weight_decay", -0.1),
+            *((name, -1) for name in ("eval_batch_size", "warmup_steps", "save_steps", "eval_steps", "seed")),
+            *(("early_stopping_patience", -1), ("max_grad_norm", -1.0), ("weight_decay", -0.1)),
         )
-    ),  # fmt: skip
-]  # fmt: skip
+    ),
+]
 
 
 @pytest.fixture

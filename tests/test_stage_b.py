@@ -164,7 +164,8 @@ def test_two_processes_train_as_one_does(inputs, tmp_path):
     files = {name: [str(inputs / f"{stem}.jsonl") for stem in stems] for name, stems in files.items()}
     dataset = DPODataset(files["train_data_path"], load_tokenizer(inputs / "base"))
     sources = (Source(7, 5), Source(3, 5))
-    plans = [BatchPlan(10, 2, 1, 2, 42, rank, num_processes=2, row_tokens=CPU_ROW_TOKENS, sources=sources) for rank in range(2)]
+    options = {"num_processes": 2, "row_tokens": CPU_ROW_TOKENS, "sources": sources}
+    plans = [BatchPlan(10, 2, 1, 2, 42, rank, **options) for rank in range(2)]
     numbers = [[len(plan.rows(step, dataset.tokens)) for step in range(plan.total_steps)] for plan in plans]
     assert numbers[0] != numbers[1]
     flags = [word for name, paths in files.items() for word in (f"--{name}", *paths)] + ["--data_weights", "1", "1"]
