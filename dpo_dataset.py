@@ -1,7 +1,11 @@
-"""Preference data: (prompt, chosen, rejected) triplets from one JSONL file or several, tokenised for Stage B.
+"""Read preference data for Stage B: (prompt, chosen, rejected) triplets from JSONL files, tokenised.
 
-python dpo_dataset.py                                  # checks phase2_data/dpo/train_dpo.jsonl
-python dpo_dataset.py phase2_data/dpo/val_dpo.jsonl    # checks a file, line by line
+In:  a DPO JSONL or several: `prompt`, `chosen`, `rejected`, each a text or a list of chat messages. The optional key
+     `clinical_note` is the note in the prompt; --overflow shorten_note needs it for a prompt of another form.
+Out: as a library, `DPODataset`; as a script, every problem of the file with its line.
+
+    python dpo_dataset.py                                  # checks phase2_data/dpo/train_dpo.jsonl
+    python dpo_dataset.py phase2_data/dpo/val_dpo.jsonl
 """
 
 from __future__ import annotations
@@ -19,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 from language_model.length_limits import LengthReport, encode_within
 from language_model.loading import load_tokenizer
 from language_model.model_files import DEMO_BASE
-from language_model.prompt_format import PROMPT_FORMATS, encode_completion
-from scoring.packed_rows import Sample
+from language_model.prompt_format import PROMPT_FORMATS, encode_completion, note_of_row
+from scoring.packed_rows import PromptCompletions
 from script_io.errors import EXIT_BAD_INPUT, ArgumentParser, InputError, run_script
 from script_io.files import read_jsonl
 
@@ -30,12 +34,12 @@ if TYPE_CHECKING:
 REQUIRED_KEYS = ("prompt", "chosen", "rejected")
 DEFAULT_TRAIN_JSONL = "phase2_data/dpo/train_dpo.jsonl"
 DATA_REMEDY = "make it with: python generate_phase2_data.py"
-LENGTH_BIAS = 0.1  # relative difference of mean lengths from which a model can tell the answers by length alone
+LENGTH_BIAS = 0.1  # relative difference of the mean lengths above which length alone tells chosen from rejected
 
 
 @dataclass(frozen=True)
 class Triplet:
-    """One preference pair in token ids; completions end with the end of sequence."""
+    """One preference pair in token ids. Completions end with the end-of-sequence token."""
 
     id: str
     prompt: list[int]
@@ -44,10 +48,10 @@ class Triplet:
 
 
 class DPODataset:
-    """The triplets of one JSONL file, or of several one behind the other.
+    """The triplets of one or several JSONL files, in order.
 
-    Those over `max_length` tokens are in `report`, not in the dataset; `sizes` counts what each file has left.
-    Raises InputError for lines that cannot be trained on, and where chosen and rejected have the same tokens.
+    Triplets over `max_length` tokens are listed in `report` and left out. `sizes` has the number of triplets kept from
+    each file. Raises InputError if a line cannot be used, or if its chosen and rejected have the same tokens.
     """
 
     def __init__(
@@ -72,31 +76,31 @@ class DPODataset:
         self.triplets = [triplet for part in with_distinct_ids(self.paths, parts) for triplet in part]
 
     def file_of(self, index: int) -> int:
-        """Which of `paths` a triplet is from."""
+        """Return the index in `paths` of the file that a triplet is from."""
         return bisect_right(self._ends, index)
 
     def __len__(self) -> int:
         return len(self.triplets)
 
-    def sample(self, index: int) -> Sample:
-        """The triplet as training computes it: its prompt with chosen and rejected, in this order."""
+    def encoded(self, index: int) -> PromptCompletions:
+        """Return the token ids of a triplet: the prompt, and chosen and rejected in this order."""
         triplet = self.triplets[index]
-        return Sample(triplet.prompt, (triplet.chosen, triplet.rejected))
+        return PromptCompletions(triplet.prompt, (triplet.chosen, triplet.rejected))
 
     def tokens(self, index: int) -> int:
-        """Tokens of a triplet, its prompt counted once."""
-        return self.sample(index).tokens
+        """Return the number of tokens of a triplet; its prompt counts once."""
+        return self.encoded(index).tokens
 
 
 def one_or_several(paths: str | Path | Sequence[str | Path]) -> list[str]:
-    """The names of one file or several, as a list."""
+    """Return the paths of one or several files as a list."""
     return [str(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
 
 
 def read_triplets(
     path: str, tokenizer: PreTrainedTokenizerBase, prompt_format: str, overflow: str, report: LengthReport
 ) -> list[Triplet]:
-    """The triplets of one file that are not too long; `report` takes down what became of all."""
+    """Return the triplets of a file, without the ones that are too long, and record all of them in `report`."""
     triplets: list[Triplet] = []
     rows = read_jsonl(path, REQUIRED_KEYS, DATA_REMEDY)
     for line, row in rows:
@@ -104,7 +108,9 @@ def read_triplets(
             raise InputError(f"{path}, line {line}: {problem}; run python dpo_dataset.py {path} for every such line")
         example_id = str(row.get("id", f"line-{line}"))
         answers = [row["chosen"], row["rejected"]]
-        encoded = encode_within(tokenizer, example_id, row["prompt"], answers, prompt_format, overflow, report)
+        encoded = encode_within(
+            tokenizer, example_id, row["prompt"], answers, prompt_format, overflow, report, note=note_of_row(row)
+        )
         if encoded is None:
             continue
         prompt, (chosen, rejected) = encoded
@@ -117,7 +123,7 @@ def read_triplets(
 
 
 def joined_report(paths: Sequence[str], reports: Sequence[LengthReport]) -> LengthReport:
-    """One report of all files; in that of several an id takes its file's name along."""
+    """Return one report for all files. With several files, each id is followed by its file name."""
     if len(reports) == 1:
         return reports[0]
     joined = LengthReport(reports[0].max_length)
@@ -129,7 +135,7 @@ def joined_report(paths: Sequence[str], reports: Sequence[LengthReport]) -> Leng
 
 
 def with_distinct_ids(paths: Sequence[str], parts: Sequence[Sequence[Triplet]]) -> list[list[Triplet]]:
-    """The same triplets; an id that more than one file uses takes its file's name along."""
+    """Return the triplets; an id that several files use is followed by the file name."""
     files_with = Counter(name for part in parts for name in {triplet.id for triplet in part})
     return [
         [replace(each, id=f"{each.id} of {path}") if files_with[each.id] > 1 else each for each in part]
@@ -138,7 +144,7 @@ def with_distinct_ids(paths: Sequence[str], parts: Sequence[Sequence[Triplet]]) 
 
 
 def row_problem(row: dict[str, Any]) -> str | None:
-    """What is wrong with one row, or None."""
+    """Return what makes a row unusable and how to mend it, or None."""
     for key in REQUIRED_KEYS:
         value = row[key]
         if isinstance(value, str):
@@ -146,7 +152,13 @@ def row_problem(row: dict[str, Any]) -> str | None:
                 return f"empty {key}; fill in or delete the line"
         elif not _is_chat(value):
             return f"{key} is neither text nor a list of messages with role and content"
-    return "chosen and rejected are the same text; delete the line" if row["chosen"] == row["rejected"] else None
+    if row["chosen"] == row["rejected"]:
+        return "chosen and rejected are the same text; delete the line"
+    try:
+        note_of_row(row)
+    except InputError as error:
+        return str(error)
+    return None
 
 
 def _is_chat(value: Any) -> bool:
@@ -164,7 +176,7 @@ def _is_chat(value: Any) -> bool:
 
 
 def find_problems(path: str | Path, tokenizer: PreTrainedTokenizerBase, prompt_format: str) -> list[str]:
-    """Every problem of a DPO JSONL, one line each; of the length bias, one line for the file."""
+    """Return the problems of a DPO JSONL, one line each; a length bias is one problem of the whole file."""
     problems: list[str] = []
     first_lines: dict[str, int] = {}
     chosen_tokens = rejected_tokens = 0
@@ -184,12 +196,12 @@ def find_problems(path: str | Path, tokenizer: PreTrainedTokenizerBase, prompt_f
     bias = rejected_tokens / chosen_tokens - 1 if chosen_tokens else 0.0
     if abs(bias) > LENGTH_BIAS:
         longer = "longer" if bias > 0 else "shorter"
-        problems.append(f"all lines: rejected are {abs(bias):.0%} {longer} than chosen; length would tell them apart")
+        problems.append(f"all lines: rejected are {abs(bias):.0%} {longer} than chosen; length alone tells them apart")
     return problems + _shared_prompts(Path(path), rows)
 
 
 def _shared_prompts(path: Path, rows: list[tuple[int, dict[str, Any]]]) -> list[str]:
-    """Lines whose prompt is also in the other split of the same folder: train beside val."""
+    """Return a problem for each prompt that is also in the other split (train or val) in the same folder."""
     swapped = {"train": "val", "val": "train"}
     split = next((name for name in swapped if path.name.startswith(name)), None)
     other = path.with_name(path.name.replace(split, swapped[split], 1)) if split else path
@@ -204,11 +216,20 @@ def _shared_prompts(path: Path, rows: list[tuple[int, dict[str, Any]]]) -> list[
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     data = parser.add_argument_group("Data")
-    data.add_argument("file", nargs="?", default=DEFAULT_TRAIN_JSONL, help="a DPO JSONL (default: %(default)s)")
-    data.add_argument("--tokenizer", default=str(DEMO_BASE), help="model folder or hub id (default: the demo's base)")
-    data.add_argument("--prompt_format", choices=PROMPT_FORMATS, default="plain", help="of training (default: plain)")
+    data.add_argument("file", nargs="?", default=DEFAULT_TRAIN_JSONL, help="DPO JSONL to check (default: %(default)s)")
+    data.add_argument(
+        "--tokenizer",
+        default=str(DEMO_BASE),
+        help="tokenizer to compare tokens with, a model folder or hub id (default: the demo's base)",
+    )
+    data.add_argument(
+        "--prompt_format",
+        choices=PROMPT_FORMATS,
+        default="plain",
+        help="prompt format of the training (default: plain)",
+    )
     return parser.parse_args(argv)
 
 

@@ -1,7 +1,7 @@
-"""The mathematics of Stage B as pure functions: log-probabilities of completions, and the preference losses.
+"""The losses of Stage B as pure functions of log-probabilities.
 
-Shapes: B pairs (or rows), T tokens, V vocabulary. Source of the loss: Rafailov et al. 2023, Direct Preference
-Optimization, arXiv:2305.18290, equation 7; of the variants: where each is computed.
+Shapes: B pairs. Source: Rafailov et al. 2023, Direct Preference Optimization, arXiv:2305.18290, equation 7. The source
+of each variant is named where it is computed.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ def preference_losses(
     chosen_tokens: torch.Tensor | None = None,
     rejected_tokens: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """The preference term of each pair, (B,).
+    """Return the preference term of each pair, (B,).
 
     Args:
         policy_chosen, policy_rejected, reference_chosen, reference_rejected: (B,) summed log-probabilities.
-        beta: strength of the tie to the reference (for `ipo`, the tau of its paper).
+        beta: weight of the log-probability ratios; a larger value keeps the policy closer to the reference (for `ipo`,
+            tau in its paper).
         loss_type: `sigmoid` (with label smoothing: conservative DPO), `ipo`, `hinge` or `robust`.
-        label_smoothing: assumed share of pairs whose labels are flipped, in [0, 0.5).
-        chosen_tokens, rejected_tokens: (B,) counts; needed by `ipo` alone.
+        label_smoothing: assumed share of pairs whose labels are swapped, in [0, 0.5).
+        chosen_tokens, rejected_tokens: (B,) counts; only `ipo` needs them.
     """
     chosen_ratio = policy_chosen - reference_chosen
     rejected_ratio = policy_rejected - reference_rejected
@@ -55,7 +56,7 @@ def preference_losses(
 
 
 def zero_margin_loss(loss_type: str, beta: float, label_smoothing: float = 0.0) -> float:
-    """The value of the preference term where policy and reference agree: what step 0 must show."""
+    """Return the preference term if policy and reference agree, as they must at step 0."""
     zero, one = torch.zeros(1, dtype=torch.float64), torch.ones(1)
     return preference_losses(
         zero,
@@ -71,9 +72,10 @@ def zero_margin_loss(loss_type: str, beta: float, label_smoothing: float = 0.0) 
 
 
 def nll_losses(policy_chosen: torch.Tensor, chosen_tokens: torch.Tensor) -> torch.Tensor:
-    """Negative log-likelihood a token of each chosen completion, (B,): the tie against likelihood displacement.
+    """Return the per-token negative log-likelihood of each chosen completion, (B,).
 
-    Pang et al. 2024, arXiv:2404.19733, eq. 1; displacement: Razin et al. 2024, arXiv:2410.08847.
+    It counters likelihood displacement (Razin et al. 2024, arXiv:2410.08847). Source: Pang et al. 2024,
+    arXiv:2404.19733, eq. 1.
     """
     return -policy_chosen / chosen_tokens
 
@@ -85,7 +87,7 @@ def preference_metrics(
     reference_rejected: torch.Tensor,
     beta: float,
 ) -> dict[str, torch.Tensor]:
-    """The logged quantities of each pair, every one (B,), detached; names as every DPO library has them."""
+    """Return the logged quantities of each pair, each (B,), detached; names as in other DPO libraries."""
     chosen_rewards = beta * (policy_chosen - reference_chosen).detach()
     rejected_rewards = beta * (policy_rejected - reference_rejected).detach()
     return {

@@ -1,7 +1,7 @@
-"""Export: merges an adapter into its base, checks that nothing changed, and saves a standalone model.
+"""Merge an adapter into its base model, check that the logits are the same, and save a standalone model.
 
 In:  an adapter folder (`final_model` of either stage).
-Out: a folder that `AutoModelForCausalLM` loads, with tokenizer and prompt format, optionally quantised by bitsandbytes.
+Out: a folder that `AutoModelForCausalLM` loads, with tokenizer and prompt format; quantised with --quantize.
 
     python export_model.py --model_path models/sft_specialist/final_model --output_dir models/sft_merged
     python export_model.py --model_path models/dpo_hallucination_resistant/final_model --output_dir models/dpo_4bit \\
@@ -16,10 +16,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from language_model.adapters import attach_adapter
+from language_model.adapters import attach_adapter, untie_adapted_embeddings
 from language_model.loading import load_base_model, load_tokenizer
-from language_model.model_files import replace_folder, require_adapter
-from language_model.placement import Placement, add_model_arguments, choose_placement
+from language_model.model_files import base_of_adapter, first_line, replace_folder, require_adapter
+from language_model.placement import Placement, add_base_model_argument, add_model_arguments, choose_placement
 from language_model.prompt_format import build_prompt, encode_prompt, load_prompt_format, save_prompt_format
 from script_io.errors import ArgumentParser, InputError, RunError, run_script
 
@@ -31,20 +31,26 @@ PROBE_NOTE = (
     "Patient is a 54-year-old woman with 3 weeks of chest pain. Denies fever. BP 142/88, HR 96 bpm. Suspected "
     "pulmonary embolism. Started apixaban 10 mg twice daily. Follow up in 2 weeks."
 )
-# Of the largest logit difference between adapter and merged model; in half precision the merged weights are rounded.
+# Largest accepted difference between a logit with the adapter and after merging, which rounds half-precision weights
 LOGIT_TOLERANCE = {"float32": 1e-4, "bfloat16": 0.5, "float16": 0.1}
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     model = parser.add_argument_group("Model")
-    model.add_argument("--model_path", required=True, help="adapter folder, such as a stage's final_model")
     model.add_argument(
-        "--quantize", choices=("none", "8bit", "4bit"), default="none", help="store the weights so (default: none)"
+        "--model_path", required=True, metavar="FOLDER", help="folder of the adapter, such as a stage's final_model"
+    )
+    add_base_model_argument(model)
+    model.add_argument(
+        "--quantize",
+        choices=("none", "8bit", "4bit"),
+        default="none",
+        help="quantise the linear layers of the merged model with bitsandbytes (default: none)",
     )
     output = parser.add_argument_group("Output")
-    output.add_argument("--output_dir", required=True, help="folder to write; must not hold anything yet")
-    output.add_argument("--overwrite_output_dir", action="store_true", help="replace what is in that folder")
+    output.add_argument("--output_dir", required=True, metavar="FOLDER", help="folder of the model; new or empty")
+    output.add_argument("--overwrite_output_dir", action="store_true", help="replace what --output_dir holds")
     add_model_arguments(parser)
     return parser.parse_args(argv)
 
@@ -52,7 +58,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def probe_logits(
     model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, prompt_format: str, device: torch.device
 ) -> torch.Tensor:
-    """Logits (T, V) of a fixed note, float32, on the CPU."""
+    """Return the logits (T, V) of a fixed note, as float32 on the CPU."""
     import torch
 
     ids = encode_prompt(tokenizer, build_prompt(PROBE_NOTE), prompt_format)
@@ -64,20 +70,32 @@ def probe_logits(
 def merge(
     base: PreTrainedModel, model_path: str, tokenizer: PreTrainedTokenizerBase, prompt_format: str, placement: Placement
 ) -> PreTrainedModel:
-    """The base with the adapter folded into its weights. Raises RunError where the logits are not the adapter's."""
+    """Return the base with the adapter added to its weights.
+
+    Raises InputError if peft cannot merge the adapter, and RunError if merging changed the logits.
+    """
+    import torch
+
     adapted = attach_adapter(base, model_path, "default", trainable=False).eval()
+    untie_adapted_embeddings(adapted)
     before = probe_logits(adapted, tokenizer, prompt_format, placement.device)
-    merged: PreTrainedModel = adapted.merge_and_unload(safe_merge=True)
+    try:
+        merged: PreTrainedModel = adapted.merge_and_unload(safe_merge=True)
+    except torch.OutOfMemoryError:
+        raise
+    except (NotImplementedError, AttributeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{model_path}: peft cannot merge this adapter ({first_line(error)})") from error
     difference = (probe_logits(merged, tokenizer, prompt_format, placement.device) - before).abs().max().item()
     tolerance = LOGIT_TOLERANCE[str(placement.dtype).removeprefix("torch.")]
     print(f"Largest logit difference between adapter and merged model: {difference:.1e} (tolerance {tolerance:g})")
     if not difference <= tolerance:
-        raise RunError(f"{model_path}: merging changed the logits by {difference:.1e}; merge in --dtype float32")
+        remedy = "this adapter cannot be merged" if placement.dtype.itemsize == 4 else "merge in --dtype float32"
+        raise RunError(f"{model_path}: merging changed the logits by {difference:.1e}; {remedy}")
     return merged
 
 
 def quantise(folder: Path, kind: str, placement: Placement, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    """The model in `folder`, loaded again with its linear layers quantised."""
+    """Return the model in `folder`, loaded again with its linear layers quantised; `kind` is 8bit or 4bit."""
     return load_base_model(folder, replace(placement, quantisation=kind), tokenizer)
 
 
@@ -86,8 +104,9 @@ def main(args: argparse.Namespace) -> int:
     if output.exists() and (not output.is_dir() or any(output.iterdir())) and not args.overwrite_output_dir:
         raise InputError(f"{output}: is not empty; pass --overwrite_output_dir or another --output_dir")
     if args.use_8bit or args.use_4bit:
-        raise InputError("merging needs the base's own weights; use --quantize to store the result quantised")
-    base_name = require_adapter(args.model_path, "name the final_model of a stage")["base_model_name_or_path"]
+        raise InputError("merging needs the unquantised base; leave --use_8bit and --use_4bit out, or use --quantize")
+    config = require_adapter(args.model_path, "name the final_model of a stage with --model_path")
+    base_name = base_of_adapter(args.model_path, config, args.base_model)
     placement = choose_placement(args)
     tokenizer = load_tokenizer(args.model_path, args.trust_remote_code)
     prompt_format = load_prompt_format(args.model_path, tokenizer)

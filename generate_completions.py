@@ -1,13 +1,13 @@
-"""Samples several summaries of every note, for `judge_completions.py` to rank: the on-policy way to Stage B's data.
+"""Sample several summaries of each note, from which `judge_completions.py` makes on-policy pairs for Stage B.
 
 In:  a Phase 1 CSV (its distinct notes), or a JSONL file with `prompt`; a model folder or a server.
-Out: `completions.jsonl`, one row a prompt: {id, prompt, reference (where known), completions, finished}; beside it
-     `completions.config.json`, the settings it was made with. A run that is broken off goes on where it stopped.
+Out: `completions.jsonl`, one row per prompt: {id, prompt, clinical_note and reference (if known), completions,
+     finished}; and `completions.config.json`, its settings. The same command continues a run that was stopped.
 
     python generate_completions.py --max_prompts 20
     python generate_completions.py --base_url http://localhost:8000/v1 --served_model sft --num_completions 5
 
-Sampling from the model that is to be trained keeps the pairs on its own distribution (Tajwar et al. 2024).
+On-policy pairs come from the distribution of the model that will be trained on them (Tajwar et al. 2024).
 """
 
 from __future__ import annotations
@@ -15,70 +15,81 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from language_model.local_sampler import LocalSampler
-from language_model.prompt_format import build_prompt
-from language_model.sampler import Completion, Sampler
-from language_model.sampler_flags import add_endpoint_arguments, add_sampling_arguments, endpoint_sampler, local_sampler
+from language_model.placement import add_base_model_argument, add_model_arguments
+from language_model.prompt_format import build_prompt, note_of_row
+from language_model.sampler import Completion, Sampler, SamplingSettings
+from language_model.sampler_flags import (
+    add_endpoint_arguments,
+    add_sampling_arguments,
+    endpoint_sampler,
+    local_sampler,
+    sampling_settings,
+)
 from script_io.csv_files import read_csv
-from script_io.errors import ArgumentParser, InputError, run_script
+from script_io.errors import ArgumentParser, InputError, at_least, run_script
 from script_io.files import read_json, read_jsonl, write_json, write_jsonl
+from script_io.phase1_csv import DATA_REMEDY, FACTUAL_LABELS, REQUIRED_COLUMNS, row_problem
 
 DEFAULT_MODEL_PATH = "./models/sft_specialist/final_model"
-SAMPLING_FLAGS = ("num_completions", "max_new_tokens", "temperature", "seed")  # with the model, they make the texts
+# the texts depend on these flags and on the model
+SAMPLING_FLAGS = ("num_completions", "max_new_tokens", "temperature", "seed")
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """One prompt to complete. `reference` is a factual summary of its note, None where there is none."""
+    """One prompt to complete, with its note and a factual summary of the note if they are known."""
 
     prompt_id: str
     text: str
     reference: str | None
+    note: str | None
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
-    from language_model.placement import add_model_arguments
-
-    parser = ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    """Parse the command line."""
+    parser = ArgumentParser(description=__doc__, allow_abbrev=False)
     data = parser.add_argument_group("Data")
     data.add_argument(
         "--prompts_path",
         type=Path,
         default=Path("phase1_data/sft/train_set_processed.csv"),
-        help="Phase 1 .csv, or .jsonl with prompt and perhaps id and reference (default: %(default)s)",
+        help="Phase 1 .csv, or .jsonl with prompt and optionally id, clinical_note and reference (default: "
+        "%(default)s)",
     )
-    data.add_argument("--max_prompts", type=int, help="number of prompts, from the top of the file (default: all)")
+    data.add_argument(
+        "--max_prompts", type=at_least(1), help="number of prompts to complete, from the top of the file (default: all)"
+    )
     model = parser.add_argument_group("Model")
     model.add_argument(
         "--model_path",
         default=DEFAULT_MODEL_PATH,
-        help="model or adapter folder, or a hub id (default: %(default)s, what Stage A writes)",
+        help="model or adapter, a folder or a hub id (default: %(default)s, written by Stage A)",
     )
+    add_base_model_argument(model)
     output = parser.add_argument_group("Output")
     output.add_argument(
         "--output_path",
         type=Path,
         default=Path("phase2_data/on_policy/completions.jsonl"),
-        help="where the completions go; rows that are there already are kept and not made again (default: %(default)s)",
+        help="JSONL file for the completions; prompts that have a row there are not completed again (default: "
+        "%(default)s)",
     )
-    add_sampling_arguments(parser, temperature=0.9)
-    parser.add_argument("--num_completions", type=int, default=3, help="summaries sampled for each prompt (default: 3)")
+    generation = add_sampling_arguments(parser, temperature=0.9)
+    generation.add_argument("--num_completions", type=at_least(1), default=3, help="number of summaries per prompt")
     add_endpoint_arguments(parser)
     add_model_arguments(parser)
     return parser.parse_args(argv)
 
 
 def read_prompts(path: Path) -> list[Prompt]:
-    """The distinct prompts of a Phase 1 CSV or a JSONL file, in its order; ids are unique."""
+    """Return the distinct prompts of a Phase 1 CSV or a JSONL file, in order. Raises InputError if they share an id."""
     if path.suffix.lower() == ".csv":
         prompts = prompts_of_phase1(path)
     elif path.suffix.lower() == ".jsonl":
@@ -88,14 +99,12 @@ def read_prompts(path: Path) -> list[Prompt]:
     texts: dict[str, str] = {}
     for prompt in prompts:
         if texts.setdefault(prompt.prompt_id, prompt.text) != prompt.text:
-            raise InputError(f"{path}: the id {prompt.prompt_id} stands for two different notes; give each its own")
+            raise InputError(f"{path}: two different notes have the id {prompt.prompt_id}; rename one")
     return prompts
 
 
 def prompts_of_phase1(path: Path) -> list[Prompt]:
-    """One prompt for each distinct note; its reference is the note's first factual summary."""
-    from sft_dataset import DATA_REMEDY, FACTUAL_LABELS, REQUIRED_COLUMNS, row_problem
-
+    """Return one prompt per distinct note; its reference is the first factual summary of the note."""
     found: dict[str, Prompt] = {}
     for line, row in read_csv(path, REQUIRED_COLUMNS, DATA_REMEDY):
         if problem := row_problem(row):
@@ -104,27 +113,31 @@ def prompts_of_phase1(path: Path) -> list[Prompt]:
         reference = row["model_summary"].strip() if row["label"] in FACTUAL_LABELS else None
         known = found.get(text)
         if known is None:
-            found[text] = Prompt(row.get("id") or f"line-{line}", text, reference)
+            found[text] = Prompt(row.get("id") or f"line-{line}", text, reference, row["clinical_note"])
         elif known.reference is None:
-            found[text] = Prompt(known.prompt_id, text, reference)
+            found[text] = replace(known, reference=reference)
     return list(found.values())
 
 
 def prompts_of_jsonl(path: Path) -> list[Prompt]:
-    """One prompt for each distinct `prompt`; an id that is not given is the line number."""
+    """Return one prompt per distinct `prompt`; without an id, its id is the line number."""
     found: dict[str, Prompt] = {}
-    for line, row in read_jsonl(path, ("prompt",), "name a JSONL file with `prompt` by --prompts_path"):
+    for line, row in read_jsonl(path, ("prompt",), "name a JSONL file with `prompt` in --prompts_path"):
         text, reference = row["prompt"], row.get("reference")
         if not isinstance(text, str) or not text.strip():
             raise InputError(f"{path}, line {line}: prompt is not a text; give it as one string")
         if reference is not None and not isinstance(reference, str):
             raise InputError(f"{path}, line {line}: reference is not a text; give it as one string or leave it out")
-        found.setdefault(text, Prompt(str(row.get("id", f"line-{line}")), text, reference or None))
+        try:
+            note = note_of_row(row)
+        except InputError as error:
+            raise InputError(f"{path}, line {line}: {error}") from error
+        found.setdefault(text, Prompt(str(row.get("id", f"line-{line}")), text, reference or None, note))
     return list(found.values())
 
 
 def settings_of(args: argparse.Namespace) -> dict[str, Any]:
-    """Whatever the texts depend on: a file is resumed only where all of it is the same."""
+    """Return the settings that the texts depend on; a file is resumed only with the same settings."""
     served = {
         "base_url": args.base_url,
         "served_model": args.served_model,
@@ -132,12 +145,12 @@ def settings_of(args: argparse.Namespace) -> dict[str, Any]:
     }
     model_path = str(Path(args.model_path))
     local = {"model_path": model_path, "weights_sha256": weights_sha256(Path(model_path))}
-    local |= {name: getattr(args, name) for name in ("dtype", "use_8bit", "use_4bit", "overflow")}
+    local |= {name: getattr(args, name) for name in ("base_model", "dtype", "use_8bit", "use_4bit", "overflow")}
     return (served if args.base_url else local) | {name: getattr(args, name) for name in SAMPLING_FLAGS}
 
 
 def weights_sha256(folder: Path) -> str | None:
-    """A hash of the weights in a folder, which tells a model trained anew at the same place; None for a hub id."""
+    """Return a hash of the weights in a folder, which changes if the model is trained again; None for a hub id."""
     digest = hashlib.sha256()
     files = sorted(folder.glob("*.safetensors"))
     for file in files:
@@ -151,13 +164,13 @@ def config_path_of(output_path: Path) -> Path:
 
 
 def read_output(output_path: Path, settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The rows made so far, by prompt; a last line that a kill has torn is dropped from the file.
+    """Return the finished rows by prompt, and drop an incomplete last line, left by a killed run, from the file.
 
-    Raises InputError where the rows there were made with other settings.
+    Raises InputError if the rows were made with other settings.
     """
     if not output_path.exists():
         return {}
-    remedy = "name another --output_path, or move the file aside to start afresh"
+    remedy = "name another --output_path, or move the file aside to start again"
     stored = read_json(config_path_of(output_path), remedy)
     changed = [name for name in {**stored, **settings} if stored.get(name) != settings.get(name)]
     if changed:
@@ -171,7 +184,7 @@ def read_output(output_path: Path, settings: dict[str, Any]) -> dict[str, dict[s
 
 
 def drop_torn_line(path: Path) -> None:
-    """Cuts the file behind its last line end: what follows was being written when the run was killed."""
+    """Cut the file after its last line end; the rest was being written when the run was killed."""
     content = path.read_bytes()
     whole = content.rfind(b"\n") + 1
     if whole < len(content):
@@ -181,8 +194,10 @@ def drop_torn_line(path: Path) -> None:
 
 
 def row_of(prompt: Prompt, completions: Sequence[Completion]) -> dict[str, Any]:
-    """The stored form; `reference` is left out where it is not known."""
+    """Return the stored form, without `clinical_note` and `reference` if they are not known."""
     row: dict[str, Any] = {"id": prompt.prompt_id, "prompt": prompt.text}
+    if prompt.note is not None:
+        row["clinical_note"] = prompt.note
     if prompt.reference is not None:
         row["reference"] = prompt.reference
     row["completions"] = [completion.text for completion in completions]
@@ -191,9 +206,7 @@ def row_of(prompt: Prompt, completions: Sequence[Completion]) -> dict[str, Any]:
 
 
 def without_long_ones(sampler: Sampler, prompts: Sequence[Prompt], max_new_tokens: int) -> list[Prompt]:
-    """Leaves out the prompts for which the local model has no room, and says which; a server judges for itself."""
-    if not isinstance(sampler, LocalSampler):
-        return list(prompts)
+    """Return the prompts for which the model has room, and print the ids of the others."""
     errors = {error.index: error for error in sampler.too_long([prompt.text for prompt in prompts], max_new_tokens)}
     for index, error in errors.items():
         print(f"left out: prompt {prompts[index].prompt_id}: {error.reason}", file=sys.stderr)
@@ -201,45 +214,41 @@ def without_long_ones(sampler: Sampler, prompts: Sequence[Prompt], max_new_token
 
 
 def append_completions(
-    sampler: Sampler, prompts: Sequence[Prompt], args: argparse.Namespace, settings: dict[str, Any]
+    sampler: Sampler, prompts: Sequence[Prompt], sampling: SamplingSettings, output_path: Path, stored: dict[str, Any]
 ) -> None:
-    """Stores the settings and completes the prompts, appending each row as soon as it is there."""
-    prompts = without_long_ones(sampler, prompts, args.max_new_tokens)
+    """Write the `stored` settings, and append the completions of each prompt as soon as they are ready."""
+    prompts = without_long_ones(sampler, prompts, sampling.max_new_tokens)
     if not prompts:
         return
-    sampled = {name: getattr(args, name) for name in SAMPLING_FLAGS}
-    results = sampler.complete(
-        [prompt.text for prompt in prompts], batch_size=args.batch_size, progress="Completions", **sampled
-    )
-    write_json(config_path_of(args.output_path), settings)
-    with args.output_path.open("a", encoding="utf-8", newline="") as handle:
+    results = sampler.complete([prompt.text for prompt in prompts], sampling, "Completions")
+    write_json(config_path_of(output_path), stored)
+    with output_path.open("a", encoding="utf-8", newline="") as handle:
         for index, completions in results:
             handle.write(json.dumps(row_of(prompts[index], completions), ensure_ascii=False) + "\n")
             handle.flush()
 
 
 def make_sampler(args: argparse.Namespace) -> Sampler:
-    """The server's model or the local one."""
+    """Return the model on the server, or load the local one."""
     if args.base_url:
         return endpoint_sampler(args, args.served_model)
     return local_sampler(args, args.model_path)
 
 
 def check_args(args: argparse.Namespace) -> None:
-    """Raises InputError for flags that do not go together."""
+    """Raise InputError for flags that exclude or need each other."""
     if bool(args.base_url) != bool(args.served_model):
         raise InputError("--base_url and --served_model go together: the server, and its name for the model")
     if args.base_url and args.model_path != DEFAULT_MODEL_PATH:
         raise InputError("--model_path and --base_url name two models; give one of them")
-    if args.max_prompts is not None and args.max_prompts < 1:
-        raise InputError(f"--max_prompts {args.max_prompts}: give 1 or more, or leave it out for all")
     if args.output_path.suffix != ".jsonl":
         raise InputError(f"--output_path {args.output_path}: the name must end in .jsonl")
 
 
 def main(args: argparse.Namespace) -> int:
-    """Completes the prompts that have no row yet; then puts the rows into the order of the prompts."""
+    """Complete the prompts that have no row yet, and sort the rows in the order of the prompts."""
     check_args(args)
+    sampling = sampling_settings(args, args.num_completions)
     prompts = read_prompts(args.prompts_path)[: args.max_prompts]
     known = sum(prompt.reference is not None for prompt in prompts)
     print(f"Loaded {len(prompts)} prompts from {args.prompts_path}, {known} with a reference")
@@ -248,7 +257,7 @@ def main(args: argparse.Namespace) -> int:
     missing = [prompt for prompt in prompts if prompt.text not in rows]
     print(f"{len(prompts) - len(missing)} are completed already, {len(missing)} are to do")
     if missing:
-        append_completions(make_sampler(args), missing, args, settings)
+        append_completions(make_sampler(args), missing, sampling, args.output_path, settings)
         rows = read_output(args.output_path, settings)
         if not rows:
             raise InputError("no prompt leaves room for its completion; lower --max_new_tokens or use another model")
@@ -259,7 +268,7 @@ def main(args: argparse.Namespace) -> int:
     if left_out := len(prompts) - sum(prompt.text in rows for prompt in prompts):
         print(f"{left_out} of {len(prompts)} prompts were left out as too long for the model (named above)")
     print(f"Saved {len(rows)} rows to {args.output_path}")
-    print(f"Next: python judge_completions.py --completions_path {args.output_path}")
+    print(f"Next: python judge_completions.py --completions_path {shlex.quote(str(args.output_path))}")
     return 0
 
 

@@ -2,8 +2,9 @@
 
 In:  `train_set_processed.csv` and `validation_set_processed.csv` in --phase1_dir (id, clinical_note, model_summary,
      label, hallucination_type). The test split is never read.
-Out: `train_dpo.jsonl` and `val_dpo.jsonl` (prompt, chosen, rejected, id, source_id, edits), `left_out.jsonl`
-     (factual summaries that state something their note does not) and `phase2_stats.json` in --phase2_dir.
+Out: `train_dpo.jsonl` and `val_dpo.jsonl` (prompt, clinical_note, chosen, rejected, id, source_id, edits),
+     `left_out.jsonl` (factual summaries that state something their note does not) and `phase2_stats.json`, in
+     --phase2_dir.
 
     python generate_phase2_data.py
     python generate_phase2_data.py --adversarial_ratio 2 --exclude_types fabricated_detail sex --num_workers 4
@@ -35,7 +36,7 @@ from typing import IO, Any
 
 from language_model.prompt_format import build_prompt
 from negatives.case import Corpus
-from negatives.example_index import HALLUCINATED, Example, ExampleIndex
+from negatives.example_index import Example, ExampleIndex
 from negatives.parallel_map import ordered_map
 from negatives.phase1_pairs import PHASE1, phase1_pairs
 from negatives.phase2_report import SplitReport, print_table
@@ -43,8 +44,9 @@ from negatives.registry import EDITORS
 from negatives.selection import Selection, Trimming
 from negatives.supply import MANY, Task, add_lexicons, supply
 from negatives.verification import Negative
-from script_io.errors import ArgumentParser, InputError, run_script
+from script_io.errors import ArgumentParser, InputError, at_least, run_script
 from script_io.files import atomic_write, scratch_folder, write_json
+from script_io.phase1_csv import HALLUCINATED
 
 TYPES = (PHASE1, *EDITORS)
 SPLITS = {"train": "train_set_processed.csv", "validation": "validation_set_processed.csv"}
@@ -96,7 +98,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="leave out these types, listed below (default: none)",
     )
     made.add_argument(
-        "--seed", type=int, default=42, help="random seed; the same seed gives the same files (default: 42)"
+        "--seed", type=at_least(0), default=42, help="random seed; the same seed gives the same files (default: 42)"
     )
     made.add_argument(
         "--num_workers", type=int, default=1, help="worker processes; the output does not depend on them (default: 1)"
@@ -198,6 +200,7 @@ def triplet(triplet_id: str, example: Example, negative: Negative) -> dict[str, 
         "id": triplet_id,
         "source_id": example.row_id,
         "prompt": build_prompt(example.note),
+        "clinical_note": example.note,
         "chosen": example.summary,
         "rejected": negative.rejected,
         "edits": [asdict(edit) for edit in negative.edits],

@@ -1,26 +1,29 @@
-"""Judges sampled summaries and makes preference pairs of them: a sound one against a flawed one of each prompt.
+"""Judge sampled summaries and make preference pairs from them: for each prompt, a sound and a flawed summary.
 
-In:  `completions.jsonl` from `generate_completions.py`: {prompt, completions} and, where there are, {id, reference,
-     finished}.
-Out: in --output_dir `preferences.jsonl` (every pair), `train.jsonl` and `val.jsonl` (the same pairs, split so that no
-     prompt is in both; Stage B reads them) and `judge_stats.json` (what became of every prompt).
+In:  `completions.jsonl` from `generate_completions.py`: {prompt, completions} and optionally {id, clinical_note,
+     reference, finished}.
+Out: in --output_dir `preferences.jsonl` (all pairs), `train.jsonl` and `val.jsonl` (the same pairs for Stage B, split
+     so that no prompt is in both) and `judge_stats.json` (the number of prompts by outcome, and other figures).
 
     python judge_completions.py --completions_path phase2_data/on_policy/completions.jsonl
     python judge_completions.py --completions_path phase2_data/on_policy/completions.jsonl --val_fraction 0.2
 
-Chosen is a completion without errors that is no less complete than the prompt's usual one (the median of the shares
-that they state of what the reference truly states), of those one that the judge scores best; where there is none, the
-reference if the judge finds no error in it either. Rejected is a completion with errors or, where none has any, one
-that is less complete than usual. A pair whose chosen text says less than the rejected one is never made: it would teach
-to leave out. Of the pairs that are left the two texts nearest in wording are taken, so that what tells them apart is
-the error; pairs that differ by wording as well teach the model to unlearn words that were right.
+The completeness of a completion is the share of the reference's true facts that it states. The chosen text is the
+completion with the best score of the judge among those that are finished, have no error and are at least as complete
+as the median completion of the prompt. If there is none, the chosen text is the reference, provided that the judge
+finds no error in it. The rejected text is a completion with errors or, if none has any, one below the median
+completeness. The chosen text is never less complete than the rejected one, since such a pair would teach the model to
+leave facts out. Among all such pairs, the script takes the two texts with the most similar wording, so that they differ
+in the error; other differences would teach the model to avoid words that were right.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import math
 import re
+import shlex
 import statistics
 import sys
 from collections import Counter
@@ -36,58 +39,60 @@ from fact_checking.checker import coverage
 from fact_checking.claims import FactCheck
 from judging.choice import add_judge_arguments, judge_of_arguments, usage_text
 from judging.judge import Judge
-from language_model.prompt_format import note_of_prompt
-from script_io.errors import ArgumentParser, InputError, run_script
+from language_model.prompt_format import note_of_row
+from script_io.errors import ArgumentParser, InputError, at_least, run_script
 from script_io.files import read_jsonl, write_json, write_jsonl
 
 COMPLETIONS_REMEDY = "make it with: python generate_completions.py"
-MOST_LENGTH_BIAS = 0.1  # relative difference of mean words from which the user is warned
-# What can become of a prompt, in the order in which the statistics list it.
+MOST_LENGTH_BIAS = 0.1  # a larger relative difference between the mean numbers of words is a warning
+# what can become of a prompt, in the order of the statistics
 OUTCOMES = {
     "pair": "a preference pair",
     "tie": "all completions are equally good",
     "identical": "chosen and rejected have the same words",
     "says_less": "every flawed completion is more complete than any sound text",
     "within_margin": "the judge does not score any rejected text worse than the chosen one by --min_margin",
-    "unfinished_chosen": "the only one good enough was broken off",
+    "unfinished_chosen": "the only completion good enough was broken off",
     "nothing_to_choose": "every completion is flawed or less complete than usual, and no sound reference is known",
     "all_failed": "the judge failed on every completion, or all were blank",
 }
 
 
 @dataclass(frozen=True)
-class Sample:
-    """A completion and what the judge found in it."""
+class JudgedCompletion:
+    """A completion, or the reference, with the results of the judge."""
 
     text: str
     finished: bool
     errors: int
     score: float  # the judge's continuous score, higher is worse
-    coverage: float | None  # share of the reference's true facts that it states; None where no reference is known
+    coverage: float | None  # share of the reference's true facts that it states; None if no reference is known
     is_reference: bool = False
 
 
 @dataclass(frozen=True)
-class Pair:
-    """What a prompt came to: one of OUTCOMES, and the two texts where it is a pair."""
+class PairingResult:
+    """What became of a prompt: one of OUTCOMES, and if it is a pair, the two texts."""
 
     outcome: str
-    chosen: Sample | None = None
-    rejected: Sample | None = None
+    chosen: JudgedCompletion | None = None
+    rejected: JudgedCompletion | None = None
 
 
-def make_pair(samples: Sequence[Sample], reference: Sample | None = None, min_margin: float = 0.0) -> Pair:
-    """Chooses and rejects among the samples of one prompt and its sound reference (see the module's docstring)."""
-    if not samples:
-        return Pair("all_failed")
-    usual = statistics.median(completeness(sample) for sample in samples)
-    sound = [sample for sample in samples if not sample.errors and completeness(sample) >= usual]
-    flawed = [sample for sample in samples if sample.errors] or [each for each in samples if each not in sound]
+def make_pair(
+    completions: Sequence[JudgedCompletion], reference: JudgedCompletion | None = None, min_margin: float = 0.0
+) -> PairingResult:
+    """Choose and reject among the completions of one prompt and its sound reference, as the module's docstring says."""
+    if not completions:
+        return PairingResult("all_failed")
+    median = statistics.median(map(completeness, completions))
+    sound = [each for each in completions if not each.errors and completeness(each) >= median]
+    flawed = [each for each in completions if each.errors] or [each for each in completions if each not in sound]
     if not flawed:
-        return Pair("tie")
-    finished = [sample for sample in sound if sample.finished] + ([reference] if reference else [])
+        return PairingResult("tie")
+    finished = [each for each in sound if each.finished] + ([reference] if reference else [])
     if not finished:
-        return Pair("unfinished_chosen" if sound else "nothing_to_choose")
+        return PairingResult("unfinished_chosen" if sound else "nothing_to_choose")
     tests = {
         "says_less": lambda chosen, rejected: completeness(chosen) >= completeness(rejected),
         "identical": lambda chosen, rejected: words_of(chosen.text) != words_of(rejected.text),
@@ -97,48 +102,54 @@ def make_pair(samples: Sequence[Sample], reference: Sample | None = None, min_ma
     for outcome, is_passed in tests.items():
         pairs = [pair for pair in pairs if is_passed(*pair)]
         if not pairs:
-            return Pair(outcome)
+            return PairingResult(outcome)
     pairs = [pair for pair in pairs if not pair[0].is_reference] or pairs
     best = min(chosen.score for chosen, _ in pairs)
-    return Pair("pair", *max((pair for pair in pairs if pair[0].score == best), key=closeness))
+    return PairingResult("pair", *max((pair for pair in pairs if pair[0].score == best), key=closeness))
 
 
-def completeness(sample: Sample) -> float:
-    return 1.0 if sample.coverage is None else sample.coverage
+def completeness(completion: JudgedCompletion) -> float:
+    """Return the coverage, or 1 if it is not known."""
+    return 1.0 if completion.coverage is None else completion.coverage
 
 
 def words_of(text: str) -> list[str]:
-    """The words and numbers of a text, without case and punctuation; a decimal point is part of its number."""
+    """Return the words and numbers of a text, without case and punctuation; a decimal point is part of its number."""
     return re.findall(r"\w+(?:\.\d+)?", text.casefold())
 
 
-def closeness(pair: tuple[Sample, Sample]) -> float:
-    """The share of the words of two texts that stand in the same order in both, 0 to 1 (Ratcliff and Obershelp)."""
-    first, second = (sample.text.split() for sample in pair)
+def closeness(pair: tuple[JudgedCompletion, JudgedCompletion]) -> float:
+    """Return the share of words that both texts have in the same order, 0 to 1 (Ratcliff and Obershelp)."""
+    first, second = (completion.text.split() for completion in pair)
     return SequenceMatcher(None, first, second, autojunk=False).ratio()
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
-    parser = ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    """Parse the command line."""
+    parser = ArgumentParser(description=__doc__, allow_abbrev=False)
     data = parser.add_argument_group("Data")
-    data.add_argument("--completions_path", type=Path, required=True, help="completions.jsonl to judge")
+    data.add_argument(
+        "--completions_path", type=Path, required=True, metavar="FILE", help="JSONL of completions to judge"
+    )
     data.add_argument(
         "--val_fraction",
         type=float,
         default=0.1,
-        help="share of the prompts whose pairs go to val.jsonl, at least one pair unless 0 (default: 0.1)",
+        help="share of the prompts whose pairs go to val.jsonl, from 0 to below 1; above 0, each file gets at least "
+        "one of two or more prompts",
     )
     data.add_argument(
         "--min_margin",
         type=float,
         default=0.0,
-        help="by how much the judge must score the rejected text worse than the chosen one (default: 0)",
+        help="smallest difference, 0 or more, between the judge's scores of the rejected and the chosen text; the "
+        "score of the facts judge is a number of errors",
     )
     data.add_argument(
-        "--seed", type=int, default=42, help="of the split; the same seed never moves a prompt (default: 42)"
+        "--seed",
+        type=at_least(0),
+        default=42,
+        help="seed of the split; a run with the same seed puts a prompt in the same file",
     )
     add_judge_arguments(parser)
     output = parser.add_argument_group("Output")
@@ -146,25 +157,31 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--output_dir",
         type=Path,
         default=Path("phase2_data/on_policy"),
-        help="folder of the pairs (default: %(default)s)",
+        help="folder for the pairs",
     )
     return parser.parse_args(argv)
 
 
 @dataclass(frozen=True)
-class Row:
+class CompletionsRow:
     """One prompt of the completions file."""
 
     row_id: str
     prompt: str
+    note: str | None  # None if the row has no note and the prompt has another form than `build_prompt` gives
     reference: str | None
     completions: list[str]
     finished: list[bool]
-    sound_reference: Sample | None = None  # once the judge has found no error in it
+    sound_reference: JudgedCompletion | None = None  # set if the judge finds no error in the reference
+
+    @property
+    def source(self) -> str:
+        """Return the text that summaries are compared with: the note, or the whole prompt if the note is not known."""
+        return self.prompt if self.note is None else self.note
 
 
-def read_completions(path: Path) -> list[Row]:
-    """The rows of the file. Raises InputError naming the line where one cannot be used."""
+def read_completions(path: Path) -> list[CompletionsRow]:
+    """Return the rows of the file. Raises InputError with the line of a row that cannot be used."""
     rows = []
     for line, row in read_jsonl(path, ("prompt", "completions"), COMPLETIONS_REMEDY):
         problem = row_problem(row)
@@ -172,12 +189,13 @@ def read_completions(path: Path) -> list[Row]:
             raise InputError(f"{path}, line {line}: {problem}")
         reference = (row.get("reference") or "").strip() or None
         finished = row.get("finished") or [True] * len(row["completions"])
-        rows.append(Row(str(row.get("id", f"line-{line}")), row["prompt"], reference, row["completions"], finished))
+        row_id = str(row.get("id", f"line-{line}"))
+        rows.append(CompletionsRow(row_id, row["prompt"], note_of_row(row), reference, row["completions"], finished))
     return rows
 
 
 def row_problem(row: dict[str, Any]) -> str | None:
-    """What is wrong with one row, or None."""
+    """Return what makes a row unusable, or None."""
     completions, finished = row["completions"], row.get("finished")
     if not isinstance(row["prompt"], str) or not row["prompt"].strip():
         return "prompt is not a text; give it as one string"
@@ -187,11 +205,15 @@ def row_problem(row: dict[str, Any]) -> str | None:
         return "completions is not a list of texts"
     if finished is not None and (not isinstance(finished, list) or len(finished) != len(completions)):
         return "finished must hold one true or false for each completion, or be left out"
+    try:
+        note_of_row(row)
+    except InputError as error:
+        return str(error)
     return None
 
 
-def judge_samples(judge: Judge, rows: Sequence[Row], counts: Counter[str]) -> list[list[Sample]]:
-    """For each prompt its judged completions, without the blank ones and those that the judge failed on."""
+def judge_all(judge: Judge, rows: Sequence[CompletionsRow], counts: Counter[str]) -> list[list[JudgedCompletion]]:
+    """Return the judged completions of each prompt, without blank ones and failures of the judge; count all kinds."""
     asked = [
         (number, text, finished)
         for number, row in enumerate(rows)
@@ -201,31 +223,32 @@ def judge_samples(judge: Judge, rows: Sequence[Row], counts: Counter[str]) -> li
     counts["completions"] = sum(len(row.completions) for row in rows)
     counts["unfinished"] = sum(not finished for row in rows for finished in row.finished)
     counts["blank"] = counts["completions"] - len(asked)
-    samples: list[list[Sample]] = [[] for _ in rows]
-    checks = judge.check_all([(note_of_prompt(rows[number].prompt), text) for number, text, _ in asked], "Judging")
+    judged: list[list[JudgedCompletion]] = [[] for _ in rows]
+    checks = judge.check_all([(rows[number].source, text) for number, text, _ in asked], "Judging")
     for (number, text, finished), check in zip(asked, checks, strict=True):
         if check is None:
             counts["judge_failures"] += 1
             continue
         share = true_coverage(rows[number], text)
-        samples[number].append(Sample(text, finished, len(check.errors), check.score, share))
-    return samples
+        judged[number].append(JudgedCompletion(text, finished, len(check.errors), check.score, share))
+    return judged
 
 
-def true_coverage(row: Row, text: str) -> float | None:
-    """The share of the reference's facts that a text states; facts that the note does not support are not asked for."""
+def true_coverage(row: CompletionsRow, text: str) -> float | None:
+    """Return the share of the reference's true facts that a text states, or None without a reference.
+
+    A fact is true if the note supports it.
+    """
     if not row.reference:
         return None
     stated, facts = coverage(row.reference, text)
-    asked = facts if row.sound_reference else coverage(row.reference, note_of_prompt(row.prompt))[0]
-    return min(1.0, stated / asked) if asked else None
+    true_facts = facts if row.sound_reference else coverage(row.reference, row.source)[0]
+    return min(1.0, stated / true_facts) if true_facts else None
 
 
-def judge_references(judge: Judge, rows: Sequence[Row], counts: Counter[str]) -> list[Row]:
-    """The rows, with their references where the judge finds no error in them; one that it fails on is not trusted."""
-    checks = iter(
-        judge.check_all([(note_of_prompt(row.prompt), row.reference) for row in rows if row.reference], "References")
-    )
+def judge_references(judge: Judge, rows: Sequence[CompletionsRow], counts: Counter[str]) -> list[CompletionsRow]:
+    """Return the rows with `sound_reference` set if the judge did not fail on the reference and finds no error."""
+    checks = iter(judge.check_all([(row.source, row.reference) for row in rows if row.reference], "References"))
     judged = [
         replace(row, sound_reference=_if_sound(row.reference, next(checks))) if row.reference else row for row in rows
     ]
@@ -234,64 +257,71 @@ def judge_references(judge: Judge, rows: Sequence[Row], counts: Counter[str]) ->
     return judged
 
 
-def _if_sound(reference: str, check: FactCheck | None) -> Sample | None:
+def _if_sound(reference: str, check: FactCheck | None) -> JudgedCompletion | None:
     if check is None or check.errors:
         return None
-    return Sample(reference, True, 0, check.score, 1.0, is_reference=True)
+    return JudgedCompletion(reference, True, 0, check.score, 1.0, is_reference=True)
 
 
-def row_of(row: Row, pair: Pair, judge_name: str) -> dict[str, Any]:
-    """The stored form of a pair: a DPO triplet, and what the judge found in its two texts."""
+def row_of(row: CompletionsRow, pair: PairingResult, judge_name: str) -> dict[str, Any]:
+    """Return the stored form of a pair: a DPO triplet, and the judge's results for its two texts."""
     assert pair.chosen
     assert pair.rejected
     content: dict[str, Any] = {
         "id": f"{row.row_id}-on-policy",
         "source_id": row.row_id,
         "prompt": row.prompt,
+        **({} if row.note is None else {"clinical_note": row.note}),
         "chosen": pair.chosen.text,
         "rejected": pair.rejected.text,
         "judge": judge_name,
         "chosen_from": "reference" if pair.chosen.is_reference else "completion",
         "closeness": round(closeness((pair.chosen, pair.rejected)), 3),
     }
-    for side, sample in (("chosen", pair.chosen), ("rejected", pair.rejected)):
-        content[f"{side}_errors"] = sample.errors
-        content[f"{side}_score"] = sample.score
-        content[f"{side}_coverage"] = sample.coverage
+    for side, completion in (("chosen", pair.chosen), ("rejected", pair.rejected)):
+        content[f"{side}_errors"] = completion.errors
+        content[f"{side}_score"] = completion.score
+        content[f"{side}_coverage"] = completion.coverage
     return content
 
 
 def split_by_prompt(
     rows: Sequence[dict[str, Any]], val_fraction: float, seed: int
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """(train, validation). A prompt's side depends on seed and text alone, so it is the same in every round.
+    """Return (train, validation). The side of a prompt depends only on seed and text, so it is the same in each round.
 
-    Only where no prompt falls to validation, the one nearest to it is moved there.
+    If one side would get none of several prompts, the prompt nearest to the limit is moved there.
     """
     places = {row["prompt"]: prompt_place(row["prompt"], seed) for row in rows}
     held_out = {prompt for prompt, place in places.items() if place < val_fraction}
-    if not held_out and val_fraction > 0 and len(places) > 1:
-        held_out = {min(places, key=places.__getitem__)}
+    if val_fraction > 0 and len(places) > 1:
+        if not held_out:
+            held_out = {min(places, key=places.__getitem__)}
+        elif len(held_out) == len(places):
+            held_out.remove(max(places, key=places.__getitem__))
     train = [row for row in rows if row["prompt"] not in held_out]
     return train, [row for row in rows if row["prompt"] in held_out]
 
 
 def prompt_place(prompt: str, seed: int) -> float:
-    """A number in [0, 1) from seed and text."""
+    """Return a number in [0, 1) that depends on seed and text."""
     digest = hashlib.sha256(f"{seed}\0{prompt}".encode()).digest()
     return int.from_bytes(digest[:6]) / 2**48
 
 
 def statistics_of(
-    results: Sequence[Pair], samples: Sequence[Sequence[Sample]], counts: Counter[str], pairs: Sequence[dict[str, Any]]
+    results: Sequence[PairingResult],
+    completions: Sequence[Sequence[JudgedCompletion]],
+    counts: Counter[str],
+    pairs: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
-    """The content of `judge_stats.json` as far as it concerns judging; `results` and `samples` hold one entry a prompt.
+    """Return the figures of `judge_stats.json`; `results` and `completions` have one entry per prompt.
 
-    The interval of the hallucination rate resamples prompts, since completions of one prompt resemble each other.
+    The interval of the hallucination rate resamples prompts, because completions of the same prompt are similar.
     """
     outcomes = Counter(result.outcome for result in results)
-    judged = [len(found) for found in samples]
-    hallucinated = [sum(sample.errors > 0 for sample in found) for found in samples]
+    judged = [len(found) for found in completions]
+    hallucinated = [sum(completion.errors > 0 for completion in found) for found in completions]
     return {
         "prompts": len(results),
         "pairs": outcomes["pair"],
@@ -314,11 +344,12 @@ def statistics_of(
 
 
 def mean_words(texts: Sequence[str]) -> float | None:
+    """Return the mean number of words, or None without texts."""
     return round(sum(len(text.split()) for text in texts) / len(texts), 2) if texts else None
 
 
 def print_statistics(stats: dict[str, Any]) -> None:
-    """What became of the completions and of the prompts."""
+    """Print the results for the completions and the prompts, and warn if chosen and rejected differ in length."""
     found = stats["completions"]
     print(f"Judged {found['judged']} of {found['sampled']} completions; the judge failed on {found['judge_failures']}")
     if stats["hallucination_rate"] is not None:
@@ -326,9 +357,7 @@ def print_statistics(stats: dict[str, Any]) -> None:
         rate = stats["hallucination_rate"]
         print(f"Hallucinated: {found['hallucinated']} ({rate:.1%}, 95% interval {low:.1%} to {high:.1%})")
     references = stats["references"]
-    print(
-        f"References: {references['references']}, of which {references['unsound_references']} are not sound themselves"
-    )
+    print(f"References: {references['references']}, {references['unsound_references']} of them not sound")
     for name, meaning in OUTCOMES.items():
         print(f"  {stats['outcomes'][name]:>6} prompts: {meaning}")
     if stats["pairs"]:
@@ -342,26 +371,39 @@ def print_statistics(stats: dict[str, Any]) -> None:
             )
 
 
+def next_command(output_dir: Path, has_validation: bool) -> str:
+    """Return the command of Stage B; without validation pairs, it validates on the training pairs."""
+    train = output_dir / "train.jsonl"
+    val = output_dir / "val.jsonl" if has_validation else train
+    return shlex.join(
+        ["python", "stage_b_dpo_training.py", "--train_data_path", str(train), "--val_data_path", str(val)]
+    )
+
+
 def main(args: argparse.Namespace) -> int:
-    """Judges, pairs, splits, writes."""
+    """Judge the completions, make pairs, split them and write them."""
     if not 0 <= args.val_fraction < 1:
         raise InputError(f"--val_fraction {args.val_fraction}: give a share from 0 to below 1, such as 0.1")
+    if not 0 <= args.min_margin < math.inf:
+        raise InputError(f"--min_margin {args.min_margin}: give a number of 0 or more, such as 0.5")
     judge = judge_of_arguments(args)
     rows = read_completions(args.completions_path)
     print(f"Loaded {len(rows)} prompts from {args.completions_path}")
     counts = Counter[str]()
     rows = judge_references(judge, rows, counts)
-    samples = judge_samples(judge, rows, counts)
+    completions = judge_all(judge, rows, counts)
     if judge.usage:
         print(f"Judge usage: {usage_text(judge.usage)}")
-    results = [make_pair(found, row.sound_reference, args.min_margin) for row, found in zip(rows, samples, strict=True)]
+    results = [
+        make_pair(found, row.sound_reference, args.min_margin) for row, found in zip(rows, completions, strict=True)
+    ]
     pairs = [row_of(row, pair, judge.name) for row, pair in zip(rows, results, strict=True) if pair.outcome == "pair"]
-    stats = statistics_of(results, samples, counts, pairs)
+    stats = statistics_of(results, completions, counts, pairs)
     print_statistics(stats)
     if not pairs:
         raise InputError(
-            f"{args.completions_path}: no pair can be made of it (see the counts above); sample more completions, or "
-            "hotter, with generate_completions.py --num_completions and --temperature"
+            f"{args.completions_path}: no pair can be made from it (see the counts above); sample more completions, or "
+            "at a higher temperature, with generate_completions.py --num_completions and --temperature"
         )
     train, validation = split_by_prompt(pairs, args.val_fraction, args.seed)
     for name, content in (("preferences", pairs), ("train", train), ("val", validation)):
@@ -372,8 +414,9 @@ def main(args: argparse.Namespace) -> int:
     )
     print(f"Training triplets: {len(train)}\nValidation triplets: {len(validation)}")
     print(f"Saved pairs to {args.output_dir}")
-    paths = f"--train_data_path {args.output_dir / 'train.jsonl'} --val_data_path {args.output_dir / 'val.jsonl'}"
-    print(f"Next: python stage_b_dpo_training.py {paths}")
+    if not validation:
+        print("No pair is left for validation: the next command validates on the training pairs")
+    print(f"Next: {next_command(args.output_dir, bool(validation))}")
     return 0
 
 

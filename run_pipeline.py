@@ -1,16 +1,18 @@
-"""The whole chain: Stage A, preference data, Stage B, its control, and the evaluation of all of them.
+"""Run the whole chain: Stage A, preference data, Stage B, its control, and the evaluation of all models.
 
 In:  `--demo` (the embedded model and data), or a base model and a Phase 1 folder of your own.
-Out: `--output_dir` with every stage's folder, its log under `logs/`, and `results.json`, which says whether Stage B is
-     accepted.
+Out: `--output_dir` with a folder for each stage, their logs under `logs/`, and `results.json`, which says whether
+     Stage B is accepted.
 
     python run_pipeline.py --demo --rounds 2
     python run_pipeline.py --model_name Qwen/Qwen2.5-1.5B --phase1_dir phase1_data/sft --output_dir runs/qwen --control
 
-Every stage is one command of this suite, printed before it runs, so that each can be run again by hand. A stage that
-has finished under the same command, on inputs that have not changed since, is skipped on a rerun. The control takes
-Stage B's steps on the same chosen texts without the preference term: what Stage B adds is its distance to the control,
-not to Stage A. In a second round the policy of the first one writes the completions and is the reference.
+Each stage is one command of this suite. It is printed before it runs, so you can repeat it by hand. On a rerun, a stage
+is skipped if the same command has finished and its inputs have not changed since.
+
+The control takes the same steps as Stage B on the same chosen completions, without the preference term. Compare Stage B
+with the control, not with Stage A, to see what the preference term adds. In a second round, the policy of the first
+round writes the completions and is the reference.
 """
 
 from __future__ import annotations
@@ -26,133 +28,98 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from evaluation.acceptance import SMALL_BOUNDS, Bounds, Check, acceptance, is_accepted, verdict
+from demo.recipes import DEMO_RECIPE, SMALL_RECIPE, Recipe
+from evaluation.acceptance import Check, acceptance, is_accepted, verdict
 from language_model.model_files import DEMO_BASE
 from language_model.placement import DEVICES
 from script_io.csv_files import read_csv, write_csv
-from script_io.errors import EXIT_BAD_INPUT, EXIT_FAILED, ArgumentParser, InputError, RunError, run_script
+from script_io.errors import EXIT_BAD_INPUT, EXIT_FAILED, ArgumentParser, InputError, RunError, at_least, run_script
 from script_io.files import read_json, write_json
 from script_io.provenance import provenance
 
 ROOT = Path(__file__).resolve().parent
-MODES = {"greedy": "0", "sampled": "0.7"}  # temperatures; 0.7 is the default of inference
-HEADLINE = "sampled"  # named in advance: what people get who run inference as it comes
-LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """The flags that the pipeline passes on, and what it asks of the result; no flags: a script's own defaults."""
-
-    stage_a: tuple[str, ...] = ()
-    negatives: tuple[str, ...] = ()
-    sampling: tuple[str, ...] = ()
-    stage_b: tuple[str, ...] = ("--nll_weight", "1")
-    data_weights: tuple[float, float] | None = None  # of hard negatives and on-policy pairs; None: all pairs once
-    generation: tuple[str, ...] = ()
-    bounds: Bounds = field(default_factory=Bounds)
-    examples: Mapping[str, int] | None = None  # of each Phase 1 split, from its top; None: all
-    brief: bool = False  # neither base nor control, and the headline's mode alone
-
-
-_OF_A_TINY_STAGE_A = (
-    "--batch_size", "16", "--lora_dropout", "0", "--lora_target_modules", *LINEAR_LAYERS, "--eval_batch_size", "50",
-)  # fmt: skip
-
-# A model of 3.5M parameters needs larger steps than one of 7B, for which the scripts' defaults are made. The weights of
-# the two terms of Stage B were found by trying; benchmarks/RESULTS.md has the others.
-DEMO_RECIPE = Recipe(
-    stage_a=("--learning_rate", "4e-3", "--num_epochs", "4", "--early_stopping_patience", "2", *_OF_A_TINY_STAGE_A),
-    negatives=("--adversarial_ratio", "0.1"),
-    sampling=(
-        "--num_completions", "8", "--temperature", "1.0", "--max_prompts", "800", "--max_new_tokens", "100",
-        "--batch_size", "128",
-    ),
-    stage_b=(
-        "--learning_rate", "1e-3", "--num_epochs", "1", "--batch_size", "16", "--beta", "1", "--nll_weight", "10",
-        "--eval_batch_size", "50",
-    ),
-    data_weights=(0.1, 0.9),
-    generation=("--batch_size", "128"),
-)  # fmt: skip
-
-# Enough to see the drop, for machines that test every change; with half of the notes Stage B has too few pairs.
-SMALL_RECIPE = Recipe(
-    stage_a=("--learning_rate", "2e-3", "--num_epochs", "1", *_OF_A_TINY_STAGE_A),
-    negatives=("--adversarial_ratio", "0.1"),
-    sampling=(
-        "--num_completions", "6", "--temperature", "1.0", "--max_prompts", "80", "--batch_size", "128",
-        "--max_new_tokens", "64",
-    ),
-    stage_b=(
-        "--learning_rate", "2e-3", "--num_epochs", "3", "--batch_size", "16", "--beta", "0.1", "--nll_weight", "10",
-        "--eval_batch_size", "50",
-    ),
-    data_weights=(0.1, 0.9),
-    generation=("--batch_size", "100", "--max_new_tokens", "64"),
-    bounds=SMALL_BOUNDS,
-    examples={"train": 600, "validation": 16, "test": 80},
-    brief=True,
-)  # fmt: skip
+MODES = {"greedy": "0", "sampled": "0.7"}  # temperature of each mode; 0.7 is the default of sft_inference.py
+HEADLINE = "sampled"  # the mode that decides, fixed in advance: users get it when they run inference with its defaults
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     data = parser.add_argument_group("Data and model")
-    data.add_argument("--demo", action="store_true", help="the embedded model and data, with settings of their own")
     data.add_argument(
-        "--small", action="store_true", help="with --demo: little data, few steps, looser bounds; no control"
+        "--demo", action="store_true", help="run on the embedded model and data, with settings made for them"
     )
-    data.add_argument("--model_name", help="base model, a folder or hub id; needed unless --demo")
-    data.add_argument("--phase1_dir", default="phase1_data/sft", help="folder of the Phase 1 CSVs (%(default)s)")
+    data.add_argument(
+        "--small", action="store_true", help="with --demo: less data, fewer steps, looser bounds and no control"
+    )
+    data.add_argument(
+        "--model_name",
+        metavar="MODEL",
+        help="folder or hub id of the base model (default: none, which needs --demo)",
+    )
+    data.add_argument(
+        "--base_model",
+        metavar="MODEL",
+        help="folder of the base model if it was moved after Stage A (default: the path that the adapter names)",
+    )
+    data.add_argument("--phase1_dir", default="phase1_data/sft", metavar="FOLDER", help="folder of the Phase 1 CSVs")
     chain = parser.add_argument_group("Chain")
-    chain.add_argument("--rounds", type=int, default=1, help="of sampling, judging and Stage B (default: 1)")
+    chain.add_argument("--rounds", type=at_least(1), default=1, help="rounds of sampling, judging and Stage B")
     chain.add_argument(
-        "--control", action="store_true", help="train the control too; always on for --demo, not for --small"
+        "--control",
+        action="store_true",
+        help="train the control as well (default: off; always on with --demo, never with --small)",
     )
-    chain.add_argument("--no_base", action="store_true", help="leave the untrained base out of the evaluation")
-    chain.add_argument("--overflow", choices=("drop", "shorten_note"), default="drop", help="for long notes (drop)")
-    chain.add_argument("--max_length", type=int, default=512, help="tokens of an example (default: 512)")
-    chain.add_argument("--max_examples", type=int, help="notes to evaluate on (default: all of the test split)")
-    chain.add_argument("--device", choices=DEVICES, default="auto", help="passed to every script (default: auto)")
-    chain.add_argument("--seed", type=int, default=42, help="of everything (default: 42)")
+    chain.add_argument("--no_base", action="store_true", help="do not evaluate the untrained base model")
+    chain.add_argument(
+        "--overflow", choices=("drop", "shorten_note"), default="drop", help="what to do with notes that are too long"
+    )
+    chain.add_argument("--max_length", type=at_least(1), default=512, help="most tokens of a training example")
+    chain.add_argument(
+        "--max_examples", type=at_least(1), metavar="N", help="notes to evaluate on (default: the whole test split)"
+    )
+    chain.add_argument("--device", choices=DEVICES, default="auto", help="device, passed to every script")
+    chain.add_argument(
+        "--ignore_memory_estimate", action="store_true", help="train even if the estimated memory exceeds what is free"
+    )
+    chain.add_argument("--seed", type=at_least(0), default=42, help="seed of data, training and sampling")
     output = parser.add_argument_group("Output")
     output.add_argument(
-        "--output_dir", help="folder of the run (default: runs/demo or runs/demo_small for --demo, else runs/pipeline)"
+        "--output_dir",
+        metavar="FOLDER",
+        help="folder of the run (default: runs/demo with --demo, runs/demo_small with --small, else runs/pipeline)",
     )
     output.add_argument(
-        "--require_acceptance", action="store_true", help="exit code 1 where Stage B is not accepted (default: 0)"
+        "--require_acceptance", action="store_true", help="return exit code 1 if Stage B is not accepted"
     )
     return parser.parse_args(argv)
 
 
 @dataclass
 class Pipeline:
-    """Runs commands of the suite, each once, and notes how long each took."""
+    """Run commands of the suite, each once, and record how many seconds each took."""
 
     args: argparse.Namespace
     recipe: Recipe
     folder: Path
     seconds: dict[str, float] = field(default_factory=dict)
 
-    def run(self, name: str, script: str, *arguments: str | Path) -> None:
-        """Runs one script; skips it where the same command has finished before."""
+    def run(self, name: str, script: str, *arguments: str | Path, extra: Sequence[str] = ()) -> None:
+        """Run one script, or skip it if the same command has finished and its inputs have not changed since.
+
+        `extra` holds flags that do not change what the script writes, so they do not count in this comparison.
+        """
         command = [script, *map(str, arguments)]
         marker = self.folder / "stages" / f"{name}.json"
-        if (
-            marker.exists()
-            and read_json(marker)["command"] == command
-            and newest(inputs_of(command)) <= newest([marker])
-        ):
+        if is_finished(command, marker):
             self.seconds[name] = read_json(marker)["seconds"]
             print(f"[{name}] finished before, skipped")
             return
-        print(f"[{name}] python {shlex.join(command)}", flush=True)
+        print(f"[{name}] python {shlex.join([*command, *extra])}", flush=True)
         marker.unlink(missing_ok=True)
         log = self.folder / "logs" / f"{name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         start = time.perf_counter()
-        code = launch(command, log)
+        code = launch([*command, *extra], log)
         self.seconds[name] = round(time.perf_counter() - start, 1)
         if code:
             last = log.read_text(encoding="utf-8").strip().splitlines()[-1:] or ["no output"]
@@ -161,15 +128,30 @@ class Pipeline:
         write_json(marker, {"command": command, "seconds": self.seconds[name]})
         print(f"[{name}] {self.seconds[name]:.0f} s", flush=True)
 
-    def training(self, name: str) -> list[str]:
-        """Flags of a training script: where to, how long, from which seed; an unfinished run of it starts anew."""
+    def training_flags(self, name: str) -> list[str]:
+        """Return the flags that both training scripts get; an interrupted training starts from the beginning."""
         common = ["--output_dir", str(self.folder / name), "--overwrite_output_dir", "--seed", str(self.args.seed)]
         length = ["--max_length", str(self.args.max_length), "--overflow", self.args.overflow]
         return [*common, *length, "--device", self.args.device]
 
+    def memory_flags(self) -> list[str]:
+        """Return the flag for training that does without the memory estimate, if it was given."""
+        return ["--ignore_memory_estimate"] if self.args.ignore_memory_estimate else []
+
+    def base_flags(self) -> list[str]:
+        """Return the flag for scripts that load an adapter whose base was moved, if it was given."""
+        return ["--base_model", self.args.base_model] if self.args.base_model else []
+
+
+def is_finished(command: Sequence[str], marker: Path) -> bool:
+    """Return whether the marker names the same command and is newer than everything that the command reads."""
+    if not marker.exists() or read_json(marker)["command"] != command:
+        return False
+    return newest(inputs_of(command)) <= newest([marker])
+
 
 def launch(command: Sequence[str], log: Path) -> int:
-    """Runs a script of the suite, all that it prints going to `log`; returns its exit code."""
+    """Run a script of the suite with its output going to `log`; return its exit code."""
     words = [sys.executable, str(ROOT / command[0]), *command[1:]]
     with log.open("w", encoding="utf-8") as handle:
         return subprocess.run(words, stdout=handle, stderr=subprocess.STDOUT, check=False).returncode
@@ -179,26 +161,26 @@ OUTPUT_FLAGS = ("--output_dir", "--output_path", "--phase2_dir")
 
 
 def inputs_of(command: Sequence[str]) -> list[Path]:
-    """The files and folders that a command names and reads."""
+    """Return the files and folders that a command names and reads."""
     return [Path(word) for flag, word in pairwise(command) if flag not in OUTPUT_FLAGS and Path(word).exists()]
 
 
 def newest(paths: Sequence[Path]) -> float:
-    """When the last change was made to any of these files, or below these folders; seconds since 1970."""
+    """Return when any of these files, or any file below these folders, last changed, in seconds since 1970."""
     files = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path])]
     return max((file.stat().st_mtime for file in files if file.is_file()), default=0.0)
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """The files of one round's preference pairs."""
+    """The files with the preference pairs of one round."""
 
     train: tuple[Path, ...]
     val: tuple[Path, ...]
 
 
 def top_of(phase1: Path, examples: Mapping[str, int], folder: Path) -> Path:
-    """A Phase 1 folder with the first rows of each split; written where it differs from what is there."""
+    """Write a Phase 1 folder with the first rows of each split, unless it is there already; return the folder."""
     for split, count in examples.items():
         name = f"{split}_set_processed.csv"
         rows = [row for _, row in read_csv(phase1 / name, ())][:count]
@@ -208,21 +190,22 @@ def top_of(phase1: Path, examples: Mapping[str, int], folder: Path) -> Path:
 
 
 def stage_a(pipeline: Pipeline, phase1: Path, base: str) -> Path:
-    """Trains the SFT adapter; returns its folder."""
+    """Train the SFT adapter and return its folder."""
     pipeline.run(
         "sft",
         "stage_a_sft_training.py",
         *("--model_name", base),
         *("--train_data_path", phase1 / "train_set_processed.csv"),
         *("--val_data_path", phase1 / "validation_set_processed.csv"),
-        *pipeline.training("sft"),
+        *pipeline.training_flags("sft"),
         *pipeline.recipe.stage_a,
+        extra=pipeline.memory_flags(),
     )
     return pipeline.folder / "sft" / "final_model"
 
 
 def preference_pairs(pipeline: Pipeline, phase1: Path, model: Path, number: int) -> Pairs:
-    """Hard negatives and on-policy pairs of one round, the latter from what `model` writes."""
+    """Make the hard negatives of one round, and its on-policy pairs from the completions of `model`."""
     folder, seed = pipeline.folder / f"pairs_{number}", str(pipeline.args.seed + number)
     pipeline.run(
         f"negatives_{number}",
@@ -232,7 +215,7 @@ def preference_pairs(pipeline: Pipeline, phase1: Path, model: Path, number: int)
     )
     completions = folder / "completions.jsonl"
     if completions.exists() and newest([model]) > newest([completions]):
-        completions.unlink()  # of a model that has been trained anew since
+        completions.unlink()  # the model was trained again after it had written them
         completions.with_suffix(".config.json").unlink(missing_ok=True)
     pipeline.run(
         f"completions_{number}",
@@ -241,16 +224,18 @@ def preference_pairs(pipeline: Pipeline, phase1: Path, model: Path, number: int)
         *("--output_path", completions, "--seed", seed, "--device", pipeline.args.device),
         *("--overflow", pipeline.args.overflow),
         *pipeline.recipe.sampling,
+        extra=pipeline.base_flags(),
     )
     pipeline.run(
         f"judging_{number}",
         "judge_completions.py",
         *("--completions_path", completions, "--output_dir", folder / "on_policy"),
-        *("--seed", str(pipeline.args.seed + 1)),  # the same in every round: what validates in one trains in no other
+        # the same seed in every round, so that no prompt validates in one round and trains in another
+        *("--seed", str(pipeline.args.seed + 1)),
     )
     negatives, on_policy = folder / "negatives", folder / "on_policy"
     validation = (negatives / "val_dpo.jsonl", on_policy / "val.jsonl")
-    # of a handful of on-policy pairs none may be left for validation
+    # with a handful of on-policy pairs, the validation file may be empty
     return Pairs(
         (negatives / "train_dpo.jsonl", on_policy / "train.jsonl"),
         tuple(path for path in validation if path.stat().st_size),
@@ -258,7 +243,7 @@ def preference_pairs(pipeline: Pipeline, phase1: Path, model: Path, number: int)
 
 
 def stage_b(pipeline: Pipeline, name: str, model: Path, pairs: Pairs, flags: Sequence[str]) -> Path:
-    """Trains a policy against `model`; returns its folder."""
+    """Train a policy with `model` as the reference; return its folder."""
     weights = pipeline.recipe.data_weights
     pipeline.run(
         name,
@@ -266,14 +251,15 @@ def stage_b(pipeline: Pipeline, name: str, model: Path, pairs: Pairs, flags: Seq
         *("--sft_model_path", model),
         *("--train_data_path", *map(str, pairs.train), "--val_data_path", *map(str, pairs.val)),
         *(["--data_weights", *map(str, weights)] if weights else []),
-        *pipeline.training(name),
+        *pipeline.training_flags(name),
         *flags,
+        extra=[*pipeline.memory_flags(), *pipeline.base_flags()],
     )
     return pipeline.folder / name / "final_model"
 
 
 def train_models(pipeline: Pipeline, phase1: Path, base: str) -> dict[str, Path | str]:
-    """All stages of training; returns the models to evaluate, by name."""
+    """Run all stages of training; return the models to evaluate, by name."""
     args, recipe = pipeline.args, pipeline.recipe
     sft = dpo = control = stage_a(pipeline, phase1, base)
     for number in range(1, args.rounds + 1):
@@ -289,7 +275,7 @@ def train_models(pipeline: Pipeline, phase1: Path, base: str) -> dict[str, Path 
 
 
 def evaluate(pipeline: Pipeline, name: str, model: Path | str, phase1: Path) -> dict[str, Any]:
-    """The figures of one model in each mode; on the demo also by the exact truth."""
+    """Evaluate one model in each mode; return its figures by mode, on the demo also by the exact truth."""
     figures = {}
     limit = ["--max_examples", str(pipeline.args.max_examples)] if pipeline.args.max_examples else []
     for mode in modes_of(pipeline.recipe):
@@ -302,6 +288,7 @@ def evaluate(pipeline: Pipeline, name: str, model: Path | str, phase1: Path) -> 
             *("--overflow", pipeline.args.overflow),
             *pipeline.recipe.generation,
             *limit,
+            extra=[] if name == "base" else pipeline.base_flags(),
         )
         figures[mode] = read_json(folder / "evaluation_summary.json")
         if pipeline.args.demo:
@@ -312,18 +299,18 @@ def evaluate(pipeline: Pipeline, name: str, model: Path | str, phase1: Path) -> 
 
 
 def modes_of(recipe: Recipe) -> list[str]:
-    """The modes to evaluate in, the headline's last."""
+    """Return the modes to evaluate in; the headline mode is last."""
     return [*([] if recipe.brief else [mode for mode in MODES if mode != HEADLINE]), HEADLINE]
 
 
 def best_truth(figures: dict[str, Any]) -> dict[str, Any]:
-    """The figures by the exact truth where there is one, else those of the judge."""
+    """Return the figures by the exact truth if there are any, else the figures of the judge."""
     exact: dict[str, Any] = figures.get("exact", figures)
     return exact
 
 
 def table(models: dict[str, dict[str, Any]], mode: str) -> str:
-    """The figures of all models in one mode, aligned; by the exact truth where there is one."""
+    """Return an aligned table of all models in one mode, by the exact truth if it is known."""
     judge = best_truth(next(iter(models.values()))[mode])["judge"]
     heading = f"{mode}, temperature {MODES[mode]}, judged by {'exact truth' if judge == 'exact' else judge}"
     header = (
@@ -344,8 +331,6 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise InputError("pass either --demo or --model_name with a base model of yours")
     if args.small and not args.demo:
         raise InputError("--small is a smaller --demo; pass both, or leave it out")
-    if args.rounds < 1:
-        raise InputError(f"--rounds {args.rounds}: must be at least 1")
     for split in ("train", "validation", "test"):
         path = Path(args.phase1_dir) / f"{split}_set_processed.csv"
         if not path.exists():
@@ -354,7 +339,7 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 def main(args: argparse.Namespace) -> int:
     if args.demo and args.phase1_dir == "phase1_data/sft":
-        args.phase1_dir = str(ROOT / args.phase1_dir)  # from any working folder
+        args.phase1_dir = str(ROOT / args.phase1_dir)  # works from any working folder
     check_arguments(args)
     demo_folder = "runs/demo_small" if args.small else "runs/demo"
     folder = Path(args.output_dir or (demo_folder if args.demo else "runs/pipeline"))
@@ -363,14 +348,25 @@ def main(args: argparse.Namespace) -> int:
     phase1, base = Path(args.phase1_dir), str(DEMO_BASE) if args.demo else args.model_name
     if recipe.examples:
         phase1 = top_of(phase1, recipe.examples, folder / "phase1")
-    trained = train_models(pipeline, phase1, base)
-    figures = {name: evaluate(pipeline, name, path, phase1) for name, path in trained.items()}
+    models = train_models(pipeline, phase1, base)
+    figures = {name: evaluate(pipeline, name, model, phase1) for name, model in models.items()}
     checks = {
         mode: acceptance(best_truth(figures["sft"][mode]), best_truth(figures["dpo"][mode]), recipe.bounds)
         for mode in modes_of(recipe)
     }
+    write_results(pipeline, figures, checks)
+    print(f"\nResults: {folder / 'results.json'}; {sum(pipeline.seconds.values()) / 60:.1f} minutes of work")
+    print(f"See them: {folder / 'evaluation' / f'dpo_{next(iter(checks))}' / 'report.html'}\n")
+    print("\n\n".join(f"{table(figures, mode)}\n{acceptance_line(mode, checks[mode])}" for mode in checks))
+    return EXIT_FAILED if args.require_acceptance and not is_accepted(checks[HEADLINE]) else 0
+
+
+def write_results(
+    pipeline: Pipeline, figures: Mapping[str, dict[str, Any]], checks: Mapping[str, Sequence[Check]]
+) -> None:
+    """Write `results.json`: the figures of all models, the checks of each mode, and what was run with what."""
     results: dict[str, Any] = {
-        "seed": args.seed,
+        "seed": pipeline.args.seed,
         "headline": HEADLINE,
         "accepted": is_accepted(checks[HEADLINE]),
         "acceptance": {mode: [check.as_dict() for check in checks[mode]] for mode in checks},
@@ -378,15 +374,11 @@ def main(args: argparse.Namespace) -> int:
     }
     if "control" in figures:
         results["control"] = figures["control"]
-    write_json(folder / "results.json", {**results, "stages": pipeline.seconds, **provenance()})
-    print(f"\nResults: {folder / 'results.json'}; {sum(pipeline.seconds.values()) / 60:.1f} minutes of work")
-    print(f"See them: {folder / 'evaluation' / f'dpo_{next(iter(checks))}' / 'report.html'}\n")
-    print("\n\n".join(f"{table(figures, mode)}\n{acceptance_line(mode, checks[mode])}" for mode in checks))
-    return EXIT_FAILED if args.require_acceptance and not results["accepted"] else 0
+    write_json(pipeline.folder / "results.json", {**results, "stages": pipeline.seconds, **provenance()})
 
 
 def acceptance_line(mode: str, checks: Sequence[Check]) -> str:
-    """`accepted: no: coverage 31.2%, at least 97.3% asked`; of another mode than the headline's it decides nothing."""
+    """Return for example `accepted: no: coverage 31.2%, at least 97.3% asked`; only the headline mode decides."""
     return f"accepted: {verdict(checks)}" if mode == HEADLINE else f"by the same bounds: {verdict(checks)}"
 
 

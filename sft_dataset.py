@@ -1,7 +1,10 @@
-"""Phase 1 data: factual (note, summary) pairs, tokenised with the loss on the summary alone.
+"""Read a Phase 1 CSV for Stage A: factual notes and summaries, tokenised, with the loss on the summary only.
 
-python sft_dataset.py                                           # checks phase1_data/sft/train_set_processed.csv
-python sft_dataset.py phase1_data/sft/test_set_processed.csv    # checks a file, line by line
+In:  a Phase 1 CSV (id, clinical_note, model_summary, label, hallucination_type).
+Out: as a library, `SFTDataset` and loaders; as a script, every problem of the file with its line.
+
+    python sft_dataset.py                                           # checks phase1_data/sft/train_set_processed.csv
+    python sft_dataset.py phase1_data/sft/test_set_processed.csv
 """
 
 from __future__ import annotations
@@ -11,34 +14,28 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch.utils.data import DataLoader, Dataset
-
 from language_model.length_limits import LengthReport, encode_within
 from language_model.prompt_format import build_prompt
-from scoring.packed_rows import Sample
+from scoring.packed_rows import PromptCompletions
 from script_io.csv_files import read_csv
 from script_io.errors import EXIT_BAD_INPUT, ArgumentParser, InputError, run_script
+from script_io.phase1_csv import DATA_REMEDY, FACTUAL_LABELS, REQUIRED_COLUMNS, row_problem
 
 if TYPE_CHECKING:
+    import torch
+    from torch.utils.data import DataLoader
     from transformers import PreTrainedTokenizerBase
 
-COLUMNS = ("id", "clinical_note", "model_summary", "label", "hallucination_type")
-REQUIRED_COLUMNS = COLUMNS[1:4]
-FACTUAL_LABELS = ("factual", "factual_with_evidence")
-LABELS = (*FACTUAL_LABELS, "hallucinated")
-IGNORED = -100  # the label that PyTorch's cross-entropy passes over
 DEFAULT_TRAIN_CSV = "phase1_data/sft/train_set_processed.csv"
-DATA_REMEDY = "make the demo's data with: python demo/make_phase1_data.py"
-
-Batch = dict[str, torch.Tensor]
 
 
-class SFTDataset(Dataset[Batch]):
+class SFTDataset:
     """Factual rows of a Phase 1 CSV as `input_ids`, `attention_mask` and `labels`, each (T,) long.
 
-    T is the longest example of the file, so that any collator can stack the items; `collate` trims the padding again.
-    Labels are -100 on the prompt and on padding. Rows over `max_length` tokens are in `report`, not in the dataset.
+    T is the length of the longest example, so that any collator can stack the items; `collate` trims the padding.
+    Labels are -100 on the prompt and on padding. Rows over `max_length` tokens are listed in `report` and left out.
+    PyTorch's DataLoader and transformers' Trainer accept the dataset. It does not inherit from PyTorch's `Dataset`,
+    because importing torch would slow down `--help`.
     """
 
     def __init__(
@@ -65,6 +62,7 @@ class SFTDataset(Dataset[Batch]):
                 prompt_format,
                 overflow,
                 self.report,
+                note=row["clinical_note"].strip(),
             )
             if encoded:
                 self.ids.append(row["id"])
@@ -75,36 +73,36 @@ class SFTDataset(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.examples)
 
-    def __getitem__(self, index: int) -> Batch:
-        prompt, completion = self.examples[index]
-        padding = self.longest - len(prompt) - len(completion)
-        return {
-            "input_ids": torch.tensor(prompt + completion + [self.pad_id] * padding),
-            "attention_mask": torch.tensor([1] * (len(prompt) + len(completion)) + [0] * padding),
-            "labels": torch.tensor([IGNORED] * len(prompt) + completion + [IGNORED] * padding),
-        }
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        from scoring.padded_logps import pad_examples
 
-    def sample(self, index: int) -> Sample:
-        """The example as training computes it."""
+        return {name: rows[0] for name, rows in pad_examples([self.encoded(index)], self.pad_id, self.longest).items()}
+
+    def encoded(self, index: int) -> PromptCompletions:
+        """Return the token ids of an example, without padding."""
         prompt, completion = self.examples[index]
-        return Sample(prompt, (completion,))
+        return PromptCompletions(prompt, (completion,))
 
     def tokens(self, index: int) -> int:
+        """Return the number of tokens of an example, prompt and summary."""
         return sum(map(len, self.examples[index]))
 
     def supervised_tokens(self, index: int) -> int:
+        """Return the number of tokens with a loss."""
         return len(self.examples[index][1])
 
 
-def collate(items: list[Batch]) -> Batch:
-    """Stacks items to (B, T), T the longest of them."""
+def collate(items: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Stack items into (B, T) tensors; T is the length of the longest item without padding."""
+    import torch
+
     batch = {key: torch.stack([item[key] for item in items]) for key in items[0]}
     length = int(batch["attention_mask"].sum(dim=1).max())
     return {key: tensor[:, :length] for key, tensor in batch.items()}
 
 
 def load_factual_rows(path: str | Path) -> list[dict[str, str]]:
-    """The rows of a Phase 1 CSV to train on, with an id each. Raises InputError naming line and remedy."""
+    """Return the factual rows of a Phase 1 CSV, each with an id. Raises InputError with line and remedy."""
     rows = read_csv(path, REQUIRED_COLUMNS, DATA_REMEDY)
     print(f"Loaded {len(rows)} examples from {path}")
     for line, row in rows:
@@ -118,16 +116,6 @@ def load_factual_rows(path: str | Path) -> list[dict[str, str]]:
     return factual
 
 
-def row_problem(row: dict[str, str]) -> str | None:
-    """What is wrong with one row, or None."""
-    empty = [column for column in REQUIRED_COLUMNS if not row[column].strip()]
-    if empty:
-        return f"empty {' and '.join(empty)}; fill in or delete the row"
-    if row["label"] not in LABELS:
-        return f"label {row['label']!r} is not known; use one of {', '.join(LABELS)}"
-    return None
-
-
 def create_sft_dataloaders(
     train_csv: str | Path,
     val_csv: str | Path,
@@ -139,9 +127,13 @@ def create_sft_dataloaders(
     overflow: str = "drop",
     seed: int = 42,
 ) -> tuple[DataLoader[Any], DataLoader[Any]]:
-    """Two loaders of (B, T) batches, the training one shuffled from `seed`; their `.dataset` suits any trainer."""
+    """Return two loaders of (B, T) batches; `seed` shuffles the training one. Their `.dataset` suits any trainer."""
+    import torch
+    from torch.utils.data import DataLoader
+
     options: dict[str, Any] = {"max_length": max_length, "prompt_format": prompt_format, "overflow": overflow}
-    train, val = (SFTDataset(path, tokenizer, **options) for path in (train_csv, val_csv))
+    train: Any = SFTDataset(train_csv, tokenizer, **options)
+    val: Any = SFTDataset(val_csv, tokenizer, **options)
     generator = torch.Generator().manual_seed(seed)
     return (
         DataLoader(train, batch_size=batch_size, shuffle=True, generator=generator, collate_fn=collate),
@@ -150,7 +142,7 @@ def create_sft_dataloaders(
 
 
 def find_problems(path: str | Path) -> list[str]:
-    """Every problem of a Phase 1 CSV, one line each: bad rows, duplicates, notes that another split holds too."""
+    """Return the problems of a Phase 1 CSV, one line each: bad rows, duplicates, notes of other splits."""
     rows = read_csv(path, REQUIRED_COLUMNS, DATA_REMEDY)
     problems = [f"line {line}: {problem}" for line, row in rows if (problem := row_problem(row))]
     first_lines: dict[tuple[str, str], int] = {}
@@ -160,7 +152,7 @@ def find_problems(path: str | Path) -> list[str]:
         if first_lines.setdefault(pair, line) != line:
             problems.append(f"line {line}: the same note and summary as on line {first_lines[pair]}; delete one")
         if row.get("id") and first_ids.setdefault(row["id"], line) != line:
-            problems.append(f"line {line}: the id {row['id']} is also that of line {first_ids[row['id']]}; rename one")
+            problems.append(f"line {line}: line {first_ids[row['id']]} has the id {row['id']} too; rename one")
     return problems + _shared_notes(Path(path), rows)
 
 
@@ -179,9 +171,9 @@ def _shared_notes(path: Path, rows: list[tuple[int, dict[str, str]]]) -> list[st
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     data = parser.add_argument_group("Data")
-    data.add_argument("file", nargs="?", default=DEFAULT_TRAIN_CSV, help="a Phase 1 CSV (default: %(default)s)")
+    data.add_argument("file", nargs="?", default=DEFAULT_TRAIN_CSV, help="Phase 1 CSV to check (default: %(default)s)")
     return parser.parse_args(argv)
 
 

@@ -1,7 +1,7 @@
-"""Summarises clinical notes with a trained model, or with two of them side by side.
+"""Summarise clinical notes with a trained model, or with two models for comparison.
 
-In:  a model folder (or a server), and one note, a file of notes, or notes typed at a prompt.
-Out: printed summaries, and with --output_file one JSONL or CSV row for each note.
+In:  a model folder (or a server), and one note, a file of notes, or notes typed in a terminal.
+Out: printed summaries, and with --output_file one JSONL or CSV row per note.
 
     python sft_inference.py --clinical_note "Patient with asthma, takes albuterol 90 mcg as needed."
     python sft_inference.py --input_file phase1_data/sft/test_set_processed.csv --output_file summaries.jsonl
@@ -21,9 +21,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from language_model.prompt_format import build_prompt, note_of_prompt
-from language_model.sampler import PromptTooLong, Sampler
-from language_model.sampler_flags import add_endpoint_arguments, add_sampling_arguments, endpoint_sampler, local_sampler
+from language_model.loading import load_for_inference
+from language_model.placement import add_base_model_argument, add_model_arguments
+from language_model.prompt_format import build_prompt, note_of_prompt, note_of_row
+from language_model.sampler import PromptTooLong, Sampler, SamplingSettings
+from language_model.sampler_flags import (
+    add_endpoint_arguments,
+    add_sampling_arguments,
+    endpoint_sampler,
+    local_sampler,
+    sampling_settings,
+)
 from script_io.csv_files import read_csv, write_csv
 from script_io.errors import ArgumentParser, InputError, run_script
 from script_io.files import read_jsonl, read_text, write_jsonl
@@ -47,20 +55,25 @@ class SFTInference:
         dtype: str = "auto",
         use_8bit: bool = False,
         use_4bit: bool = False,
+        base_model: str | Path | None = None,
     ) -> None:
-        """Loads the model; `auto` chooses the device and the dtype and says what it chose."""
-        from language_model.loading import load_for_inference
-        from language_model.local_sampler import LocalSampler
+        """Load the model; `auto` chooses device and dtype, and prints the choice.
 
-        loaded = load_for_inference(model_path, device=device, dtype=dtype, use_8bit=use_8bit, use_4bit=use_4bit)
+        `base_model` is the base of an adapter, if it was moved.
+        """
+        from language_model.local_sampler import LocalSampler  # loads torch, which would slow down --help
+
+        loaded = load_for_inference(
+            model_path, device=device, dtype=dtype, use_8bit=use_8bit, use_4bit=use_4bit, base_model=base_model
+        )
         self.sampler = LocalSampler(loaded, str(model_path))
 
     def generate_summary(
         self, clinical_note: str, max_new_tokens: int = 150, temperature: float = 0.7, seed: int = 42
     ) -> dict[str, Any]:
-        """Summarises one note: clinical_note, model, generated_summary, num_tokens, seconds, finished."""
-        settings = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
-        return summarise(self.sampler, [clinical_note], **settings)[0]
+        """Return {clinical_note, model, generated_summary, num_tokens, seconds, finished} for one note."""
+        settings = SamplingSettings(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
+        return summarise(self.sampler, [clinical_note], settings)[0]
 
     def generate_summaries(
         self,
@@ -72,23 +85,17 @@ class SFTInference:
         batch_size: int = 8,
         progress: str | None = None,
     ) -> list[dict[str, Any]]:
-        """Summarises many notes in batches; one dict for each, in the order of the notes."""
-        return summarise(
-            self.sampler,
-            notes,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            seed=seed,
-            batch_size=batch_size,
-            progress=progress,
-        )
+        """Summarise many notes in batches; return one dict per note, in the order of the notes."""
+        settings = SamplingSettings(1, max_new_tokens, temperature, batch_size, seed)
+        return summarise(self.sampler, notes, settings, progress)
 
 
-def summarise(sampler: Sampler, notes: Sequence[str], **settings: Any) -> list[dict[str, Any]]:
-    """One summary a note, in the order of the notes. `settings` are those of `Sampler.complete`."""
+def summarise(
+    sampler: Sampler, notes: Sequence[str], settings: SamplingSettings, progress: str | None = None
+) -> list[dict[str, Any]]:
+    """Return one summary per note, in the order of the notes."""
     summaries: dict[int, dict[str, Any]] = {}
-    for index, completions in sampler.complete([build_prompt(note) for note in notes], **settings):
-        completion = completions[0]
+    for index, [completion] in sampler.complete([build_prompt(note) for note in notes], settings, progress):
         summaries[index] = {
             "clinical_note": notes[index],
             "model": sampler.name,
@@ -101,30 +108,47 @@ def summarise(sampler: Sampler, notes: Sequence[str], **settings: Any) -> list[d
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
-    from language_model.placement import add_model_arguments
-
-    parser = ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    """Parse the command line."""
+    parser = ArgumentParser(description=__doc__, allow_abbrev=False)
     data = parser.add_argument_group("Data").add_mutually_exclusive_group()
-    data.add_argument("--clinical_note", help="one note to summarise")
-    data.add_argument("--input_file", type=Path, help="notes to summarise: .txt (one a line), .csv or .jsonl")
+    data.add_argument(
+        "--clinical_note",
+        metavar="TEXT",
+        help="text of one note (default: read --input_file, or ask for notes in a terminal)",
+    )
+    data.add_argument(
+        "--input_file",
+        type=Path,
+        metavar="FILE",
+        help="notes to summarise: .txt (one note per line), .csv or .jsonl (default: none)",
+    )
     model = parser.add_argument_group("Model")
     model.add_argument(
         "--model_path",
         default=DEFAULT_MODEL_PATH,
-        help="model or adapter folder, or a hub id (default: %(default)s, what Stage A writes)",
+        help="model or adapter, a folder or a hub id (default: %(default)s, written by Stage A)",
     )
+    add_base_model_argument(model)
     second = parser.add_argument_group("Comparison").add_mutually_exclusive_group()
-    second.add_argument("--compare_model_path", help="a second model, whose summaries are printed beside the first's")
-    second.add_argument("--compare_served_model", help="the same, a model that the server at --base_url knows")
+    second.add_argument(
+        "--compare_model_path",
+        metavar="MODEL",
+        help="second model or adapter, whose summaries are printed after the first model's (default: none)",
+    )
+    second.add_argument(
+        "--compare_served_model",
+        metavar="NAME",
+        help="name of a second model on the server at --base_url (default: none)",
+    )
     output = parser.add_argument_group("Output")
-    output.add_argument("--output_file", type=Path, help="write the summaries there: .jsonl or .csv (default: none)")
+    output.add_argument(
+        "--output_file", type=Path, metavar="FILE", help="file for the summaries, .jsonl or .csv (default: none)"
+    )
     output.add_argument(
         "--note_column",
-        help="column of a .csv, or key of a .jsonl, that holds the note (default: clinical_note; in a .jsonl without "
-        "it, prompt)",
+        metavar="NAME",
+        help="column of a .csv, or key of a .jsonl, that has the note (default: clinical_note; in a .jsonl without it, "
+        "prompt)",
     )
     add_sampling_arguments(parser, temperature=0.7)
     add_endpoint_arguments(parser)
@@ -134,14 +158,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 @dataclass(frozen=True)
 class Note:
-    """A note and the id it goes by: its row's own, or its line number."""
+    """A note with its id: the id of its row, or its line number."""
 
     note_id: str
     text: str
 
 
 def read_notes(path: Path, column: str | None) -> list[Note]:
-    """The notes of a file, by its ending. Raises InputError for another ending and for an empty note."""
+    """Return the notes of a file. Raises InputError for another file name extension and for an empty note."""
     readers = {".txt": read_text_notes, ".csv": read_csv_notes, ".jsonl": read_jsonl_notes}
     if path.suffix.lower() not in readers:
         raise InputError(f"{path}: the name must end in {', '.join(readers)}; rename or convert the file")
@@ -149,50 +173,56 @@ def read_notes(path: Path, column: str | None) -> list[Note]:
 
 
 def read_text_notes(path: Path, column: str | None) -> list[Note]:
-    """One note a line; blank lines are passed over."""
+    """Return one note per line that is not blank."""
     if column is not None:
         raise InputError(f"--note_column {column}: {path} has no columns; leave the flag out")
     lines = enumerate(read_text(path).split("\n"), start=1)
     notes = [Note(str(number), line.strip()) for number, line in lines if line.strip()]
     if not notes:
-        raise InputError(f"{path}: the file is empty; expected one note a line")
+        raise InputError(f"{path}: the file is empty; expected one note per line")
     return notes
 
 
 def read_csv_notes(path: Path, column: str | None) -> list[Note]:
-    """One note a row."""
+    """Return one note per row."""
     column = column or "clinical_note"
     return [checked_note(path, line, row, row[column]) for line, row in read_csv(path, (column,))]
 
 
 def read_jsonl_notes(path: Path, column: str | None) -> list[Note]:
-    """One note an object, under `clinical_note`, or as a `prompt` of the suite's form."""
+    """Return one note per line, from `column`, else from `clinical_note` or `prompt`."""
     notes = []
     for line, row in read_jsonl(path, (column,) if column else ()):
         key = column or ("clinical_note" if "clinical_note" in row else "prompt")
         if key not in row:
-            raise InputError(f"{path}, line {line}: no key clinical_note or prompt; name the note's by --note_column")
-        if not isinstance(row[key], str):
+            raise InputError(f"{path}, line {line}: no key clinical_note or prompt; name the key with --note_column")
+        text = row[key]
+        if not isinstance(text, str):
             raise InputError(f"{path}, line {line}: {key} is not text; give the note as one string")
-        notes.append(checked_note(path, line, row, note_of_prompt(row[key])))
+        try:
+            note = note_of_prompt(text) if column else note_of_row(row)
+        except InputError as error:
+            raise InputError(f"{path}, line {line}: {error}") from error
+        notes.append(checked_note(path, line, row, text if note is None else note))
     return notes
 
 
 def checked_note(path: Path, line: int, row: dict[str, Any], text: str) -> Note:
+    """Return the note of a row with its id. Raises InputError if the note is empty."""
     if not text.strip():
-        raise InputError(f"{path}, line {line}: the note is empty; fill it in or take the row out")
+        raise InputError(f"{path}, line {line}: the note is empty; fill it in or delete the row")
     return Note(str(row.get("id") or row.get("example_id") or line), text)
 
 
 def check_args(args: argparse.Namespace) -> None:
-    """Raises InputError for flags that do not go together."""
+    """Raise InputError for flags that exclude or need each other."""
     served = args.served_model or args.compare_served_model
     if args.base_url and not served:
         raise InputError("--base_url needs --served_model, the name under which the server knows the model")
     if served and not args.base_url:
         raise InputError("--served_model and --compare_served_model need --base_url, the address of the server")
     if args.served_model and args.model_path != DEFAULT_MODEL_PATH:
-        raise InputError("--model_path and --served_model name two models; compare them by --compare_model_path")
+        raise InputError("--model_path and --served_model name two models; compare them with --compare_model_path")
     if args.output_file and args.output_file.suffix.lower() not in (".jsonl", ".csv"):
         raise InputError(f"--output_file {args.output_file}: the name must end in .jsonl or .csv")
     if args.clinical_note is not None and not args.clinical_note.strip():
@@ -202,7 +232,7 @@ def check_args(args: argparse.Namespace) -> None:
 
 
 def sampler_makers(args: argparse.Namespace) -> list[Callable[[], Sampler]]:
-    """What loads the one or two models asked for. They are loaded when called, so that one can go before the next."""
+    """Return a function for each model that loads it, so that the first can be freed before the second is loaded."""
     makers: list[Callable[[], Sampler]] = []
     if args.served_model:
         makers.append(lambda: endpoint_sampler(args, args.served_model))
@@ -216,11 +246,12 @@ def sampler_makers(args: argparse.Namespace) -> list[Callable[[], Sampler]]:
 
 
 def run_notes(args: argparse.Namespace, notes: Sequence[Note]) -> int:
-    """Summarises the notes with each model in turn; prints and stores them."""
+    """Summarise the notes with one model after the other, and print and write the summaries."""
+    settings = sampling_settings(args)
     texts = [note.text for note in notes]
     progress = "Summaries" if len(notes) > 1 else None
     try:
-        by_model = [summarise(make(), texts, **sampling(args), progress=progress) for make in sampler_makers(args)]
+        by_model = [summarise(make(), texts, settings, progress) for make in sampler_makers(args)]
     except PromptTooLong as error:
         raise InputError(f"note {notes[error.index].note_id}: {error.reason}") from error
     for summaries in zip(*by_model, strict=True):
@@ -231,14 +262,8 @@ def run_notes(args: argparse.Namespace, notes: Sequence[Note]) -> int:
     return 0
 
 
-def sampling(args: argparse.Namespace) -> dict[str, Any]:
-    """The flags that `Sampler.complete` takes."""
-    names = ("max_new_tokens", "temperature", "batch_size", "seed")
-    return {name: getattr(args, name) for name in names}
-
-
 def print_summaries(summaries: Sequence[dict[str, Any]]) -> None:
-    """Prints a note and what each model made of it; the models' names only where there are two."""
+    """Print a note and the summary of each model, with the names of the models if there are two."""
     print(f"\nClinical Note:\n{summaries[0]['clinical_note']}")
     for summary in summaries:
         title = f"\n--- {summary['model']} ---" if len(summaries) > 1 else ""
@@ -248,7 +273,7 @@ def print_summaries(summaries: Sequence[dict[str, Any]]) -> None:
 
 
 def write_results(path: Path, notes: Sequence[Note], by_model: Sequence[Sequence[dict[str, Any]]]) -> None:
-    """One row a note; a second model's results stand under the same names with `compare_` before them."""
+    """Write one row per note; the columns of a second model begin with `compare_`."""
     prefixes = ("", "compare_")[: len(by_model)]
     rows = []
     for note, summaries in zip(notes, zip(*by_model, strict=True), strict=True):
@@ -263,17 +288,18 @@ def write_results(path: Path, notes: Sequence[Note], by_model: Sequence[Sequence
 
 
 def run_interactive(args: argparse.Namespace) -> int:
-    """Asks for notes until the input ends; the models stay loaded meanwhile."""
+    """Ask for notes until the input ends, and print their summaries."""
+    settings = sampling_settings(args)
     samplers = [make() for make in sampler_makers(args)]
     print("Type or paste a clinical note and end it with an empty line. Ctrl-D or the word quit leaves.")
     while (note := ask_note()) is not None:
         if note:
-            print_summaries([summarise(sampler, [note], **sampling(args))[0] for sampler in samplers])
+            print_summaries([summarise(sampler, [note], settings)[0] for sampler in samplers])
     return 0
 
 
 def ask_note() -> str | None:
-    """Lines up to the first empty one, joined; None where the user leaves."""
+    """Return the lines up to the first empty line, joined, or None if the user leaves."""
     lines: list[str] = []
     try:
         line = input("\nNote> ")
@@ -290,7 +316,7 @@ def ask_note() -> str | None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """One note, a file of notes, or a dialogue."""
+    """Summarise one note, a file of notes, or notes typed in a terminal."""
     check_args(args)
     if args.clinical_note is not None:
         return run_notes(args, [Note("1", args.clinical_note)])
@@ -300,7 +326,7 @@ def main(args: argparse.Namespace) -> int:
         if args.output_file:
             raise InputError("--output_file needs --clinical_note or --input_file")
         return run_interactive(args)
-    print("No note was given and there is no terminal to ask at: this is a built-in example.")
+    print("No note was given and there is no terminal to ask in: this is a built-in example.")
     return run_notes(args, [Note("1", BUILT_IN_NOTE)])
 
 

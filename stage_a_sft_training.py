@@ -113,7 +113,7 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, SFTDataset, SFTDatas
 
     # Model
     adapters = memory_estimate.Adapters(args.lora_r, tuple(args.lora_target_modules), dropout=args.lora_dropout)
-    examples, row_tokens = [train.sample(index) for index in range(len(train))], row_tokens_on(placement.device)
+    examples, row_tokens = [train.encoded(index) for index in range(len(train))], row_tokens_on(placement.device)
     memory_estimate.fit_memory(args, args.model_name, placement, adapters, examples, row_tokens)
     base = load_base_model(args.model_name, placement, tokenizer)
     torch.manual_seed(args.seed)  # the adapter's random start
@@ -136,7 +136,7 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, SFTDataset, SFTDatas
         ),
     )
     loop.describe_batches(run, "examples", len(val))
-    run.scorer.choose([train.sample(index) for index in run.plan.step_indices(0)])
+    run.scorer.choose([train.encoded(index) for index in run.plan.step_indices(0)])
     if checkpoint:
         checkpoints.resume_from(run, checkpoint)
     return run, train, val
@@ -144,7 +144,7 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, SFTDataset, SFTDatas
 
 def summed_loss(run: TrainingRun, dataset: SFTDataset, indices: list[int]) -> torch.Tensor:
     """Return the negative log-likelihood of the summaries of some examples, summed over tokens, in nats (a scalar)."""
-    logps: torch.Tensor = run.model([dataset.sample(index) for index in indices])[0]
+    logps: torch.Tensor = run.model([dataset.encoded(index) for index in indices])[0]
     return -logps.sum()
 
 

@@ -26,8 +26,8 @@ from dpo_dataset import DPODataset
 from judging.pair_makers import DPO_CONFIG, judges_behind
 from language_model.adapters import count_parameters, enable_gradient_checkpointing
 from language_model.loading import load_base_model, load_tokenizer
-from language_model.model_files import absolute_model_name, require_adapter
-from language_model.placement import add_model_arguments, choose_placement
+from language_model.model_files import absolute_model_name, base_of_adapter
+from language_model.placement import add_base_model_argument, add_model_arguments, choose_placement
 from language_model.prompt_format import load_prompt_format
 from script_io.errors import ArgumentParser, InputError, at_least, run_script
 from training import checkpoints, data_mix, loop, run_folder
@@ -68,6 +68,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="FOLDER",
         help="folder of the Stage A adapter",
     )
+    add_base_model_argument(model)
     model.add_argument(
         "--reference",
         choices=("cached", "live"),
@@ -147,8 +148,8 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, AdapterPair, PairDat
     from training.reference_cache import cache_key, reference_logps
 
     # Data
-    sft_adapter = require_adapter(args.sft_model_path, SFT_REMEDY)
-    base_name = sft_adapter["base_model_name_or_path"]
+    sft_adapter = policy_adapters.require_sft_adapter(args.sft_model_path, SFT_REMEDY, args.lora_r)
+    base_name = base_of_adapter(args.sft_model_path, sft_adapter, args.base_model)
     checkpoint = run_folder.checkpoint_to_resume(args)
     placement = choose_placement(args, base_name)
     accelerator = make_accelerator(args, placement)
@@ -166,7 +167,7 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, AdapterPair, PairDat
     adapters = memory_estimate.Adapters(
         args.lora_r or sft_adapter["r"], tuple(sft_adapter.get("target_modules") or ()), frozen_rank
     )
-    examples, row_tokens = [train.sample(index) for index in range(len(train))], row_tokens_on(placement.device)
+    examples, row_tokens = [train.encoded(index) for index in range(len(train))], row_tokens_on(placement.device)
     memory_estimate.fit_memory(args, base_name, placement, adapters, examples, row_tokens)
     base = load_base_model(base_name, placement, tokenizer)
     torch.manual_seed(args.seed)  # the random start of a fresh adapter
@@ -193,14 +194,14 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, AdapterPair, PairDat
         save_model=partial(policy_adapters.save_policy, pair, **saved),
     )
     loop.describe_batches(run, "triplets", len(val))
-    run.scorer.choose([train.sample(index) for index in run.plan.step_indices(0)])
+    run.scorer.choose([train.encoded(index) for index in run.plan.step_indices(0)])
 
     # Reference: the untrained policy, scored before a checkpoint is loaded
     scored = []
     for name, dataset in (("train", train), ("val", val)):
         reference = None
         if args.reference == "cached":
-            packed = run.scorer.is_fast
+            packed = run.scorer.is_packed
             key = cache_key(dataset.triplets, args.sft_model_path, base_name, base, placement, packed=packed)
             reference = reference_logps(run, dataset, name, key)
         scored.append(PairData(dataset, reference))

@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from assessment.screen import printable
 from script_io.errors import InputError
 from script_io.files import read_json, write_json
+from script_io.terminal import printable_character
 
 VERSION = 2  # of the file format; version 1 had other kinds of error, and no severity, position or omissions
 HALLUCINATED, NOT_HALLUCINATED, SKIPPED = "hallucinated", "not hallucinated", "skipped"
@@ -90,7 +90,7 @@ def _comparable(text: str) -> tuple[str, list[int]]:
     characters: list[str] = []
     origins: list[int] = []
     for index, original in enumerate(text):
-        for character in printable(original).translate(_SAME_WHEN_TYPED).casefold():
+        for character in printable_character(original).translate(_SAME_WHEN_TYPED).casefold():
             if character.isspace() and (not characters or characters[-1] == " "):
                 continue
             characters.append(" " if character.isspace() else character)

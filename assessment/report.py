@@ -11,8 +11,8 @@ from assessment.agreement import Agreement, share_text
 from assessment.confidence_sequence import confidence_sequence, further_observations, side_of
 from assessment.examples import Example, Source
 from assessment.ratings import HALLUCINATED, KINDS, SKIPPED, Rating
-from assessment.screen import printable
 from evaluation.stats import mcnemar_p, p_text, paired_share_interval, wilson_interval
+from script_io.terminal import printable
 
 THRESHOLD = 0.15  # share of hallucinated summaries above which Stage B is worth its effort
 FEWEST_RATINGS = 10  # three hallucinated of three would decide; one slip of a new assessor must not
@@ -275,4 +275,4 @@ def finding_lines(source: Source, given: Ratings) -> list[str]:
 
 def _quoted(text: str) -> str:
     """Return `: "the words"` on one line, or nothing if there are no words."""
-    return f': "{" ".join("".join(map(printable, text)).split())}"' if text.strip() else ""
+    return f': "{" ".join(printable(text).split())}"' if text.strip() else ""

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import zip_longest
 
+from script_io.terminal import printable
+
 SIDE_BY_SIDE = 100  # cells; two columns are readable from this width on
 WIDEST_COLUMN = 80  # cells; longer lines are tiring to read
 FEWEST_ROWS = 5  # rows of the note on each page, even on a very low terminal
@@ -37,20 +39,6 @@ def terminal_size() -> tuple[int, int]:
     return max(20, size.columns - 1), size.lines
 
 
-@cache
-def printable(character: str) -> str:
-    """Return the character, or a harmless replacement: control characters could move the cursor."""
-    if character.isprintable() or character == "\n":
-        return character
-    if character in "\r\v\f\x85\u2028\u2029":
-        return "\n"
-    if character == "\t":
-        return "    "
-    category = unicodedata.category(character)
-    # joiners and direction marks are invisible, and could reverse the text
-    return {"Zs": " ", "Cf": ""}.get(category, "\ufffd")
-
-
 def cells(text: str) -> int:
     """Return the width of a printable text in terminal cells."""
     return len(text) if text.isascii() else sum(map(_cells_of, text))
@@ -65,7 +53,7 @@ def _cells_of(character: str) -> int:
 
 def wrap(text: str, width: int) -> list[str]:
     """Clean a text and break it at spaces into lines of at most `width` cells (2 or more)."""
-    cleaned = "".join(map(printable, text.replace("\r\n", "\n"))).strip("\n").rstrip()
+    cleaned = printable(text).strip("\n").rstrip()
     return [part for line in cleaned.split("\n") for part in _wrap_line(line.rstrip(), width)]
 
 

@@ -1,1 +1,1 @@
-"""Measurements against other implementations and against labels that people made."""
+"""Measure the suite against other implementations and against labels by people."""

@@ -58,7 +58,7 @@ from benchmarks.trl_report import (
     tokens_per_second,
 )
 from benchmarks.trl_variants import TRL_SETTINGS
-from script_io.errors import ArgumentParser, InputError, RunError, run_script
+from script_io.errors import ArgumentParser, InputError, RunError, at_least, run_script
 from script_io.files import read_json, write_json
 from script_io.provenance import commit, package_versions
 
@@ -69,7 +69,7 @@ PACKAGES = ("torch", "transformers", "peft", "accelerate", "trl", "datasets", "b
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--stage", nargs="+", choices=("dpo", "sft"), default=["dpo", "sft"], help="(default: both)")
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES), help="lengths (default: all)")
     variants = [*VARIANTS, *(name for name in TRL_SETTINGS if name not in VARIANTS)]
@@ -86,7 +86,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3, help="measurements of each case (default: 3)")
     parser.add_argument("--threads", type=int, default=1, help="of each process (default: 1)")
     parser.add_argument("--batch_size", type=int, default=4, help="examples of a step (default: 4)")
-    parser.add_argument("--seed", type=int, default=42, help="of weights, texts and order (default: 42)")
+    parser.add_argument("--seed", type=at_least(0), default=42, help="of weights, texts and order (default: 42)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: CUDA, else CPU)")
     parser.add_argument("--memory_limit_gb", type=float, help="of GPU memory, for each process (default: none)")
     parser.add_argument("--skip_differences", action="store_true", help="measure speed and memory only (default: off)")

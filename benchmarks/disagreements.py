@@ -1,7 +1,8 @@
-"""A page on which anyone can judge who is right where the fact checker and a truth disagree.
+"""Write a page on which a person can judge who is right when the fact checker and the truth disagree.
 
-Self-contained HTML without a script, autoescaped: note and summary side by side, what the checker flagged and the
-sentence of the note that it held it against marked in both. It holds the texts, so it is as private as they are.
+The page is self-contained, autoescaped HTML without a script. It shows note and summary next to each other, and marks
+what the checker flagged and the sentence of the note that it was compared with. It contains the texts, so it is as
+private as they are.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from script_io.files import atomic_write
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of a text; marked, with its remark, where `remark` is not None."""
+    """A part of a text; it is marked and carries its remark if `remark` is not None."""
 
     text: str
     remark: str | None = None
@@ -27,7 +28,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Case:
-    """One summary on which there is disagreement; `remark` is what stands beside its name."""
+    """One summary on which there is disagreement; `remark` is printed after its name."""
 
     name: str
     remark: str
@@ -36,12 +37,12 @@ class Case:
     errors: tuple[Claim, ...]
 
     def note_pieces(self) -> list[Piece]:
-        """The note, the sentences that the errors were held against marked."""
+        """Return the note with the sentences marked that the errors were compared with."""
         found = ((e.evidence_start, e.evidence) for e in self.errors if e.evidence and e.evidence_start is not None)
         return pieces(self.note, [(start, start + len(evidence), "") for start, evidence in found])
 
     def summary_pieces(self) -> list[Piece]:
-        """The summary, its errors marked with verdict and type."""
+        """Return the summary with its errors marked by verdict and type."""
         return pieces(self.summary, [(e.start, e.end, f"{e.verdict}: {e.type}") for e in self.errors])
 
 
@@ -64,7 +65,7 @@ class Flag:
 
 
 def pieces(text: str, spans: Iterable[tuple[int, int, str]]) -> list[Piece]:
-    """`text` cut at the (start, end, remark) spans; spans that overlap become one with all their remarks."""
+    """Cut `text` at the (start, end, remark) spans; overlapping spans become one with all their remarks."""
     merged: list[tuple[int, int, list[str]]] = []
     for start, end, remark in sorted(spans):
         if merged and start < merged[-1][1]:
@@ -87,7 +88,7 @@ def _template() -> jinja2.Template:
 
 
 def write_page(path: Path, title: str, lead: str, sections: Sequence[Section], flags: Sequence[Flag] = ()) -> None:
-    """Writes the page; a lone surrogate, which has no UTF-8, is shown as a question mark."""
+    """Write the page; a lone surrogate, which UTF-8 cannot encode, becomes a question mark."""
     page = _template().render(title=title, lead=lead, sections=sections, flags=flags)
     with atomic_write(path) as handle:
         handle.write(page.encode("utf-8", "replace").decode("utf-8"))

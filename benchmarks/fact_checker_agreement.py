@@ -1,21 +1,21 @@
-"""How well the fact checker agrees with people who marked summaries as hallucinated.
+"""Measure how well the fact checker agrees with people who labelled summaries as hallucinated.
 
-In:  a CSV with `clinical_note, model_summary, has_hallucination` (0/1) and, where there are, `id`, `factual_precision`
+In:  a CSV with `clinical_note, model_summary, has_hallucination` (0/1). Optional columns are `id`, `factual_precision`
      (0-1) and a column that groups the summaries of one note.
-Out: on stdout, with n and 95% bootstrap intervals: AUROC of the score, AUROC within word-count quintiles (a longer
-     summary has more chances to be wrong: a score that only counts words does well on the first and not on this one),
-     AUROC of the word count alone, balanced accuracy, sensitivity, specificity, the share of the flagged summaries and
-     of the single flags that stand on a summary labelled hallucinated, Spearman with 1 - factual precision; the flags
-     by type. With --output_dir `fact_checker_agreement.json` (figures only) and `disagreements.html` (every flag with
-     the label; where they disagree both texts, so that anyone can judge who is right).
+Out: on stdout, with n and 95% bootstrap intervals: AUROC of the score, AUROC within word-count quintiles, AUROC of the
+     word count alone, balanced accuracy, sensitivity, specificity, the share of flagged summaries and of single flags
+     where the summary is labelled hallucinated, Spearman correlation with 1 - factual precision, and the flags by
+     type. With --output_dir also `fact_checker_agreement.json` (figures only) and `disagreements.html` (every flag
+     with the label, and both texts of each disagreement).
 
     python benchmarks/fact_checker_agreement.py --labels mts_dialog_factuality.csv
     python benchmarks/fact_checker_agreement.py --labels labels.csv --group_column dialogue_id --output_dir agreement
 
-The intervals resample groups, since summaries of one note are not independent. They are those of these rows alone:
-what was chosen while reading the same rows (lexicons, rules, the weights in `evaluation/fact_checker.py`) makes every
-figure optimistic by an amount that no resampling shows; only rows that nobody has read do. A label is of the whole
-summary, so a wrong flag on a hallucinated summary counts as right.
+A longer summary has more chances to be wrong, so a score that only counts words has a high AUROC, but not within
+quintiles of the word count. The intervals resample groups, since summaries of one note are not independent. Rules,
+lexicons and weights that were chosen while reading the same rows make every figure optimistic, and the intervals do
+not show this; only rows that nobody has read can. A label applies to the whole summary, so a wrong flag on a
+hallucinated summary counts as right.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from benchmarks.disagreements import Case, Flag, Section, write_page
 from fact_checking.checker import check_summary
 from fact_checking.claims import FactCheck
 from script_io.csv_files import read_csv
-from script_io.errors import ArgumentParser, InputError, run_script
+from script_io.errors import ArgumentParser, InputError, at_least, run_script
 from script_io.files import write_json
 
 Array = NDArray[np.float64]
@@ -50,18 +50,18 @@ FIGURES_FILE, DISAGREEMENTS_FILE = "fact_checker_agreement.json", "disagreements
 
 @dataclass(frozen=True)
 class Labelled:
-    """The columns, one entry a summary."""
+    """The columns of the data, with one entry per summary."""
 
     score: Array
     flags: Array  # errors found by the checker
-    label: Array  # has_hallucination of the people
+    label: Array  # has_hallucination as people labelled it
     words: Array
-    imprecision: Array  # 1 - factual precision; NaN where the file has none
+    imprecision: Array  # 1 - factual precision; NaN if the file has none
     group: NDArray[np.str_]
 
     @property
     def predicted(self) -> Array:
-        """has_hallucination of the checker."""
+        """has_hallucination as the checker finds it."""
         return (self.flags > 0).astype(np.float64)
 
     def rows(self, indices: NDArray[np.int64]) -> Labelled:
@@ -69,20 +69,20 @@ class Labelled:
 
 
 def auroc(score: Array, label: Array) -> float:
-    """Probability that a hallucinated summary outranks a factual one, ties counting half."""
+    """Return the probability that a hallucinated summary outranks a factual one; ties count half."""
     concordant, pairs = concordance(score, label)
     return concordant / pairs if pairs else float("nan")
 
 
 def concordance(score: Array, label: Array) -> tuple[float, int]:
-    """(concordant pairs, pairs) of a hallucinated and a factual summary: the Mann-Whitney U."""
+    """Return (concordant pairs, pairs) of a hallucinated and a factual summary: the Mann-Whitney U."""
     positives = int(label.sum())
     pairs = positives * (len(label) - positives)
     return float(rankdata(score)[label == 1].sum()) - positives * (positives + 1) / 2, pairs
 
 
 def stratified_auroc(score: Array, label: Array, words: Array) -> float:
-    """AUROC over the pairs of like length only: pairs within quintiles of the word count, pooled."""
+    """Return the AUROC over pairs of similar length: pairs within a quintile of the word count, pooled."""
     edges = np.quantile(words, np.linspace(0, 1, STRATA + 1)[1:-1])
     stratum = np.searchsorted(edges, words, side="left")
     counts = [concordance(score[stratum == s], label[stratum == s]) for s in range(STRATA)]
@@ -91,17 +91,17 @@ def stratified_auroc(score: Array, label: Array, words: Array) -> float:
 
 
 def share(true: Array, of: Array) -> float:
-    """Sum of `true` over sum of `of`; NaN where that is zero."""
+    """Return the sum of `true` divided by the sum of `of`; NaN if that is zero."""
     return float(true.sum() / of.sum()) if of.sum() else float("nan")
 
 
 def balanced_accuracy(predicted: Array, label: Array) -> float:
-    """Mean of sensitivity and specificity."""
+    """Return the mean of sensitivity and specificity."""
     return (share(predicted * label, label) + share((1 - predicted) * (1 - label), 1 - label)) / 2
 
 
 def spearman(score: Array, imprecision: Array) -> float:
-    """Rank correlation over the summaries whose precision is known; NaN where one side is the same for all."""
+    """Return the rank correlation over summaries with a known precision; NaN if one side is constant."""
     known = ~np.isnan(imprecision)
     sides = score[known], imprecision[known]
     return float(spearmanr(*sides).statistic) if all(len(np.unique(side)) > 1 for side in sides) else float("nan")
@@ -121,7 +121,7 @@ METRICS: dict[str, Callable[[Labelled], float]] = {
 
 
 def read_labels(path: Path, group_column: str | None) -> list[dict[str, str]]:
-    """The rows; `id` is the line where the file has none."""
+    """Read the rows; without an `id` column, the line number is the id."""
     rows = []
     for line, row in read_csv(path, [*COLUMNS, *filter(None, [group_column])]):
         if row["has_hallucination"] not in LABELS:
@@ -142,7 +142,7 @@ def _imprecision(row: dict[str, str], place: str = "") -> float:
 
 
 def labelled(rows: Sequence[dict[str, str]], checks: Sequence[FactCheck], group_column: str) -> Labelled:
-    """Labels and verdicts side by side."""
+    """Put labels and verdicts together, one entry per summary."""
     return Labelled(
         score=np.array([check.score for check in checks]),
         flags=np.array([float(len(check.errors)) for check in checks]),
@@ -154,7 +154,7 @@ def labelled(rows: Sequence[dict[str, str]], checks: Sequence[FactCheck], group_
 
 
 def measure(data: Labelled, resamples: int, seed: int) -> dict[str, Any]:
-    """Each metric with its 95% percentile interval over resampled groups."""
+    """Return each metric with its 95% percentile interval over resampled groups."""
     rng = np.random.default_rng(seed)
     members = [np.flatnonzero(data.group == name) for name in np.unique(data.group)]
     draws = (rng.integers(0, len(members), len(members)) for _ in range(resamples))
@@ -173,7 +173,7 @@ def _with_interval(metric: Callable[[Labelled], float], data: Labelled, resample
 
 
 def flags_by_type(rows: Sequence[dict[str, str]], checks: Sequence[FactCheck]) -> list[dict[str, Any]]:
-    """How many flags of each type and verdict there are, and how many of them on summaries labelled hallucinated."""
+    """Count the flags of each type and verdict, and how many of them are on summaries labelled hallucinated."""
     kinds = [
         (e.type, e.verdict, row["has_hallucination"]) for row, c in zip(rows, checks, strict=True) for e in c.errors
     ]
@@ -186,7 +186,7 @@ def flags_by_type(rows: Sequence[dict[str, str]], checks: Sequence[FactCheck]) -
 
 
 def write_disagreements(path: Path, rows: Sequence[dict[str, str]], checks: Sequence[FactCheck]) -> None:
-    """The page for whoever wants to judge the disagreements."""
+    """Write the page on which a person can judge the disagreements."""
     flags, alarms, missed = [], [], []
     for row, check in zip(rows, checks, strict=True):
         label = LABELS[row["has_hallucination"]]
@@ -207,27 +207,25 @@ def write_disagreements(path: Path, rows: Sequence[dict[str, str]], checks: Sequ
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
-    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Parse the command line."""
+    parser = ArgumentParser(description=__doc__)
     data = parser.add_argument_group("Data")
-    data.add_argument("--labels", type=Path, required=True, help="CSV of labelled summaries (columns: see above)")
+    data.add_argument("--labels", type=Path, required=True, help="CSV of labelled summaries with the columns above")
     data.add_argument("--group_column", help="column that groups the summaries of one note (default: clinical_note)")
     statistics = parser.add_argument_group("Statistics")
-    statistics.add_argument("--resamples", type=int, default=1000, help="bootstrap resamples (default: 1000)")
-    statistics.add_argument("--seed", type=int, default=42, help="of the bootstrap (default: 42)")
+    statistics.add_argument("--resamples", type=at_least(1), default=1000, help="bootstrap resamples")
+    statistics.add_argument("--seed", type=at_least(0), default=42, help="seed of the bootstrap")
     output = parser.add_argument_group("Output")
     output.add_argument(
         "--output_dir",
         type=Path,
-        help=f"also write {FIGURES_FILE} and {DISAGREEMENTS_FILE} (with the texts) there (default: print only)",
+        help=f"folder for {FIGURES_FILE} and {DISAGREEMENTS_FILE}, which contains the texts (default: print only)",
     )
     return parser.parse_args(argv)
 
 
 def main(args: argparse.Namespace) -> int:
-    """Checks, measures, prints and writes."""
-    if args.resamples < 1:
-        raise InputError(f"--resamples {args.resamples}: give a number of 1 or more")
+    """Check the summaries, measure, print and write."""
     rows = read_labels(args.labels, args.group_column)
     checks = [check_summary(row["clinical_note"], row["model_summary"]) for row in rows]
     data = labelled(rows, checks, args.group_column or "clinical_note")
@@ -251,7 +249,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def print_figures(figures: dict[str, Any]) -> None:
-    """The table, and the flags by type."""
+    """Print the table, and the flags by type."""
     print(
         f"n = {figures['n']} summaries of {figures['groups']} notes, {figures['hallucinated']} labelled hallucinated; "
         f"{figures['flagged']} flagged, with {figures['flags']} flags"

@@ -1,21 +1,21 @@
-"""The fact checker's verdict against the truth, on the demo's notes, whose every fact is known.
+"""Compare the fact checker's verdict with the truth on the demo's notes, where every fact is known.
 
-In:  nothing; notes, true summaries and wrong ones are made here (demo/cases.py, demo/clinical_notes.py). With
+In:  nothing; notes, true summaries and wrong summaries are made here (demo/cases.py, demo/clinical_notes.py). With
      --results_csv also the summaries of a model: `evaluation_results.csv` files over notes of the split.
-Out: on stdout, with n and Wilson 95% intervals: specificity (true summaries without an error flag; short ones as a
-     model is trained on, and full ones that state every kind of fact), sensitivity (wrong summaries with a flag; one
-     for each note), the same by type of error, and the same for errors that no word gives away. With --output_dir
-     `fact_checker_demo_truth.json` and `demo_disagreements.html`, both texts of every disagreement.
+Out: on stdout, with n and Wilson 95% intervals: specificity (true summaries without a flag; short ones as in training,
+     and full ones that state every kind of fact), sensitivity (wrong summaries with a flag; one per note), sensitivity
+     by type of error, and both again for errors that no single word shows. With --output_dir also
+     `fact_checker_demo_truth.json` and `demo_disagreements.html`, with both texts of every disagreement.
 
     python benchmarks/fact_checker_demo_truth.py
     python benchmarks/fact_checker_demo_truth.py --results_csv runs/demo/evaluation/*/evaluation_results.csv
 
-A wrong summary differs from a full true one in one fact, which is another patient's, or from a short one as
-`with_one_wrong_fact` makes it; or facts of the note stand in one another's place, so that it has no word or number
-that its note lacks. What is wrong is decided by the facts alone: by them "every 12 hours" is wrong where
-the note has "twice daily", which the checker takes for the same. A model's summary with a part that is no statement
-of the demo has no exact truth and is left out, and counted. The notes are made of templates, in which negation and
-reference are simple: these figures say what the rules do where nothing is hard to read.
+A wrong summary is made in three ways: one fact of a full true summary comes from another patient,
+`with_one_wrong_fact` changes a short one, or two facts of the note are exchanged, so that every word and number of the
+summary is in the note. Only the facts decide what is wrong: if the note has "twice daily", "every 12 hours" is wrong by
+the facts, while the checker takes both for the same. If a model's summary has a part that is no statement of the demo,
+its exact truth is unknown, and it is left out and counted. The notes come from templates with simple negation and
+reference, so these figures show what the rules do on text that is easy to parse.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Pyt
 
 from benchmarks import disagreements
 from benchmarks.shares import Share, share, share_line
-from demo.cases import NOTES, Case, make_cases
+from demo.cases import NOTES, DemoCase, make_cases
 from demo.clinical_notes import Facts, check_summary, summary_and_kinds, true_statements, with_one_wrong_fact
 from fact_checking import checker
 from fact_checking.claims import FactCheck
 from script_io.csv_files import read_csv
-from script_io.errors import ArgumentParser, InputError, run_script
+from script_io.errors import ArgumentParser, InputError, at_least, run_script
 from script_io.files import write_json
 
 FIGURES_FILE, CASES_FILE = "fact_checker_demo_truth.json", "demo_disagreements.html"
@@ -47,7 +47,7 @@ UNPARSED = "unparsed"
 
 @dataclass(frozen=True)
 class Judged:
-    """A summary with its truth and the checker's verdict; `kind` is its type of error, or the kind of true summary."""
+    """A summary with its truth and the checker's verdict; `kind` is its type of error or the kind of true summary."""
 
     name: str
     kind: str
@@ -58,23 +58,26 @@ class Judged:
 
     @property
     def agrees(self) -> bool:
-        """Whether checker and truth say the same."""
+        """Return whether checker and truth say the same."""
         return self.check.has_hallucination == self.is_wrong
 
 
 def judged(name: str, kind: str, note: str, summary: str, facts: Facts) -> Judged:
-    """Holds the summary against the facts and, with the checker, against the note."""
+    """Compare the summary with the facts and, through the checker, with the note."""
     is_wrong = bool(check_summary(summary, facts).errors)
     return Judged(name, kind, note, summary, is_wrong, checker.check_summary(note, summary))
 
 
 def full_summary(facts: Facts, wording: int) -> str:
-    """One statement of every kind that the facts allow."""
+    """Return a summary with one statement of every kind that the facts allow."""
     return ". ".join(true_statements(facts, random.Random(wording)).values()) + "."
 
 
-def wrong_summaries(case: Case, others: Sequence[Case], rng: random.Random) -> dict[str, str]:
-    """Type of error -> a summary with that error alone; the types that this note and the drawn patients allow."""
+def wrong_summaries(case: DemoCase, others: Sequence[DemoCase], rng: random.Random) -> dict[str, str]:
+    """Return {type of error: a summary with only that error}.
+
+    It holds the types that this note and the drawn patients allow.
+    """
     wording = rng.getrandbits(32)
     found: dict[str, str] = {}
     for name in (each.name for each in fields(Facts)):
@@ -93,7 +96,7 @@ def _keep_if_wrong(found: dict[str, str], facts: Facts, summary: str) -> None:
 
 
 def misplaced_facts(facts: Facts) -> Iterator[tuple[str, Facts]]:
-    """What was confused -> the facts with something of the note in the place of something else of the note."""
+    """Yield what is confused, and the facts in which one thing of the note replaces another thing of the note."""
     first, *rest = facts.started
     symptom, systolic = facts.symptom, facts.blood_pressure[0]
     yield "denied symptom as present", replace(facts, symptom=facts.denied[0])
@@ -125,15 +128,18 @@ def misplaced_facts(facts: Facts) -> Iterator[tuple[str, Facts]]:
         yield "duration as follow-up", replace(facts, follow_up=facts.duration)
 
 
-def misplaced_summaries(case: Case, wording: int) -> dict[str, str]:
-    """What was confused -> a full summary that confuses it; where both happen to be the same there is no error."""
+def misplaced_summaries(case: DemoCase, wording: int) -> dict[str, str]:
+    """Return {what is confused: a full summary that confuses it}, without those pairs that happen to be equal."""
     texts = {name: full_summary(other, wording) for name, other in misplaced_facts(case.facts)}
     return {name: text for name, text in texts.items() if check_summary(text, case.facts).errors}
 
 
 @dataclass
 class DemoSummaries:
-    """All summaries that were made: true ones, and wrong ones of two sorts, of each of which one a note is drawn."""
+    """All made summaries: true ones, and wrong ones of two kinds.
+
+    `one_wrong` and `one_misplaced` hold one summary of each wrong kind per note.
+    """
 
     true: list[Judged] = field(default_factory=list)
     wrong: list[Judged] = field(default_factory=list)
@@ -143,12 +149,12 @@ class DemoSummaries:
 
     @property
     def all(self) -> list[Judged]:
-        """Each summary once."""
+        """Return each summary once."""
         return [*self.true, *self.wrong, *self.misplaced]
 
 
-def judge_demo(cases: Sequence[Case], seed: int) -> DemoSummaries:
-    """Makes and judges the summaries of the cases."""
+def judge_demo(cases: Sequence[DemoCase], seed: int) -> DemoSummaries:
+    """Make and judge the summaries of the cases."""
     rng = random.Random(f"{seed}|demo truth")
     made = DemoSummaries()
     for case in cases:
@@ -162,12 +168,12 @@ def judge_demo(cases: Sequence[Case], seed: int) -> DemoSummaries:
     return made
 
 
-def _judge_all(case: Case, texts: Mapping[str, str]) -> list[Judged]:
+def _judge_all(case: DemoCase, texts: Mapping[str, str]) -> list[Judged]:
     return [judged(case.id, kind, case.note, text, case.facts) for kind, text in texts.items()]
 
 
 def read_model_summaries(path: Path, facts: Mapping[str, Facts]) -> Iterator[Judged]:
-    """The summaries of one evaluation, `facts` by note; raises InputError where a note is none of them."""
+    """Yield the summaries of one evaluation, judged; `facts` are by note. Raises InputError for an unknown note."""
     for line, row in read_csv(path, ("example_id", "clinical_note", "generated_summary")):
         note = row["clinical_note"]
         if note not in facts:
@@ -176,7 +182,7 @@ def read_model_summaries(path: Path, facts: Mapping[str, Facts]) -> Iterator[Jud
 
 
 def agreement(summaries: Sequence[Judged]) -> dict[str, Any]:
-    """Sensitivity and specificity."""
+    """Return sensitivity and specificity."""
     return {
         "sensitivity": share(each.agrees for each in summaries if each.is_wrong),
         "specificity": share(each.agrees for each in summaries if not each.is_wrong),
@@ -184,7 +190,7 @@ def agreement(summaries: Sequence[Judged]) -> dict[str, Any]:
 
 
 def measure_demo(made: DemoSummaries) -> dict[str, Any]:
-    """The figures of the summaries that were made here."""
+    """Return the figures of the summaries that were made here."""
     return {
         "specificity": _by_kind(made.true),
         "sensitivity_one_a_note": share(each.agrees for each in made.one_wrong),
@@ -200,14 +206,14 @@ def _by_kind(summaries: Sequence[Judged]) -> dict[str, Share]:
 
 
 def measure_model(path: Path, facts: Mapping[str, Facts]) -> tuple[dict[str, Any], list[Judged]]:
-    """The figures of one model's summaries, and those that have an exact truth."""
+    """Return the figures of one model's summaries, and the summaries with a known exact truth."""
     found = list(read_model_summaries(path, facts))
     exact = [each for each in found if UNPARSED not in check_summary(each.summary, facts[each.note]).errors]
     return {"summaries": len(found), "without_exact_truth": len(found) - len(exact), **agreement(exact)}, exact
 
 
 def print_figures(figures: dict[str, Any]) -> None:
-    """The tables."""
+    """Print the tables."""
     demo = figures["demo"]
     print(f"Demo notes: {figures['split']} split")
     for kind, figure in demo["specificity"].items():
@@ -226,7 +232,7 @@ def print_figures(figures: dict[str, Any]) -> None:
 
 
 def write_cases(path: Path, summaries: Sequence[Judged]) -> None:
-    """The page with the disagreements."""
+    """Write the page with the disagreements."""
     cases = {
         wrong: [
             disagreements.Case(each.name, each.kind, each.note, each.summary, each.check.errors)
@@ -237,19 +243,17 @@ def write_cases(path: Path, summaries: Sequence[Judged]) -> None:
     }
     sections = (
         disagreements.Section("True, but flagged", "False alarms of the checker.", cases[False]),
-        disagreements.Section("Wrong, not flagged", "The type of error stands beside the name.", cases[True]),
+        disagreements.Section("Wrong, not flagged", "The type of error follows the name.", cases[True]),
     )
     disagreements.write_page(path, "The fact checker and the truth", f"{len(summaries)} summaries.", sections)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
-    parser = ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    """Parse the command line."""
+    parser = ArgumentParser(description=__doc__, allow_abbrev=False)
     data = parser.add_argument_group("Data")
-    data.add_argument("--split", choices=sorted(NOTES), default="test", help="split of the demo (default: test)")
-    data.add_argument("--max_notes", type=int, help="take only so many notes (default: all of the split)")
+    data.add_argument("--split", choices=sorted(NOTES), default="test", help="split of the demo")
+    data.add_argument("--max_notes", type=at_least(1), help="notes to use (default: all notes of the split)")
     data.add_argument(
         "--results_csv",
         type=Path,
@@ -257,23 +261,21 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default=[],
         help="evaluation_results.csv files over notes of the split (default: none)",
     )
-    data.add_argument("--seed", type=int, default=42, help="of the wrong summaries (default: 42)")
+    data.add_argument("--seed", type=at_least(0), default=42, help="seed of the wrong summaries")
     output = parser.add_argument_group("Output")
     output.add_argument(
-        "--output_dir", type=Path, help=f"also write {FIGURES_FILE} and {CASES_FILE} there (default: print only)"
+        "--output_dir", type=Path, help=f"folder for {FIGURES_FILE} and {CASES_FILE} (default: print only)"
     )
     return parser.parse_args(argv)
 
 
 def main(args: argparse.Namespace) -> int:
-    """Makes, judges, prints and writes."""
-    if args.max_notes is not None and args.max_notes < 1:
-        raise InputError(f"--max_notes {args.max_notes}: give a number of 1 or more")
+    """Make and judge summaries, then print and write the figures."""
     cases = make_cases(args.split)
     facts = {case.note: case.facts for case in cases}
     models, everything = {}, []
     for path in args.results_csv:
-        name = f"{path.parent.name}/{path.name}"  # nothing of this machine's folders
+        name = f"{path.parent.name}/{path.name}"  # without the folders of this machine
         models[name], exact = measure_model(path, facts)
         everything += exact
     made = judge_demo(cases[: args.max_notes], args.seed)

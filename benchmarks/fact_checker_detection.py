@@ -1,24 +1,23 @@
-"""What the fact checker finds of errors that were put in on purpose, and how often it blames the true text.
+"""Measure how many deliberate errors the fact checker finds, and how often it flags a true text.
 
-In:  the Phase 1 CSV files and the folder that generate_phase2_data.py made from them; MEDEC's right and wrong sentences
-     as a CSV of `note_id, clinical_note, model_summary, label, hallucination_type`, where there are any.
-Out: on stdout, with n and Wilson 95% intervals: the share of the hard negatives in which the checker finds an error
-     that the true version does not have, by category, and among those that no word gives away; the share of the true
-     versions with an error flag, of all factual summaries of the CSV files, and of MEDEC's right sentences. With
-     --output_dir `fact_checker_detection.json` (figures only) and `undetected_and_false_alarms.html` (with the texts).
+In:  the Phase 1 CSV files, and the folder that generate_phase2_data.py made from them. Optional: MEDEC's right and
+     wrong sentences as a CSV of `note_id, clinical_note, model_summary, label, hallucination_type`.
+Out: on stdout, with n and Wilson 95% intervals: the share of hard negatives with an error that the true version does
+     not have, also by category and for lexically invisible edits; the share with a flag of the true versions, of all
+     factual summaries of the CSV files, and of MEDEC's right sentences. With --output_dir also
+     `fact_checker_detection.json` (figures only) and `undetected_and_false_alarms.html` (with the texts).
 
     python benchmarks/fact_checker_detection.py
     python benchmarks/fact_checker_detection.py --phase1_dir real --phase2_dir real_dpo --medec_csv medec_pairs.csv
 
-An edit is lexically invisible where the note has every word and number that it brings: a comparison of words cannot
-see it. The categories made to be so are named (entity_merge, cause, order); in the others it happens.
+An edit is lexically invisible if the note has every word and number that the edit adds, so that comparing words cannot
+find it. Edits of the categories entity_merge, cause and order always are; edits of the others can be.
 
-The shares detected are upper bounds, since the generator keeps a negative only where the parser on which the checker
-too is built reads the change. The true versions it keeps have passed `unsound_claims`, which lets only the surest
-errors count in a dialogue; nobody has filtered all factual summaries of a CSV file, so the flags on those are false
-alarms only as far as the file's labels are right (the demo's training summaries are wrong on purpose, see
-demo/cases.py; fact_checker_demo_truth.py measures on true ones). MEDEC's right sentences are copies of a sentence of
-their note.
+The detected shares are upper bounds: the generator keeps a negative only if its parser reads the change, and the
+checker uses the same parser. The kept true versions have passed `unsound_claims`, which counts only the surest errors
+in a dialogue. The factual summaries of a CSV file are not filtered, so a flag on one is a false alarm only if its label
+is right (the demo's training summaries are wrong on purpose, see demo/cases.py; fact_checker_demo_truth.py uses true
+ones). MEDEC's right sentences are copied from their note.
 """
 
 from __future__ import annotations
@@ -45,13 +44,13 @@ from fact_checking.claims import FactCheck
 from script_io.errors import ArgumentParser, run_script
 from script_io.files import write_json
 
-INVISIBLE = frozenset({"cause", "entity_merge", "order"})  # made of what the note says of something else
+INVISIBLE = frozenset({"cause", "entity_merge", "order"})  # they move what the note says about something else
 FIGURES_FILE, CASES_FILE = "fact_checker_detection.json", "undetected_and_false_alarms.html"
 
 
 @dataclass(frozen=True)
 class Checked:
-    """A hard negative with what the checker says of its two texts."""
+    """A hard negative with the checker's result for both of its texts."""
 
     pair: Pair
     chosen: FactCheck
@@ -59,17 +58,17 @@ class Checked:
 
     @property
     def detected(self) -> bool:
-        """Whether the rejected text has an error that the chosen one does not have."""
+        """Return whether the rejected text has an error that the chosen text does not have."""
         return bool(_errors(self.rejected) - _errors(self.chosen))
 
     @property
     def ranked(self) -> bool:
-        """Whether the rejected text has the worse score."""
+        """Return whether the rejected text has the worse score."""
         return self.rejected.score > self.chosen.score
 
     @property
     def invisible(self) -> bool:
-        """Whether the note has every word and number that the edits bring."""
+        """Return whether the note has every word and number that the edits add."""
         return _words_of(" ".join(edit["new"] for edit in self.pair.edits)) <= _words_of(self.pair.note)
 
 
@@ -83,7 +82,7 @@ def _words_of(text: str) -> frozenset[str]:
 
 
 def detection(checked: Sequence[Checked]) -> dict[str, Any]:
-    """The shares detected: of all, of the invisible, by category."""
+    """Return the detected shares: of all negatives, of the invisible ones, and by category."""
     by_category: dict[str, list[Checked]] = defaultdict(list)
     for each in checked:
         by_category[each.pair.category].append(each)
@@ -99,14 +98,14 @@ def detection(checked: Sequence[Checked]) -> dict[str, Any]:
 
 
 def false_alarms(texts: Sequence[tuple[str, str]], check: Callable[[str, str], FactCheck]) -> dict[str, Share]:
-    """Share of the (note, true summary) with an error: of all, of dialogues and of written notes."""
+    """Return the share of (note, true summary) pairs with an error: of all, of dialogues, of written notes."""
     flagged = [(bool(dialogue_turns(note)), check(note, summary).has_hallucination) for note, summary in texts]
     groups = {"all": (True, False), "dialogues": (True,), "written_notes": (False,)}
     return {name: share(flag for dialogue, flag in flagged if dialogue in kinds) for name, kinds in groups.items()}
 
 
 def measure_medec(path: Path, check: Callable[[str, str], FactCheck]) -> dict[str, Any]:
-    """Right sentences flagged, and wrong ones by MEDEC's type of error."""
+    """Return the shares of flagged right sentences and of flagged wrong ones, also by MEDEC's type of error."""
     pairs = read_medec(path)
     wrong = [(pair.error, check(pair.note, pair.wrong).has_hallucination) for pair in pairs]
     return {
@@ -119,7 +118,7 @@ def measure_medec(path: Path, check: Callable[[str, str], FactCheck]) -> dict[st
 
 
 def measure(args: argparse.Namespace) -> tuple[dict[str, Any], list[Checked]]:
-    """All figures, and the hard negatives that they are of."""
+    """Return all figures, and the checked hard negatives."""
     check = cache(check_summary)  # several negatives share their true version
     pairs = read_pairs(args.phase2_dir)
     checked = [Checked(p, check(p.note, p.chosen), check(p.note, p.rejected)) for p in pairs]
@@ -136,7 +135,7 @@ def measure(args: argparse.Namespace) -> tuple[dict[str, Any], list[Checked]]:
 
 
 def print_figures(figures: dict[str, Any]) -> None:
-    """The tables."""
+    """Print the tables."""
     detected = figures["detected"]
     print("Hard negatives detected (upper bounds: the generator and the checker share their parser)")
     print(share_line("all", detected["all"]))
@@ -153,7 +152,7 @@ def print_figures(figures: dict[str, Any]) -> None:
         for group, figure in figures[name].items():
             print(share_line(group.replace("_", " "), figure))
     if "medec" in figures:
-        print("MEDEC (the right sentence stands in the note word for word)")
+        print("MEDEC (the note contains the right sentence word for word)")
         print(share_line("right sentences flagged", figures["medec"]["right_flagged"]))
         print(share_line("wrong sentences flagged", figures["medec"]["wrong_flagged"]))
         for kind, figure in figures["medec"]["wrong_flagged_by_type"].items():
@@ -161,7 +160,7 @@ def print_figures(figures: dict[str, Any]) -> None:
 
 
 def write_cases(path: Path, checked: Sequence[Checked]) -> None:
-    """The page with the negatives that were not detected and the true versions that were flagged."""
+    """Write the page with the undetected negatives and the flagged true versions."""
     undetected = [
         Case(each.pair.pair_id, _edits_in_words(each.pair), each.pair.note, each.pair.rejected, each.rejected.errors)
         for each in checked
@@ -175,7 +174,7 @@ def write_cases(path: Path, checked: Sequence[Checked]) -> None:
         if each.chosen.has_hallucination
     }
     sections = (
-        Section("Not detected", "The edit beside the name is wrong by the generator's rules.", undetected),
+        Section("Not detected", "The edit after the name is wrong by the generator's rules.", undetected),
         Section("True versions flagged", "Labelled factual; the label may be wrong.", list(alarms.values())),
     )
     lead = f"{len(checked)} hard negatives, {len(undetected)} not detected, {len(alarms)} true versions flagged."
@@ -187,23 +186,21 @@ def _edits_in_words(pair: Pair) -> str:
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
-    parser = ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    """Parse the command line."""
+    parser = ArgumentParser(description=__doc__, allow_abbrev=False)
     data = add_data_arguments(parser)
-    data.add_argument("--medec_csv", type=Path, help="also measure on this CSV (default: leave it out)")
+    data.add_argument("--medec_csv", type=Path, help="CSV of MEDEC sentences to measure on as well (default: none)")
     output = parser.add_argument_group("Output")
     output.add_argument(
         "--output_dir",
         type=Path,
-        help=f"also write {FIGURES_FILE} and {CASES_FILE} (with the texts) there (default: print only)",
+        help=f"folder for {FIGURES_FILE} and {CASES_FILE}, which contains the texts (default: print only)",
     )
     return parser.parse_args(argv)
 
 
 def main(args: argparse.Namespace) -> int:
-    """Measures, prints and writes."""
+    """Measure, print and write."""
     figures, checked = measure(args)
     print_figures(figures)
     if args.output_dir:

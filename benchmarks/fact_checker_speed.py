@@ -1,13 +1,14 @@
-"""How many seconds the fact checker takes, on one core.
+"""Measure how many CPU seconds the fact checker takes on one core.
 
-In:  nothing; notes and summaries of the demo, or with --pairs_csv the `clinical_note, model_summary` of a CSV.
-Out: on stdout the processor's seconds for --pairs pairs (those of the source over and over), and for one pair whose
-     note and summary are as long as each of --words; with --output_file the same as JSON.
+In:  nothing; notes and summaries of the demo are used, or with --pairs_csv the `clinical_note, model_summary` of a CSV.
+Out: on stdout the CPU seconds for --pairs pairs (the pairs of the source repeat), and for one pair of each length in
+     --words; with --output_file the same as JSON.
 
     python benchmarks/fact_checker_speed.py
     python benchmarks/fact_checker_speed.py --pairs_csv mts_dialog_train.csv --words 1000 10000 100000
 
-Linear time takes ten times as long for ten times the words. The first check, which reads the lexicons, is not timed.
+If the time is linear, ten times the words take ten times as long. The first check, which reads the lexicons, is not
+timed.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Pyt
 from demo.cases import make_cases
 from fact_checking.checker import check_summary
 from script_io.csv_files import read_csv
-from script_io.errors import ArgumentParser, InputError, run_script
+from script_io.errors import ArgumentParser, at_least, run_script
 from script_io.files import write_json
 
 TextPair = tuple[str, str]  # note, summary
 
 
 def read_pairs(path: Path | None) -> list[TextPair]:
-    """The pairs of the CSV, or those of the demo's test split."""
+    """Read the pairs of the CSV, or make the pairs of the demo's test split."""
     if path is None:
         return [(case.note, case.summary) for case in make_cases("test")]
     return [
@@ -41,7 +42,7 @@ def read_pairs(path: Path | None) -> list[TextPair]:
 
 
 def seconds_for(pairs: Sequence[TextPair]) -> float:
-    """Of the processor, not of the clock, which other programs slow down."""
+    """Return the CPU seconds for checking the pairs; other programs affect them less than the clock."""
     start = time.process_time()
     for note, summary in pairs:
         check_summary(note, summary)
@@ -49,7 +50,7 @@ def seconds_for(pairs: Sequence[TextPair]) -> float:
 
 
 def joined(texts: Sequence[str], words: int) -> str:
-    """One text of exactly `words` words: the texts one after the other, over and over."""
+    """Return a text of exactly `words` words by repeating the texts one after the other."""
     tokens: list[str] = []
     for text in cycle(texts):
         tokens += text.split(" ")
@@ -59,7 +60,7 @@ def joined(texts: Sequence[str], words: int) -> str:
 
 
 def measure(pairs: Sequence[TextPair], count: int, lengths: Sequence[int]) -> dict[str, Any]:
-    """Seconds for `count` pairs, and for one pair of each length."""
+    """Return the CPU seconds for `count` pairs, and for one pair of each length."""
     check_summary(*pairs[0])
     many = list(islice(cycle(pairs), count))
     note_words = sum(len(note.split()) for note, _ in many) / count
@@ -80,26 +81,27 @@ def measure(pairs: Sequence[TextPair], count: int, lengths: Sequence[int]) -> di
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
-    parser = ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    """Parse the command line."""
+    parser = ArgumentParser(description=__doc__, allow_abbrev=False)
     data = parser.add_argument_group("Data")
-    data.add_argument("--pairs_csv", type=Path, help="notes and summaries to check (default: those of the demo)")
-    data.add_argument("--pairs", type=int, default=1000, help="how many pairs to check (default: 1000)")
     data.add_argument(
-        "--words", type=int, nargs="+", default=[1000, 10_000], help="lengths of the long pairs (default: 1000 10000)"
+        "--pairs_csv", type=Path, help="CSV of notes and summaries to check (default: the demo's test split)"
+    )
+    data.add_argument("--pairs", type=at_least(1), default=1000, help="pairs to check")
+    data.add_argument(
+        "--words",
+        type=at_least(1),
+        nargs="+",
+        default=[1000, 10_000],
+        help="words of note and summary of each long pair",
     )
     output = parser.add_argument_group("Output")
-    output.add_argument("--output_file", type=Path, help="also write the figures there as JSON (default: print only)")
+    output.add_argument("--output_file", type=Path, help="JSON file for the figures (default: print only)")
     return parser.parse_args(argv)
 
 
 def main(args: argparse.Namespace) -> int:
-    """Measures, prints and writes."""
-    for flag, value in (("--pairs", args.pairs), ("--words", min(args.words))):
-        if value < 1:
-            raise InputError(f"{flag} {value}: give numbers of 1 or more")
+    """Measure, print and write."""
     figures = measure(read_pairs(args.pairs_csv), args.pairs, args.words)
     if args.output_file:
         write_json(args.output_file, figures)

@@ -1,16 +1,16 @@
-"""What the pairs of generate_phase2_data.py are worth: their yield, their variety, and what gives them away.
+"""Measure the pairs of generate_phase2_data.py: yield, variety, and how far one text alone shows which it is.
 
-In:  the Phase 1 CSV files, the folder that generate_phase2_data.py made from them, and MEDEC's right and wrong
-     sentences as a CSV of `note_id, clinical_note, model_summary, label, hallucination_type`, where there are any.
-Out: on stdout, training and validation pairs together: no-ops, repeats, shares of the categories, lengths; the share
-     of the factual summaries with a simple trigger that yield a negative; the accuracy of classifiers that see
-     single texts and never the note, on held-out notes, beside the same for unverified edits of the same summaries;
-     the share of MEDEC's errors that fall in a category. With --sample_file 100 random pairs to read by eye.
+In:  the Phase 1 CSV files, and the folder that generate_phase2_data.py made from them. Optional: MEDEC's right and
+     wrong sentences as a CSV of `note_id, clinical_note, model_summary, label, hallucination_type`.
+Out: on stdout, for training and validation pairs together: no-ops, repeats, shares of the categories, lengths; the
+     share of factual summaries with a simple trigger that yield a negative; the accuracy on held-out notes of
+     classifiers that see single texts without the note, compared with unverified edits of the same summaries; the
+     share of MEDEC's errors that fall in a category. With --sample_file also 100 random pairs to read.
 
     python benchmarks/hard_negatives.py
     python benchmarks/hard_negatives.py --medec_csv medec_pairs.csv --sample_file sample.txt --output_file out.json
 
-The accuracies' intervals resample notes. MTS-Dialog, ACI-Bench and MEDEC are published under CC BY 4.0 by their
+The intervals of the accuracies resample notes. MTS-Dialog, ACI-Bench and MEDEC are published under CC BY 4.0 by their
 authors (Ben Abacha, Yim and others).
 """
 
@@ -31,19 +31,19 @@ from benchmarks import hard_negatives_leakage as leakage
 from benchmarks import hard_negatives_medec as medec
 from benchmarks import hard_negatives_triggers as triggers
 from benchmarks.hard_negatives_pairs import Pair, add_data_arguments, read_pairs, read_summaries, read_unsound
-from script_io.errors import ArgumentParser, run_script
+from script_io.errors import ArgumentParser, at_least, run_script
 from script_io.files import atomic_write, write_json
 
 SAMPLED_PAIRS = 100
 
 
 def squeezed(text: str) -> str:
-    """In lower case, with single spaces."""
+    """Return the text in lower case with single spaces."""
     return re.sub(r"\s+", " ", text).strip().lower()
 
 
 def soundness(pairs: Sequence[Pair]) -> dict[str, Any]:
-    """No-ops, repeats, categories and lengths. Lengths count words between white space."""
+    """Count no-ops, repeats, categories and lengths. Lengths are in words between white space."""
     categories = Counter(pair.category for pair in pairs)
     seen = Counter((squeezed(pair.note), squeezed(pair.chosen), squeezed(pair.rejected)) for pair in pairs)
     words = [(leakage.count_words(pair.chosen), leakage.count_words(pair.rejected)) for pair in pairs]
@@ -74,7 +74,7 @@ def soundness(pairs: Sequence[Pair]) -> dict[str, Any]:
 
 
 def measure(args: argparse.Namespace, pairs: Sequence[Pair]) -> dict[str, Any]:
-    """All figures; prints those of each part as soon as they are known."""
+    """Return all figures; print each part as soon as it is known."""
     summaries = read_summaries(args.phase1_dir)
     figures: dict[str, Any] = {"pairs": soundness(pairs)}
     print_soundness(figures["pairs"])
@@ -95,7 +95,7 @@ def measure(args: argparse.Namespace, pairs: Sequence[Pair]) -> dict[str, Any]:
 
 
 def measure_unverified(summaries: Sequence[tuple[triggers.Summary, str]], seed: int) -> dict[str, Any]:
-    """The same classifiers on unverified edits of the same summaries."""
+    """Measure the same classifiers on unverified edits of the same summaries."""
     pairs, shares = leakage.unverified_pairs([(note, summary.text) for summary, note in summaries], seed)
     figures = {**shares, **leakage.measure(pairs, seed)}
     print_lines(leakage.report("For comparison, unverified edits of the same summaries", figures))
@@ -105,13 +105,13 @@ def measure_unverified(summaries: Sequence[tuple[triggers.Summary, str]], seed: 
 
 
 def print_lines(lines: Iterable[str]) -> None:
-    """The lines, flushed, since the next part may take a minute."""
+    """Print the lines and flush, since the next part may take a minute."""
     for line in lines:
         print(line, flush=True)
 
 
 def print_soundness(figures: dict[str, Any]) -> None:
-    """The counts of `soundness`."""
+    """Print the counts of `soundness`."""
     print(
         f"{figures['triplets']} triplets of {figures['summaries']} summaries, {figures['no_ops']} no-ops "
         f"({figures['no_ops_but_for_spaces_and_case']} but for spaces and case), {figures['duplicate_pairs']} repeats"
@@ -126,7 +126,7 @@ def print_soundness(figures: dict[str, Any]) -> None:
 
 
 def marked(pair: Pair) -> str:
-    """The chosen text with each edit as [[old -> new]]."""
+    """Return the chosen text with each edit as [[old -> new]]."""
     text = pair.chosen
     for edit in sorted(pair.edits, key=lambda edit: -edit["start"]):
         text = f"{text[: edit['start']]}[[{edit['old']} -> {edit['new']}]]{text[edit['end'] :]}"
@@ -134,7 +134,7 @@ def marked(pair: Pair) -> str:
 
 
 def write_sample(path: Path, pairs: Sequence[Pair], seed: int) -> None:
-    """Random pairs with their notes, for reading."""
+    """Write random pairs with their notes, for a person to read."""
     sample = random.Random(seed).sample(list(pairs), min(SAMPLED_PAIRS, len(pairs)))
     with atomic_write(path) as handle:
         for number, pair in enumerate(sample, start=1):
@@ -144,27 +144,23 @@ def write_sample(path: Path, pairs: Sequence[Pair], seed: int) -> None:
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
-    parser = ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    """Parse the command line."""
+    parser = ArgumentParser(description=__doc__, allow_abbrev=False)
     data = add_data_arguments(parser)
-    data.add_argument("--medec_csv", type=Path, help="also measure the recall on this CSV (default: leave it out)")
+    data.add_argument("--medec_csv", type=Path, help="CSV of MEDEC sentences to measure the recall on (default: none)")
     statistics = parser.add_argument_group("Statistics")
     statistics.add_argument(
-        "--seed", type=int, default=42, help="of the folds, the bootstrap and the sample (default: 42)"
+        "--seed", type=at_least(0), default=42, help="seed of the folds, the bootstrap and the sample"
     )
     output = parser.add_argument_group("Output")
-    output.add_argument("--output_file", type=Path, help="also write the figures there as JSON (default: print only)")
-    output.add_argument("--sample_file", type=Path, help="write 100 random pairs there as text (default: write none)")
-    output.add_argument(
-        "--verbose", action="store_true", help="list the errors of --medec_csv that no category covers (default: no)"
-    )
+    output.add_argument("--output_file", type=Path, help="JSON file for the figures (default: print only)")
+    output.add_argument("--sample_file", type=Path, help="text file for 100 random pairs (default: none)")
+    output.add_argument("--verbose", action="store_true", help="list the errors of --medec_csv that no category covers")
     return parser.parse_args(argv)
 
 
 def main(args: argparse.Namespace) -> int:
-    """Measures, prints and writes."""
+    """Measure, print and write."""
     pairs = read_pairs(args.phase2_dir)
     figures = measure(args, pairs)
     if args.sample_file:

@@ -1,9 +1,9 @@
-"""What can be told from single texts without their note: classifiers on words, characters and length.
+"""Measure whether a text alone shows that it is the rejected one: classifiers on words, characters and length.
 
 Each pair gives two texts, the chosen and the rejected one. A classifier is trained on the texts of four fifths of the
-notes and asked about the rest, five times; an accuracy of 50% means that nothing but the note tells them apart. It
-may be less: words that balance over all notes lean one way in the training part and the other way in the rest. The
-intervals resample notes, since the texts of one note are not independent.
+notes and tested on the rest, five times. An accuracy of 50% means that only the note can tell them apart. It can be
+lower: a word that is balanced over all notes is more frequent on one side in the training part, and so on the other
+side in the test part. The intervals resample notes, since the texts of one note are not independent.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from evaluation.stats import ratio_interval
 
 FOLDS = 5
 POSITION_BINS = 5
-# Words, numbers and signs; scikit-learn's own pattern leaves out words of one letter and all signs.
+# Words, numbers and signs; the default of scikit-learn leaves out words of one letter and all signs.
 _TOKEN = r"\d+(?:[.,/]\d+)*|\w+|[^\w\s]"
 
 
@@ -67,7 +67,7 @@ CLASSIFIERS: dict[str, Callable[[], BaseEstimator]] = {
 
 
 def folds_by_note(groups: Sequence[str], seed: int) -> NDArray[np.int64]:
-    """The fold of each entry; the entries of a note share one, and the folds hold as many notes each."""
+    """Return the fold of each entry. Entries of one note share a fold, and all folds have the same number of notes."""
     names = sorted(set(groups))
     random.Random(seed).shuffle(names)
     fold = {name: index % FOLDS for index, name in enumerate(names)}
@@ -75,7 +75,7 @@ def folds_by_note(groups: Sequence[str], seed: int) -> NDArray[np.int64]:
 
 
 def held_out_correct(pairs: Sequence[TextPair], classifier: str, seed: int) -> NDArray[np.float64]:
-    """(pairs,): how many of the two texts of each pair were told right by a classifier that saw other notes only."""
+    """Return (pairs,): how many texts of each pair, 0 to 2, a classifier trained on other notes gets right."""
     fold = folds_by_note([pair.group for pair in pairs], seed)
     right = np.zeros(len(pairs))
     for held_out in range(FOLDS):
@@ -88,12 +88,12 @@ def held_out_correct(pairs: Sequence[TextPair], classifier: str, seed: int) -> N
 
 
 def _texts(pairs: Sequence[TextPair], indices: NDArray[np.int64]) -> list[str]:
-    """chosen, rejected, chosen, rejected, ..."""
+    """Return chosen, rejected, chosen, rejected and so on."""
     return [text for index in indices for text in (pairs[index].chosen, pairs[index].rejected)]
 
 
 def _share_by_note(pairs: Sequence[TextPair], points: Sequence[float], most: int, seed: int) -> dict[str, Any]:
-    """Points over the most points possible, `most` a pair, with its interval over resampled notes."""
+    """Return the points as a share of the possible points, `most` per pair, with an interval over notes."""
     names = {name: index for index, name in enumerate(dict.fromkeys(pair.group for pair in pairs))}
     top, bottom = np.zeros(len(names)), np.zeros(len(names))
     for pair, point in zip(pairs, points, strict=True):
@@ -107,18 +107,18 @@ def _share_by_note(pairs: Sequence[TextPair], points: Sequence[float], most: int
 
 
 def longer_is_rejected(pair: TextPair, measure: Callable[[str], int]) -> float:
-    """1 where the rejected text is the longer one, 0 where it is the shorter one, else a half."""
+    """Return 1 if the rejected text is longer, 0 if it is shorter, and 0.5 if both are equally long."""
     chosen, rejected = measure(pair.chosen), measure(pair.rejected)
     return 0.5 if chosen == rejected else float(rejected > chosen)
 
 
 def count_words(text: str) -> int:
-    """Words between white space."""
+    """Count the words between white space."""
     return len(text.split())
 
 
 def measure(pairs: Sequence[TextPair], seed: int) -> dict[str, Any]:
-    """The accuracy of each classifier on held-out notes, and of "the longer one is rejected"."""
+    """Return the accuracy of each classifier on held-out notes, and of "the longer one is rejected"."""
     figures: dict[str, Any] = {"pairs": len(pairs), "notes": len({pair.group for pair in pairs})}
     if figures["notes"] < FOLDS:
         return figures
@@ -131,7 +131,7 @@ def measure(pairs: Sequence[TextPair], seed: int) -> dict[str, Any]:
 
 
 def edit_positions(spans: Sequence[tuple[int, int, int]]) -> list[float]:
-    """The share of edits in each fifth of the chosen text, from (start, end, characters of the text)."""
+    """Return the share of edits in each fifth of the chosen text, from (start, end, characters of the text)."""
     counts = [0] * POSITION_BINS
     for start, end, length in spans:
         middle = (start + end) / 2 / max(1, length)
@@ -140,7 +140,7 @@ def edit_positions(spans: Sequence[tuple[int, int, int]]) -> list[float]:
 
 
 def report(title: str, figures: Mapping[str, Any]) -> list[str]:
-    """The lines to print."""
+    """Return the lines to print."""
     lines = [f"{title}: {figures['pairs']} pairs of {figures['notes']} notes"]
     for name, figure in figures.items():
         if isinstance(figure, dict) and "ci95" in figure:
@@ -149,7 +149,7 @@ def report(title: str, figures: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-# ---------------------------------------------------------------------------------- the scheme compared with
+# ------------------------------------------------------------------------------------ unverified edits
 
 _SWAPS = {
     "aspirin": "ibuprofen",
@@ -177,17 +177,17 @@ _TEMPLATES = (
 
 
 def swap_entity(text: str, rng: random.Random) -> str:
-    """One word of a small dictionary for its neighbour; the text as it is where it has none of them."""
+    """Replace one word of a small dictionary; without such a word, return the text as it is."""
     return _substituted(text, [(rf"\b{old}\b", new) for old, new in _SWAPS.items()], rng)
 
 
 def flip_negation(text: str, rng: random.Random) -> str:
-    """The first "no", "not" or "denies" taken out, else one put in behind "has" or "is"."""
+    """Remove the first "no", "not" or "denies", or else insert one after "has" or "is"."""
     return _substituted(text, _NEGATIONS, rng) if _any(text, _NEGATIONS) else _substituted(text, _ASSERTIONS, rng)
 
 
 def paste_template(text: str, rng: random.Random) -> str:
-    """One of four sentences at the end."""
+    """Append one of four sentences."""
     return f"{text.rstrip()} {rng.choice(_TEMPLATES)}"
 
 
@@ -205,12 +205,12 @@ UNVERIFIED_EDITS = {"entity swap": swap_entity, "negation flip": flip_negation, 
 
 
 def unverified_pairs(summaries: Sequence[tuple[str, str]], seed: int) -> tuple[list[TextPair], dict[str, Any]]:
-    """The scheme of the best-known public attempt, from (note, summary) pairs: every edit of each summary, no-ops out.
+    """Edit (note, summary) pairs as the best-known public attempt does; edits that change nothing are left out.
 
-    Words from a small fixed dictionary, "no", "not" or "denies" deleted or added, or one of four sentences pasted at
-    the end; nothing is checked against the note. There, on 1,201 MTS-Dialog summaries, 67% of the entity swaps and
-    46% of the negation flips changed nothing, and 53% of what was left was a pasted sentence. Written anew from that
-    description, with a dictionary of our own.
+    Each summary gets three edits: words are swapped from a small fixed dictionary, "no", "not" or "denies" is deleted
+    or added, and one of four sentences is pasted at the end. Nothing is checked against the note. In that attempt, on
+    1,201 MTS-Dialog summaries, 67% of the entity swaps and 46% of the negation flips changed nothing, and 53% of the
+    remaining pairs had a pasted sentence. This is a new implementation of its description with our own dictionary.
     """
     rng = random.Random(seed)
     pairs: list[TextPair] = []

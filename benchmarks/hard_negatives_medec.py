@@ -1,9 +1,9 @@
-"""How many of the errors that clinicians wrote into MEDEC fall in a category that the generator can make.
+"""Measure how many of the errors that clinicians wrote into MEDEC fall in a category of the generator.
 
-MEDEC gives a clinical text with one sentence right and the same sentence wrong (Ben Abacha et al., Findings of ACL
-2025; CC BY 4.0). A pair counts as covered where its one changed span passes what every generated negative passes:
-the parser reads the change as one fact of a category, and every other fact reads the same. What the note supports is
-no part of that, since the right sentence is in the note and the wrong one may name what the note names elsewhere.
+MEDEC has clinical texts in which one sentence is given right and wrong (Ben Abacha et al., Findings of ACL 2025; CC BY
+4.0). A pair is covered if its one changed span passes the checks of every generated negative: the parser reads the
+change as one fact of a category, and all other facts stay the same. Support by the note is not checked, since the
+right sentence is in the note, and the wrong one may name something that the note names elsewhere.
 """
 
 from __future__ import annotations
@@ -23,17 +23,18 @@ from negatives.registry import EDITORS
 from negatives.verification import NEW_SUPPORTED, OLD_NOT_SUPPORTED, reason_against, verified_negatives
 from script_io.csv_files import read_csv
 from script_io.errors import InputError
+from script_io.phase1_csv import FACTUAL, HALLUCINATED, REQUIRED_COLUMNS
 
-COLUMNS = ("note_id", "clinical_note", "model_summary", "label", "hallucination_type")
+COLUMNS = ("note_id", *REQUIRED_COLUMNS, "hallucination_type")
 INSERTS = "fabricated_detail"
-# Words in between that both texts share do not part a span: "has X" for "has a Y infection" is one change.
+# A few shared words between two changes do not split a span: "has X" for "has a Y infection" is one change.
 MAX_SHARED_WORDS_INSIDE = 2
 _WORD = re.compile(r"\w+|[^\w\s]")
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A sentence of a note, right and wrong; `error` is MEDEC's type."""
+    """The right and the wrong version of a sentence; `error` is MEDEC's type."""
 
     pair_id: str
     note: str
@@ -44,22 +45,22 @@ class Pair:
 
 @dataclass(frozen=True)
 class Covered:
-    """What became of a pair of one changed span: `right[start:end]` became `new`."""
+    """A pair with one changed span: `right[start:end]` became `new`."""
 
     pair: Pair
     start: int
     end: int
     new: str
-    categories: tuple[str, ...]  # in which the change passes
-    made: bool  # the generator changes this very span of the right text, though maybe into something else
-    reasons: tuple[str, ...]  # why the other categories refuse it, the commonest first
+    categories: tuple[str, ...]  # whose checks the change passes
+    made: bool  # whether the generator changes this span of the right text, perhaps into something else
+    reasons: tuple[str, ...]  # why the other categories refuse it, the most frequent reason first
 
 
 def read_pairs(path: Path) -> list[Pair]:
-    """The right and the wrong row of each note_id. Raises InputError where one of them is missing."""
+    """Read the right and the wrong row of each note_id. Raises InputError if one of them is missing."""
     found: dict[str, dict[str, tuple[int, dict[str, str]]]] = defaultdict(dict)
     for line, row in read_csv(path, COLUMNS):
-        if row["label"] not in ("factual", "hallucinated"):
+        if row["label"] not in (FACTUAL, HALLUCINATED):
             raise InputError(f"{path}, line {line}: label is {row['label']!r}; write factual or hallucinated")
         found[row["note_id"]][row["label"]] = line, row
     pairs = []
@@ -67,14 +68,14 @@ def read_pairs(path: Path) -> list[Pair]:
         if len(sides) != 2:
             line = next(iter(sides.values()))[0]
             raise InputError(f"{path}, line {line}: {note_id} has no second row; give a factual and a hallucinated one")
-        right, wrong = sides["factual"][1], sides["hallucinated"][1]
+        right, wrong = sides[FACTUAL][1], sides[HALLUCINATED][1]
         texts = (right["clinical_note"], right["model_summary"], wrong["model_summary"])
         pairs.append(Pair(note_id, *texts, wrong["hallucination_type"]))
     return pairs
 
 
 def changed_span(right: str, wrong: str) -> tuple[int, int, str] | None:
-    """(start, end, new) so that right[:start] + new + right[end:] is `wrong`; None where words far apart differ."""
+    """Return (start, end, new) with right[:start] + new + right[end:] == wrong; None if distant words differ."""
     words = [list(_WORD.finditer(text)) for text in (right, wrong)]
     lower = [[word[0].lower() for word in side] for side in words]
     blocks = difflib.SequenceMatcher(None, lower[0], lower[1], autojunk=False).get_opcodes()
@@ -92,7 +93,7 @@ def changed_span(right: str, wrong: str) -> tuple[int, int, str] | None:
 
 
 def _span(words: Sequence[re.Match[str]], first: int, last: int, length: int) -> tuple[int, int]:
-    """The characters of words[first:last]; of no words, the place where they would stand."""
+    """Return the characters of words[first:last]; without words, the place where they would be."""
     if first < last:
         return words[first].start(), words[last - 1].end()
     place = words[first].start() if first < len(words) else length
@@ -108,7 +109,7 @@ def _span_of_characters(right: str, wrong: str) -> tuple[int, int, str]:
 
 
 def cover(pair: Pair, seed: int) -> Covered | None:
-    """What the generator's categories make of the pair; None where more than one span differs."""
+    """Return which categories of the generator cover the pair; None if more than one span differs."""
     span = changed_span(pair.right, pair.wrong)
     if span is None:
         return None
@@ -128,7 +129,7 @@ def _makes(case: Case, category: str, start: int, end: int, seed: int) -> bool:
 
 
 def measure(path: Path, seed: int) -> tuple[dict[str, Any], list[Covered]]:
-    """The shares by MEDEC's type of error, and all pairs of one changed span."""
+    """Return the shares by MEDEC's type of error, and all pairs with one changed span."""
     pairs = read_pairs(path)
     single = [covered for pair in pairs if (covered := cover(pair, seed))]
     by_error: dict[str, Any] = {}
@@ -158,7 +159,7 @@ def _shares(group: Sequence[Covered]) -> dict[str, Any]:
 
 
 def report(figures: dict[str, Any]) -> Iterator[str]:
-    """The lines to print."""
+    """Yield the lines to print."""
     yield f"MEDEC: {figures['single_span']} of {figures['pairs']} pairs differ in one span"
     for error, shares in figures["by_error"].items():
         low, high = shares["ci95"]
@@ -170,7 +171,7 @@ def report(figures: dict[str, Any]) -> Iterator[str]:
 
 
 def missed(single: Sequence[Covered]) -> Iterator[str]:
-    """One line for each pair that no category covers: what was changed, and why it is refused."""
+    """Yield a line for each pair that no category covers: what was changed, and why it is refused."""
     for each in single:
         if not each.categories:
             old = each.pair.right[each.start : each.end]

@@ -1,4 +1,4 @@
-"""The pairs of generate_phase2_data.py with the Phase 1 rows they were made from, as the benchmarks read them."""
+"""Read the pairs of generate_phase2_data.py and the Phase 1 rows that they were made from, for the benchmarks."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.hard_negatives_triggers import Summary
-from language_model.prompt_format import note_of_prompt
+from language_model.prompt_format import note_of_row
 from script_io.csv_files import read_csv
 from script_io.errors import InputError
 from script_io.files import read_jsonl
+from script_io.phase1_csv import FACTUAL_LABELS, REQUIRED_COLUMNS
 
 SPLITS = {"train": ("train_set_processed.csv", "train_dpo.jsonl"),
           "validation": ("validation_set_processed.csv", "val_dpo.jsonl")}  # fmt: skip
 LEFT_OUT = "left_out.jsonl"
 REMEDY = "run generate_phase2_data.py first, or check --phase2_dir"
-FACTUAL = ("factual", "factual_with_evidence")
 
 
 @dataclass(frozen=True)
@@ -38,25 +38,25 @@ class Pair:
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
-    """Adds the two folders to a benchmark's command line; returns the group, for what else it reads."""
+    """Add the flags of the two folders; return the argument group, so that a benchmark can add its own."""
     data = parser.add_argument_group("Data")
     data.add_argument(
         "--phase1_dir",
         type=Path,
         default=Path("phase1_data/sft"),
-        help="folder of the Phase 1 CSV files (default: phase1_data/sft)",
+        help="folder of the Phase 1 CSV files",
     )
     data.add_argument(
         "--phase2_dir",
         type=Path,
         default=Path("phase2_data/dpo"),
-        help="folder that generate_phase2_data.py made from them (default: phase2_data/dpo)",
+        help="folder that generate_phase2_data.py made from them",
     )
     return data
 
 
 def read_pairs(phase2_dir: Path) -> list[Pair]:
-    """All pairs of both splits. Raises InputError where a file is missing or a line lacks a key."""
+    """Read all pairs of both splits. Raises InputError if a file is missing or a line lacks a key."""
     keys = ("id", "source_id", "prompt", "chosen", "rejected", "edits")
     pairs = []
     for split, (_, name) in SPLITS.items():
@@ -66,7 +66,7 @@ def read_pairs(phase2_dir: Path) -> list[Pair]:
         for line, row in read_jsonl(path, keys, REMEDY):
             if not row["edits"]:
                 raise InputError(f"{path}, line {line}: edits is empty; {REMEDY}")
-            note = note_of_prompt(row["prompt"])
+            note = note_of_row(row) or row["prompt"]
             texts = (row["id"], row["source_id"], note, row["chosen"], row["rejected"])
             pairs.append(Pair(split, *texts, tuple(row["edits"])))
     if not pairs:
@@ -75,17 +75,17 @@ def read_pairs(phase2_dir: Path) -> list[Pair]:
 
 
 def read_summaries(phase1_dir: Path) -> list[tuple[Summary, str]]:
-    """The factual summaries of both splits, each with its note."""
+    """Read the factual summaries of both splits, each with its note."""
     found = []
     for split, (name, _) in SPLITS.items():
-        for _, row in read_csv(phase1_dir / name, ("id", "clinical_note", "model_summary", "label")):
-            if row["label"] in FACTUAL:
+        for _, row in read_csv(phase1_dir / name, ("id", *REQUIRED_COLUMNS)):
+            if row["label"] in FACTUAL_LABELS:
                 found.append((Summary((split, row["id"]), row["model_summary"]), row["clinical_note"]))
     return found
 
 
 def read_unsound(phase2_dir: Path) -> set[tuple[str, str]]:
-    """(split, id) of the summaries that the generator left out, since their note does not support them."""
+    """Return (split, id) of the summaries that the generator left out because their note does not support them."""
     path = phase2_dir / LEFT_OUT
     if path.is_file() and not path.stat().st_size:
         return set()

@@ -1,14 +1,14 @@
-"""Seconds and memory that generate_phase2_data.py takes for a thousand notes and for a hundred thousand.
+"""Measure the seconds and the memory that generate_phase2_data.py takes for each number of notes.
 
 In:  nothing; synthetic notes of demo/clinical_notes.py are written to a temporary folder.
-Out: for each size a line with seconds on the clock and of the processor, triplets, and the generator's peak memory;
-     with --output_file the same as JSON.
+Out: a line for each size with wall and CPU seconds, triplets, and the generator's peak memory; with --output_file the
+     same as JSON.
 
     python benchmarks/hard_negatives_scale.py --notes 1000 --adversarial_ratio 10
     python benchmarks/hard_negatives_scale.py --notes 1000 100000 --adversarial_ratio 0.1 --output_file scale.json
 
-The memory is that of the largest process (`ru_maxrss`), with one worker the only one. It is to be the same for every
-number of notes; the ratio changes how many of them are parsed, and so the time.
+The memory is the peak of the largest process (`ru_maxrss`). It should not depend on the number of notes. The ratio
+changes how many notes are parsed, and so the time.
 """
 
 from __future__ import annotations
@@ -28,43 +28,40 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Pyt
 
 from demo.clinical_notes import sample_facts, write_note, write_summary
 from script_io.csv_files import write_csv
-from script_io.errors import ArgumentParser, InputError, RunError, run_script
+from script_io.errors import ArgumentParser, InputError, RunError, at_least, run_script
 from script_io.files import read_json, write_json
+from script_io.phase1_csv import FACTUAL, REQUIRED_COLUMNS
 
 ROOT = Path(__file__).resolve().parents[1]
 KIB_PER_RSS_UNIT = 1 / 1024 if sys.platform == "darwin" else 1  # macOS reports bytes, Linux KiB
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
-    parser = ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    """Parse the command line."""
+    parser = ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument(
-        "--notes", type=int, nargs="+", default=[1000], help="training notes, one run for each number (default: 1000)"
+        "--notes", type=at_least(1), nargs="+", default=[1000], help="training notes; one run for each number"
     )
-    parser.add_argument(
-        "--adversarial_ratio", type=float, default=1.0, help="negatives for each summary (default: 1.0)"
-    )
-    parser.add_argument("--num_workers", type=int, default=1, help="processes of the generator (default: 1)")
-    parser.add_argument("--seed", type=int, default=42, help="seed of the notes and of the negatives (default: 42)")
+    parser.add_argument("--adversarial_ratio", type=float, default=1.0, help="ratio of negatives to factual summaries")
+    parser.add_argument("--num_workers", type=at_least(1), default=1, help="processes of the generator")
+    parser.add_argument("--seed", type=at_least(0), default=42, help="seed of the notes and of the negatives")
     parser.add_argument("--output_file", type=Path, help="JSON file for the figures (default: none)")
     return parser.parse_args(argv)
 
 
 def write_phase1(folder: Path, notes: int, seed: int) -> None:
-    """`notes` training rows and ten for validation, streamed to the two CSV files."""
-    columns = ("id", "clinical_note", "model_summary", "label")
+    """Write two CSV files with `notes` training rows and ten validation rows, row by row."""
+    columns = ("id", *REQUIRED_COLUMNS)
     rng = random.Random(f"{seed}|scale")
     for split, count in (("train", notes), ("validation", 10)):
         patients = ((index, sample_facts(rng, split)) for index in range(count))
-        rows = ((f"{split}-{i}", write_note(facts, rng), write_summary(facts, rng), "factual") for i, facts in patients)
+        rows = ((f"{split}-{i}", write_note(facts, rng), write_summary(facts, rng), FACTUAL) for i, facts in patients)
         path = folder / f"{split}_set_processed.csv"
         write_csv(path, columns, (dict(zip(columns, row, strict=True)) for row in rows))
 
 
 def measure(notes: int, ratio: float, num_workers: int, seed: int) -> dict[str, Any]:
-    """One run of the generator in a process of its own. Raises RunError with its last line where it fails."""
+    """Run the generator in a process of its own. Raises RunError with its last line if it fails."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_phase1(folder, notes, seed)
@@ -95,9 +92,7 @@ def measure(notes: int, ratio: float, num_workers: int, seed: int) -> dict[str, 
 
 
 def main(args: argparse.Namespace) -> int:
-    """A run for each size, printed as it ends."""
-    if min(args.notes) < 1:
-        raise InputError(f"--notes {min(args.notes)}: give numbers of 1 or more")
+    """Run the generator for each size and print each result as soon as it is known."""
     if not 0 < args.adversarial_ratio < math.inf:
         raise InputError(f"--adversarial_ratio {args.adversarial_ratio}: give a number above 0")
     runs = []

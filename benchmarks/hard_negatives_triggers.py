@@ -1,7 +1,7 @@
-"""Which summaries say something that could be made wrong, by plain patterns that the generator knows nothing of.
+"""Find summaries with something that could be made wrong, by simple patterns that the generator does not use.
 
-A summary in which one of these fires should yield a negative. The lists are short on purpose and written apart from
-the lexicons and the parser, so that what those miss is seen.
+A summary that matches a pattern should yield a negative. The lists are short on purpose and independent of the
+lexicons and the parser, so they show what lexicons and parser miss.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ TRIGGERS: dict[str, re.Pattern[str]] = {
         r"packs?|years?[ -]old|yo|y/o)\b)",
         re.I,
     ),
-    # of something: "None." and "Negative." alone, answers whose question is in the note, name nothing to make wrong
+    # a word must follow: "None." and "Negative." alone answer a question of the note and name nothing to make wrong
     "negation": re.compile(r"\b(?:no|not|denies|denied|denying|without|negative for|never) [a-z]", re.I),
     "side": re.compile(r"\b(?:left|right|bilateral|bilaterally)\b", re.I),
     "duration": re.compile(
@@ -71,14 +71,14 @@ class Summary:
 
 
 def triggers_of(text: str) -> frozenset[str]:
-    """The names of the patterns that fire."""
+    """Return the names of the patterns that match."""
     return frozenset(name for name, pattern in TRIGGERS.items() if pattern.search(text))
 
 
 def measure(
     summaries: Sequence[Summary], with_negative: Collection[tuple[str, str]], unsound: Collection[tuple[str, str]]
 ) -> dict[str, Any]:
-    """The share of the summaries with a trigger that yield a negative: in all, by trigger, and of the sound ones."""
+    """Return the share of summaries with a trigger that yield a negative: of all, of sound ones, and by trigger."""
     fired = {summary.key: triggers_of(summary.text) for summary in summaries}
     keys = [key for key, names in fired.items() if names]
     by_trigger = {
@@ -107,7 +107,7 @@ def _rate(keys: Sequence[tuple[str, str]], with_negative: Collection[tuple[str, 
 
 
 def report(figures: Mapping[str, Any]) -> list[str]:
-    """The lines to print."""
+    """Return the lines to print."""
     rows = {"any trigger": figures["with_trigger"], **figures["by_trigger"], "no trigger": figures["without_trigger"]}
     lines = [f"Yield: of {figures['factual_summaries']} factual summaries, those that yield a negative"]
     return lines + [f"  {name:18} {_text(row['all'])}   sound only {_text(row['sound'])}" for name, row in rows.items()]

@@ -1,12 +1,12 @@
-"""How far the memory estimate of a training run (memory_estimate.py) is from its real peak.
+"""Compare the memory estimate of a training run (training/memory_estimate.py) with its measured peak.
 
-In:  nothing; models of random weights and data are those of benchmarks/compare_trl.py.
-Out: a line for each run and the largest error; with --output_file the same as JSON.
+In:  nothing; models of random weights and texts of random words are built as in benchmarks/compare_trl.py.
+Out: one line per run and the largest error; with --output_file the same as JSON.
 
     python benchmarks/memory_estimate.py --parameters 58M --shapes clinical --dtypes float32
     python benchmarks/memory_estimate.py --output_file benchmarks/memory_estimate.json
 
-Every run is a process of its own, and its peak is that of the whole process (on CUDA: of the allocator).
+Each run has its own process. The peak is the peak of the whole process, or on CUDA of the allocator.
 """
 
 from __future__ import annotations
@@ -24,37 +24,54 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Pyt
 
 from benchmarks.stage_runs import estimated_run
 from benchmarks.trl_inputs import MODELS, SHAPES, build_model, write_data
-from script_io.errors import ArgumentParser, InputError, run_script
+from script_io.errors import ArgumentParser, at_least, run_script
 from script_io.files import write_json
 
 MIB = 2**20
+ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 DTYPES = ("float32", "bfloat16", "4bit", "8bit")
+# name -> flags of Stage A; Stage B trains the adapter that it is given
+ADAPTERS = {
+    "q_v": ["--lora_target_modules", "q_proj", "v_proj", "--lora_dropout", "0"],
+    "all": ["--lora_target_modules", *ALL_LINEAR, "--lora_dropout", "0"],
+    "all_dropout": ["--lora_target_modules", *ALL_LINEAR, "--lora_dropout", "0.05"],
+}
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--stage", nargs="+", choices=("dpo", "sft"), default=["dpo", "sft"], help="(default: both)")
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--stage", nargs="+", choices=("dpo", "sft"), default=["dpo", "sft"], help="stages to run")
     parser.add_argument(
-        "--shapes", nargs="+", choices=SHAPES, default=["clinical", "long"], help="(default: the last two)"
+        "--shapes", nargs="+", choices=SHAPES, default=["clinical", "long"], help="lengths of the examples"
+    )
+    parser.add_argument(
+        "--adapters",
+        nargs="+",
+        choices=ADAPTERS,
+        default=list(ADAPTERS),
+        help="adapted layers of Stage A: q_proj and v_proj, or all linear layers, without or with a dropout of 0.05; "
+        "Stage B has q_proj and v_proj",
     )
     parser.add_argument(
         "--dtypes",
         nargs="+",
         choices=DTYPES,
         default=["float32", "bfloat16"],
-        help="of the base (default: float32 bfloat16)",
+        help="dtype or quantisation of the base",
     )
-    parser.add_argument("--parameters", nargs="+", choices=MODELS, default=["58M", "135M"], help="(default: 58M 135M)")
-    parser.add_argument("--batch_size", type=int, default=4, help="examples of a step (default: 4)")
-    parser.add_argument("--batches", type=int, default=3, help="steps of a run (default: 3)")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: auto)")
+    parser.add_argument(
+        "--parameters", nargs="+", choices=MODELS, default=["58M", "135M"], help="sizes of the model in parameters"
+    )
+    parser.add_argument("--batch_size", type=at_least(1), default=4, help="number of examples per step")
+    parser.add_argument("--batches", type=at_least(1), default=3, help="number of steps per run")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="device of the runs")
     parser.add_argument("--output_file", type=Path, help="JSON file of all runs (default: none)")
     return parser.parse_args(argv)
 
 
 def flags_of(args: argparse.Namespace, stage: str, dtype: str, model: Any, data: Any, folder: str) -> list[str]:
-    """The command line of the stage's script."""
+    """Return the command line of the stage's script, without the flags of ADAPTERS."""
     flags = ["--train_data_path", data.train, "--val_data_path", data.val, "--max_length", str(data.max_length)]
     flags += ["--batch_size", str(args.batch_size), "--num_epochs", "1", "--output_dir", f"{folder}/run"]
     flags += ["--sft_model_path", model.adapter] if stage == "dpo" else ["--model_name", model.base]
@@ -63,9 +80,7 @@ def flags_of(args: argparse.Namespace, stage: str, dtype: str, model: Any, data:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Runs and prints."""
-    if args.batches < 1 or args.batch_size < 1:
-        raise InputError(f"--batches {args.batches} --batch_size {args.batch_size}: give 1 or more of both")
+    """Run every case and print it."""
     runs = []
     spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
@@ -73,15 +88,20 @@ def main(args: argparse.Namespace) -> int:
         for stage, shape in itertools.product(args.stage, args.shapes):
             place = Path(folder, f"{stage}-{shape}")
             data = write_data(stage, SHAPES[shape], args.batches, args.batch_size, place, 42)
-            for name, dtype, checkpointing in itertools.product(models, args.dtypes, (False, True)):
+            adapters = args.adapters if stage == "sft" else ["q_v"]
+            for name, dtype, adapter, checkpointing in itertools.product(models, args.dtypes, adapters, (False, True)):
                 with tempfile.TemporaryDirectory() as output, ProcessPoolExecutor(1, mp_context=spawn) as pool:
                     flags = flags_of(args, stage, dtype, models[name], data, output)
+                    flags += ADAPTERS[adapter] if stage == "sft" else []
                     flags += ["--gradient_checkpointing"] if checkpointing else []
                     found = pool.submit(estimated_run, stage, flags).result()
                 error = found["estimate"] / found["peak"] - 1
-                case = {"stage": stage, "shape": shape, "model": name, "dtype": dtype, "checkpointing": checkpointing}
+                case = {"stage": stage, "shape": shape, "model": name, "dtype": dtype, "adapter": adapter}
+                case["checkpointing"] = checkpointing
                 runs.append({**case, **found, "error": round(error, 4)})
-                label = f"{stage} {shape:<9}{name:<5}{dtype:<9}{'checkpointing' if checkpointing else '':<14}"
+                label = (
+                    f"{stage} {shape:<9}{name:<5}{dtype:<9}{adapter:<12}{'checkpointing' if checkpointing else '':<14}"
+                )
                 estimate, peak = (found[key] / MIB for key in ("estimate", "peak"))
                 print(f"{label} estimate {estimate:>7,.0f} MiB  peak {peak:>7,.0f} MiB  {error:+.1%}", flush=True)
     print(f"Largest error: {max(abs(run['error']) for run in runs):.1%} in {len(runs)} runs")

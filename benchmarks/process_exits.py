@@ -30,7 +30,7 @@ ROWS = 32  # of the training data: four steps
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     group = parser.add_argument_group("Runs")
     group.add_argument("--runs", type=int, default=50, help="number of runs (default: %(default)s)")
     group.add_argument(

@@ -1,13 +1,13 @@
-"""The demo over several seeds: the same chain from Stage A on for each, and what comes out on average.
+"""Run the demo's whole chain with several seeds, and average the results.
 
-In:  nothing; the base model and the data are those of `run_pipeline.py --demo`.
-Out: `--output_dir` with a folder a seed, as the pipeline leaves it, and `seeds.json`; a table on the console.
+In:  nothing; the base model and the data of `run_pipeline.py --demo` are used.
+Out: `--output_dir` with the folder of each seed as the pipeline writes it, and `seeds.json`; a table on stdout.
 
     python benchmarks/seeds.py --seeds 42 43 44 45 46 --output_dir runs/seeds --parallel 2
-    python benchmarks/seeds.py --small --require    # one seed, little data, no control: that Stage B does something
+    python benchmarks/seeds.py --small --require    # one seed, little data, no control: does Stage B do anything?
 
-A run that was stopped goes on with the same command: the pipeline skips the stages that have finished. Means come with
-the 95% t interval over the seeds; differences between models are taken seed by seed.
+To continue a run that was stopped, repeat the command: the pipeline skips the stages that have finished. Each mean has
+a 95% t interval over the seeds. Differences between models are taken within each seed.
 """
 
 from __future__ import annotations
@@ -30,32 +30,41 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Pyt
 
 from evaluation.acceptance import SMALL_BOUNDS, Bounds, Check, acceptance, is_accepted, reduction, verdict
 from language_model.placement import DEVICES
-from script_io.errors import EXIT_FAILED, ArgumentParser, InputError, RunError, run_script
+from script_io.errors import EXIT_FAILED, ArgumentParser, InputError, RunError, at_least, run_script
 from script_io.files import read_json, write_json
 from script_io.provenance import provenance
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = {"sft": "Stage A", "dpo": "Stage B", "control": "control"}
 SEEDS = [42, 43, 44, 45, 46]
-HIGHEST_RATE = 0.08  # of the upper end of the interval of Stage B's rate
-Figures = dict[str, Any]  # one model's in one mode, as in evaluation_summary.json
+HIGHEST_RATE = 0.08  # the interval of Stage B's hallucination rate must end below it
+Figures = dict[str, Any]  # of one model in one mode, as in evaluation_summary.json
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
-    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", nargs="+", type=int, help="(default: 42 43 44 45 46, with --small 42 alone)")
-    parser.add_argument("--small", action="store_true", help="the pipeline's --small: little data, looser bounds")
-    parser.add_argument("--rounds", type=int, help="of the pipeline (default: 2, with --small 1)")
-    parser.add_argument("--parallel", type=int, default=1, help="seeds at a time, which share the cores (default: 1)")
-    parser.add_argument("--device", choices=DEVICES, default="auto", help="passed to the pipeline (default: auto)")
-    parser.add_argument("--output_dir", type=Path, help="folder (default: runs/seeds, with --small runs/seeds_small)")
-    parser.add_argument("--require", action="store_true", help="exit code 1 where a bound does not hold (default: 0)")
+    """Parse the command line."""
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--seeds",
+        nargs="+",
+        type=at_least(0),
+        help="seeds, one run for each (default: 42 43 44 45 46; with --small 42)",
+    )
+    parser.add_argument("--small", action="store_true", help="run the pipeline with --small: less data, looser bounds")
+    parser.add_argument(
+        "--rounds", type=at_least(1), help="rounds of sampling, judging and Stage B (default: 2; with --small 1)"
+    )
+    parser.add_argument("--parallel", type=at_least(1), default=1, help="runs at a time; they share the cores")
+    parser.add_argument("--device", choices=DEVICES, default="auto", help="device, passed to the pipeline")
+    parser.add_argument(
+        "--output_dir", type=Path, help="folder to write (default: runs/seeds; with --small runs/seeds_small)"
+    )
+    parser.add_argument("--require", action="store_true", help="return exit code 1 if a bound does not hold")
     return parser.parse_args(argv)
 
 
 def run_seed(args: argparse.Namespace, seed: int, folder: Path) -> None:
-    """One run of the pipeline; what it prints stands in the folder's pipeline.log."""
+    """Run the pipeline with one seed; its output goes to pipeline.log in the folder."""
     command = [sys.executable, str(ROOT / "run_pipeline.py"), "--demo", "--no_base", "--seed", str(seed)]
     rounds = args.rounds or (1 if args.small else 2)
     command += ["--rounds", str(rounds), "--device", args.device, "--output_dir", str(folder)]
@@ -78,7 +87,7 @@ def run_seed(args: argparse.Namespace, seed: int, folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean over n seeds with its 95% t interval; of one seed there is no interval."""
+    """A mean over n seeds with its 95% t interval, which is None for one seed."""
 
     mean: float
     ci95: tuple[float, float] | None
@@ -96,20 +105,23 @@ class Mean:
         return {"mean": self.mean, "ci95": self.ci95, "n": len(self.values), "values": self.values}
 
     def text(self, form: str = ".1%") -> str:
-        """`4.2% [3.1%, 5.3%]`"""
+        """Return mean and interval, such as `4.2% [3.1%, 5.3%]`."""
         interval = "" if self.ci95 is None else f" [{self.ci95[0]:{form}}, {self.ci95[1]:{form}}]"
         return f"{self.mean:{form}}{interval}"
 
 
 def figures_of(results: Mapping[str, Any], model: str, mode: str, *, exact: bool = True) -> Figures:
-    """One model's figures in one mode, by the exact truth or by the checker."""
+    """Return the figures of one model in one mode, by the exact truth or by the fact checker."""
     found = (results["control"] if model == "control" else results["models"][model])[mode]
     chosen: Figures = found["exact"] if exact else found
     return chosen
 
 
 def over_seeds(runs: Sequence[Mapping[str, Any]], mode: str, preferences: Sequence[float]) -> dict[str, Any]:
-    """All means of one mode; `preferences` are Stage B's last shares of preferred chosen texts in validation."""
+    """Return all means of one mode.
+
+    `preferences` are the shares of validation pairs whose chosen completion Stage B prefers at the end, one per seed.
+    """
     models = [model for model in MODELS if model != "control" or "control" in runs[0]]
     figures = {model: [figures_of(run, model, mode) for run in runs] for model in models}
     rates = {model: [each["hallucination_rate"] for each in figures[model]] for model in models}
@@ -140,9 +152,9 @@ def _difference(first: Sequence[float], second: Sequence[float]) -> Mean:
 
 
 def bounds_of(means: Mapping[str, Any], bounds: Bounds) -> list[Check]:
-    """What is asked of the means.
+    """Check the means against the bounds.
 
-    Where there are intervals, also that Stage B's rate is low up to its end and that it is below the control's.
+    With intervals, the upper end of Stage B's rate must also be low, and Stage B's rate must be below the control's.
     """
     mean_figures = {
         model: {name: column.mean for name, column in means["models"][model].items()} for model in ("sft", "dpo")
@@ -159,7 +171,7 @@ def bounds_of(means: Mapping[str, Any], bounds: Bounds) -> list[Check]:
 
 
 def table(means: Mapping[str, Any], mode: str) -> str:
-    """The means of one mode as markdown."""
+    """Return the means of one mode as a Markdown table."""
     lines = [
         f"| {mode} | hallucinated, exact truth | by the checker | key facts stated | words |",
         "|---|---|---|---|---|",
@@ -178,26 +190,23 @@ def table(means: Mapping[str, Any], mode: str) -> str:
 
 
 def as_json(content: Any) -> Any:
-    """Nested means as JSON has them."""
+    """Replace the means in nested dictionaries by what JSON can hold."""
     if isinstance(content, Mean):
         return content.as_dict()
     return {key: as_json(value) for key, value in content.items()} if isinstance(content, dict) else content
 
 
 def last_preference(folder: Path) -> float:
-    """Stage B's share of preferred chosen texts in validation after its last epoch."""
+    """Return the share of validation pairs whose chosen completion Stage B prefers after its last epoch."""
     share: float = read_json(folder / "dpo" / "dpo_training_stats.json")["epochs"][-1]["val_chosen_preference"]
     return share
 
 
 def main(args: argparse.Namespace) -> int:
-    """Runs every seed, then puts them together."""
+    """Run every seed, then average the results."""
     seeds = args.seeds or SEEDS[: 1 if args.small else None]
     if len(set(seeds)) != len(seeds):
         raise InputError(f"--seeds {' '.join(map(str, seeds))}: the same seed gives the same run; name each once")
-    for flag in ("parallel", "rounds"):
-        if (value := getattr(args, flag)) is not None and value < 1:
-            raise InputError(f"--{flag} {value}: give 1 or more")
     output = args.output_dir or Path("runs/seeds_small" if args.small else "runs/seeds")
     folders = [output / f"seed_{seed}" for seed in seeds]
     if args.parallel == 1:

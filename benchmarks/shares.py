@@ -1,4 +1,4 @@
-"""A share with its interval, as the benchmarks compute and print it."""
+"""Compute and print a share with its interval, as all benchmarks do."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Share = dict[str, Any]
 
 
 def share(hits: Iterable[bool]) -> Share:
-    """n, count and share with its Wilson 95% interval; the share of nothing is None."""
+    """Return n, count and share with its Wilson 95% interval; with n = 0 the share is None."""
     found = list(hits)
     low, high = wilson_interval(sum(found), len(found))
     value = round(sum(found) / len(found), 4) if found else None
@@ -19,7 +19,7 @@ def share(hits: Iterable[bool]) -> Share:
 
 
 def share_line(name: str, figure: Share) -> str:
-    """One line of a table."""
+    """Return one line of a table."""
     if figure["share"] is None:
         return f"  {name:28}     0 of     0"
     low, high = figure["ci95"]

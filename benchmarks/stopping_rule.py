@@ -30,7 +30,7 @@ from assessment.confidence_sequence import Side, side_of
 from assessment.report import FEWEST_RATINGS, THRESHOLD
 from benchmarks.shares import share
 from evaluation.stats import Z95, wilson_interval
-from script_io.errors import ArgumentParser, InputError, run_script
+from script_io.errors import ArgumentParser, at_least, run_script
 from script_io.files import write_json
 
 TRUE_SHARES = (0.05, 0.10, 0.15, 0.20, 0.30, 0.50)
@@ -130,11 +130,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = ArgumentParser(description=__doc__, allow_abbrev=False)
     simulation = parser.add_argument_group("Simulation")
-    simulation.add_argument("--runs", type=int, default=10_000, help="number of simulated runs per true share")
+    simulation.add_argument("--runs", type=at_least(1), default=10_000, help="number of simulated runs per true share")
     simulation.add_argument(
-        "--max_ratings", type=int, default=2000, help="number of ratings after which a run ends without a decision"
+        "--max_ratings",
+        type=at_least(FEWEST_RATINGS),
+        default=2000,
+        help="number of ratings after which a run ends without a decision",
     )
-    simulation.add_argument("--seed", type=int, default=42, help="seed of the random ratings")
+    simulation.add_argument("--seed", type=at_least(0), default=42, help="seed of the random ratings")
     output = parser.add_argument_group("Output")
     output.add_argument("--output_file", type=Path, help="JSON file to write the figures to (default: print only)")
     return parser.parse_args(argv)
@@ -142,13 +145,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> int:
     """Simulate, print and write."""
-    for flag, value, lowest in (
-        ("--runs", args.runs, 1),
-        ("--max_ratings", args.max_ratings, FEWEST_RATINGS),
-        ("--seed", args.seed, 0),
-    ):
-        if value < lowest:
-            raise InputError(f"{flag} {value}: must be at least {lowest}")
     found = measure(args.runs, args.max_ratings, args.seed)
     print(table(found, args.max_ratings))
     if args.output_file:

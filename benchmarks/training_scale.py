@@ -35,7 +35,7 @@ MIB = 2**20
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", nargs="+", type=int, default=[100, 1000, 10_000], help="(default: 100 1000 10000)")
     parser.add_argument("--output_file", type=Path, help="JSON file of the figures (default: none)")
     return parser.parse_args(argv)

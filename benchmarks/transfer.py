@@ -1,16 +1,16 @@
-"""What Stage B does for kinds of error that none of its pairs shows: two are held out of training.
+"""Measure whether Stage B also reduces kinds of error that none of its pairs shows, by holding two kinds out.
 
-In:  `--run_dir`, a run of `run_pipeline.py --demo`: its Stage A, its pairs of the first round.
-Out: `--output_dir` with a model and its evaluation for each source of pairs, and `transfer.json`; a table in the end.
+In:  `--run_dir`, a run of `run_pipeline.py --demo`: its Stage A, and the pairs of its first round.
+Out: `--output_dir` with a model and its evaluation for each source of pairs, and `transfer.json`; a table on stdout.
 
     python benchmarks/transfer.py                                              # after make demo
     python benchmarks/transfer.py --run_dir runs/seeds/seed_42 --held_out frequency dose
 
-A pair is left out where the exact truth finds an error of a held-out kind in its rejected text, or words that it cannot
-read, or any error in its chosen text, whoever made it. What is left of the hard negatives (`synthetic`), of the
-on-policy pairs (`on_policy`) and of both, half and half, is cut to the same number, so that every model takes the same
-steps. The chosen texts are true in all three, so a kind of error that falls although no pair shows it falls by what
-they teach as well: `control` has those of `both`, and no preference term.
+A pair is left out if the exact truth finds an error of a held-out kind in its rejected completion, words that it cannot
+parse there, or any error in its chosen completion. The remaining hard negatives (`synthetic`), on-policy pairs
+(`on_policy`) and an equal mix (`both`) are cut to the same number, so every model takes the same steps. The chosen
+completions are true in all three, and training on them can also reduce a kind of error that no pair shows. `control`
+measures this: it is trained on the pairs of `both` without the preference term.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Pyt
 from demo.clinical_notes import check_summary
 from demo.exact_truth import all_facts, exact_figures
 from evaluation.stats import wilson_interval
-from language_model.prompt_format import note_of_prompt
-from script_io.errors import ArgumentParser, InputError, RunError, run_script
+from language_model.prompt_format import note_of_row
+from script_io.errors import ArgumentParser, InputError, RunError, at_least, run_script
 from script_io.files import read_json, read_jsonl, write_json, write_jsonl
 from script_io.provenance import provenance
 
@@ -38,34 +38,35 @@ SOURCES = {"synthetic": "pairs_1/negatives/{}_dpo.jsonl", "on_policy": "pairs_1/
 PAIR_KEYS = ("prompt", "chosen", "rejected")
 REMEDY = "name a run of run_pipeline.py --demo with --run_dir"
 _OF_ITS_OWN = ("--sft_model_path", "--train_data_path", "--val_data_path", "--data_weights", "--output_dir")
-UNREADABLE = "unparsed"  # the exact truth's name for what it cannot read
+UNREADABLE = "unparsed"  # what the exact truth calls words that it cannot parse
 Rows = list[dict[str, Any]]
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
-    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run_dir", type=Path, default=Path("runs/demo"), help="of the pipeline (default: runs/demo)")
+    """Parse the command line."""
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--run_dir", type=Path, default=Path("runs/demo"), help="folder of the pipeline's run")
     parser.add_argument(
         "--held_out",
         nargs="+",
         default=["follow_up", "certainty"],
         metavar="KIND",
-        help="kinds of error, by the exact truth (default: follow_up certainty, the commonest after Stage A)",
+        help="kinds of error to hold out (default: follow_up certainty, the most frequent ones after Stage A)",
     )
     parser.add_argument(
-        "--num_epochs", type=int, default=4, help="of Stage B, more than the run's, as pairs are fewer (default: 4)"
+        "--num_epochs",
+        type=at_least(1),
+        default=4,
+        help="epochs of Stage B; more than in the run, since there are fewer pairs",
     )
-    parser.add_argument("--temperature", default="0.7", help="of the evaluation (default: 0.7)")
-    parser.add_argument(
-        "--output_dir", type=Path, default=Path("runs/transfer"), help="folder (default: runs/transfer)"
-    )
-    parser.add_argument("--seed", type=int, default=42, help="of the cut and of training (default: 42)")
+    parser.add_argument("--temperature", default="0.7", help="temperature of sampling in the evaluation")
+    parser.add_argument("--output_dir", type=Path, default=Path("runs/transfer"), help="folder to write")
+    parser.add_argument("--seed", type=at_least(0), default=42, help="seed of the choice of pairs and of training")
     return parser.parse_args(argv)
 
 
 def run(log: Path, script: str, *arguments: str | Path) -> None:
-    """Runs a script of the suite; what it prints goes to `log`."""
+    """Run a script of the suite with its output going to `log`."""
     log.parent.mkdir(parents=True, exist_ok=True)
     print(f"{log.stem}: {script}", flush=True)
     with log.open("w", encoding="utf-8") as handle:
@@ -76,8 +77,8 @@ def run(log: Path, script: str, *arguments: str | Path) -> None:
 
 
 def errors_in(row: dict[str, Any], side: str) -> set[str]:
-    """The kinds of error in a pair's chosen or rejected text, by the exact truth."""
-    facts = all_facts().get(note_of_prompt(row["prompt"]))
+    """Return the kinds of error in the chosen or rejected completion of a pair, by the exact truth."""
+    facts = all_facts().get(note_of_row(row) or row["prompt"])
     if facts is None:
         raise InputError(
             f"--run_dir: {row.get('id', 'a pair')} is about no note of the demo, its exact truth is not known"
@@ -86,26 +87,26 @@ def errors_in(row: dict[str, Any], side: str) -> set[str]:
 
 
 def read_pairs(run_dir: Path, split: str) -> dict[str, Rows]:
-    """The pairs of the run's first round, by their source."""
+    """Return the pairs of the run's first round by source."""
     files = {name: run_dir / path.format(split) for name, path in SOURCES.items()}
     return {name: [row for _, row in read_jsonl(path, PAIR_KEYS, REMEDY)] for name, path in files.items()}
 
 
 def without(held_out: Iterable[str], rows: Rows) -> Rows:
-    """The pairs with a true chosen text and a rejected one that shows no error of the kinds held out."""
+    """Return the pairs whose chosen completion is true and whose rejected one shows no held-out kind of error."""
     banned = {UNREADABLE, *held_out}
     return [row for row in rows if not errors_in(row, "chosen") and not errors_in(row, "rejected") & banned]
 
 
 def check_kinds(held_out: Sequence[str], sources: dict[str, Rows]) -> None:
-    """Raises InputError for a kind of error that no pair of the run shows: a slip of the pen would hold out nothing."""
+    """Raise InputError for a kind of error that no pair of the run shows, since a typing error holds out nothing."""
     shown = set().union(*(errors_in(row, "rejected") for rows in sources.values() for row in rows))
     if unknown := [kind for kind in held_out if kind not in shown]:
         raise InputError(f"--held_out {' '.join(unknown)}: no pair shows it; there are {', '.join(sorted(shown))}")
 
 
 def cut(sources: dict[str, Rows], seed: int) -> dict[str, Rows]:
-    """As many pairs of each source, and as many of both together, half of each."""
+    """Draw the same number of pairs from each source, and the same number of both together, half from each."""
     count = min(len(rows) for rows in sources.values()) // 2 * 2
     drawn = {name: random.Random(f"{seed}-{name}").sample(rows, count) for name, rows in sources.items()}
     halves = [rows[: count // 2] for rows in drawn.values()]
@@ -113,7 +114,7 @@ def cut(sources: dict[str, Rows], seed: int) -> dict[str, Rows]:
 
 
 def recipe_of(run_dir: Path) -> list[str]:
-    """The flags of the run's Stage B, but for its data and folders."""
+    """Return the flags of the run's Stage B, except for its data and folders."""
     command = read_json(run_dir / "stages" / "dpo.json", REMEDY)["command"]
     flags: list[str] = []
     keep = False
@@ -124,7 +125,7 @@ def recipe_of(run_dir: Path) -> list[str]:
 
 
 def figures_of(results_csv: Path, held_out: Sequence[str]) -> dict[str, Any]:
-    """The rate of each kind held out, of unreadable words, and overall, with Wilson intervals."""
+    """Return the rate of each held-out kind, of unreadable words and overall, with Wilson intervals."""
     figures = exact_figures(results_csv, all_facts())
     kinds = {kind: figures["by_type"].get(kind, {"summaries": 0})["summaries"] for kind in (*held_out, UNREADABLE)}
     return {
@@ -141,7 +142,7 @@ def figures_of(results_csv: Path, held_out: Sequence[str]) -> dict[str, Any]:
 
 
 def table(models: dict[str, dict[str, Any]]) -> str:
-    """A row a model, as markdown."""
+    """Return a Markdown table with one row per model."""
     kinds = next(iter(models.values()))["kinds"]
     lines = [f"| pairs | {' | '.join(kinds)} | hallucinated | key facts stated | n |", "|---" * (len(kinds) + 4) + "|"]
     for name, row in models.items():
@@ -153,7 +154,7 @@ def table(models: dict[str, dict[str, Any]]) -> str:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Cuts the pairs, trains and evaluates each model, prints the table."""
+    """Select the pairs, train and evaluate each model, and print the table."""
     sft, recipe = args.run_dir / "sft" / "final_model", recipe_of(args.run_dir)
     pairs = {split: read_pairs(args.run_dir, split) for split in ("train", "val")}
     check_kinds(args.held_out, pairs["train"])

@@ -30,7 +30,7 @@ RUNNERS = {"ours": run_ours, "naive": run_naive, "plain": run_naive}
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("job", type=Path, help="JSON file of the job")
     parser.add_argument("result", type=Path, help="JSON file to write")
     return parser.parse_args(argv)

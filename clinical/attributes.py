@@ -18,9 +18,8 @@ import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 
-from clinical.values import Fact, ignoring_case
+from clinical.values import PROBLEMS, Fact, ignoring_case
 
-_PROBLEMS = ("condition", "symptom")
 _DEGREES = {  # word -> (type, value)
     word: (kind, value)
     for kind, value, words in (
@@ -47,7 +46,7 @@ _ROMAN = {"i": "1", "ii": "2", "iii": "3", "iv": "4"}
 
 def attribute_facts(text: str, findings: Sequence[Fact]) -> list[Fact]:
     """Return facts of types severity, acuity, stage, direction, cause, order and route, without scope flags."""
-    problems = [fact for fact in findings if fact.type in _PROBLEMS]
+    problems = [fact for fact in findings if fact.type in PROBLEMS]
     return [
         *_degree_facts(text, problems),
         *_stage_facts(text),
@@ -161,7 +160,7 @@ _Spot = tuple[int, int, str, bool]
 
 def _bearers(text: str, findings: Sequence[Fact]) -> list[_Spot]:
     """Return (start, end, key, is a test) of everything that can have a direction, sorted by start."""
-    spots = [(f.start, f.end, f.key, f.type == "procedure") for f in findings if f.type in (*_PROBLEMS, "procedure")]
+    spots = [(f.start, f.end, f.key, f.type == "procedure") for f in findings if f.type in (*PROBLEMS, "procedure")]
     for match in _MEASURE.finditer(text):
         name = match["measure"].lower()
         spots.append((match.start(), match.end(), _SAME_MEASURE.get(name, name), True))

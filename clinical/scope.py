@@ -204,38 +204,35 @@ def _governed(text: str, trigger: _Trigger, findings: Sequence[Span], inside: Se
     if trigger.direction == "wide":
         return after
     if trigger.direction == "near":
-        return _run(text, trigger.end, findings, after, 5)
+        return _run(text, trigger, findings, after, 5)
     if trigger.direction == "run":
-        return _run(text, trigger.end, findings, after, 4)
-    return _run_back(text, trigger.start, findings, before, 3)
+        return _run(text, trigger, findings, after, 4)
+    return _run(text, trigger, findings, before, 3)
 
 
-def _run(text: str, position: int, findings: Sequence[Span], after: Sequence[int], max_words: int) -> list[int]:
-    """Return the next finding after `position` and the findings joined to it in a list."""
+def _run(
+    text: str, trigger: _Trigger, findings: Sequence[Span], nearest_first: Sequence[int], max_words: int
+) -> list[int]:
+    """Return the nearest finding, at most `max_words` from the trigger, and the findings joined to it in a list.
+
+    `nearest_first` are the indices of the findings on one side of the trigger.
+    """
     run: list[int] = []
-    for i in after:
-        gap = text[position : findings[i][0]]
+    last = (trigger.start, trigger.end)
+    for i in nearest_first:
+        gap = _between(text, last, findings[i])
         if not run and ("," in gap or len(gap.split()) > max_words):
             break
         if run and not _LIST_GAP.fullmatch(gap):
             break
         run.append(i)
-        position = findings[i][1]
+        last = findings[i]
     return run
 
 
-def _run_back(text: str, position: int, findings: Sequence[Span], before: Sequence[int], max_words: int) -> list[int]:
-    """Return the last finding before `position` and the findings joined to it in a list."""
-    run: list[int] = []
-    for i in before:
-        gap = text[findings[i][1] : position]
-        if not run and ("," in gap or len(gap.split()) > max_words):
-            break
-        if run and not _LIST_GAP.fullmatch(gap):
-            break
-        run.append(i)
-        position = findings[i][0]
-    return run
+def _between(text: str, first: Span, second: Span) -> str:
+    """Return the text between two spans, in either order, or "" if they overlap."""
+    return text[min(first[1], second[1]) : max(first[0], second[0])]
 
 
 # ------------------------------------------------------------------------------- question and answer

@@ -12,13 +12,12 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-_UNITS = {
-    word: value
-    for value, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-        "seventeen eighteen nineteen".split()
-    )
-}
+MONTHS = "January February March April May June July August September October November December".split()
+SPELLED_NUMBERS = (  # the index of a word is its value
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen"
+).split()
+_UNITS = {word: value for value, word in enumerate(SPELLED_NUMBERS)}
 _TENS = {
     word: 10 * value
     for value, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), start=2)
@@ -40,14 +39,13 @@ _SPOKEN_NUMBER = re.compile(
     r"(?P<half>[ ]+and a half\b)?",
     re.IGNORECASE,
 )
-_NUMBER_WORDS = re.compile(_NUMBER_WORD, re.IGNORECASE)
 # "one" alone is usually a pronoun; it is a number only before something measured or counted
 _COUNTED = re.compile(
     r"[ -]+(?:(?:and a half )?(?:second|minute|hour|day|week|month|year|time|tablet|pill|capsule|puff|unit|drop|pack"
     r"|gram|milligram|microgram|liter|pound|or two|to two)s?\b|m ?l\b|m ?g\b|mcg\b|m c g\b)",
     re.IGNORECASE,
 )
-_MONTH = "(?:January|February|March|April|May|June|July|August|September|October|November|December)"
+_MONTH = f"(?:{'|'.join(MONTHS)})"
 _MONTH_DAY = re.compile(
     rf"(?:\b{_MONTH} (?:the )?)?"
     rf"\b(?P<day>(?:(?P<tens>{'|'.join(_TENS)})[ -])?(?P<ordinal>{'|'.join(_ORDINALS)}))\b(?:(?: of)? {_MONTH}\b)?",
@@ -63,7 +61,8 @@ _DAY_NUMBER = "|".join(
 )
 _DAY_AND_YEAR = re.compile(  # "June thirty two thousand and four" does not mean 32,004
     rf"\b{_MONTH} (?P<date>(?P<day>{_DAY_NUMBER})[ ,]+(?P<year>two thousand(?: and)?(?: (?:{_NUMBER_WORD}))?"
-    rf"|nineteen (?:{_NUMBER_WORD})(?:[ -](?:{_NUMBER_WORD}))?|twenty (?:ten|{'|'.join([*_UNITS][11:])}|twenty)))\b",
+    rf"|nineteen (?:{_NUMBER_WORD})(?:[ -](?:{_NUMBER_WORD}))?"
+    rf"|twenty (?:{'|'.join([*SPELLED_NUMBERS[10:], 'twenty'])})))\b",
     re.IGNORECASE,
 )
 _DECADES = {"twenties": "20s", "thirties": "30s", "forties": "40s", "fifties": "50s", "sixties": "60s"} | {
@@ -160,9 +159,9 @@ def spoken_number(words: str) -> str | None:
 
     "one hundred and five" -> "105", "point one two five" -> "0.125", "nineteen ninety three" -> "1993".
     """
-    whole, point, fraction = " ".join(_NUMBER_WORDS.findall(words.lower())).partition("point")
+    whole, point, fraction = " ".join(re.findall(_NUMBER_WORD, words.lower())).partition("point")
     value = _whole_number(whole.split())
-    if value is None:
+    if value is None or "point" in fraction:
         return None
     if not point:
         return str(value)

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from clinical.lexicons import on_change, units
 from clinical.scope import Token
-from clinical.text import Turn
+from clinical.text import MONTHS, Turn
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,9 @@ class Fact:
     sentence: int = 0
 
 
+PROBLEMS = ("condition", "symptom")  # types of fact; "anxiety" may be either
+FINDINGS = (*PROBLEMS, "drug", "procedure", "organism")
+
 NUMBER = r"(?:\d+(?:,\d{3})*(?:\.\d+)?|\.\d+)"
 _RANGE = rf"(?P<low>{NUMBER})(?:\s*(?:-|–|to|or)\s*(?P<high>{NUMBER}))?"
 
@@ -52,6 +55,7 @@ def ignoring_case(expression: str) -> re.Pattern[str]:
 
 
 def parsed_number(text: str) -> float:
+    """Parse a number: "1,500.5" -> 1500.5."""
     return float(text.replace(",", ""))
 
 
@@ -223,10 +227,8 @@ _NO_SIDE_GAP = frozenset(
     "now the a my of and or but that when after away there i you he she it was is for to in on".split()
 )
 
-_MONTHS = (
-    "jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|"
-    "nov(?:ember)?|dec(?:ember)?"
-)
+_MONTH_NUMBERS = {month[:3].lower(): number for number, month in enumerate(MONTHS, start=1)}
+_MONTHS = "|".join([*(f"{month[:3]}(?:{month[3:]})?".lower() for month in MONTHS), "sept"])  # whole or abbreviated
 _DATE = re.compile(
     rf"\b(?P<month>{_MONTHS})\.? (?P<day>\d{{1,2}})(?:st|nd|rd|th)?\b(?:,? (?P<year>(?:19|20)\d\d))?"
     rf"|\b(?P<day2>\d{{1,2}})(?:st|nd|rd|th)?(?: of)? (?P<month2>{_MONTHS})\b"
@@ -331,7 +333,7 @@ def laterality_facts(text: str, findings: Sequence[Fact]) -> Iterator[Fact]:
         if match.start("side") not in done:
             done.add(match.start("side"))
             yield Fact("laterality", match.start("side"), match.end("side"), "", "", match["side"])
-    starts = {fact.start: fact for fact in findings if fact.type in ("condition", "symptom")}
+    starts = {fact.start: fact for fact in findings if fact.type in PROBLEMS}
     for match in _SIDE.finditer(text):
         fact = starts.get(match.end())
         if fact and match.start() not in done:
@@ -343,8 +345,7 @@ def date_facts(text: str) -> Iterator[Fact]:
         if match["only"] or match["day3"]:
             value = match["only"] or f"/{int(match['day3'])}"
         elif name := match["month"] or match["month2"]:
-            month = "jan feb mar apr may jun jul aug sep oct nov dec".split().index(name[:3]) + 1
-            value = f"{month}/{int(match['day'] or match['day2'])}"
+            value = f"{_MONTH_NUMBERS[name[:3]]}/{int(match['day'] or match['day2'])}"
         elif match["y2"]:
             value = f"{int(match['m2'])}/{match['y2']}"
         else:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs from any working folder
 
 from demo.pretraining_text import sample_document
-from script_io.errors import ArgumentParser, InputError, run_script
+from script_io.errors import ArgumentParser, InputError, at_least, run_script
 from script_io.files import atomic_write
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--num_threads", type=int, default=0, help="number of CPU threads; 0: PyTorch's choice (default: %(default)s)"
     )
     optimisation.add_argument(
-        "--seed", type=int, default=1, help="random seed of texts, weights and order (default: %(default)s)"
+        "--seed", type=at_least(0), default=1, help="random seed of texts, weights and order (default: %(default)s)"
     )
     output = parser.add_argument_group("Output")
     output.add_argument("--output_dir", required=True, help="folder to write, created if absent (required)")

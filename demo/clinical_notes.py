@@ -17,6 +17,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from fact_checking.claims import CITATION
+
 DRUGS = """metformin lisinopril amlodipine atorvastatin omeprazole losartan gabapentin sertraline furosemide metoprolol
 warfarin apixaban clopidogrel prednisone levothyroxine hydrochlorothiazide simvastatin pantoprazole tramadol
 amoxicillin azithromycin ciprofloxacin doxycycline cephalexin ceftriaxone vancomycin ibuprofen naproxen acetaminophen
@@ -417,7 +419,6 @@ def _pattern(template: str) -> re.Pattern[str]:
 
 
 _PATTERNS = [(kind, _pattern(template)) for kind, templates in TEMPLATES.items() for template in templates]
-_CITATION = re.compile(r"\s*\[Evidence:[^\]]*\]")
 # a full stop inside 37.4 or 62.5 does not end a statement, since no white space follows it
 _STATEMENT_END = re.compile(r"[.;](?:\s+|$)")
 
@@ -523,12 +524,12 @@ def check_summary(summary: str, facts: Facts) -> ExactVerdict:
 
 
 def parse_statements(summary: str) -> list[tuple[str, dict[str, str]]]:
-    """Return (kind, slots) of each statement. Statements end at full stops and semicolons.
+    """Return (kind, slots) of each statement, without citations. Statements end at full stops and semicolons.
 
     A statement that matches no template has the kind `unparsed`.
     """
     statements = []
-    for part in _STATEMENT_END.split(_CITATION.sub("", summary).strip()):
+    for part in _STATEMENT_END.split(CITATION.sub("", summary).strip()):
         if part.strip():
             statements.append(_parse(part.strip()))
     return statements

@@ -19,8 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs 
 from demo.cases import NOTES, DemoCase, make_cases
 from script_io.csv_files import write_csv
 from script_io.errors import ArgumentParser, run_script
-
-COLUMNS = ("id", "clinical_note", "model_summary", "label", "hallucination_type")
+from script_io.phase1_csv import COLUMNS, FACTUAL, FACTUAL_WITH_EVIDENCE, HALLUCINATED
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -32,11 +31,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def rows(case: DemoCase) -> Iterator[dict[str, str]]:
     """Yield the factual row of a case, and its hallucinated row if it has one."""
-    label = "factual_with_evidence" if case.citation else "factual"
+    label = FACTUAL_WITH_EVIDENCE if case.citation else FACTUAL
     yield dict(zip(COLUMNS, (case.id, case.note, case.reference + case.citation, label, ""), strict=True))
     if case.wrong_summary and case.wrong_type:
         # the same citation as the factual row, so that it does not give the wrong summary away
-        cells = (f"{case.id}-h", case.note, case.wrong_summary + case.citation, "hallucinated", case.wrong_type)
+        cells = (f"{case.id}-h", case.note, case.wrong_summary + case.citation, HALLUCINATED, case.wrong_type)
         yield dict(zip(COLUMNS, cells, strict=True))
 
 

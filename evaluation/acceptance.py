@@ -1,4 +1,4 @@
-"""Whether Stage B has done what it is for: far fewer hallucinations, and not by saying less."""
+"""Decide whether Stage B was successful: far fewer hallucinations, and not because the summaries say less."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-_ROUNDING = 1e-9  # of a difference of two floats
+_TOLERANCE = 1e-9  # rounding error of a difference of two floats
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What is asked of the figures after Stage B, beside those after Stage A; all are shares."""
+    """Bounds of the figures after Stage B, compared with the figures after Stage A. All are shares."""
 
-    reduction: float = 0.7  # of the hallucination rate, at least
-    rate: float = 0.05  # hallucination rate, at most
-    coverage_loss: float = 0.005  # at most
-    length_change: float = 0.15  # of the mean words, either way, at most
+    reduction: float = 0.7  # smallest relative fall of the hallucination rate
+    rate: float = 0.05  # largest hallucination rate
+    coverage_loss: float = 0.005  # largest fall of the coverage
+    length_change: float = 0.15  # largest relative change of the mean words, up or down
 
 
-# Of a run on little data with few steps: that Stage B does something, and does not do it by saying less.
+# For a short run on few examples: Stage B has an effect, and summaries do not say much less.
 SMALL_BOUNDS = Bounds(reduction=0.3, rate=1.0, coverage_loss=0.05, length_change=0.3)
 
 
 @dataclass(frozen=True)
 class Check:
-    """One figure against its bounds; a figure that nobody knows does not pass."""
+    """One figure and its bounds. An unknown figure (None) does not pass."""
 
     name: str
     value: float | None
@@ -39,8 +39,8 @@ class Check:
         if self.value is None:
             return False
         return (
-            (self.at_least is None or self.value >= self.at_least - _ROUNDING)
-            and (self.at_most is None or self.value <= self.at_most + _ROUNDING)
+            (self.at_least is None or self.value >= self.at_least - _TOLERANCE)
+            and (self.at_most is None or self.value <= self.at_most + _TOLERANCE)
             and (self.below is None or self.value < self.below)
         )
 
@@ -53,7 +53,7 @@ class Check:
         return {"name": self.name, "value": self.value, "bound": self.bound, "passed": self.passed}
 
     def __str__(self) -> str:
-        """`coverage 31.2%, at least 97.3% asked`."""
+        """Return `coverage 31.2%, at least 97.3% asked`."""
         asked = " and ".join(f"{name.replace('_', ' ')} {self._text(bound)}" for name, bound in self.bound.items())
         return f"{self.name} {self._text(self.value)}, {asked} asked"
 
@@ -64,7 +64,7 @@ class Check:
 
 
 def acceptance(before: Mapping[str, Any], after: Mapping[str, Any], bounds: Bounds) -> list[Check]:
-    """The checks of the figures after Stage B against those after Stage A, as `evaluation_summary.json` has them."""
+    """Return the checks of an `evaluation_summary.json` after Stage B, given the one `before` it."""
     rate, words = before["hallucination_rate"], before["mean_summary_words"]
     lowest, highest = words * (1 - bounds.length_change), words * (1 + bounds.length_change)
     asked = None if before["coverage"] is None else before["coverage"] - bounds.coverage_loss
@@ -77,7 +77,7 @@ def acceptance(before: Mapping[str, Any], after: Mapping[str, Any], bounds: Boun
 
 
 def reduction(before: float, after: float) -> float | None:
-    """The share of a rate that is gone; None where there was nothing to lose and something has come."""
+    """Return the relative fall of a rate, or None if a rate of 0 has risen."""
     if before:
         return 1 - after / before
     return None if after else 1.0
@@ -88,5 +88,5 @@ def is_accepted(checks: Iterable[Check]) -> bool:
 
 
 def verdict(checks: Sequence[Check]) -> str:
-    """`yes`, or `no:` and every figure that is out of its bounds."""
+    """Return `yes`, or `no:` with every figure that is out of bounds."""
     return "yes" if is_accepted(checks) else "no: " + "; ".join(str(check) for check in checks if not check.passed)

@@ -1,4 +1,4 @@
-"""Compare the confidence that citations state with the share that is right."""
+"""Compare the confidence that citations state with the share of citations that are right."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from evaluation.stats import percentile_interval, resampled_sums, wilson_interva
 from fact_checking.citations import Citation
 
 BINS = 10  # of equal width
-FEWEST_FOR_ECE = 30  # citations; with fewer, empty and tiny bins make most of the error
-FEWEST_IN_BIN = 10
+MIN_CITATIONS = 30  # for the calibration error; with fewer, small bins make most of it
+MIN_IN_BIN = 10
 
 
 def calibration(summaries: Sequence[Sequence[Citation]], seed: int = 42) -> dict[str, Any] | None:
-    """How far the stated confidences are from the share of citations that are right; None where none is stated.
+    """Return how well the confidences of citations match their verdicts, or None if no citation has both.
 
-    Over the citations with a confidence and a verdict: `brier`, the mean of (confidence - right)², and from 30 of them
-    on `ece`, the expected calibration error (Guo et al. 2017): |mean confidence - share right| in each of ten bins of
-    equal width, weighted by their citations. Chance alone makes it larger than 0, the more so the fewer there are.
-    Intervals resample summaries. `bins` lists those with 10 citations or more.
+    `brier` is the mean of (confidence - right)². `ece`, given from 30 citations on, is the expected calibration error
+    (Guo et al. 2017): |mean confidence - share right| in each of ten bins of equal width, weighted by the citations in
+    the bin. By chance alone it is above 0, and more so with few citations. Intervals resample summaries. `bins` lists
+    the bins with at least 10 citations.
     """
     pairs = [
         (number, citation.confidence, float(citation.supported))
@@ -35,7 +35,7 @@ def calibration(summaries: Sequence[Sequence[Citation]], seed: int = 42) -> dict
     summary, confidence, right = (np.array(column) for column in zip(*pairs, strict=True))
     squared = (confidence - right) ** 2
     bins = np.minimum((confidence * BINS + 1e-9).astype(int), BINS - 1)  # 1.0 is in the last one
-    # for each summary and bin the sum of confidence - right; its absolute value over all summaries is the bin's error
+    # the sum of confidence - right per summary and bin; the absolute value of a column's sum is the error of the bin
     excess = np.zeros((len(summaries), BINS))
     np.add.at(excess, (summary, bins), confidence - right)
     sums = [
@@ -43,7 +43,7 @@ def calibration(summaries: Sequence[Sequence[Citation]], seed: int = 42) -> dict
     ]
     resampled = resampled_sums(np.column_stack([excess, *sums]), seed)
     resampled = resampled[resampled[:, -1] > 0]
-    enough = len(pairs) >= FEWEST_FOR_ECE
+    enough = len(pairs) >= MIN_CITATIONS
     return {
         "n": len(pairs),
         "brier": float(squared.mean()),
@@ -53,7 +53,7 @@ def calibration(summaries: Sequence[Sequence[Citation]], seed: int = 42) -> dict
         "bins": [
             _bin(number, confidence[bins == number], right[bins == number])
             for number in range(BINS)
-            if (bins == number).sum() >= FEWEST_IN_BIN
+            if (bins == number).sum() >= MIN_IN_BIN
         ],
     }
 

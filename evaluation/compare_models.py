@@ -1,8 +1,9 @@
-"""Compares two evaluations of the same notes, note by note.
+"""Compare two evaluations of the same notes, note by note.
 
-In:  two folders of evaluate_model.py. Notes are paired by their text; those in only one are counted and left out.
-Out: in --output_dir `comparison.json` and `comparison.html`: an exact McNemar test of the hallucinated summaries, over
-     all and for each kind of error, and paired bootstrap intervals of the claim error rate, of coverage and of length.
+In:  two folders of evaluate_model.py. Notes are paired by their text; notes in only one folder are counted, not used.
+Out: in --output_dir `comparison.json` and `comparison.html`: exact McNemar tests of the shares of hallucinated
+     summaries, in total and for each kind of error, and paired bootstrap intervals of the differences in claim error
+     rate, coverage and length.
 
     python evaluation/compare_models.py evaluation_results/sft evaluation_results/dpo
     python -m evaluation.compare_models evaluation_results/sft evaluation_results/dpo --output_dir comparison
@@ -29,7 +30,7 @@ from evaluation.stats import (
     wilson_interval,
 )
 from judging.pair_makers import model_of_judge
-from script_io.errors import ArgumentParser, InputError, run_script
+from script_io.errors import ArgumentParser, InputError, at_least, run_script
 from script_io.files import write_json
 
 ALPHA = 0.05
@@ -38,24 +39,26 @@ COLUMNS = ("reference_summary", "hallucination_types", "claims", "claims_support
 Row = Mapping[str, str]
 Pair = tuple[Row, Row]
 COMPARED_SETTINGS = ("judge", "temperature", "max_new_tokens")
-SHORTER = 0.9  # of the other's mean words, below which a summary with fewer errors may just be shorter
+SHORTER = 0.9  # ratio of the mean words below which fewer errors may be due to the length alone
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
-    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Parse the command line."""
+    parser = ArgumentParser(description=__doc__)
     data = parser.add_argument_group("Data")
-    data.add_argument("first", type=Path, help="evaluation folder of the model to start from, such as the SFT model")
+    data.add_argument("first", type=Path, help="evaluation folder of the baseline, such as the SFT model")
     data.add_argument("second", type=Path, help="evaluation folder of the model to compare with it")
     statistics = parser.add_argument_group("Statistics")
-    statistics.add_argument("--seed", type=int, default=42, help="of the bootstrap (default: 42)")
+    statistics.add_argument(
+        "--seed", type=at_least(0), default=42, help="seed of the bootstrap resamples (default: 42)"
+    )
     output = parser.add_argument_group("Output")
-    output.add_argument("--output_dir", type=Path, help="folder of the comparison (default: the second folder)")
+    output.add_argument("--output_dir", type=Path, help="folder for the comparison (default: the second folder)")
     return parser.parse_args(argv)
 
 
 def by_note(folder: Path, rows: Sequence[Row]) -> dict[str, Row]:
-    """Rows by their note. Raises InputError where a note stands twice, since it could not be paired."""
+    """Return {note: row}. Raises InputError if a note has two rows, since they could not be paired."""
     found: dict[str, Row] = {}
     for row in rows:
         if row["clinical_note"] in found:
@@ -68,7 +71,7 @@ def by_note(folder: Path, rows: Sequence[Row]) -> dict[str, Row]:
 
 
 def compare(pairs: Sequence[Pair], seed: int) -> dict[str, Any]:
-    """Tests and differences over judged pairs."""
+    """Return the tests and differences over judged pairs."""
     verdicts = [(is_wrong(first), is_wrong(second)) for first, second in pairs]
     counts = [sum(side) for side in zip(*verdicts, strict=True)]
     shares = paired_shares(verdicts)
@@ -89,9 +92,10 @@ def compare(pairs: Sequence[Pair], seed: int) -> dict[str, Any]:
 
 
 def differences(pairs: Sequence[Pair], shares: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """Second minus first, resampling notes; coverage over the notes where both have it.
+    """Return the differences second minus first, with intervals from resampled notes.
 
-    `shares` are those of hallucinated summaries: whether their difference holds is McNemar's to say.
+    Coverage uses the notes for which both rows have it. `shares` are the shares of hallucinated summaries, whose
+    difference holds or not by McNemar's test.
     """
     covered = [pair for pair in pairs if all(row["coverage"] != "" for row in pair)]
     return {
@@ -107,7 +111,7 @@ def is_wrong(row: Row) -> bool:
 
 
 def paired_shares(verdicts: Sequence[tuple[bool, bool]]) -> dict[str, Any]:
-    """The shares of two verdicts on the same notes, their difference with its interval, and the exact McNemar test."""
+    """Return the shares of two verdicts on the same notes, the interval of their difference, and McNemar's test."""
     n = len(verdicts)
     only_first, only_second = verdicts.count((True, False)), verdicts.count((False, True))
     first, second = (sum(side) / n for side in zip(*verdicts, strict=True))
@@ -125,9 +129,9 @@ def paired_shares(verdicts: Sequence[tuple[bool, bool]]) -> dict[str, Any]:
 
 
 def by_type(pairs: Sequence[Pair]) -> dict[str, dict[str, Any]]:
-    """For each kind of error the shares of summaries that have one, the most frequent first.
+    """Return the shares of summaries with each kind of error, the most frequent kind first.
 
-    So many kinds, so many chances: `holds` is by Holm's adjusted p-value. What does not hold is a hint to look into.
+    `holds` uses p-values adjusted for the number of kinds (Holm).
     """
     kinds = [tuple(frozenset(row["hallucination_types"].split(";")) - {""} for row in pair) for pair in pairs]
     every = sorted({kind for first, second in kinds for kind in first | second})
@@ -138,7 +142,7 @@ def by_type(pairs: Sequence[Pair]) -> dict[str, dict[str, Any]]:
 
 
 def _errors(pairs: Sequence[Pair], side: int) -> tuple[list[float], list[float]]:
-    """(wrong claims, claims) of one of the two evaluations."""
+    """Return (wrong claims, claims) per note of one of the two evaluations."""
     claims = [float(pair[side]["claims"]) for pair in pairs]
     return [total - float(pair[side]["claims_supported"]) for total, pair in zip(claims, pairs, strict=True)], claims
 
@@ -162,7 +166,7 @@ def _as_json(difference: Difference | None) -> dict[str, Any] | None:
 
 
 def conclusion(result: Mapping[str, Any]) -> str:
-    """Whether the difference in hallucinated summaries holds, and what it was bought with."""
+    """Return whether the difference in hallucinated summaries holds, and whether the better model says less."""
     first, second = (side["rate"] for side in result["hallucination_rate"])
     p, n = result["mcnemar"]["p"], result["n"]
     rates = f"{first:.1%} of the first and {second:.1%} of the second summaries hallucinate"
@@ -174,13 +178,13 @@ def conclusion(result: Mapping[str, Any]) -> str:
 
 
 def _price(result: Mapping[str, Any]) -> str:
-    """A lower rate bought with silence is said in the same breath."""
+    """Return a sentence if the model with the lower rate says less, else an empty text."""
     better = 0 if result["hallucination_rate"][0]["count"] < result["hallucination_rate"][1]["count"] else 1
     return "".join(f" But {text}." for side, text in says_less(result) if side == better)
 
 
 def says_less(result: Mapping[str, Any]) -> list[tuple[int, str]]:
-    """(0 for the first, 1 for the second; how much less it says): where coverage or length falls behind the other's."""
+    """Return (0 for the first or 1 for the second model, a text) if the model's coverage or length is lower."""
     coverage, words = (result["differences"][name] for name in ("coverage", "summary_words"))
     found = []
     if coverage and coverage["holds"]:
@@ -197,7 +201,7 @@ def _less(entry: Mapping[str, Any], text: str) -> tuple[int, str]:
 
 
 def print_result(result: Mapping[str, Any]) -> None:
-    """The paired table, aligned."""
+    """Print the paired table, the differences and the conclusion."""
     table = result["mcnemar"]
     print(f"\n{'':<24}second hallucinated  second without error")
     print(f"{'first hallucinated':<24}{table['both']:>19}  {table['only_first']:>20}")
@@ -218,14 +222,14 @@ def print_result(result: Mapping[str, Any]) -> None:
 
 
 def print_types(kinds: Mapping[str, Mapping[str, Any]]) -> None:
-    """The shares of summaries with each kind of error, aligned."""
+    """Print the shares of summaries with each kind of error."""
     heading = f"{'summaries with an error of':<28}{'first':>8}{'second':>8}{'difference':>12}"
     print(f"\n{heading}   95% interval       Holm")
     for kind, entry in kinds.items():
         low, high = entry["ci95"]
         numbers = f"{entry['first']:>8.3f}{entry['second']:>8.3f}{entry['difference']:>+12.3f}"
         print(f"{kind:<28}{numbers}   {low:+.3f} to {high:+.3f}   {p_text(entry['p_holm'])}{_mark(entry)}")
-    print("Exploratory: p is adjusted for the number of kinds; one that does not hold may be real all the same.")
+    print("Exploratory: p is adjusted for the number of kinds; a difference that does not hold may still be real.")
 
 
 def _mark(entry: Mapping[str, Any]) -> str:
@@ -233,7 +237,7 @@ def _mark(entry: Mapping[str, Any]) -> str:
 
 
 def warnings_of(summaries: Sequence[Mapping[str, Any]], pairs: Sequence[Pair], result: Mapping[str, Any]) -> list[str]:
-    """What stands against taking the comparison at its word."""
+    """Return the reasons why the comparison may mislead."""
     first, second = summaries
     found = [
         f"{name} differs: {first.get(name)} and {second.get(name)}"
@@ -242,18 +246,18 @@ def warnings_of(summaries: Sequence[Mapping[str, Any]], pairs: Sequence[Pair], r
     ]
     references = sum(a["reference_summary"] != b["reference_summary"] for a, b in pairs)
     if references:
-        found.append(f"{references} notes have another reference in each; their coverage cannot be compared")
+        found.append(f"{references} notes have different references; their coverage cannot be compared")
     for name, summary in zip(SIDES, summaries, strict=True):
         if summary.get("judge_made_training_pairs"):
             found.append(
                 f"the judge {model_of_judge(summary['judge'])} made the pairs that the {name} was trained on, so it "
-                "looks better to it than to others; compare by another one as well"
+                "rates this model better than other judges do; compare by another judge as well"
             )
     return found + [text for _, text in says_less(result) if text not in result["conclusion"]]
 
 
 def main(args: argparse.Namespace) -> int:
-    """Pairs, tests, writes."""
+    """Pair the notes, test the differences and write the comparison."""
     (first_summary, first_rows), (second_summary, second_rows) = map(read_evaluation, (args.first, args.second))
     for folder, rows in ((args.first, first_rows), (args.second, second_rows)):
         if missing := [column for column in COLUMNS if column not in rows[0]]:

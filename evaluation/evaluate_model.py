@@ -1,16 +1,16 @@
-"""Measures how often a model's summaries state what their notes do not.
+"""Measure how often a model's summaries state what their notes do not support.
 
-In:  a model and a test CSV (`id, clinical_note, model_summary, label`), or with --predictions summaries made
-     elsewhere (CSV or JSONL with `clinical_note, generated_summary` and, where there are, `id, reference_summary`).
-Out: in --output_dir `evaluation_results.csv` (a row for each summary), `evaluation_summary.json` (rates with their
-     intervals) and `report.html` (both, to read in a browser).
+In:  a model and a test CSV (`id, clinical_note, model_summary, label`), or with --predictions summaries from elsewhere
+     (CSV or JSONL with `clinical_note, generated_summary` and optionally `id, reference_summary`).
+Out: in --output_dir `evaluation_results.csv` (one row per summary), `evaluation_summary.json` (rates with intervals)
+     and `report.html` (both, for a browser).
 
     python evaluation/evaluate_model.py --model_path models/dpo_hallucination_resistant/final_model
     python evaluation/evaluate_model.py --predictions predictions.csv --output_dir evaluation_results/elsewhere
 
-Each distinct note is summarised once; the first of its rows labelled factual or factual_with_evidence is the
-reference. What is counted, and how, stands in evaluation/metrics.py. A run that was stopped goes on where it was with
-the same command: --output_dir keeps the summaries as they come, for the same model, notes and settings.
+Each distinct note is summarised once. Its reference is its first summary labelled factual or factual_with_evidence.
+evaluation/metrics.py defines all figures. The same command continues a run that was stopped: --output_dir keeps each
+finished summary as long as model, notes and settings are the same.
 """
 
 from __future__ import annotations
@@ -30,45 +30,50 @@ from fact_checking.claims import without_citations
 from judging.choice import add_judge_arguments, judge_of_arguments, usage_text
 from judging.judge import Judge
 from judging.pair_makers import has_made_pairs, judges_of_training_pairs, model_of_judge
-from language_model.placement import add_model_arguments
+from language_model.placement import add_base_model_argument, add_model_arguments
 from language_model.prompt_format import build_prompt
-from language_model.sampler_flags import add_sampling_arguments, local_sampler
+from language_model.sampler_flags import add_sampling_arguments, local_sampler, sampling_settings
 from script_io.csv_files import read_csv, write_csv
-from script_io.errors import ArgumentParser, InputError, run_script
+from script_io.errors import ArgumentParser, InputError, at_least, run_script
 from script_io.files import read_jsonl, write_json
+from script_io.phase1_csv import DATA_REMEDY, FACTUAL_LABELS, REQUIRED_COLUMNS, row_problem
 from script_io.provenance import package_versions
 
 if TYPE_CHECKING:
     from language_model.local_sampler import LocalSampler
 
-FACTUAL_LABELS = ("factual", "factual_with_evidence")
-DATA_REMEDY = "make the demo's data with python demo/make_phase1_data.py, or name yours with --test_data"
-PACKAGES = ("torch", "transformers", "peft", "rouge-score", "rapidfuzz", "scipy")  # what the figures depend on
-LOW_COVERAGE, SHORT = 0.3, 0.5  # coverage, and length by the references', under which the rate alone would mislead
-# what a summary depends on; not the batch size, which is what one lowers after running out of memory
+TEST_REMEDY = f"{DATA_REMEDY}, or name yours with --test_data"
+PACKAGES = ("torch", "transformers", "peft", "rouge-score", "nltk", "numpy", "scipy")  # what the figures depend on
+# below this coverage, or this length relative to the references, the hallucination rate alone would mislead
+LOW_COVERAGE, SHORT = 0.3, 0.5
+# all settings that a summary depends on; the batch size, often lowered after running out of memory, is not one of them
 GENERATION_SETTINGS = (
-    *("model_path", "max_new_tokens", "temperature", "seed", "overflow"),
+    *("model_path", "base_model", "max_new_tokens", "temperature", "seed", "overflow"),
     *("device", "dtype", "use_8bit", "use_4bit", "trust_remote_code"),
 )
 RESULTS_FILE, SUMMARY_FILE, REPORT_FILE = "evaluation_results.csv", "evaluation_summary.json", "report.html"
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
-    parser = ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    """Parse the command line."""
+    parser = ArgumentParser(description=__doc__, allow_abbrev=False)
+    model = parser.add_argument_group("Model (or --predictions)")
+    source = model.add_mutually_exclusive_group(required=True)
+    source.add_argument("--model_path", help="adapter or whole model, a folder or a hub id (default: none)")
+    source.add_argument(
+        "--predictions", type=Path, help="CSV or JSONL of summaries to evaluate without a model (default: none)"
     )
-    source = parser.add_argument_group("Model (one of the two)").add_mutually_exclusive_group(required=True)
-    source.add_argument("--model_path", help="adapter or whole model: a folder or a hub id")
-    source.add_argument("--predictions", type=Path, help="summaries made elsewhere; no model is loaded")
+    add_base_model_argument(model)
     data = parser.add_argument_group("Data")
     data.add_argument(
         "--test_data",
         type=Path,
         default=Path("phase1_data/sft/test_set_processed.csv"),
-        help="CSV of notes and reference summaries; not read with --predictions (default: %(default)s)",
+        help="CSV of notes and reference summaries, ignored with --predictions (default: %(default)s)",
     )
-    data.add_argument("--max_examples", type=int, help="evaluate the first N notes only (default: all)")
+    data.add_argument(
+        "--max_examples", type=at_least(1), help="number of notes to evaluate, from the top of the file (default: all)"
+    )
     add_sampling_arguments(parser, temperature=0.0)
     add_judge_arguments(parser)
     add_model_arguments(parser)
@@ -77,19 +82,22 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--output_dir",
         type=Path,
         default=Path("evaluation_results"),
-        help="folder of the results (default: %(default)s)",
+        help="folder for the results (default: %(default)s)",
     )
     return parser.parse_args(argv)
 
 
 def read_test_data(path: Path) -> list[Example]:
-    """One example for each distinct note, in the order of the file."""
-    rows = read_csv(path, ("id", "clinical_note", "model_summary", "label"), DATA_REMEDY)
+    """Return one example for each distinct note, in the order of the file.
+
+    The reference is the first factual summary of the note. A row may have a note alone, without summary and label.
+    """
     examples: dict[str, Example] = {}
-    for line, row in rows:
+    for line, row in read_csv(path, ("id", *REQUIRED_COLUMNS), TEST_REMEDY):
         note = row["clinical_note"]
-        if not note.strip():
-            raise InputError(f"{path}, line {line}: the clinical_note is empty; fill it or remove the row")
+        is_note_alone = note.strip() and not row["model_summary"].strip() and not row["label"].strip()
+        if not is_note_alone and (problem := row_problem(row)):
+            raise InputError(f"{path}, line {line}: {problem}")
         if note in examples and examples[note].reference:
             continue
         if row["label"] in FACTUAL_LABELS:
@@ -104,7 +112,7 @@ def _plain(summary: str) -> str:
 
 
 def read_predictions(path: Path) -> tuple[list[Example], list[Summary]]:
-    """The summaries of a file, each with its note and, where it has one, its reference."""
+    """Return the notes of a file, with references if it has any, and their summaries."""
     reader = read_jsonl if path.suffix.lower() in (".jsonl", ".json") else read_csv
     examples, summaries = [], []
     ids: dict[str, int] = {}
@@ -112,12 +120,14 @@ def read_predictions(path: Path) -> tuple[list[Example], list[Summary]]:
         wrong = [key for key in ("clinical_note", "generated_summary") if not isinstance(row[key], str)]
         if wrong or not row["clinical_note"].strip():
             raise InputError(
-                f"{path}, line {line}: {(wrong or ['clinical_note'])[0]} is no text or empty; mend the row"
+                f"{path}, line {line}: {(wrong or ['clinical_note'])[0]} is empty or not text; correct the row"
             )
         given = (row.get(key) for key in ("id", "example_id"))
-        example_id = next((str(cell) for cell in given if cell not in (None, "")), f"line-{line}")  # 0 is an id
+        example_id = next((str(cell) for cell in given if cell not in (None, "")), f"line-{line}")  # 0 is a valid id
         if example_id in ids:
-            raise InputError(f"{path}, line {line}: id {example_id} stands on line {ids[example_id]} already")
+            raise InputError(
+                f"{path}, line {line}: id {example_id} is already used on line {ids[example_id]}; rename one"
+            )
         ids[example_id] = line
         reference = _plain(_unix_lines(str(row.get("reference_summary") or "")))
         examples.append(Example(example_id, _unix_lines(row["clinical_note"]), reference, str(row.get("label") or "")))
@@ -126,7 +136,7 @@ def read_predictions(path: Path) -> tuple[list[Example], list[Summary]]:
 
 
 def _unix_lines(text: str) -> str:
-    """With \\n as the only line end, which is how the results are read back; spans would not fit otherwise."""
+    """Return the text with \\n as the only line end, as the results are read back, so that offsets stay valid."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -137,17 +147,17 @@ def _known_end(cell: Any) -> bool | None:
 def generate(
     args: argparse.Namespace, examples: Sequence[Example]
 ) -> tuple[list[Example], list[Summary], list[str], PartialSummaries]:
-    """(examples, their summaries, ids left out as too long for the model's context, the file of the summaries)."""
+    """Return (examples, their summaries, ids of notes too long for the model, the file that keeps the summaries)."""
+    sampling = sampling_settings(args)
     sampler = local_sampler(args, args.model_path)
     kept, left_out = _fitting(sampler, examples, args.max_new_tokens)
     settings = {name: getattr(args, name) for name in GENERATION_SETTINGS}
-    partial = PartialSummaries(args.output_dir, {**settings, "files": model_state(args.model_path)})
+    partial = PartialSummaries(args.output_dir, {**settings, "files": model_state(args.model_path, args.base_model)})
     missing = [example for example in kept if partial.of(example.note) is None]
     if len(missing) < len(kept):
-        print(f"{len(kept) - len(missing)} of {len(kept)} summaries are there already, of a run that was stopped")
-    sampling = {name: getattr(args, name) for name in ("max_new_tokens", "temperature", "batch_size", "seed")}
+        print(f"{len(kept) - len(missing)} of {len(kept)} summaries are there already, from a run that was stopped")
     prompts = [build_prompt(example.note) for example in missing]
-    for index, (completion,) in sampler.complete(prompts, progress="Summaries", **sampling):
+    for index, (completion,) in sampler.complete(prompts, sampling, progress="Summaries"):
         text = _unix_lines(completion.text)
         partial.append(missing[index].note, Summary(text, completion.finished, completion.seconds))
     summaries = [summary for example in kept if (summary := partial.of(example.note))]
@@ -160,7 +170,7 @@ def _fitting(
     problems = sampler.too_long([build_prompt(example.note) for example in examples], max_new_tokens)
     too_long = {problem.index for problem in problems}
     if len(too_long) == len(examples):
-        raise InputError(f"no note fits into the model; of {examples[0].example_id}: {problems[0].reason}")
+        raise InputError(f"no note fits into the model; {examples[0].example_id}: {problems[0].reason}")
     for problem in problems:
         print(f"warning: {examples[problem.index].example_id} is left out: {problem.reason}", file=sys.stderr)
     kept = [example for index, example in enumerate(examples) if index not in too_long]
@@ -168,14 +178,14 @@ def _fitting(
 
 
 def judge_summaries(judge: Judge, examples: Sequence[Example], summaries: Sequence[Summary]) -> list[Row]:
-    """The rows of the results, in the order of the examples."""
+    """Return the rows of the results, in the order of the examples."""
     pairs = [(example.note, summary.text) for example, summary in zip(examples, summaries, strict=True)]
     checks = judge.check_all(pairs, "Judging")
     return [summary_row(*each) for each in zip(examples, summaries, checks, strict=True)]
 
 
 def settings_of(args: argparse.Namespace, judge: Judge) -> dict[str, Any]:
-    """What the figures depend on, as it stands in `evaluation_summary.json`."""
+    """Return the entries of `evaluation_summary.json` that say what the figures depend on."""
     generated = args.model_path is not None
     trained_on = judges_of_training_pairs(args.model_path) if generated else None
     return {
@@ -193,7 +203,7 @@ def settings_of(args: argparse.Namespace, judge: Judge) -> dict[str, Any]:
 
 
 def percent(summary: dict[str, Any], name: str) -> str:
-    """`12.3% (95% interval 8.1% to 18.2%)`, or that there is nothing to measure."""
+    """Return `12.3% (95% interval 8.1% to 18.2%)`, or `not measured`."""
     if summary[name] is None:
         return "not measured"
     low, high = summary[f"{name}_ci95"]
@@ -201,7 +211,7 @@ def percent(summary: dict[str, Any], name: str) -> str:
 
 
 def print_result(summary: dict[str, Any], output_dir: Path) -> None:
-    """The figures, where the files are, and what to do next."""
+    """Print the figures, the paths of the files and the next command."""
     print(f"\nHallucination rate: {percent(summary, 'hallucination_rate')} of {summary['n']} summaries")
     print(f"  with coverage:    {percent(summary, 'coverage')} of the references' facts, n={summary['coverage_n']}")
     print(f"  with length:      {length_text(summary)}; {percent(summary, 'empty_rate')} empty")
@@ -226,33 +236,31 @@ def print_result(summary: dict[str, Any], output_dir: Path) -> None:
 
 
 def length_text(summary: dict[str, Any]) -> str:
-    """`12.3 words on average (references: 25.1)`."""
+    """Return `12.3 words on average (references: 25.1)`."""
     words, references = summary["mean_summary_words"], summary["mean_reference_words"]
     return f"{words:.1f} words on average" + (f" (references: {references:.1f})" if references is not None else "")
 
 
 def warnings_of(summary: dict[str, Any]) -> list[str]:
-    """What must be known before the rate is believed."""
+    """Return the reasons why the hallucination rate alone would mislead."""
     words, references = summary["mean_summary_words"], summary["mean_reference_words"]
     found = []
     covers_little = summary["coverage"] is not None and summary["coverage"] < LOW_COVERAGE
     if covers_little or (references is not None and words < SHORT * references):
         found.append(
-            "these summaries say little; a low hallucination rate of them is no merit, see coverage and length"
+            "these summaries say little, so a low hallucination rate does not mean much; see coverage and length"
         )
     if summary["judge_made_training_pairs"]:
         found.append(
-            f"the judge {model_of_judge(summary['judge'])} made the pairs that this model was trained on, so the model "
-            "looks better to it than to others; ask another one (--judge nli, --judge openai) or people "
+            f"the judge {model_of_judge(summary['judge'])} made the pairs that this model was trained on, so it rates "
+            "the model better than other judges do; use another judge (--judge nli, --judge openai) or people "
             "(manual_assessment_tool.py)"
         )
     return found
 
 
 def main(args: argparse.Namespace) -> int:
-    """Generates or reads, judges, writes."""
-    if args.max_examples is not None and args.max_examples < 1:
-        raise InputError(f"--max_examples {args.max_examples}: give 1 or more")
+    """Generate or read summaries, judge them and write the results."""
     judge = judge_of_arguments(args, args.device)
     left_out: list[str] = []
     partial: PartialSummaries | None = None

@@ -1,18 +1,18 @@
-"""Holds every statement of a summary against its note, by rules alone: deterministic, offline, explained.
+"""Check every statement of a summary against its note by rules: deterministic, offline, explained.
 
-In:  a note and a summary, as text, as @FILE, or - for what is piped in.
-Out: the claims of the summary, each supported, contradicted, unsupported or unverifiable, with the sentence of the
-     note that it was held against. Level `error` is a clinical fact (dose, side, negation, ...) that counts as
-     hallucination where contradicted or unsupported; level `review` is a word that the note has in no form, or a
-     "he" or "she" of which the note does not tell the sex.
+In:  a note and a summary, as text, as @FILE, or - for standard input.
+Out: the claims of the summary, each supported, contradicted, unsupported or unverifiable, with the sentence of the note
+     that decided it. A claim of level `error` is a clinical fact (dose, side, negation, ...) and a hallucination if it
+     is contradicted or unsupported. A claim of level `review` is a word that the note does not have in any form, or a
+     "he" or "she" when the note does not say the sex.
 
     python evaluation/fact_checker.py --note "Started apixaban 5 mg twice daily." --summary "Apixaban 10 mg daily."
     python evaluation/fact_checker.py --note @note.txt --summary @summary.txt
 
-What it misses: statements made of words outside its lexicons, which are words for review at most; relations between
-facts (right words, wrongly joined); a denial of something whose words the note has elsewhere; and whatever needs
-medical inference ("hypoxic" from a saturation of 84%). It knows English only: of a text in another language it compares
-numbers and words, and takes a run of letters without spaces for one word.
+What it misses: statements in words outside its lexicons (at most it marks the words for review); relations between
+facts (the right words, wrongly joined); denials of something that the note mentions in another context; and medical
+inference ("hypoxic" from a saturation of 84%). It knows English only. In other languages it compares numbers and words,
+and a run of letters without spaces is one word.
 """
 
 from __future__ import annotations
@@ -31,11 +31,13 @@ from script_io.files import read_text
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
-    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Parse the command line."""
+    parser = ArgumentParser(description=__doc__)
     data = parser.add_argument_group("Data")
-    data.add_argument("--note", required=True, help="the clinical note; @FILE reads a UTF-8 file, - what is piped in")
-    data.add_argument("--summary", required=True, help="the summary to check; @FILE or - as above")
+    data.add_argument(
+        "--note", required=True, help="the clinical note; @FILE: read a UTF-8 file, -: read standard input"
+    )
+    data.add_argument("--summary", required=True, help="the summary to check; @FILE and - as for --note")
     return parser.parse_args(argv)
 
 
@@ -44,16 +46,16 @@ def _text_of(argument: str, flag: str) -> str:
         try:
             text = sys.stdin.read()
         except UnicodeDecodeError as error:
-            raise InputError(f"{flag}: what is piped in is not UTF-8 ({error.reason}); convert it") from error
+            raise InputError(f"{flag}: standard input is not UTF-8 ({error.reason}); convert it") from error
     else:
         text = read_text(argument[1:], f"correct {flag}") if argument.startswith("@") else argument
     if not text.strip():
-        raise InputError(f"{flag}: the text is empty; give the text itself, @FILE, or - for what is piped in")
+        raise InputError(f"{flag}: the text is empty; give the text itself, @FILE, or - for standard input")
     return text
 
 
 def main(args: argparse.Namespace) -> int:
-    """Prints the claims of one summary."""
+    """Print the claims of one summary."""
     if args.note == args.summary == "-":
         raise InputError("--note and --summary: only one of them can be -; give the other as text or @FILE")
     note, summary = _text_of(args.note, "--note"), _text_of(args.summary, "--summary")

@@ -1,40 +1,41 @@
-"""The numbers of an evaluation: one row for each summary, and one aggregate over the rows.
+"""Compute the figures of an evaluation: one row per summary, and one aggregate over the rows.
 
-A claim is a statement of level `error` that could be checked: supported, contradicted or unsupported. What a claim is,
-and its verdict, are the judge's: a fact (`facts`), a sentence (`nli`), what the model takes for one (`openai`). Rates
-by different judges are not comparable. Every rate stands with its n and its 95% interval.
+A claim is a statement of level `error` that could be checked: supported, contradicted or unsupported. The judge decides
+what a claim is and gives the verdict: `facts` uses facts, `nli` sentences, and `openai` whatever the model picks. Rates
+by different judges cannot be compared. Every rate comes with its n and its 95% interval.
 
 hallucination_rate      share of summaries with at least one claim contradicted or unsupported; Wilson interval
 coverage                share of the reference's facts that the summary states, averaged over the summaries whose
-                        reference has facts; bootstrap over summaries. It stands beside the rate, as do the lengths:
-                        a model that says less has less to be wrong in
-mean_summary_words      words between white space, citations left out; mean_reference_words are those of the references
-empty_rate              share of summaries without a word, which cannot hallucinate
-claim_error_rate        claims contradicted or unsupported, over all claims of all summaries. Its interval
-                        (claim_error_rate_ci95) resamples summaries, since the claims of one summary are wrong together
-                        more often than by chance: one misread note, three wrong claims. Wilson's interval takes every
-                        claim for a new witness and is too narrow wherever they are;
-                        claim_error_rate_wilson95 is there for those who compare with work that reports it
-rouge_l                 F1 of the longest common subsequence with the reference, stemmed (rouge-score), averaged; it
-                        rises for fluent errors too and says little about truth
-repeated_rate           share of summaries with a sentence twice, eight words in a row twice, or a word three times
-                        in a row
-unfinished_rate         share of summaries broken off at the limit of new tokens, where that is known
+                        reference has facts; bootstrap over summaries. Read the hallucination rate together with
+                        coverage and length: a model that says less makes fewer errors
+mean_summary_words      words separated by white space, without citations; mean_reference_words counts the references
+empty_rate              share of summaries without words, which cannot hallucinate
+claim_error_rate        claims contradicted or unsupported, over all claims of all summaries. The interval
+                        claim_error_rate_ci95 resamples summaries, because the errors of one summary depend on each
+                        other: one misread note makes several wrong claims. Wilson's interval treats claims as
+                        independent and is then too narrow; claim_error_rate_wilson95 is given for comparison with
+                        work that reports it
+rouge_l                 mean F1 of the longest common subsequence with the reference, stemmed (rouge-score). Fluent
+                        errors raise it too, so it says little about truth
+repeated_rate           share of summaries with a repeated sentence, a repeated run of eight words, or a word three
+                        times in a row
+unfinished_rate         share of summaries that ended at the limit of new tokens, among those for which it is known
 by_type                 for each kind of error: `claims` that are wrong, `summaries` with at least one, their share
-                        (`rate`, Wilson), and the wrong claims over the claims of all kinds (`claim_rate`, Wilson); the
-                        claim rates of all kinds sum to claim_error_rate
-citation_accuracy       evidence citations whose sentences exist and support the statement before them, over those that
-                        can be told (citation_accuracy_n), malformed ones among the wrong; bootstrap over summaries.
-                        `citations` counts all, `citations_malformed` those that cannot be read, and
-                        `citations_unverifiable` those where the rules cannot tell (see citations.py)
-calibration             how well the confidences stated in citations agree with their being right: `brier`, `ece`,
-                        `bins` (see citations.py); null where none is stated
-seconds                 time of generation, the sum. A summary's own is its share of its batch's time, so that only at
-                        --batch_size 1 `median_seconds` and `p95_seconds` are what a reader would wait for;
-                        `summaries_per_second` is the number of summaries over the sum
+                        (`rate`, Wilson), and the wrong claims over the claims of all kinds (`claim_rate`, Wilson). The
+                        claim rates sum to claim_error_rate
+citation_accuracy       citations whose sentences exist and support the statement before them, over the citations that
+                        can be checked (citation_accuracy_n), where malformed ones count as wrong; bootstrap over
+                        summaries. `citations` counts all, `citations_malformed` the ones that cannot be read, and
+                        `citations_unverifiable` the ones that the rules cannot decide (fact_checking/citations.py)
+calibration             how well the confidences stated in citations match their verdicts: `brier`, `ece`, `bins`
+                        (evaluation/calibration.py); null if no citation states one
+seconds                 total time of generation. The time of one summary is its share of the time of its batch, so
+                        `median_seconds` and `p95_seconds` are waiting times only at --batch_size 1;
+                        `summaries_per_second` is the number of summaries over the total time
 
-A bootstrap interval of a share that is exactly 0 or 1 would have no width; there it is Wilson's, with the summaries as
-n. Summaries that the judge failed on are counted as `judge_failures` and are in no rate of the judge.
+A bootstrap interval of a share that is exactly 0 or 1 would have no width, so Wilson's interval with n the number of
+summaries is given instead. Summaries on which the judge failed are counted in `judge_failures` and left out of the
+judge's rates.
 """
 
 from __future__ import annotations
@@ -74,13 +75,13 @@ ROW_COLUMNS = (
     "seconds",
     "citations",
 )
-_REPEATED_WORDS = 8  # in a row; fewer are shared by two prescriptions of the same frequency
+_REPEATED_WORDS = 8  # in a row; two prescriptions with the same frequency share fewer
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Example:
-    """A note and its factual summary; `reference` and `label` are empty where there is none."""
+    """A note and its factual summary. `reference` and `label` are empty if there is none."""
 
     example_id: str
     note: str
@@ -90,7 +91,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Summary:
-    """A generated summary; None where it is not known how it ended or how long it took."""
+    """A generated summary. `finished` and `seconds` are None if unknown."""
 
     text: str
     finished: bool | None = None
@@ -98,7 +99,7 @@ class Summary:
 
 
 def summary_row(example: Example, summary: Summary, check: FactCheck | None) -> Row:
-    """One row of `evaluation_results.csv`; the judge's cells are empty where it failed."""
+    """Return one row of `evaluation_results.csv`. The judge's cells are empty if the judge failed."""
     text = without_citations(summary.text).strip()
     stated, facts = coverage(example.reference, text) if example.reference else (0, 0)
     return {
@@ -136,12 +137,12 @@ def _verdict_cells(check: FactCheck | None) -> Row:
 
 
 def checked_claims(check: FactCheck) -> list[Claim]:
-    """The claims that count: of level error, and verifiable."""
+    """Return the claims that count in rates: of level error, and not unverifiable."""
     return [claim for claim in check.claims if claim.level == ERROR and claim.verdict != UNVERIFIABLE]
 
 
 def rouge_l(reference: str, summary: str) -> float:
-    """ROUGE-L F1 (Lin 2004), with stemming."""
+    """Return ROUGE-L F1 (Lin 2004) with stemming."""
     return float(_scorer().score(reference, summary)["rougeL"].fmeasure)
 
 
@@ -153,7 +154,7 @@ def _scorer() -> Any:
 
 
 def is_repetitive(text: str) -> bool:
-    """A sentence twice, eight words in a row twice, or a word three times in a row."""
+    """Return whether a sentence or a run of eight words is repeated, or a word appears three times in a row."""
     stated = [text[start:end].lower() for start, end in sentences(text)]
     words = text.lower().split()
     runs = [tuple(words[i : i + _REPEATED_WORDS]) for i in range(len(words) - _REPEATED_WORDS + 1)]
@@ -165,9 +166,9 @@ def is_repetitive(text: str) -> bool:
 
 
 def aggregate(rows: Sequence[Mapping[str, Any]], seed: int = 42) -> dict[str, Any]:
-    """The rates of `evaluation_summary.json`, each with its interval, from rows as `summary_row` makes them.
+    """Return the figures of `evaluation_summary.json`, given rows of `summary_row`.
 
-    Cells may be texts, as `csv` reads them. A rate without data is None.
+    Cells may be text, as read from a CSV. A rate without data is None.
     """
     judged = [row for row in rows if row["has_hallucination"] != ""]
     references = [float(len(row["reference_summary"].split())) for row in rows if row["reference_summary"]]
@@ -191,7 +192,7 @@ def aggregate(rows: Sequence[Mapping[str, Any]], seed: int = 42) -> dict[str, An
 
 
 def claim_rates(rows: Sequence[Mapping[str, Any]], seed: int) -> dict[str, Any]:
-    """The claim error rate over judged rows, with both of its intervals."""
+    """Return the claim error rate over judged rows, with both of its intervals."""
     claims = numbers(rows, "claims")
     wrong = [total - good for total, good in zip(claims, numbers(rows, "claims_supported"), strict=True)]
     total = int(sum(claims))
@@ -204,10 +205,10 @@ def claim_rates(rows: Sequence[Mapping[str, Any]], seed: int) -> dict[str, Any]:
 
 
 def citation_figures(rows: Sequence[Mapping[str, Any]], seed: int) -> dict[str, Any]:
-    """How many evidence citations are right, and whether their confidences say so."""
+    """Return the accuracy, the counts and the calibration of citations."""
     found = [[Citation(**cells) for cells in json.loads(row["citations"])] for row in rows]
-    told = [[citation.supported for citation in each if citation.supported is not None] for each in found]
-    right, counts = [float(sum(each)) for each in told], [float(len(each)) for each in told]
+    verdicts = [[citation.supported for citation in each if citation.supported is not None] for each in found]
+    right, counts = [float(sum(each)) for each in verdicts], [float(len(each)) for each in verdicts]
     every = [citation for each in found for citation in each]
     return {
         "citation_accuracy": ratio(right, counts),
@@ -221,7 +222,7 @@ def citation_figures(rows: Sequence[Mapping[str, Any]], seed: int) -> dict[str, 
 
 
 def latency(seconds: Sequence[float]) -> dict[str, float | None]:
-    """Times of generation; None where no summary has one."""
+    """Return the times of generation, in seconds, or None for each if no time is known."""
     if not seconds:
         return dict.fromkeys(("seconds", "median_seconds", "p95_seconds", "summaries_per_second"))
     total = sum(seconds)
@@ -234,12 +235,12 @@ def latency(seconds: Sequence[float]) -> dict[str, float | None]:
 
 
 def numbers(rows: Sequence[Mapping[str, Any]], column: str) -> list[float]:
-    """The cells of a column that are not empty."""
+    """Return the numbers of a column, without empty cells."""
     return [float(row[column]) for row in rows if row[column] != ""]
 
 
 def _share(name: str, values: Sequence[float]) -> dict[str, Any]:
-    """A share of summaries with its Wilson interval and the number of summaries it is of."""
+    """Return a share of summaries with its Wilson interval and n."""
     count, n = int(sum(values)), len(values)
     return {
         name: count / n if n else None,
@@ -249,18 +250,19 @@ def _share(name: str, values: Sequence[float]) -> dict[str, Any]:
 
 
 def _mean(name: str, values: Sequence[float], seed: int) -> dict[str, Any]:
+    """Return a mean with its bootstrap interval and n."""
     ones = [1.0] * len(values)
     return {name: ratio(values, ones), f"{name}_ci95": ratio_interval(values, ones, seed), f"{name}_n": len(values)}
 
 
 def _mean_share(name: str, values: Sequence[float], seed: int) -> dict[str, Any]:
-    """As `_mean`, of values from 0 to 1."""
+    """Return a mean of values from 0 to 1 with its interval and n; see `share_interval`."""
     ones = [1.0] * len(values)
     return {name: ratio(values, ones), f"{name}_ci95": share_interval(values, ones, seed), f"{name}_n": len(values)}
 
 
 def by_type(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """For each kind of error its wrong claims and the summaries that have one, the most frequent first."""
+    """Return the counts and shares of each kind of error, the most frequent kind first."""
     checked = int(sum(numbers(rows, "claims")))
     claims: dict[str, list[str]] = {}
     for row in rows:

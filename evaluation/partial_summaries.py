@@ -1,7 +1,7 @@
-"""Summaries that an evaluation has generated so far, kept so that a run that was stopped can go on.
+"""Keep the summaries that an evaluation has generated so far, so that a stopped run can be continued.
 
-One JSON line a summary behind a first line that says what they depend on. A line is written whole as soon as its
-summary is there; the last one may still be torn when the machine goes down, and is then left out.
+The first line of the JSONL file holds the settings of the run, and each following line a summary. A line is written as
+soon as the summary exists. If the machine crashes, the last line may be incomplete; it is then ignored.
 """
 
 from __future__ import annotations
@@ -19,22 +19,24 @@ from script_io.errors import InputError
 NAME = "summaries.partial.jsonl"
 
 
-def model_state(model_path: str) -> list[list[Any]]:
-    """Name, size and time of change of a model's files, and of its base's where both are folders; none of a hub id.
+def model_state(model_path: str, base_model: str | None = None) -> list[list[Any]]:
+    """Return name, size and modification time of the files of a model, and of its base if that is a folder too.
 
-    It tells a model that was trained anew at the same place without reading gigabytes.
+    They show whether a model at the same path was trained again, without reading gigabytes. The list is empty for a
+    hub id.
     """
     folder = Path(model_path)
     files = sorted(file for file in folder.glob("*") if file.is_file())
     state = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
     if is_adapter(folder):
-        base = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8")).get("base_model_name_or_path")
+        config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        base = base_model or config.get("base_model_name_or_path")
         state += model_state(base) if base else []
     return state
 
 
 class PartialSummaries:
-    """The file of one output folder. Notes are known by their text, so another order of the data does no harm."""
+    """The file of one output folder. Summaries are found by the text of their note, in any order of the data."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         self.path = folder / NAME
@@ -42,7 +44,7 @@ class PartialSummaries:
         self.done = self._read()
 
     def _read(self) -> dict[str, Summary]:
-        """Key of a note -> its summary; empty where there is no file, or one of other settings."""
+        """Return {key of the note: summary}, empty if there is no file or its settings differ."""
         if not self.path.is_file():
             return {}
         content = self.path.read_bytes()
@@ -60,11 +62,11 @@ class PartialSummaries:
         return found
 
     def of(self, note: str) -> Summary | None:
-        """The summary of a note, where there is one."""
+        """Return the summary of a note, or None."""
         return self.done.get(_key(note))
 
     def append(self, note: str, summary: Summary) -> None:
-        """Adds a summary; the first one opens the file."""
+        """Append a summary to the file. The first one starts a new file."""
         lines = [] if self.done else [self.settings]
         lines.append([_key(note), summary.text, summary.finished, summary.seconds])
         try:
@@ -78,7 +80,7 @@ class PartialSummaries:
         self.done[_key(note)] = summary
 
     def remove(self) -> None:
-        """Once the results are written."""
+        """Delete the file, once the results are written."""
         self.path.unlink(missing_ok=True)
 
 

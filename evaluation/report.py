@@ -1,7 +1,7 @@
-"""Pages to read results in: `report.html` of one evaluation, `comparison.html` of two.
+"""Write result pages: `report.html` of one evaluation, and `comparison.html` of two for compare_models.py.
 
-In:  result files alone: `evaluation_results.csv` and `evaluation_summary.json`, and for two `comparison.json`.
-Out: one self-contained page each, that works without a network, from the keyboard alone and in print.
+In:  an evaluation folder with `evaluation_results.csv` and `evaluation_summary.json`.
+Out: one self-contained page per call. It works without a network, with the keyboard only, and in print.
 
     python evaluation/report.py evaluation_results
     python -m evaluation.report runs/demo/evaluation_sft
@@ -42,30 +42,30 @@ SUMMARY_KEYS = (
 )  # fmt: skip
 SPAN_KEYS = {"type", "text", "start", "end", "verdict", "level", "evidence", "evidence_start"}
 CITATION_KEYS = {"start", "end", "text", "sentences", "exists", "supported", "confidence"}
-IN_UNITS = ("summary_words",)  # differences that are no shares
+IN_UNITS = ("summary_words",)  # differences that are not shares
 Row = Mapping[str, str]
 
-# measure, how its value is written, meaning; the definitions stand in metrics.py
+# measure, format of its value, short meaning; metrics.py has the definitions
 _MEASURES = (
     ("hallucination_rate", "{:.1%}", "summaries with a claim that the note contradicts or does not support"),
     ("claim_error_rate", "{:.1%}", "claims contradicted or unsupported, of all claims"),
-    ("coverage", "{:.1%}", "of the reference's facts, stated in the summary"),
-    ("citation_accuracy", "{:.1%}", "citations whose sentence is there and supports the claim"),
+    ("coverage", "{:.1%}", "share of the reference's facts that the summary states"),
+    ("citation_accuracy", "{:.1%}", "citations whose sentences exist and support the statement"),
     ("rouge_l", "{:.2f}", "overlap of words with the reference; says little about truth"),
-    ("mean_summary_words", "{:.1f}", "words of a summary"),
-    ("empty_rate", "{:.1%}", "summaries without a word"),
+    ("mean_summary_words", "{:.1f}", "mean number of words per summary"),
+    ("empty_rate", "{:.1%}", "summaries without words"),
     ("repeated_rate", "{:.1%}", "summaries that repeat themselves"),
-    ("unfinished_rate", "{:.1%}", "summaries broken off at the limit of tokens"),
-    ("median_seconds", "{:.2f}", "seconds for a summary, half of them took less"),
+    ("unfinished_rate", "{:.1%}", "summaries cut off at the token limit"),
+    ("median_seconds", "{:.2f}", "median time to generate a summary, in seconds"),
 )
-_MAIN_MEASURES = ("hallucination_rate", "claim_error_rate", "coverage")  # where missing, that is said
+_MAIN_MEASURES = ("hallucination_rate", "claim_error_rate", "coverage")  # shown even if not measured
 
 
 # ------------------------------------------------------------------------------------------- result files
 
 
 def read_evaluation(folder: Path) -> tuple[dict[str, Any], list[dict[str, str]]]:
-    """(summary, rows) of an evaluation folder."""
+    """Return (summary, rows) of an evaluation folder. Raises InputError if a file or a part of it is missing."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; {REMEDY} --output_dir {folder}")
     columns = ("example_id", "clinical_note", "generated_summary", "has_hallucination", "unsupported_spans")
@@ -84,7 +84,7 @@ def read_evaluation(folder: Path) -> tuple[dict[str, Any], list[dict[str, str]]]
 
 
 def listed(row: Row, column: str, keys: set[str]) -> list[Span]:
-    """The objects of a JSON cell, in the order of the text; none where the column or its content is missing."""
+    """Return the objects of a JSON cell, in the order of the text, or [] if the column or its content is missing."""
     try:
         spans = json.loads(row.get(column) or "[]")
         if not all(keys <= span.keys() for span in spans):
@@ -101,7 +101,7 @@ def listed(row: Row, column: str, keys: set[str]) -> list[Span]:
 
 
 def make_example(anchor: str, verdict: str, sides: Mapping[str, Row]) -> dict[str, Any]:
-    """What the page shows of one note and of its summaries (title -> row)."""
+    """Return what the page shows of one note and its summaries, given as {title: row}."""
     rows = list(sides.values())
     note, bounds = rows[0]["clinical_note"], sentences(rows[0]["clinical_note"])
     flags = number_flags([listed(row, "unsupported_spans", SPAN_KEYS) for row in rows], bounds, anchor)
@@ -130,7 +130,7 @@ def make_example(anchor: str, verdict: str, sides: Mapping[str, Row]) -> dict[st
 
 
 def _citation(citation: Span, sentences_in_note: int) -> dict[str, Any]:
-    """A citation in words, and those of its sentences that are there to link to."""
+    """Return the text of a citation, its verdict in words, and the cited sentences that exist."""
     found = [number for number in citation["sentences"] if 1 <= number <= sentences_in_note]
     if not citation["exists"]:
         judgement = "the note has no such sentence" if citation["sentences"] else "cannot be read as a citation"
@@ -141,13 +141,13 @@ def _citation(citation: Span, sentences_in_note: int) -> dict[str, Any]:
 
 
 def _figures(row: Row) -> str:
-    """`3 of 4 claims supported; coverage 50%; 17 words; 1.2 s`: what is known of a summary."""
+    """Return the known figures of a summary: `3 of 4 claims supported; coverage 50%; 17 words; 1.2 s`."""
     words = len(row["generated_summary"].split())
     parts = (
         row.get("claims") and f"{row['claims_supported']} of {row['claims']} claims supported",
         row.get("coverage") and f"coverage {float(row['coverage']):.0%}",
         f"{words} word{'s' if words != 1 else ''}",
-        row.get("finished") == "0" and "broken off at the limit of tokens",
+        row.get("finished") == "0" and "cut off at the token limit",
         row.get("repeated") == "1" and "repeats itself",
         row.get("seconds") and f"{float(row['seconds']):.1f} s",
     )
@@ -158,12 +158,12 @@ def _figures(row: Row) -> str:
 
 
 def csp_hash(text: str) -> str:
-    """The source expression by which a page's policy allows this one inline text and no other."""
+    """Return the source expression that lets a page's security policy run exactly this inline text."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def write_page(path: Path, template: str, **content: Any) -> None:
-    """Renders a template with the style and the script of all pages in it."""
+    """Render a template, with the style and the script that all pages share, into a file."""
     environment = Environment(
         loader=FileSystemLoader(PAGES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -193,7 +193,7 @@ def _measure(summary: Mapping[str, Any], name: str, written: str, meaning: str) 
 
 
 def write_evaluation_report(folder: Path) -> Path:
-    """Writes `report.html` beside the results in `folder`."""
+    """Write `report.html` into an evaluation folder and return its path."""
     summary, rows = read_evaluation(folder)
     write_page(
         folder / "report.html",
@@ -213,7 +213,7 @@ def write_evaluation_report(folder: Path) -> Path:
 
 
 def change_of(first: Row, second: Row) -> str:
-    """One of CHANGES."""
+    """Return the entry of CHANGES for two verdicts."""
     verdicts = (first["has_hallucination"] == "1", second["has_hallucination"] == "1")
     return dict(zip(((True, True), (True, False), (False, True), (False, False)), CHANGES, strict=True))[verdicts]
 
@@ -245,7 +245,7 @@ def _category(kind: str, entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_comparison_report(path: Path, result: Mapping[str, Any], pairs: Sequence[tuple[Row, Row]]) -> None:
-    """Writes `comparison.html` from the content of `comparison.json` and the paired rows."""
+    """Write `comparison.html` from the content of `comparison.json` and the paired rows."""
     series = zip(("first", "second"), zip(*pairs, strict=True), strict=True)
     drawn = chart({name: by_type(rows) for name, rows in series}, len(pairs))
     write_page(
@@ -265,15 +265,15 @@ def write_comparison_report(path: Path, result: Mapping[str, Any], pairs: Sequen
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
-    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Parse the command line."""
+    parser = ArgumentParser(description=__doc__)
     data = parser.add_argument_group("Data")
-    data.add_argument("folder", type=Path, help="evaluation folder: its report.html is written anew")
+    data.add_argument("folder", type=Path, help="evaluation folder; its report.html is replaced")
     return parser.parse_args(argv)
 
 
 def main(args: argparse.Namespace) -> int:
-    """Writes the report of one evaluation."""
+    """Write the report of one evaluation."""
     print(f"Wrote {write_evaluation_report(args.folder)}")
     return 0
 

@@ -1,7 +1,7 @@
-"""Intervals and tests for rates of summaries and of claims.
+"""Compute intervals and tests for rates of summaries and of claims.
 
-Summaries are the independent unit. A rate of summaries has a Wilson interval; a rate of claims, which come several to
-a summary, has a bootstrap interval over summaries. All resampling is seeded.
+Summaries are the independent unit. A rate of summaries has a Wilson interval. A rate of claims has a bootstrap interval
+over summaries, because one summary has several claims. All resampling is seeded.
 """
 
 from __future__ import annotations
@@ -9,38 +9,45 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binomtest
 
 RESAMPLES = 10_000
-# indices drawn at once: 10,000 resamples of 10,000 summaries would be 800 MB
-_CHUNK_INDICES = 5_000_000
+_CHUNK_INDICES = 5_000_000  # drawn at once; all indices of 10,000 resamples of 10,000 summaries would take 800 MB
 Z95 = 1.959963984540054  # two-sided 95% quantile of the normal distribution
-_FEWEST_NOTES = 6
+_MIN_NOTES = 6
 
 Interval = tuple[float, float]
 
 
 def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> Interval:
-    """Wilson's score interval of a proportion (Wilson 1927); (0, 1) where nothing was counted."""
+    """Return Wilson's score interval of a proportion (Wilson 1927), or (0, 1) if `n` is 0."""
     if n == 0:
         return 0.0, 1.0
-    interval = binomtest(successes, n).proportion_ci(confidence, method="wilson")
+    interval = _binomial_test(successes, n).proportion_ci(confidence, method="wilson")
     return float(interval.low), float(interval.high)
 
 
 def mcnemar_p(only_first: int, only_second: int) -> float:
-    """Exact two-sided McNemar test on the discordant pairs; 1 where there are none."""
+    """Return the p-value of the exact two-sided McNemar test on the discordant pairs; 1 without any."""
     discordant = only_first + only_second
-    return float(binomtest(only_first, discordant, 0.5).pvalue) if discordant else 1.0
+    return float(_binomial_test(only_first, discordant).pvalue) if discordant else 1.0
+
+
+def _binomial_test(successes: int, n: int) -> Any:
+    """Test a count against a share of one half."""
+    from scipy.stats import binomtest  # imported here because it would take most of the time of `--help`
+
+    return binomtest(successes, n, 0.5)
 
 
 def paired_share_interval(only_first: int, only_second: int, n: int) -> Interval:
-    """95% interval of the difference of two shares of the same n notes, second minus first (Bonett and Price 2012).
+    """Return the 95% interval of the difference of two shares of the same n notes, second minus first.
 
-    Wald's interval with one note added to each of the two discordant cells, which keeps its level in small samples.
+    This is Wald's interval with one note added to each of the two discordant cells, which keeps the level in small
+    samples (Bonett and Price 2012).
     """
     first, second = (only_first + 1) / (n + 2), (only_second + 1) / (n + 2)
     difference = second - first
@@ -49,7 +56,7 @@ def paired_share_interval(only_first: int, only_second: int, n: int) -> Interval
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values adjusted for their number (Holm 1979): each below alpha holds, whichever of the others is true."""
+    """Return p-values adjusted for multiple tests (Holm 1979), in the order given."""
     adjusted = [0.0] * len(p_values)
     largest = 0.0
     for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
@@ -59,12 +66,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def p_text(p: float) -> str:
-    """`p = 0.0312`, or `p < 0.0001`: no p-value is zero."""
+    """Return `p = 0.0312`, or `p < 0.0001` for a smaller one."""
     return "p < 0.0001" if p < 0.0001 else f"p = {p:.4f}"
 
 
 def ratio(numerators: ArrayLike, denominators: ArrayLike) -> float | None:
-    """Sum over sum; None where the denominators sum to zero."""
+    """Return the ratio of the sums, or None if the denominators sum to zero."""
     total = float(np.sum(denominators))
     return float(np.sum(numerators)) / total if total else None
 
@@ -72,7 +79,7 @@ def ratio(numerators: ArrayLike, denominators: ArrayLike) -> float | None:
 def ratio_interval(
     numerators: Sequence[float], denominators: Sequence[float], seed: int = 42, resamples: int = RESAMPLES
 ) -> Interval | None:
-    """95% percentile interval of a ratio of sums, resampling summaries; None where the ratio is undefined."""
+    """Return the 95% percentile interval of a ratio of sums over resampled summaries, or None without a ratio."""
     columns = np.column_stack([np.asarray(numerators, float), np.asarray(denominators, float)])
     if ratio(numerators, denominators) is None:
         return None
@@ -80,10 +87,10 @@ def ratio_interval(
 
 
 def share_interval(numerators: Sequence[float], denominators: Sequence[float], seed: int = 42) -> Interval | None:
-    """As `ratio_interval`, for a ratio between 0 and 1.
+    """Return the 95% interval of a ratio between 0 and 1; see `ratio_interval`.
 
-    At 0 and 1 every resample is the same and the bootstrap would call the share certain. There it is Wilson's interval
-    with the summaries as n: as wide as if all that a summary says were right or wrong together.
+    At exactly 0 or 1 all resamples are equal, and a bootstrap interval would have no width. There it is Wilson's
+    interval with n the number of summaries, as if all claims of a summary were right or wrong together.
     """
     share = ratio(numerators, denominators)
     if share not in (0.0, 1.0):
@@ -94,10 +101,10 @@ def share_interval(numerators: Sequence[float], denominators: Sequence[float], s
 
 @dataclass(frozen=True)
 class Difference:
-    """Second minus first over n notes, with its 95% interval.
+    """The difference second minus first over n notes, with its 95% interval.
 
-    It `holds` where the interval leaves out zero and there are six notes or more: five that all go the same way do so
-    by chance in 2 * 0.5**5 = 6% of cases, and a bootstrap of them does not see that.
+    It `holds` if the interval excludes zero and there are at least six notes. Five notes that all change in one
+    direction do so by chance in 2 * 0.5**5 = 6% of cases, which a bootstrap cannot show.
     """
 
     first: float
@@ -108,7 +115,7 @@ class Difference:
 
     @property
     def holds(self) -> bool:
-        return self.n >= _FEWEST_NOTES and (self.interval[0] > 0 or self.interval[1] < 0)
+        return self.n >= _MIN_NOTES and (self.interval[0] > 0 or self.interval[1] < 0)
 
 
 def paired_difference(
@@ -117,9 +124,10 @@ def paired_difference(
     seed: int = 42,
     resamples: int = RESAMPLES,
 ) -> Difference | None:
-    """Difference of two ratios of sums over the same notes, resampling notes; None where a ratio is undefined.
+    """Return the difference of two ratios of sums over the same notes, or None if a ratio is undefined.
 
-    `first` and `second` are (numerators, denominators), one entry a note, in the same order.
+    `first` and `second` are (numerators, denominators) with one entry per note, in the same order. The interval
+    resamples notes.
     """
     before, after = ratio(*first), ratio(*second)
     if before is None or after is None:
@@ -131,7 +139,7 @@ def paired_difference(
 
 
 def resampled_sums(columns: NDArray[np.float64], seed: int, resamples: int = RESAMPLES) -> NDArray[np.float64]:
-    """(resamples, k) sums of the k columns of (n, k), each over n rows drawn with replacement."""
+    """Return (resamples, k) sums of the k columns of (n, k), each over n rows drawn with replacement."""
     n = len(columns)
     rng = np.random.default_rng(seed)
     chunk = max(1, _CHUNK_INDICES // n)
@@ -143,12 +151,12 @@ def resampled_sums(columns: NDArray[np.float64], seed: int, resamples: int = RES
 
 
 def _ratios(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """First column over second; a resample without a single claim has no rate and is left out of the percentiles."""
+    """Return the first column over the second; NaN, which the percentiles skip, for a resample without claims."""
     top, bottom = sums.T
     return np.divide(top, bottom, out=np.full(len(sums), np.nan), where=bottom > 0)
 
 
 def percentile_interval(values: NDArray[np.float64]) -> Interval:
-    """The middle 95% of resampled values."""
+    """Return the 2.5% and 97.5% percentiles of resampled values."""
     low, high = np.nanpercentile(values, [2.5, 97.5])
     return float(low), float(high)

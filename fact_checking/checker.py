@@ -12,6 +12,7 @@ from operator import attrgetter
 from clinical.facts import Fact, concepts, extract_facts, sentences
 from clinical.relatives import relatives_with
 from clinical.text import dialogue_turns
+from clinical.values import FINDINGS
 from fact_checking.claims import (
     CONTRADICTED,
     ERROR,
@@ -23,40 +24,41 @@ from fact_checking.claims import (
     FactCheck,
     without_citations,
 )
-from fact_checking.comparison import ATTRIBUTES, FINDINGS, STATUSES, Comparison, NoteFacts, compare, numbers_in
+from fact_checking.comparison import ATTRIBUTES, STATUSES, Comparison, NoteFacts, compare, numbers_in
 from fact_checking.content_words import WordSupport, content_words, family
 
 _LIST_MARK = re.compile(r"[.)](?:\s|$)")
-_WHAT = attrgetter(*(field.name for field in fields(Fact) if field.name not in ("start", "end", "sentence")))
-_MOST_PLACES = 50  # sentences remembered for each word: a word of every sentence would take quadratic time
+# all that a fact says, without its place in the text
+_meaning_of = attrgetter(*(field.name for field in fields(Fact) if field.name not in ("start", "end", "sentence")))
+_MAX_PLACES = 50  # sentences remembered per word; without a limit, a word in every sentence would take quadratic time
 
 
 def check_summary(note: str, summary: str) -> FactCheck:
-    """Checks `summary` against `note`. Offsets of the claims are those of `summary` as it was given."""
+    """Return the claims of `summary`, each with its verdict. Offsets refer to `summary` with its citations."""
     text = without_citations(summary)
     in_dialogue = bool(dialogue_turns(note))
     note_facts = NoteFacts(_distinct(extract_facts(note), where_findings=True).values(), in_dialogue=in_dialogue)
     note_sentences, support = _NoteSentences(note), WordSupport(note)
     summary_facts = [fact for fact in extract_facts(text) if not _is_list_number(text, fact)]
-    comparisons = {what: _compare(fact, note_facts, support) for what, fact in _distinct(summary_facts).items()}
-    judged = [(fact, comparisons[_WHAT(fact)]) for fact in summary_facts]
-    claims = [_claim(fact, comparison, note, note_sentences) for fact, comparison in judged if comparison]
+    comparisons = {key: _compare(fact, note_facts, support) for key, fact in _distinct(summary_facts).items()}
+    judged = [(fact, comparisons[_meaning_of(fact)]) for fact in summary_facts]
+    claims = [_claim(fact, comparison, summary, note, note_sentences) for fact, comparison in judged if comparison]
     claims += _word_claims(text, [fact for fact, c in judged if c or fact.type not in ATTRIBUTES], support)
     claims += _sex_claims(text, summary_facts, note_facts, in_dialogue=in_dialogue)
     return FactCheck(tuple(sorted(claims, key=lambda claim: (claim.start, claim.end, claim.type))))
 
 
 def _distinct(facts: Sequence[Fact], *, where_findings: bool = False) -> dict[object, Fact]:
-    """What is said -> the first fact that says it. A long text says the same thing many times; once is enough.
+    """Return {meaning: first fact with this meaning}. Long texts repeat facts, and comparing each fact once is enough.
 
-    With `where_findings` a finding counts once a sentence, since what stands beside it may belong to it.
+    With `where_findings`, a finding is kept once per sentence, because words near it may belong to it.
     """
     distinct: dict[object, Fact] = {}
     for fact in facts:
-        what: object = _WHAT(fact)
+        key: object = _meaning_of(fact)
         if where_findings and fact.type in FINDINGS:
-            what = (what, fact.sentence)
-        distinct.setdefault(what, fact)
+            key = (key, fact.sentence)
+        distinct.setdefault(key, fact)
     return distinct
 
 
@@ -65,13 +67,14 @@ _SIDE_WORDS = {"left": "left", "right": "right", "bilateral": "both|bilateral|ea
 
 
 def unsound_claims(note: str, summary: str) -> tuple[Claim, ...]:
-    """The errors that are reliable enough to say that the text is not true of its note.
+    """Return the errors that are reliable enough to call the summary untrue.
 
-    `FactCheck.errors` is made to miss little; its false alarms do not matter where summaries are compared, but where
-    a text is kept or left out because of one (the chosen text of a preference pair), each costs a true example. Of a
-    written note all errors count. In a dialogue the same thing is said in other words and over several turns: there
-    a value counts whose number the dialogue does not have, a side that it does not name, and a drug. Of the other
-    kinds of alarm on 1,020 summaries of MTS-Dialog that people wrote (CC BY 4.0), fewer than half were real.
+    `FactCheck.errors` is tuned to miss few errors. Its false alarms cancel out when summaries are compared, but when
+    they decide whether an example is used (the chosen text of a preference pair), each one costs a good example. If
+    the note is written text, all errors count. A dialogue says the same thing in other words and over several turns,
+    so only three kinds count there: a value whose number the dialogue does not have, a side that it does not name, and
+    a drug. On 1,020 summaries of MTS-Dialog written by people (CC BY 4.0), fewer than half of the other alarms were
+    real errors.
     """
     errors = check_summary(note, summary).errors
     if not dialogue_turns(note):
@@ -80,32 +83,32 @@ def unsound_claims(note: str, summary: str) -> tuple[Claim, ...]:
 
 
 def _is_sure(claim: Claim, dialogue: str) -> bool:
-    """Whether the error stands even if the parser did not see what belongs to what."""
+    """Return whether a claim is wrong even if the parser joined the wrong words of the dialogue."""
+    text = without_citations(claim.text)
     if claim.type in _VALUES:
-        return not numbers_in(claim.text) <= numbers_in(dialogue)
+        return not numbers_in(text) <= numbers_in(dialogue)
     if claim.type == "laterality" and claim.verdict == UNSUPPORTED:
-        return not re.search(rf"\b(?:{_SIDE_WORDS.get(claim.text.lower(), claim.text)})", dialogue, re.IGNORECASE)
-    return (claim.type, claim.verdict) == ("drug", UNSUPPORTED) and not _names_a_class(claim.text)
+        return not re.search(rf"\b(?:{_SIDE_WORDS.get(text.lower(), text)})", dialogue, re.IGNORECASE)
+    return (claim.type, claim.verdict) == ("drug", UNSUPPORTED) and not _names_a_class(text)
 
 
 def _names_a_class(text: str) -> bool:
-    """Whether a drug's name is that of many: "NSAIDs", "steroids"."""
+    """Return whether the text names a class of drugs: "NSAIDs", "steroids"."""
     known = concepts("drug")
     return any("class" in known[fact.key].group for fact in extract_facts(text) if fact.key in known)
 
 
 def _is_list_number(text: str, fact: Fact) -> bool:
-    """The "2" of "1. Gout. 2. Asthma."."""
+    """Return whether a number only counts the items of a list: the 2 in "1. Gout. 2. Asthma."."""
     before = text[max(0, fact.start - 20) : fact.start].rstrip(" \t")
     opens = not before or before[-1] in ".:;\n"
     return fact.type == "number" and opens and _LIST_MARK.match(text, fact.end) is not None
 
 
 def _compare(fact: Fact, note_facts: NoteFacts, support: WordSupport) -> Comparison | None:
-    """As `compare`; a finding that the note has in words which the lexicon does not join is no error.
+    """Compare a fact as `compare` does, but leave a finding open if the note has all of its words.
 
-    It stays open, since words do not tell how they belong together: "no chest pain, abdominal x-ray" has those of
-    abdominal pain.
+    It is not supported either: "no chest pain, abdominal x-ray" has both words of "abdominal pain".
     """
     comparison = compare(fact, note_facts)
     if comparison and comparison.verdict == UNSUPPORTED and fact.type in FINDINGS:
@@ -116,14 +119,14 @@ def _compare(fact: Fact, note_facts: NoteFacts, support: WordSupport) -> Compari
 
 
 class _NoteSentences:
-    """The sentences of a note, and which of them comes nearest to a fact that none of them states."""
+    """The sentences of a note, searched for the one nearest to a fact that the note does not state."""
 
     def __init__(self, note: str) -> None:
         self.bounds = sentences(note)
         self._texts = [note[start:end] for start, end in self.bounds]
 
     def nearest(self, fact: Fact) -> int | None:
-        """The first sentence that has all numbers of a value, or most of the words of anything else."""
+        """Return the index of the first sentence with all numbers of a value, or with most words of another fact."""
         numbers = frozenset[str]() if fact.type in FINDINGS else numbers_in(fact.text)
         if numbers:
             return min(set.intersection(*(set(self._with_number.get(number, ())) for number in numbers)), default=None)
@@ -141,17 +144,17 @@ class _NoteSentences:
 
 
 def _places(keys: Iterable[Set[str]]) -> dict[str, list[int]]:
-    """Key -> the first sentences that have it."""
+    """Return {key: indices of the first sentences that have it}."""
     places: dict[str, list[int]] = {}
     for index, found in enumerate(keys):
         for key in found:
             indices = places.setdefault(key, [])
-            if len(indices) < _MOST_PLACES:
+            if len(indices) < _MAX_PLACES:
                 indices.append(index)
     return places
 
 
-def _claim(fact: Fact, comparison: Comparison, note: str, note_sentences: _NoteSentences) -> Claim:
+def _claim(fact: Fact, comparison: Comparison, summary: str, note: str, note_sentences: _NoteSentences) -> Claim:
     sentence = comparison.note_fact.sentence if comparison.note_fact else None
     if comparison.verdict == UNSUPPORTED:
         sentence = note_sentences.nearest(fact)
@@ -160,25 +163,26 @@ def _claim(fact: Fact, comparison: Comparison, note: str, note_sentences: _NoteS
         evidence_start, end = note_sentences.bounds[sentence]
         evidence = note[evidence_start:end]
     error_type = comparison.error_type if comparison.verdict != SUPPORTED else fact.type
-    return Claim(error_type, fact.text, fact.start, fact.end, comparison.verdict, ERROR, evidence, evidence_start)
+    text = summary[fact.start : fact.end]  # the fact's own text has blanks for a citation: "500 [Evidence: S1] mg"
+    return Claim(error_type, text, fact.start, fact.end, comparison.verdict, ERROR, evidence, evidence_start)
 
 
 def _word_claims(text: str, facts: Sequence[Fact], support: WordSupport) -> Iterator[Claim]:
-    """Content words outside all of `facts`, which the note does not have."""
+    """Yield a claim for each content word that is outside all `facts` and not in the note."""
     covered = bytearray(len(text))
     for fact in facts:
         covered[fact.start : fact.end] = b"\1" * (fact.end - fact.start)
     for start, word in content_words(text):
         end = start + len(word)
-        is_cut = end == len(text)  # no mark ends the text
+        is_cut = end == len(text)  # without a full stop the last word may be incomplete
         if not any(covered[start:end]) and not (support.means(word) or (is_cut and support.completes(word))):
             yield Claim("word", word, start, end, UNSUPPORTED, REVIEW, None, None)
 
 
 def _sex_claims(text: str, facts: Sequence[Fact], note_facts: Sequence[Fact], *, in_dialogue: bool) -> Iterator[Claim]:
-    """The first "he" or "she" of a summary that the note contradicts, or the first of all where the note is silent.
+    """Yield a claim for the first "he" or "she" that the note contradicts, or the first one if the note has no sex.
 
-    In a dialogue "he" and "she" are somebody else, so that only nouns and forms of address ("sir") tell the sex.
+    In a dialogue "he" and "she" refer to other people, so only nouns and forms of address ("sir") give the sex.
     """
     told = {fact.value for fact in note_facts if fact.type == "sex" and (fact.key == "patient" or not in_dialogue)}
     said = [fact for fact in facts if fact.type == "sex"]
@@ -191,7 +195,7 @@ def _sex_claims(text: str, facts: Sequence[Fact], note_facts: Sequence[Fact], *,
 
 
 def coverage(reference: str, summary: str) -> tuple[int, int]:
-    """(facts of the reference that the summary states, facts of the reference), each fact counted once."""
+    """Return (facts of the reference that the summary states, facts of the reference), each fact counted once."""
     stated_facts = NoteFacts(extract_facts(without_citations(summary)))
     verdicts: dict[tuple[str, str, str, bool], bool] = {}
     for fact in extract_facts(without_citations(reference)):

@@ -1,20 +1,20 @@
-"""Evidence citations of a summary: whether the cited sentences exist, support what they stand behind, and how sure.
+"""Check the evidence citations of a summary: do the cited sentences exist, and do they support the statement?
 
     Takes metformin 500 mg twice daily [Evidence: S1,3; Conf: 0.85].
 
-`S1,3` cites the first and the third sentence of the note, counted from 1 as `clinical.facts.sentences` cuts it (a line
-break ends a sentence as well); `S1, S3` and ranges (`S1-3`) are read too, and `Conf` (0 to 1) may be missing. Anything
-else in the brackets is malformed.
+`S1,3` cites the first and the third sentence of the note. Sentences are counted from 1 as `clinical.facts.sentences`
+splits the note; a line break also ends a sentence. `S1, S3` and ranges (`S1-3`) are valid too, and `Conf`, a confidence
+from 0 to 1, is optional. Any other content is malformed.
 
-A citation vouches for the statement before it: from the previous citation, or the start of the sentence, up to the
-bracket. Citations in a row vouch together. The statement is held by the fact checker against the cited sentences alone,
-whichever judge rates the summary:
+A citation refers to the statement before it: from the previous citation, or from the start of the sentence, to the
+bracket. Several citations in a row refer to the same statement together. The fact checker compares the statement with
+the cited sentences only, whichever judge rates the summary:
 
-supported      every fact of the statement is supported there; or, where it states no fact that can be checked, every
-               content word stands there
-not supported  a fact is not supported there, or there is no fact and not one word stands there; or a cited sentence
-               does not exist, or the citation is malformed: nobody can follow it
-unverifiable   anything else, such as a statement without facts that is put in other words; `supported` is None
+supported      the cited sentences support every fact of the statement; a statement without facts is supported if they
+               have all of its content words
+not supported  a fact is not supported; or the statement has no facts and the cited sentences have none of its words; or
+               a cited sentence does not exist; or the citation is malformed
+unverifiable   all other cases, such as a statement without facts in other words; `supported` is None
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from fact_checking.checker import check_summary
 from fact_checking.claims import CITATION, ERROR, SUPPORTED, UNVERIFIABLE, Claim, without_citations
 from fact_checking.content_words import WordSupport, content_words
 
-_LONGEST_RANGE = 1000  # sentences; "S1-999999" points at nothing
+_MAX_RANGE = 1000  # sentences; "S1-999999" cites nothing in particular
 _ITEM = r"S?(\d{1,6})(?:\s*[-–]\s*S?(\d{1,6}))?"
 _CONTENT = re.compile(
-    r"\[Evidence:\s*(?P<sentences>S\d[\dS,\s–-]*?)\s*"
+    r"\[Evidence:\s*(?P<sentences>S\d[\dS,\s–-]*)"
     r"(?:;\s*Conf(?:idence)?:\s*(?P<confidence>[01]?\.\d+|[01])\s*)?\]",
     re.IGNORECASE,
 )
@@ -39,19 +39,19 @@ _CONTENT = re.compile(
 
 @dataclass(frozen=True)
 class Citation:
-    """A citation, `summary[start:end]`, and what became of it. `sentences` is empty where it is malformed."""
+    """A citation, `summary[start:end]`, with its verdict. `sentences` is empty if it is malformed."""
 
     start: int
     end: int
     text: str
     sentences: tuple[int, ...]
-    exists: bool  # it can be read, and the note has every sentence that it names
-    supported: bool | None  # None: the rules cannot tell
+    exists: bool  # it is not malformed, and the note has all cited sentences
+    supported: bool | None  # None: unverifiable
     confidence: float | None
 
 
 def parse_citation(text: str) -> tuple[tuple[int, ...], float | None]:
-    """(cited sentences, stated confidence) of a bracket; no sentences and no confidence where it is malformed."""
+    """Return (cited sentences, stated confidence) of a citation, or ((), None) if it is malformed."""
     match = _CONTENT.fullmatch(text)
     confidence = float(match["confidence"]) if match and match["confidence"] else None
     if match is None or (confidence or 0) > 1:
@@ -62,21 +62,21 @@ def parse_citation(text: str) -> tuple[tuple[int, ...], float | None]:
         if bounds is None:
             return (), None
         first, last = int(bounds[1]), int(bounds[2] or bounds[1])
-        if not first <= last < first + _LONGEST_RANGE:
+        if not first <= last < first + _MAX_RANGE:
             return (), None
         numbers.update(range(first, last + 1))
     return tuple(sorted(numbers)), confidence
 
 
 def check_citations(note: str, summary: str) -> list[Citation]:
-    """Every citation of the summary, in the order of the text."""
+    """Return all citations of the summary, in the order of the text."""
     spans = [(match.end() - len(match[0].lstrip()), match.end()) for match in CITATION.finditer(summary)]
     if not spans:
         return []
     text, note_sentences = without_citations(summary), sentences(note)
     parsed = [parse_citation(summary[start:end]) for start, end in spans]
     found: list[Citation] = []
-    claims: dict[str, Sequence[Claim]] = {}  # by cited text: many citations name the same sentences
+    claims: dict[str, Sequence[Claim]] = {}  # by cited text, because many citations name the same sentences
     for group in _groups(text, spans):
         statement = _statement(text, spans[group[0] - 1][1] if group[0] else 0, spans[group[0]][0])
         numbers = sorted({number for index in group for number in parsed[index][0]})
@@ -94,7 +94,7 @@ def check_citations(note: str, summary: str) -> list[Citation]:
 
 
 def _groups(text: str, spans: Sequence[tuple[int, int]]) -> list[list[int]]:
-    """Indices of citations that stand in a row, with nothing said between them."""
+    """Return the indices of the citations, grouped: citations without words between them are one group."""
     groups = [[0]]
     for index in range(1, len(spans)):
         between = text[spans[index - 1][1] : spans[index][0]]
@@ -106,14 +106,14 @@ def _groups(text: str, spans: Sequence[tuple[int, int]]) -> list[list[int]]:
 
 
 def _statement(text: str, start: int, end: int) -> tuple[int, int]:
-    """The part of the last sentence before `end` that lies behind `start`."""
+    """Return the span of the last sentence between `start` and `end`."""
     spans = sentences(text[start:end])
     said = [span for span in spans if re.search(r"\w", text[start + span[0] : start + span[1]])]
     return (start + said[-1][0], start + said[-1][1]) if said else (end, end)
 
 
 def _cited_text(note: str, note_sentences: Sequence[tuple[int, int]], numbers: Sequence[int]) -> str:
-    """The cited sentences; neighbours keep what stands between them, so that a question keeps its answer."""
+    """Return the cited sentences. Neighbours keep the text between them, so that a question keeps its answer."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][1] + 1:
@@ -124,10 +124,10 @@ def _cited_text(note: str, note_sentences: Sequence[tuple[int, int]], numbers: S
 
 
 def is_supported(text: str, start: int, end: int, cited: str, claims: Sequence[Claim]) -> bool | None:
-    """Whether the cited sentences support `text[start:end]`; None where the rules cannot tell.
+    """Return whether the cited sentences support `text[start:end]`, or None if the rules cannot tell.
 
-    `claims` are those of the whole text against the cited sentences, since a negation or a name may stand before the
-    statement: "Denies fever [..], chills [..]".
+    `claims` are the claims of the whole text checked against the cited sentences, because the statement may depend on
+    a negation or a name before it: "Denies fever [..], chills [..]".
     """
     facts = [c for c in claims if start <= c.start < end and c.level == ERROR and c.verdict != UNVERIFIABLE]
     if facts:

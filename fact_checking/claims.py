@@ -1,4 +1,4 @@
-"""Claims of a summary, their verdicts, and the check of a whole summary."""
+"""Define the claims of a summary, their verdicts, the check of a whole summary, and the pattern of citations."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from dataclasses import dataclass
 
 SUPPORTED, CONTRADICTED, UNSUPPORTED, UNVERIFIABLE = "supported", "contradicted", "unsupported", "unverifiable"
 ERROR, REVIEW = "error", "review"
-# Sentence numbers and a confidence and nothing else: whatever else stands in the brackets is checked as any text is.
-# The blanks before it are tried once.
+# A citation with the white space before it. It may hold sentence numbers and a confidence; any other text in the
+# brackets is checked like the rest of the summary. `(?<!\s)` starts at the first of several blanks only, so that a long
+# run of blanks takes linear time.
 CITATION = re.compile(
     r"(?<!\s)\s*\[Evidence:[S\d,;:.\t –-]*(?:Conf(?:idence)?[\d:.,%\t ]*)?(?:\]|(?:Co?n?)?$)|(?<!\s)\s*\[Evidence:",
     re.IGNORECASE,
 )
-# Of the score: a word that the note lacks is weaker evidence than an error, what the note leaves open is weaker yet.
-# Other weights in this order agree with experts about as well (benchmarks/RESULTS.md)
+# Weights of the score: a word that the note lacks is weaker evidence than an error, and an open claim is weaker still.
+# Other weights in this order agree with experts about as well (benchmarks/RESULTS.md).
 _ERROR_WEIGHT, _WORD_WEIGHT, _OPEN_WEIGHT = 1.0, 0.5, 0.25
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One statement of the summary, `summary[start:end]`, and what became of it."""
+    """One statement of the summary, `summary[start:end]`, with its verdict."""
 
     type: str
     text: str
@@ -28,12 +29,12 @@ class Claim:
     end: int
     verdict: str  # supported | contradicted | unsupported | unverifiable
     level: str  # error | review
-    evidence: str | None  # sentence of the note it was held against, or that comes nearest to what the note lacks
+    evidence: str | None  # sentence of the note that decided the verdict, or the nearest one if the note has none
     evidence_start: int | None
 
     @property
     def is_wrong(self) -> bool:
-        """Contradicted or unsupported."""
+        """Return whether the claim is contradicted or unsupported."""
         return self.verdict in (CONTRADICTED, UNSUPPORTED)
 
 
@@ -41,7 +42,7 @@ class Claim:
 class FactCheck:
     """All claims of a summary, in the order of the text.
 
-    `graded_score` is the score of a judge that grades claims rather than sorting them.
+    `graded_score` is the score of a judge that grades claims instead of sorting them.
     """
 
     claims: tuple[Claim, ...]
@@ -49,7 +50,7 @@ class FactCheck:
 
     @property
     def errors(self) -> tuple[Claim, ...]:
-        """Claims of level error that are contradicted or unsupported."""
+        """Return the claims of level error that are contradicted or unsupported."""
         return tuple(claim for claim in self.claims if claim.level == ERROR and claim.is_wrong)
 
     @property
@@ -58,9 +59,9 @@ class FactCheck:
 
     @property
     def score(self) -> float:
-        """1 for each error, 1/2 for each word for review, 1/4 for what is open; or the judge's grade.
+        """Return the judge's grade, or the sum of 1 per error, 1/2 per wrong claim for review and 1/4 per open claim.
 
-        Higher is worse, 0 where all is supported.
+        Higher is worse; 0 means that everything is supported.
         """
         if self.graded_score is not None:
             return self.graded_score
@@ -76,5 +77,5 @@ def _weight(claim: Claim) -> float:
 
 
 def without_citations(summary: str) -> str:
-    """The summary with evidence citations blanked out, so that offsets stay right."""
+    """Return the summary with spaces in place of its citations, so that all offsets stay valid."""
     return CITATION.sub(lambda match: " " * len(match[0]), summary)

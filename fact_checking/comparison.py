@@ -1,8 +1,8 @@
-"""Holds one fact of a summary against the facts of its note.
+"""Compare one fact of a summary with the facts of its note.
 
-`compare(fact, note_facts)` gives a verdict, the fact of the note that decided it, and the kind of error. A fact is
-`supported` where any mention in the note agrees, `contradicted` where the note speaks of the same thing and every
-mention disagrees, `unsupported` where the note is silent, and `unverifiable` where silence proves nothing.
+`compare(fact, note_facts)` returns a verdict, the fact of the note that decided it, and the kind of error. A fact is
+`supported` if any mention in the note agrees, `contradicted` if the note mentions the same thing and no mention agrees,
+`unsupported` if the note does not mention it, and `unverifiable` if the note may say it in other words.
 """
 
 from __future__ import annotations
@@ -16,18 +16,17 @@ from clinical.body_systems import systems_of
 from clinical.facts import Fact, concepts
 from clinical.relatives import same_relative
 from clinical.text import regular_form
+from clinical.values import FINDINGS, PROBLEMS
 from fact_checking.claims import CONTRADICTED, SUPPORTED, UNSUPPORTED, UNVERIFIABLE
 
-FINDINGS = frozenset({"condition", "symptom", "drug", "procedure", "organism"})
 STATUSES = frozenset({"drug_status", "procedure_status"})
 ATTRIBUTES = frozenset({"severity", "acuity", "stage", "direction", "cause", "order", "route"})
-_ILLNESSES = frozenset({"condition", "symptom"})  # the same word may be either: "anxiety"
 _HABITS = frozenset(
     "smoking;alcohol use;alcohol abuse;drug abuse;cocaine use;marijuana use;methamphetamine use;chewing tobacco".split(
         ";"
     )
 )
-_REGIONS = {  # body part -> where it is; a side without a part ("the left one") is everywhere
+_REGIONS = {  # body part -> region; a side without a part ("the left one") fits every region
     part: region
     for region, parts in (
         ("leg", "leg foot ankle knee hip thigh calf shin toe heel extremity limb groin tibia fibula femur patella"),
@@ -38,17 +37,17 @@ _REGIONS = {  # body part -> where it is; a side without a part ("the left one")
 }
 _PAIN_IN = {f"{part} pain": region for part, region in _REGIONS.items() if region != "trunk"}  # "knee pain" -> leg
 _SAID_FREELY = frozenset({"condition", "symptom", "procedure"})
-_PARTS_OF_NAMES = frozenset({"pain", "fall", "use", "mass"})  # names that end many others, which are no kinds of them
+_PARTS_OF_NAMES = frozenset({"pain", "fall", "use", "mass"})  # "X pain" is not always a kind of "pain"
 _ONCE_A_DAY = frozenset({"morning", "evening", "bedtime"})
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _YEAR = re.compile(r"(?<![\d/])(?:19|20)\d\d$|(?<=/)(?:(?:19|20)\d\d|[3-9][2-9]|[4-9]\d)$")
-_NO_UNIT = frozenset({"", "daily", "once", "twice", "every", "at", "in", "and"})  # what may follow a bare number
+_NO_UNIT = frozenset({"", "daily", "once", "twice", "every", "at", "in", "and"})  # words after a number without a unit
 _AT_AGE = re.compile(r"age|.*\bof age$", re.IGNORECASE)
 _IN_YEARS = re.compile(r"old$|y/?o$|years?$", re.IGNORECASE)
-_ARTICLES = frozenset({"0", "1"})  # "a pack a day", "none": said without a number
+_ARTICLES = frozenset({"0", "1"})  # may be said without a number: "a pack a day", "none"
 _TIMES = frozenset({"duration", "follow_up"})
-# where the names do not tell, as in "iron deficiency anemia"
-_KINDS = {  # (kind, general)
+# (kind, general term) of names that do not show it; "iron deficiency anemia" does
+_KINDS = {
     (kind, general)
     for general, kinds in (
         ("heart disease", "coronary artery disease;heart failure;atrial fibrillation;arrhythmia;myocardial infarction"),
@@ -67,7 +66,7 @@ _KINDS = {  # (kind, general)
 
 @dataclass(frozen=True)
 class Comparison:
-    """`error_type` says what went wrong where that is not the fact's own type: negation, certainty, attribution."""
+    """A verdict. `error_type` is the type of the fact, or negation, certainty or attribution if that is the error."""
 
     verdict: str
     note_fact: Fact | None
@@ -75,7 +74,7 @@ class Comparison:
 
 
 class NoteFacts(list[Fact]):
-    """The facts of a note, which every fact of its summary is held against, found by type and by value."""
+    """The facts of a note, with indices by type and by value."""
 
     def __init__(self, facts: Iterable[Fact], *, in_dialogue: bool = False) -> None:
         super().__init__(facts)
@@ -88,7 +87,7 @@ class NoteFacts(list[Fact]):
 
 
 def compare(fact: Fact, note_facts: NoteFacts) -> Comparison | None:
-    """The verdict on a fact; None where it adds nothing to another claim."""
+    """Return the verdict on a fact, or None if the fact makes no claim of its own."""
     rule = _RULES.get(fact.type, _compare_findings if fact.type in FINDINGS else _compare_values)
     return rule(fact, note_facts)
 
@@ -106,7 +105,7 @@ def _same_type(fact: Fact, note_facts: NoteFacts) -> list[Fact]:
 
 
 def _compare_values(fact: Fact, note_facts: NoteFacts) -> Comparison:
-    """Values bound to a key: another value of the same key contradicts; a value without key is looked for anywhere."""
+    """Compare values. Another value of the same key contradicts; a value without a key may agree with any fact."""
     others = _same_type(fact, note_facts)
     rivals = [other for other in others if other.key == fact.key and fact.key]
     candidates = rivals or [other for other in others if not (fact.key and other.key)]
@@ -116,7 +115,7 @@ def _compare_values(fact: Fact, note_facts: NoteFacts) -> Comparison:
 
 
 def _bare_number(fact: Fact, note_facts: NoteFacts) -> Fact | None:
-    """The number of a measured value where the note has it without a unit or a name: "twenty daily" for 20 mg."""
+    """Return the note's fact with the same number but no unit or name, or None: "twenty daily" for 20 mg."""
     written = numbers_in(fact.text)
     bare = (other for other in note_facts if other.type in ("number", "age", "dose") and other.key in _NO_UNIT)
     candidates = (other for other in bare if written & numbers_in(other.text))
@@ -124,7 +123,7 @@ def _bare_number(fact: Fact, note_facts: NoteFacts) -> Fact | None:
 
 
 def agrees(fact: Fact, other: Fact) -> bool:
-    """Same value; "once daily" is also true of a drug taken every morning."""
+    """Return whether two facts have the same value. "Once daily" also agrees with "every morning"."""
     if fact.value == other.value:
         return True
     if fact.type == "frequency":
@@ -133,9 +132,9 @@ def agrees(fact: Fact, other: Fact) -> bool:
 
 
 def _compare_age(fact: Fact, note_facts: NoteFacts) -> Comparison:
-    """The patient's age; one of a relative or of another time ("at age 7") is only looked for among all numbers."""
+    """Compare the patient's age. A relative's age or an age in the past ("at age 7") may match any number."""
     ages = _same_type(fact, note_facts)
-    # "8 months old" and an age given as "8-month" differ by rounding only; "five decades" is a duration
+    # "8 months old" and "8-month" differ by rounding only; "five decades" is read as a duration
     years = [(age, float(age.value)) for age in ages] + [
         (other, float(other.value.split()[0]) / 8760)
         for other in note_facts
@@ -149,7 +148,7 @@ def _compare_age(fact: Fact, note_facts: NoteFacts) -> Comparison:
 
 
 def _compare_sex(fact: Fact, note_facts: NoteFacts) -> Comparison | None:
-    """Nouns decide; pronouns, which may mean a relative, are asked only where the note has no noun."""
+    """Compare the sex. Pronouns of the note, which may refer to a relative, count only if it has no noun."""
     if fact.key == "pronoun":
         return None
     others = _same_type(fact, note_facts)
@@ -161,7 +160,7 @@ def _compare_sex(fact: Fact, note_facts: NoteFacts) -> Comparison | None:
 
 
 def _compare_times(fact: Fact, note_facts: NoteFacts) -> Comparison:
-    """Durations and follow-up intervals: the same length of time of the same kind, bound to the same finding."""
+    """Compare durations and follow-up intervals: the same length, of the same kind, for the same finding."""
     others = _same_type(fact, note_facts)
     bound = [other for other in others if other.key == fact.key]
     same_length = [other for other in [*bound, *others] if other.value == fact.value]
@@ -173,18 +172,19 @@ def _compare_times(fact: Fact, note_facts: NoteFacts) -> Comparison:
 
 
 def _is_of_another(fact: Fact, other: Fact, note_facts: NoteFacts) -> bool:
-    """Whether a written note gives the time to another finding, and names the fact's own only in other sentences.
+    """Return whether the note gives this time to another finding.
 
-    In one sentence it may be the time of both; in a dialogue the next turn may be about either.
+    That is so if the fact's own finding is mentioned in other sentences only. In one sentence, the time may belong to
+    both findings; in a dialogue, the next turn may be about either of them, so the answer is always False.
     """
     if note_facts.in_dialogue or not (fact.key and other.key) or fact.key == other.key:
         return False
-    own = [mention.sentence for mention in note_facts.by_value.get(fact.key, []) if mention.type in _ILLNESSES]
+    own = [mention.sentence for mention in note_facts.by_value.get(fact.key, []) if mention.type in PROBLEMS]
     return bool(own) and other.sentence not in own
 
 
 def _compare_side(fact: Fact, note_facts: NoteFacts) -> Comparison:
-    """The side of a body part; where the note has no side of this part, one of a part near it or of none will do."""
+    """Compare the side of a body part. Without a side of this part, a side of a near part or of no part may agree."""
     others = _same_type(fact, note_facts)
     rivals = [other for other in others if other.key == fact.key and fact.key and not other.asked]
     agreeing = next((other for other in rivals if other.value == fact.value), None)
@@ -207,7 +207,7 @@ def _is_near(part: str, other: str) -> bool:
 
 
 def _compare_numbers(fact: Fact, note_facts: NoteFacts) -> Comparison:
-    """Numbers without a unit of their own, and dates: among what counts the same, else in any fact of the note."""
+    """Compare dates and numbers without a unit, first with numbers of the same things, then with all facts."""
     wanted = _spellings(fact)
     counted = fact.type == "number" and fact.key not in _NO_UNIT
     rivals = [other for other in _same_type(fact, note_facts) if counted and other.key == fact.key]
@@ -218,7 +218,7 @@ def _compare_numbers(fact: Fact, note_facts: NoteFacts) -> Comparison:
 
 
 def _spellings(fact: Fact) -> set[str]:
-    """What the note may have for the number or date: 96 for 1996, 1994 or 94 for 12/94."""
+    """Return how the note may write the number or date: 96 for 1996, 1994 or 94 for 12/94."""
     number = fact.value.rstrip("%")
     if fact.type == "age":  # as written: 14 for "14 months"
         return {number, *numbers_in(fact.text)}
@@ -232,13 +232,13 @@ def _spellings(fact: Fact) -> set[str]:
 
 @lru_cache(maxsize=10_000)
 def numbers_in(text: str) -> frozenset[str]:
-    """As written, before any conversion of units: "seven pounds" holds 7."""
+    """Return the numbers as written, without conversion of units: 7 for "seven pounds"."""
     return frozenset(_NUMBER.findall(regular_form(text).text))
 
 
 def _compare_findings(fact: Fact, note_facts: NoteFacts) -> Comparison | None:
-    """A condition, symptom, drug or procedure: named in the note, of the patient, with the same polarity."""
-    if fact.family and fact.type in _ILLNESSES:
+    """Compare a condition, symptom, drug or procedure: whether the note names it, of the patient, negated or not."""
+    if fact.family and fact.type in PROBLEMS:
         return None  # read as family_history
     mentions = [other for other in note_facts.by_value.get(fact.value, []) if _names_same(fact, other)]
     if not mentions:
@@ -247,7 +247,7 @@ def _compare_findings(fact: Fact, note_facts: NoteFacts) -> Comparison | None:
     own = [other for other in mentions if not other.asked and (fact.family or not other.family)]
     same_polarity = [other for other in own if _same_polarity(fact, other)]
     same_certainty = [other for other in same_polarity if other.uncertain == fact.uncertain]
-    if same_certainty or (same_polarity and (fact.negated or fact.type not in _ILLNESSES)):
+    if same_certainty or (same_polarity and (fact.negated or fact.type not in PROBLEMS)):
         return Comparison(SUPPORTED, (same_certainty or same_polarity)[0], fact.type)
     if asked:  # whatever the answer was, it may agree
         return Comparison(UNVERIFIABLE, asked, fact.type)
@@ -260,14 +260,14 @@ def _compare_findings(fact: Fact, note_facts: NoteFacts) -> Comparison | None:
         # "I think I have", "it looks like": hedges of conversation
         spoken = all(other.spoken for other in same_polarity)
         return Comparison(UNVERIFIABLE if spoken else CONTRADICTED, same_polarity[0], "certainty")
-    # a complaint that has been may be no more
+    # a past complaint may have gone
     if fact.type == "symptom" and all(other.historical != fact.historical for other in own):
         return Comparison(UNVERIFIABLE, own[0], "negation")
     return Comparison(CONTRADICTED, own[0], "negation")
 
 
 def _compare_unnamed(fact: Fact, note_facts: NoteFacts) -> Comparison:
-    """A finding that the note does not name: said in wider or narrower words, denied with all others, or not at all."""
+    """Compare a finding that the note does not name, but may say in wider or narrower words or deny with all others."""
     error_type = "negation" if fact.negated else fact.type
     allergy = next((other for other in note_facts.by_type.get("allergy", []) if other.key == fact.key), None)
     if fact.type == "drug" and allergy and not (fact.negated or allergy.negated or allergy.asked):
@@ -277,7 +277,7 @@ def _compare_unnamed(fact: Fact, note_facts: NoteFacts) -> Comparison:
             return Comparison(SUPPORTED, other, fact.type)
         if not _same_subject(fact, other):
             continue
-        # whoever has a kind has the general thing; who does not have the general thing has no kind
+        # having the kind implies the general term; denying the general term denies the kind
         general, kind = (fact, other) if not fact.negated else (other, fact)
         if _is_kind_of(kind.value, general.value):
             return Comparison(SUPPORTED, other, fact.type)
@@ -291,7 +291,7 @@ def _compare_unnamed(fact: Fact, note_facts: NoteFacts) -> Comparison:
 
 def _same_subject(fact: Fact, other: Fact) -> bool:
     same_scope = (fact.family, fact.negated) == (other.family, other.negated)
-    return fact.type in _ILLNESSES and other.type in _ILLNESSES and same_scope and not other.asked
+    return fact.type in PROBLEMS and other.type in PROBLEMS and same_scope and not other.asked
 
 
 def _is_kind_of(kind: str, general: str) -> bool:
@@ -299,17 +299,17 @@ def _is_kind_of(kind: str, general: str) -> bool:
 
 
 def _covers(fact: Fact, other: Fact) -> bool:
-    """Whether the note may mean the finding: all others are denied, food and drugs alike; a part near it hurts."""
+    """Return whether the note may include the finding: it denies all findings, or names pain in the same region."""
     if fact.negated:
         any_allergy = other.type == "allergy" and other.key == "any" and "allerg" in fact.value
-        return (other.type == "denial" and fact.type in _ILLNESSES) or (any_allergy and other.negated)
+        return (other.type == "denial" and fact.type in PROBLEMS) or (any_allergy and other.negated)
     return other.spoken and _PAIN_IN.get(fact.value, "") == _PAIN_IN.get(other.value, other.value)
 
 
 def _is_in_other_words(fact: Fact, note_facts: NoteFacts) -> bool:
-    """Whether a conversation may say it in other words, or the clinician conclude it.
+    """Return whether a conversation may state the finding in other words.
 
-    That is so where the conversation speaks of the part of the body and names no other finding of the same kind.
+    That is so if it is about the same part of the body and names no other finding of the same group.
     """
     if fact.negated or fact.type not in _SAID_FREELY or not note_facts or not any(other.spoken for other in note_facts):
         return False
@@ -325,7 +325,7 @@ def _is_in_other_words(fact: Fact, note_facts: NoteFacts) -> bool:
 
 
 def _same_polarity(fact: Fact, other: Fact) -> bool:
-    """Whoever has given up a habit or a drug has had it and has it no more."""
+    """Return whether both are affirmed or both negated. A drug or habit that was stopped agrees with both."""
     if fact.negated == other.negated:
         return True
     if fact.type == "drug":
@@ -334,12 +334,12 @@ def _same_polarity(fact: Fact, other: Fact) -> bool:
 
 
 def _names_same(fact: Fact, other: Fact) -> bool:
-    same_kind = other.type == fact.type or {other.type, fact.type} <= _ILLNESSES
+    same_kind = other.type == fact.type or {other.type, fact.type} <= set(PROBLEMS)
     return same_kind and other.value == fact.value
 
 
 def _compare_where_stated(fact: Fact, note_facts: NoteFacts) -> Comparison | None:
-    """Started or stopped, mild or severe, from what cause: only where the note says one or another of the same."""
+    """Compare statuses and attributes (started, severe, due to X), if the note has one for the same finding."""
     rivals = [other for other in _same_type(fact, note_facts) if fact.key and other.key == fact.key]
     if not rivals:
         return None
@@ -347,11 +347,11 @@ def _compare_where_stated(fact: Fact, note_facts: NoteFacts) -> Comparison | Non
 
 
 def _compare_nothing(fact: Fact, note_facts: NoteFacts) -> None:
-    """ "No other complaints", a part of the body: names nothing that could be looked for."""
+    """Return None: "no other complaints" or a part of the body alone makes no claim that could be checked."""
 
 
 def _compare_allergy(fact: Fact, note_facts: NoteFacts) -> Comparison:
-    """A drug allergy; "no known allergies" is contradicted by any allergy that the note names."""
+    """Compare a drug allergy. Any allergy that the note names contradicts "no known allergies"."""
     others = _same_type(fact, note_facts)
     if fact.key == "any" and fact.negated:
         named = [other for other in others if not other.negated and other.key != "any"]
@@ -364,12 +364,12 @@ def _compare_allergy(fact: Fact, note_facts: NoteFacts) -> Comparison:
 
 
 def _compare_family_history(fact: Fact, note_facts: NoteFacts) -> Comparison:
-    """The relative and the condition; a condition that the note gives to the patient alone is misattributed."""
+    """Compare the relative and the condition. A condition that only the patient has is an error of attribution."""
     same = [other for other in _same_type(fact, note_facts) if other.key == fact.key]
     agreeing = next((other for other in same if same_relative(other.value, fact.value)), None)
     if agreeing or same:
         return _decide(fact, agreeing, same)
-    own = [other for other in note_facts if other.type in _ILLNESSES and other.value == fact.key]
+    own = [other for other in note_facts if other.type in PROBLEMS and other.value == fact.key]
     if any(other.asked or other.family or (other.ownerless and other.spoken) for other in own):
         return Comparison(UNVERIFIABLE, own[0], fact.type)
     return Comparison(CONTRADICTED, own[0], "attribution") if own else Comparison(UNSUPPORTED, None, fact.type)

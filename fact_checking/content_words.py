@@ -1,23 +1,22 @@
-"""Whether a note has the words of a summary: as they are, by family ("surgery", "surgical"), spelling or meaning."""
+"""Find the words of a summary in a note: the same word, its family ("surgery", "surgical"), spelling or meaning."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from functools import cached_property, lru_cache
-
-from nltk.stem.porter import PorterStemmer  # type: ignore[import-untyped]
+from typing import Any
 
 from clinical.text import regular_form
 
 _WORD = re.compile(r"[^\W\d_](?:[^\W\d_]|['’](?=[^\W\d_]))+")
 _HEADING = re.compile(r"(?:^|(?<=[.;:]))[ \t]*[A-Z][\w/&-]*(?: [A-Za-z][\w/&-]*){0,3}:", re.MULTILINE)
-# letters a word must have: below, one letter makes another word; from the second on, one may be replaced as well
+# letters; in shorter words one missing letter makes another word, and a replaced letter is accepted from 10 on
 _SHORTEST_MISSPELT, _SHORTEST_REPLACED = 6, 10
 _POSSESSIVE = re.compile(r"['’]s$")
-_LONGEST = 40  # letters; what is longer is no word, and is not taken apart
+_LONGEST = 40  # letters; a longer string is not a word
 _SHORTEST_ROOT = 4
-# function words, and the verbs and nouns with which any clinical summary is built
+# function words, and words that any clinical summary may use
 _STOP_WORDS = frozenset(
     """a about above after again against all along also although am an and another any anything are around as at be
     because been before being below between both but by can cannot could did do does doing done down during each
@@ -55,7 +54,7 @@ _STOP_WORDS = frozenset(
     full complete date available systems system chart medical
     placed except members later post""".split()
 )
-# each line: words that mean the same, or after a colon those of which any stands for the words before it
+# each line: words with the same meaning; with a colon, any word after it means the words before it
 _SAME_MEANING = """
 mother mom mommy momma mum
 father dad daddy
@@ -138,16 +137,29 @@ sleep asleep sleeping slept
 appetite: eat eating
 obese obesity overweight
 """
-# endings that turn a word into another of its family; none that make another clinical thing of it (-itis, -ectomy)
+# endings within a family of words; endings that make another clinical term (-itis, -ectomy) are not among them
 _ENDINGS = tuple(
     """s es ed d ing e y ies ied ic ical ically al ally ly er ers or ors ist ists ion ions ation ations ition ive ment
     ments ness ity ous able ible ance ence ant ent ary ery ory eon eons ia ian ician ure ures""".split()
 )
-_stem = lru_cache(maxsize=50_000)(PorterStemmer().stem)
+
+
+@lru_cache(maxsize=1)
+def _stemmer() -> Any:
+    # imported here because nltk loads scikit-learn and pandas, which takes a second that `--help` must not take
+    from nltk.stem.porter import PorterStemmer  # type: ignore[import-untyped]
+
+    return PorterStemmer()
+
+
+@lru_cache(maxsize=50_000)
+def _stem(word: str) -> str:
+    stem: str = _stemmer().stem(word)
+    return stem
 
 
 def content_words(text: str) -> list[tuple[int, str]]:
-    """(start, word) of each word that carries content, as it is written; headings ("GI:") carry none."""
+    """Return (start, word) of each content word, as written. Headings ("GI:") have no content."""
     text = _HEADING.sub(lambda match: " " * len(match[0]), text)
     return [(start, word) for start, word in _words(text) if word.lower() not in _STOP_WORDS]
 
@@ -159,7 +171,7 @@ def _words(text: str) -> Iterator[tuple[int, str]]:
 
 @lru_cache(maxsize=50_000)
 def family(word: str) -> frozenset[str]:
-    """The word's stem, and what is left of it without one of the endings."""
+    """Return the word, its stem, and the word without each of the endings."""
     if len(word) > _LONGEST:
         return frozenset([word])
     roots = {word.removesuffix(ending) for ending in _ENDINGS if len(word) - len(ending) >= _SHORTEST_ROOT}
@@ -168,20 +180,20 @@ def family(word: str) -> frozenset[str]:
 
 @lru_cache(maxsize=1)
 def _meanings() -> dict[str, frozenset[str]]:
-    """Stem -> the stems of all other words that stand for it."""
+    """Return {stem: stems of the other words with this meaning}."""
     meanings: dict[str, set[str]] = {}
     for line in _SAME_MEANING.strip().splitlines():
         words, _, others = line.partition(":")
-        standing_for = set(map(_stem, (others or words).split()))
+        synonyms = set(map(_stem, (others or words).split()))
         for stem in map(_stem, words.split()):
-            meanings.setdefault(stem, set()).update(standing_for - {stem})
+            meanings.setdefault(stem, set()).update(synonyms - {stem})
     return {stem: frozenset(others) for stem, others in meanings.items()}
 
 
 def _spellings(word: str) -> Iterator[str]:
-    """What near spellings of a word have in common: the word itself and without any one letter but the first.
+    """Yield the keys that near spellings of a word share: the word, and the word without one letter.
 
-    Without the first, "symptomatic" would be "asymptomatic".
+    The first letter is kept, or "symptomatic" would match "asymptomatic".
     """
     if _SHORTEST_MISSPELT <= len(word) <= _LONGEST:
         yield word
@@ -197,7 +209,7 @@ class WordSupport:
         self._content = self._words - _STOP_WORDS
 
     def has(self, word: str) -> bool:
-        """The word itself, one of its family or a near spelling of it stands in the note."""
+        """Return whether the note has the word, a word of its family or a near spelling."""
         word = word.lower()
         return (
             word in self._words
@@ -206,11 +218,11 @@ class WordSupport:
         )
 
     def means(self, word: str) -> bool:
-        """The note has the word, or another that means the same."""
+        """Return whether the note has the word or a word with the same meaning."""
         return self.has(word) or not self._stems.isdisjoint(_meanings().get(_stem(word.lower()), ()))
 
     def completes(self, fragment: str) -> bool:
-        """The note has a word that begins so: the last word of a summary that was cut."""
+        """Return whether a word of the note begins with `fragment`, the last word of a summary that was cut off."""
         return any(word.startswith(fragment.lower()) for word in self._words)
 
     def _is_misspelt(self, word: str) -> bool:

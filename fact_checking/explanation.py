@@ -1,8 +1,8 @@
-"""A fact check as text that explains itself: the summary with its doubtful words marked, then every claim.
+"""Print a fact check for people: the summary with its doubtful words marked, then every claim.
 
 In:  a note, a summary and its `FactCheck`.
-Out: lines for a terminal or a file. Each doubtful claim has a number; the summary shows it as [number words], and the
-     list below says what became of it and quotes the numbered sentence of the note.
+Out: lines for a terminal or a file. The summary shows each doubtful claim as [number words]. The list below gives the
+     verdict for each number and quotes the sentence of the note, with the sentence's number.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from clinical.facts import sentences
 from fact_checking.citations import check_citations
 from fact_checking.claims import CITATION, CONTRADICTED, ERROR, SUPPORTED, UNSUPPORTED, UNVERIFIABLE, Claim, FactCheck
+from script_io.terminal import printable
 
 _COLOURS = {SUPPORTED: "32", CONTRADICTED: "1;31", UNSUPPORTED: "1;35", UNVERIFIABLE: "33"}
 _GROUPS = ("Errors", "For review", "Supported")
@@ -19,7 +20,7 @@ _NO_EVIDENCE = {UNSUPPORTED: "not in the note", CONTRADICTED: "the note says oth
 
 
 def explain(note: str, summary: str, check: FactCheck, *, colour: bool) -> str:
-    """The summary with marks, its claims, wrong ones first, and the count."""
+    """Return the marked summary, its claims with the errors first, its citations, and the count of errors."""
     groups = _grouped(check.claims)
     doubtful = [*groups[0], *groups[1]]
     starts = [start for start, _ in sentences(note)]
@@ -35,14 +36,14 @@ def explain(note: str, summary: str, check: FactCheck, *, colour: bool) -> str:
 
 
 def _grouped(claims: Sequence[Claim]) -> tuple[list[Claim], list[Claim], list[Claim]]:
-    """Errors, what a reader should look at, and the rest, each in the order of the text."""
+    """Return the errors, the claims to review and the supported claims, each in the order of the text."""
     errors = [claim for claim in claims if claim.level == ERROR and claim.is_wrong]
     supported = [claim for claim in claims if claim.verdict == SUPPORTED]
     return errors, [claim for claim in claims if claim not in errors and claim not in supported], supported
 
 
 def _marked(summary: str, doubtful: Sequence[Claim], *, colour: bool) -> str:
-    """The summary with [number words] around each doubtful claim; of claims that overlap, around the first."""
+    """Return the summary with [number words] for each doubtful claim; of overlapping claims, only the first."""
     pieces: list[str] = []
     done = 0
     for number, claim in sorted(enumerate(doubtful, start=1), key=lambda pair: (pair[1].start, pair[0])):
@@ -66,12 +67,12 @@ def _claim_lines(claim: Claim, number: str, starts: Sequence[int], *, colour: bo
 
 def _citation_lines(note: str, summary: str) -> Iterator[str]:
     for citation in check_citations(note, summary):
-        outcome = {True: "supported", False: "not supported", None: "unverifiable"}[citation.supported]
+        outcome = {True: SUPPORTED, False: "not supported", None: UNVERIFIABLE}[citation.supported]
         yield f"     {outcome if citation.exists else 'cites nothing':<14} {_one_line(citation.text)}"
 
 
 def _count(check: FactCheck) -> str:
-    """The wrong ones among the claims that metrics.checked_claims counts, and how many the check left open besides."""
+    """Return the number of errors among the facts that could be checked, and the number of open ones."""
     verdicts = [claim.verdict for claim in check.claims if claim.level == ERROR]
     unverifiable = verdicts.count(UNVERIFIABLE)
     left_open = f", {unverifiable} open" if unverifiable else ""
@@ -91,8 +92,3 @@ def _indented(text: str) -> Iterator[str]:
 
 def _one_line(text: str) -> str:
     return " ".join(printable(text).split())
-
-
-def printable(text: str) -> str:
-    """`text` without characters that would steer the terminal: a note may hold anything."""
-    return "".join(c if c.isprintable() or c == "\n" else " " if c.isspace() else "\ufffd" for c in text)

@@ -1,15 +1,15 @@
-"""Judges of summaries behind one interface, and the flags that choose one.
+"""Make a judge by its name, and the command-line flags that choose one.
 
-    judge = make_judge("facts")                                                 # rules, see fact_checker.py
+    judge = make_judge("facts")                                                 # rules, see fact_checking/checker.py
     judge = make_judge("nli", "path/of/an/nli/model", device="cpu")             # entailment, see nli_judge.py
     judge = make_judge("openai", "gpt-4o-mini", base_url=URL, assume_yes=True)  # see openai_judge.py
-    check = judge.check(note, summary)          # FactCheck, or None where the judge failed; a failure is no verdict
-    checks = judge.check_all(pairs, "Judging")  # many at once: in batches, or several requests at a time
-    judge.name, judge.failures, judge.usage     # what stands in result files; failures so far; tokens and price
+    check = judge.check(note, summary)          # FactCheck, or None if the judge failed, which is no verdict
+    checks = judge.check_all(pairs, "Judging")  # in batches, or several requests at a time
+    judge.name, judge.failures, judge.usage     # name in result files; failures so far; tokens and price
 
-`facts` is deterministic and offline. `nli` takes any sequence-classification model with a label for entailment; it is
-offline too. `openai` sends notes to the address it is given: `make_judge` refuses that without `assume_yes`, unless
-the address is this very machine.
+`facts` is deterministic and offline. `nli` takes any sequence-classification model with a label for entailment, and is
+offline too. `openai` sends notes to the given address: `make_judge` refuses this without `assume_yes`, unless the
+address is this machine.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from tqdm import tqdm
 
 from fact_checking.checker import check_summary
 from fact_checking.claims import FactCheck
-from judging.judge import Judge, Pair, hides
+from judging.judge import FACTS, Judge, NoteAndSummary, hides
 from script_io.errors import InputError
 from script_io.files import read_text
 
-JUDGES = ("facts", "nli", "openai")
+JUDGES = (FACTS, "nli", "openai")
 DEFAULT_OPENAI_MODEL = "gpt-4o-mini"
 _OPENAI_URL = "https://api.openai.com/v1"
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -40,14 +40,16 @@ _OPENAI_FLAGS = ("judge_base_url", "criterion_file", "price_per_million")
 class FactsJudge:
     """The deterministic fact checker."""
 
-    name = "facts"
+    name = FACTS
     failures = 0
     usage = None
 
     def check(self, note: str, summary: str) -> FactCheck:
+        """See `Judge`."""
         return check_summary(note, summary)
 
-    def check_all(self, pairs: Sequence[Pair], progress: str | None = None) -> list[FactCheck | None]:
+    def check_all(self, pairs: Sequence[NoteAndSummary], progress: str | None = None) -> list[FactCheck | None]:
+        """See `Judge`."""
         return [check_summary(*pair) for pair in tqdm(pairs, desc=progress, unit="summary", disable=hides(progress))]
 
 
@@ -61,17 +63,17 @@ def make_judge(
     assume_yes: bool = False,
     device: str = "auto",
 ) -> Judge:
-    """The judge of that name (one of JUDGES). Raises InputError where its model or consent is missing, or where
-    it would not read what it is given.
+    """Return the judge of this name, one of JUDGES.
 
-    The criterion replaces what the openai judge is told to count as an error; `price_per_million` is in dollars, for
-    tokens sent and tokens received.
+    The text in `criterion_file` replaces the openai judge's definition of an error. `price_per_million` is in dollars,
+    for tokens sent and for tokens received. Raises InputError if the model or the consent is missing, or if an argument
+    is for another judge.
     """
     if name != "openai":
         for flag, value in zip(_OPENAI_FLAGS, (base_url, criterion_file, price_per_million), strict=True):
             if value is not None:
                 raise InputError(f"--{flag} is for --judge openai; leave it out")
-    if name == "facts":
+    if name == FACTS:
         if model:
             raise InputError("--judge_model is for --judge nli and openai; the facts judge has no model")
         return FactsJudge()
@@ -99,7 +101,7 @@ def make_judge(
 def _read_criterion(path: Path) -> str:
     text = read_text(path, "correct --criterion_file")
     if not text.strip():
-        raise InputError(f"{path}: the file is empty; say there what counts as an error")
+        raise InputError(f"{path}: the file is empty; write there what counts as an error")
     return text
 
 
@@ -111,30 +113,45 @@ def _is_this_machine(url: str) -> bool:
 
 
 def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of every script that judges."""
+    """Add the flags of all scripts that judge summaries."""
     group = parser.add_argument_group("Judge")
     group.add_argument(
         "--judge",
         choices=JUDGES,
-        default="facts",
-        help="facts: rules, offline; nli: an entailment model; openai: a language model (default: facts)",
+        default=FACTS,
+        help="facts: rules, offline; nli: an entailment model, offline; openai: a language model behind an "
+        "OpenAI-compatible API",
     )
-    group.add_argument("--judge_model", help="path of the nli model, or name of the openai model (gpt-4o-mini)")
-    group.add_argument("--judge_base_url", help="address of the openai judge (default: OPENAI_BASE_URL, else OpenAI's)")
-    group.add_argument("--criterion_file", type=Path, help="text that tells the openai judge what counts as an error")
+    group.add_argument(
+        "--judge_model",
+        metavar="MODEL",
+        help="folder or hub id of the nli model, or name of the openai model "
+        f"(default: none for nli, {DEFAULT_OPENAI_MODEL} for openai)",
+    )
+    group.add_argument(
+        "--judge_base_url",
+        metavar="URL",
+        help="address of the openai judge's server (default: the variable OPENAI_BASE_URL, else OpenAI's server)",
+    )
+    group.add_argument(
+        "--criterion_file",
+        type=Path,
+        metavar="FILE",
+        help="text file that tells the openai judge what counts as an error (default: none, use the built-in text)",
+    )
     group.add_argument(
         "--price_per_million",
         type=float,
         nargs=2,
         metavar=("IN", "OUT"),
-        help="dollars for a million tokens sent and received, to print what the openai judge costs (default: OpenAI's "
-        "list price where it is known)",
+        help="prices of the openai judge in dollars per million tokens sent and received, to print its cost (default: "
+        "OpenAI's list price if known)",
     )
-    group.add_argument("--yes", action="store_true", help="notes may leave this machine for the openai judge")
+    group.add_argument("--yes", action="store_true", help="allow the openai judge to send notes to another machine")
 
 
 def judge_of_arguments(args: argparse.Namespace, device: str = "auto") -> Judge:
-    """The judge that the flags of `add_judge_arguments` ask for. Raises InputError for flags that it does not read."""
+    """Return the judge for the flags of `add_judge_arguments`. Raises InputError as `make_judge` does."""
     return make_judge(
         args.judge,
         args.judge_model,
@@ -147,7 +164,7 @@ def judge_of_arguments(args: argparse.Namespace, device: str = "auto") -> Judge:
 
 
 def usage_text(usage: Mapping[str, Any]) -> str:
-    """`12,000 tokens sent and 2,300 received in 20 replies; $0.0032 (prices given)`."""
+    """Return a text such as `12,000 tokens sent and 2,300 received in 20 replies; $0.0032 (prices given)`."""
     text = f"{usage['prompt_tokens']:,} tokens sent and {usage['completion_tokens']:,} received"
     text += f" in {usage['replies']:,} replies"
     if usage["replies_without_usage"]:

@@ -1,4 +1,4 @@
-"""The interface of a judge: a note and a summary in, the checked claims out."""
+"""The interface of a judge, which checks the claims of a summary against its note."""
 
 from __future__ import annotations
 
@@ -8,34 +8,36 @@ from typing import Any, Protocol
 
 from fact_checking.claims import FactCheck
 
-Pair = tuple[str, str]  # note, summary
+FACTS = "facts"  # the name of the judge that is the fact checker
+
+NoteAndSummary = tuple[str, str]
 
 
 class Judge(Protocol):
-    """Whatever can hold a summary against its note."""
+    """A judge of summaries."""
 
     name: str
     failures: int
 
     @property
     def usage(self) -> dict[str, Any] | None:
-        """What has been asked of a judge that is paid by the token; None for one that is not."""
+        """Return the replies, tokens and price so far, or None for a judge that runs on this machine."""
         ...
 
     def check(self, note: str, summary: str) -> FactCheck | None:
-        """The claims of the summary with their verdicts; None where the judge failed (counted in `failures`)."""
+        """Return the claims of the summary with their verdicts, or None if the judge failed; `failures` counts it."""
         ...
 
-    def check_all(self, pairs: Sequence[Pair], progress: str | None = None) -> list[FactCheck | None]:
-        """As `check` for each pair, in their order. `progress` labels a progress bar, None for no bar."""
+    def check_all(self, pairs: Sequence[NoteAndSummary], progress: str | None = None) -> list[FactCheck | None]:
+        """Return the result of `check` for each pair, in order. `progress` labels a progress bar; None: no bar."""
         ...
 
 
 def hides(progress: str | None) -> bool | None:
-    """The `disable` of a progress bar: hidden without a label, else where nobody looks at a terminal."""
+    """Return tqdm's `disable`: True without a label; None, which shows the bar only in a terminal, with one."""
     return True if progress is None else None
 
 
 def nli_name(model: str) -> str:
-    """The name of an nli judge; a folder stands in it as its absolute path, however it was spelled."""
+    """Return the name of an nli judge; a folder is named by its absolute path, so that each has one name."""
     return f"nli:{Path(model).resolve() if Path(model).is_dir() else model}"

@@ -1,32 +1,32 @@
-"""A judge by natural language inference: any sequence-classification model that knows entailment, offline."""
+"""Judge summaries with a model for natural language inference, offline."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
 from tqdm import tqdm
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from clinical.facts import sentences
 from fact_checking.claims import CONTRADICTED, ERROR, SUPPORTED, UNSUPPORTED, Claim, FactCheck, without_citations
-from judging.judge import Pair, hides, nli_name
+from judging.judge import NoteAndSummary, hides, nli_name
 from language_model.placement import placement_for
 from script_io.errors import InputError
 
-if TYPE_CHECKING:
-    import torch
-
-ENTAILMENT, CONTRADICTION = ("entail", "support"), ("contradict", "refut")  # how the names of such labels begin
-# of a window, whatever the model could read: entailment models learn from short premises (Laban et al. 2022)
+ENTAILMENT, CONTRADICTION = ("entail", "support"), ("contradict", "refut")  # beginnings of the names of labels
+# Most tokens of a window, even if the model can read more: entailment models are trained on short premises (Laban et
+# al. 2022).
 MOST_TOKENS = 512
-SUMMARIES_AT_ONCE = 64  # whose windows wait in memory, to be sorted by length
+SUMMARIES_AT_ONCE = 64  # their windows are in memory together, sorted by length
 
 
 @dataclass
 class Window:
-    """A stretch of the note, `note[span[0]:span[1]]`, beside a statement, as the model reads them."""
+    """A part of the note, `note[span[0]:span[1]]`, with a statement, as the model reads them."""
 
     span: tuple[int, int]
     inputs: dict[str, list[int]]
@@ -35,7 +35,7 @@ class Window:
 
 @dataclass
 class Statement:
-    """A sentence of a summary, `summary[start:end]`, and the windows of the note that it is held against."""
+    """A sentence of a summary, `summary[start:end]`, and the windows of the note that it is compared with."""
 
     text: str
     start: int
@@ -44,20 +44,19 @@ class Statement:
 
 
 class NliJudge:
-    """Each sentence of the summary against overlapping windows of the note.
+    """A sequence-classification model that compares each sentence of a summary with overlapping windows of the note.
 
-    A sentence is supported where some window entails it with probability 0.5 or more; else contradicted where some
-    window contradicts it with 0.5 or more; else unsupported. The score is the sum over sentences of 1 - the highest
-    probability of entailment. A sentence that leaves a window no room for the note is a failure of the judge.
+    A sentence is supported if a window entails it with a probability of at least 0.5; else contradicted if a window
+    contradicts it with at least 0.5; else unsupported. The score is the sum over sentences of 1 - the highest
+    probability of entailment. The judge fails on a sentence so long that a window has no room for the note.
     """
 
     usage = None
-    stride_tokens = 64  # that neighbouring windows share, so that no statement is torn apart
+    stride_tokens = 64  # shared by neighbouring windows, so that no statement of the note is cut in all of them
     batch_size = 16  # windows
 
     def __init__(self, model: str, device: str = "auto") -> None:
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
+        """`model` is a folder or a hub id. Raises InputError if the model has no label for entailment."""
         self.name = nli_name(model)
         self.failures = 0
         try:
@@ -78,14 +77,14 @@ class NliJudge:
                 "model, or, where its description says which label is which, write that into id2label of a copy's "
                 "config.json"
             )
-        # float32 everywhere: a verdict must not turn with the device
+        # float32 everywhere, so that a verdict does not depend on the device
         self.model.to(placement_for(device, "float32").device)
 
     def check(self, note: str, summary: str) -> FactCheck | None:
-        """One claim a sentence, always of level error."""
+        """See `Judge`. Each sentence is one claim of level error."""
         return self.check_all([(note, summary)])[0]
 
-    def check_all(self, pairs: Sequence[Pair], progress: str | None = None) -> list[FactCheck | None]:
+    def check_all(self, pairs: Sequence[NoteAndSummary], progress: str | None = None) -> list[FactCheck | None]:
         """See `Judge`. The windows of many summaries share batches."""
         checks: list[FactCheck | None] = []
         with tqdm(total=len(pairs), desc=progress, unit="summary", disable=hides(progress)) as bar:
@@ -96,7 +95,8 @@ class NliJudge:
         self.failures += checks.count(None)
         return checks
 
-    def _check_part(self, pairs: Sequence[Pair]) -> list[FactCheck | None]:
+    def _check_part(self, pairs: Sequence[NoteAndSummary]) -> list[FactCheck | None]:
+        """Check the summaries whose windows are sorted together."""
         cut = [statements_of(summary) for _, summary in pairs]
         fits = [all(map(self._leaves_room, statements)) for statements in cut]
         for (note, _), statements, fit in zip(pairs, cut, fits, strict=True):
@@ -121,7 +121,7 @@ class NliJudge:
         return int(min(limit for limit in (*limits, MOST_TOKENS) if limit and limit > 0))
 
     def _add_windows(self, note: str, statements: Sequence[Statement]) -> None:
-        """Cuts the note into windows beside each statement."""
+        """Cut the note into windows for each statement."""
         encoded = self.tokenizer(
             [note] * len(statements),
             [statement.text for statement in statements],
@@ -138,9 +138,7 @@ class NliJudge:
             statements[owner].windows.append(Window(span, inputs))
 
     def _read(self, windows: Sequence[Window]) -> None:
-        """The model's probabilities for one batch of windows."""
-        import torch
-
+        """Store the model's probabilities in one batch of windows."""
         names = windows[0].inputs
         batch = self.tokenizer.pad({name: [w.inputs[name] for w in windows] for name in names}, return_tensors="pt")
         with torch.inference_mode():
@@ -153,8 +151,7 @@ class NliJudge:
         return FactCheck(tuple(claim for claim, _ in graded), sum(1 - entailed for _, entailed in graded))
 
     def _claim(self, note: str, statement: Statement) -> tuple[Claim, float]:
-        import torch
-
+        """Return the claim of a statement and its highest probability of entailment."""
         probabilities = torch.stack([w.probabilities for w in statement.windows if w.probabilities is not None])
         entailed = probabilities[:, self.entailment]
         window = int(entailed.argmax())
@@ -169,18 +166,18 @@ class NliJudge:
 
 
 def statements_of(summary: str) -> list[Statement]:
-    """The sentences of a summary that say something; what is left around a citation may be a lone full stop."""
+    """Return the sentences of a summary without citations; a full stop that a citation leaves behind is none."""
     text = without_citations(summary)
     spans = [(start, end) for start, end in sentences(text) if re.search(r"\w", text[start:end])]
     return [Statement(text[start:end], start, end) for start, end in spans]
 
 
 def label_index(labels: Mapping[Any, str], beginnings: tuple[str, ...]) -> int | None:
-    """The label whose name begins so, in any case: `ENTAILMENT`, `entailment`, `SUPPORTS`, but not `not_entailment`."""
+    """Return the index of the first label whose name begins with one of `beginnings`, in any case, or None."""
     return next((int(index) for index, name in labels.items() if name.lower().startswith(beginnings)), None)
 
 
 def span_of_note(sequence_ids: Sequence[int | None], offsets: Sequence[Sequence[int]]) -> tuple[int, int]:
-    """The characters of the note that a window holds."""
+    """Return (start, end) of a window in the note, in characters."""
     note = [offset for which, offset in zip(sequence_ids, offsets, strict=True) if which == 0]
     return (note[0][0], note[-1][1]) if note else (0, 0)

@@ -1,8 +1,8 @@
-"""A judge that is a language model behind an OpenAI-compatible endpoint; the key is read from OPENAI_API_KEY.
+"""Judge summaries with a language model behind an OpenAI-compatible API; the key is read from OPENAI_API_KEY.
 
-It is asked for structured output, at temperature 0; a server that refuses either is asked without. Whatever it answers
-is parsed strictly: a reply that is not what was asked for is asked for again, and in the end is a failure, never a
-verdict.
+Requests ask for structured output at temperature 0. If a server refuses one of these settings, the judge leaves it out.
+Replies are parsed strictly: after an unusable reply, the judge asks again; after the last attempt, the judge has failed
+on the summary, which is never a verdict.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ import re
 import sys
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlparse
 
+import openai
 from tqdm import tqdm
 
 from fact_checking.claims import CONTRADICTED, ERROR, SUPPORTED, UNSUPPORTED, Claim, FactCheck, without_citations
-from judging.judge import Pair, hides
+from judging.judge import NoteAndSummary, hides
+from language_model.concurrent_calls import call_concurrently
 from script_io.errors import InputError
 
 CRITERION = (
@@ -67,8 +68,8 @@ _SETTINGS: dict[str, Any] = {
     "temperature": 0,
     "response_format": {"type": "json_schema", "json_schema": {"name": "claims", "strict": True, "schema": _SCHEMA}},
 }
-# Dollars for a million tokens sent and received, by OpenAI's list; a dated model ("gpt-4o-mini-2024-07-18") costs the
-# same. Discounts for cached tokens are not reckoned in.
+# OpenAI's list prices in dollars per million tokens sent and received, without discounts for cached tokens. A dated
+# model ("gpt-4o-mini-2024-07-18") costs the same.
 _PRICES = {
     "gpt-4o-mini": (0.15, 0.60),
     "gpt-4o": (2.50, 10.00),
@@ -84,19 +85,19 @@ _DATED = re.compile(r"-\d{4}-\d\d-\d\d$")
 
 
 class BadReply(ValueError):
-    """A reply of the judge that is not what it was asked for."""
+    """A reply that does not have the requested form."""
 
 
 class NoReply(Exception):
-    """A request that the server would not answer, however often it was sent."""
+    """The server did not answer a request, or refused it, after all retries."""
 
 
 class OpenAIJudge:
-    """A language model behind an OpenAI-compatible endpoint."""
+    """A language model behind an OpenAI-compatible API."""
 
-    attempts = 3  # replies asked for before the summary counts as failed
-    concurrency = 4  # requests under way at once
-    patience = 10  # failures with not one reply after which the run stops
+    attempts = 3  # replies per summary before the judge has failed on it
+    concurrency = 4  # requests at a time
+    patience = 10  # failures without any reply after which the run stops
 
     def __init__(
         self,
@@ -107,11 +108,9 @@ class OpenAIJudge:
         *,
         stays_here: bool = False,
     ) -> None:
-        """`stays_here`: the address is this machine, so no proxy and no redirection may carry the notes elsewhere."""
-        from openai import DefaultHttpxClient, OpenAI
-
+        """`stays_here`: the address is this machine, so no proxy and no redirect may send the notes elsewhere."""
         self.name = f"openai:{model}"
-        if criterion is not None:  # another criterion is another judge
+        if criterion is not None:  # with another criterion, it is another judge
             self.name += f", criterion {hashlib.sha256(criterion.encode()).hexdigest()[:8]}"
         self.model = model
         self.base_url = base_url
@@ -121,20 +120,20 @@ class OpenAIJudge:
         self.instructions = _INSTRUCTIONS.format(
             criterion=(criterion or CRITERION).strip(), types=", ".join(CLAIM_TYPES)
         )
-        self.refused: frozenset[str] = frozenset()  # of _SETTINGS, those that the server does not take
-        # The package tries again after 408, 409, 429, 5xx and lost connections, waiting 0.5 s at first and up to 8 s
-        self.client = OpenAI(
+        self.refused: frozenset[str] = frozenset()  # names in _SETTINGS that the server refuses
+        # the package tries again after 408, 409, 429, 5xx and lost connections; it waits for 0.5 to 8 s
+        self.client = openai.OpenAI(
             base_url=base_url,
             api_key=os.environ.get("OPENAI_API_KEY") or "none",
             max_retries=4,
             timeout=180.0,
-            http_client=DefaultHttpxClient(trust_env=False, follow_redirects=False) if stays_here else None,
+            http_client=openai.DefaultHttpxClient(trust_env=False, follow_redirects=False) if stays_here else None,
         )
         self._lock = threading.Lock()
 
     @property
     def usage(self) -> dict[str, Any]:
-        """Replies, tokens, and their price in dollars where it is known."""
+        """Return the number of replies, their tokens, and the price in dollars if it is known."""
         sent, received = self.prompt_tokens, self.completion_tokens
         price = (sent * self.prices[0] + received * self.prices[1]) / 1e6 if self.prices else None
         return {
@@ -147,7 +146,7 @@ class OpenAIJudge:
         }
 
     def check(self, note: str, summary: str) -> FactCheck | None:
-        """Asks until a reply parses; None after the last attempt. Raises InputError where the server refuses all."""
+        """See `Judge`. Raises InputError if the server refuses all requests."""
         text = without_citations(summary)
         if not text.strip():
             return FactCheck(())
@@ -168,25 +167,16 @@ class OpenAIJudge:
                 raise InputError(f"--judge openai, {self.base_url}: no request has been answered; the last: {problem}")
         return None
 
-    def check_all(self, pairs: Sequence[Pair], progress: str | None = None) -> list[FactCheck | None]:
-        """See `Judge`. A few requests are under way at once."""
+    def check_all(self, pairs: Sequence[NoteAndSummary], progress: str | None = None) -> list[FactCheck | None]:
+        """See `Judge`. Sends `concurrency` requests at a time."""
         checks: list[FactCheck | None] = [None] * len(pairs)
-        executor = ThreadPoolExecutor(self.concurrency)
-        try:
-            futures: dict[Future[FactCheck | None], int] = {
-                executor.submit(self.check, *pair): number for number, pair in enumerate(pairs)
-            }
-            finished = as_completed(futures)
-            for future in tqdm(finished, progress, len(pairs), unit="summary", disable=hides(progress)):
-                checks[futures[future]] = future.result()
-        finally:
-            executor.shutdown(wait=False, cancel_futures=True)
+        finished = call_concurrently(lambda number: self.check(*pairs[number]), range(len(pairs)), self.concurrency)
+        for number, check in tqdm(finished, progress, len(pairs), unit="summary", disable=hides(progress)):
+            checks[number] = check
         return checks
 
     def _ask(self, note: str, summary: str, problem: str) -> str:
-        """One reply; `problem` is what was wrong with the one before."""
-        import openai
-
+        """Return one reply; `problem` says what was wrong with the previous one, if anything."""
         messages = [
             {"role": "system", "content": self.instructions},
             {"role": "user", "content": json.dumps({"note": note, "summary": summary}, ensure_ascii=False)},
@@ -214,9 +204,7 @@ class OpenAIJudge:
         return text
 
     def _request(self, messages: list[dict[str, str]]) -> Any:
-        """Sends one request; settings that the server refuses are left out, and remembered once that has helped."""
-        import openai
-
+        """Return the answer to one request. Leaves out refused settings, and remembers them once that has helped."""
         refused = self.refused
         while True:
             settings = {name: value for name, value in _SETTINGS.items() if name not in refused}
@@ -232,7 +220,7 @@ class OpenAIJudge:
                 return reply
 
     def _refusal(self, error: Exception) -> Exception:
-        """What is raised where no request will be answered: the end of the run, unless it has paid for replies."""
+        """Return an InputError, which ends the run, or a NoReply if the run has paid for replies already."""
         reason = _one_line(error.__cause__ or error)
         if self.replies:
             return NoReply(reason)
@@ -252,7 +240,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def _refused_setting(error: Any, settings: dict[str, Any]) -> str | None:
-    """The setting that the server does not take: the one that it names, else on 400 and 422 the structured output."""
+    """Return the setting that the error names; for 400 and 422 without a name, the structured output."""
     message = str(error)
     named = next((name for name in settings if name in message), None)
     if error.status_code in (400, 422):
@@ -261,7 +249,7 @@ def _refused_setting(error: Any, settings: dict[str, Any]) -> str | None:
 
 
 def _prices(model: str, base_url: str, given: Sequence[float] | None) -> tuple[tuple[float, float] | None, str | None]:
-    """(dollars for a million tokens sent and received, where they come from); None where they are not known."""
+    """Return ((dollars per million tokens sent, and received), their source), or None for what is not known."""
     if given is not None:
         return (given[0], given[1]), "prices given"
     listed = _PRICES.get(_DATED.sub("", model)) if urlparse(base_url).hostname == "api.openai.com" else None
@@ -273,7 +261,7 @@ def _prices(model: str, base_url: str, given: Sequence[float] | None) -> tuple[t
 
 @dataclass(frozen=True)
 class _Reply:
-    """One claim of a reply, checked for its form."""
+    """One claim of a reply whose form has been checked."""
 
     text: str
     type: str
@@ -282,7 +270,7 @@ class _Reply:
 
 
 def parse_claims(reply: str, note: str, summary: str) -> tuple[Claim, ...]:
-    """The claims of a reply. Raises BadReply for anything but the JSON that was asked for; guesses nothing."""
+    """Return the claims of a reply. Raises BadReply for anything but the requested JSON; nothing is guessed."""
     stripped = reply.strip()
     fenced = re.fullmatch(r"```(?:json)?\s*(.*?)\s*```", stripped, re.DOTALL)
     try:
@@ -293,7 +281,7 @@ def parse_claims(reply: str, note: str, summary: str) -> tuple[Claim, ...]:
     if not isinstance(items, list) or (summary.strip() and not items):
         raise BadReply("no list of claims")
     claims: list[Claim] = []
-    ends: dict[tuple[str, str], int] = {}  # of claims by type and words: the same again is of the next such words
+    ends: dict[tuple[str, str], int] = {}  # by type and words; a repeated claim is looked for after the previous one
     for item in map(_read_item, items):
         same = (item.type, " ".join(item.text.split()).lower())
         claims.append(_placed(item, note, summary, ends.get(same, 0)))
@@ -313,9 +301,9 @@ def _read_item(item: Any) -> _Reply:
 
 
 def _placed(item: _Reply, note: str, summary: str, after: int) -> Claim:
-    """Finds the claim in the summary and its evidence in the note; words that are not there are a bad reply.
+    """Return the claim with its place in the summary, and its evidence with its place in the note.
 
-    The claim is looked for from `after` on, and where it is not there again, from the beginning.
+    The claim is searched for from `after` on, then from the start. Raises BadReply if the summary lacks its words.
     """
     span = _find(item.text, summary, after) or _find(item.text, summary)
     if span is None:
@@ -327,6 +315,6 @@ def _placed(item: _Reply, note: str, summary: str, after: int) -> Claim:
 
 
 def _find(words: str, text: str, start: int = 0) -> tuple[int, int] | None:
-    """The first place from `start` on where `words` stands in `text`, whatever the white space and the capitals."""
+    """Return (start, end) of the first `words` in `text` from `start` on; white space and case may differ."""
     match = re.compile(r"\s+".join(map(re.escape, words.split())), re.IGNORECASE).search(text, start)
     return match.span() if match else None

@@ -1,4 +1,7 @@
-"""Find out which judges made the preference pairs that a model was trained on."""
+"""Find out which judges made the preference pairs that a model was trained on.
+
+Stage B imports this module, so it must load neither a judge nor the fact checker.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,16 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from judging.choice import FactsJudge
-from judging.judge import nli_name
+from judging.judge import FACTS, nli_name
 
-DPO_CONFIG = "dpo_config.json"  # what Stage B writes beside its model
+DPO_CONFIG = "dpo_config.json"  # in the folder of a model of Stage B
 _CRITERION = re.compile(r", criterion [0-9a-f]{8}$")  # at the end of a name, see OpenAIJudge
 
 
 def judges_of_training_pairs(model_path: str | Path) -> frozenset[str] | None:
-    """The judges that made the preference pairs which a model was trained on; None where that cannot be told.
+    """Return the judges that made the preference pairs of a model, or None if that is not known.
 
-    Stage B records them in `dpo_config.json`, those of earlier rounds with them. An adapter of Stage A has seen none.
+    Stage B stores them in `dpo_config.json`, including the judges of earlier rounds. A model of Stage A has none.
     """
     folder = Path(model_path)
     try:
@@ -30,22 +32,22 @@ def judges_of_training_pairs(model_path: str | Path) -> frozenset[str] | None:
 
 
 def model_of_judge(name: str) -> str:
-    """A judge's name without its criterion, and with an nli model as `nli_name` writes it: `openai:gpt-4o`.
+    """Return the name of a judge without its criterion, as in `openai:gpt-4o`; an nli model as `nli_name` writes it.
 
-    A judge told another criterion is another judge, but its model has the same habits that a student learns.
+    With another criterion, the same model is another judge, but a student learns the same habits from it.
     """
     return nli_name(name.removeprefix("nli:")) if name.startswith("nli:") else _CRITERION.sub("", name)
 
 
 def has_made_pairs(name: str, judges: Iterable[str]) -> bool:
-    """Whether the judge of that name is among `judges`, under this or another criterion."""
+    """Return whether `judges` has the judge of this name, with this or another criterion."""
     return model_of_judge(name) in map(model_of_judge, judges)
 
 
 def judges_behind(pairs: str | Path | Sequence[str | Path], start_model: str | Path) -> list[str] | None:
-    """Those that made the pairs of one JSONL or several, or those that the model to start from was trained on, sorted.
+    """Return the judges of the pairs in one or several JSONL files and of the start model's pairs, sorted.
 
-    None where the latter cannot be told.
+    Returns None if the judges of the start model's pairs are not known.
     """
     judges = judges_of_training_pairs(start_model)
     if judges is None:
@@ -55,9 +57,9 @@ def judges_behind(pairs: str | Path | Sequence[str | Path], start_model: str | P
 
 
 def judges_of_pairs(path: Path) -> frozenset[str]:
-    """The judges that chose or verified the pairs of a JSONL: those named in its rows, and `facts` for made negatives.
+    """Return the judges named in the rows of a JSONL file, and `facts` if it has generated negatives.
 
-    A made negative is one that the rules of the fact checker have verified; a pair that a person labelled has none.
+    The fact checker has verified each generated negative. A pair that a person labelled has no judge.
     """
     judges: set[str] = set()
     with path.open(encoding="utf-8") as lines:
@@ -65,5 +67,5 @@ def judges_of_pairs(path: Path) -> frozenset[str]:
             if "judge" in row:
                 judges.add(row["judge"])
             if any(edit["verdict"] != "labelled" for edit in row.get("edits", ())):
-                judges.add(FactsJudge.name)
+                judges.add(FACTS)
     return frozenset(judges)

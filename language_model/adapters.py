@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +13,9 @@ from typing import TYPE_CHECKING
 from language_model.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, replace_folder, require_adapter
 from language_model.prompt_format import save_prompt_format
 from script_io.errors import InputError
+
+# Merging unties the embeddings first (`untie_adapted_embeddings`)
+warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True` and a tied layer", category=UserWarning)
 
 if TYPE_CHECKING:
     import torch
@@ -21,18 +26,71 @@ if TYPE_CHECKING:
 def attach_adapter(
     model: PreTrainedModel | PeftModel, folder: str | Path, adapter_name: str, *, trainable: bool
 ) -> PeftModel:
-    """Loads the adapter in `folder` under `adapter_name`; frozen unless `trainable`. Weights from safetensors only."""
+    """Load the adapter in `folder` under `adapter_name`, frozen unless `trainable`; read safetensors files only.
+
+    Raises InputError if the adapter does not fit the model.
+    """
+    import torch
     from peft import PeftModel
 
     require_adapter(folder, "name a folder that a training script saved")  # also: never falls back to a pickle
-    if isinstance(model, PeftModel):
-        model.load_adapter(str(folder), adapter_name=adapter_name, is_trainable=trainable)
-        return model
-    return PeftModel.from_pretrained(model, str(folder), adapter_name=adapter_name, is_trainable=trainable)
+    try:
+        with warnings.catch_warnings():
+            # peft only warns if the model has modules to adapt that the file has no tensors for
+            warnings.filterwarnings("error", message="Found missing adapter keys")
+            if isinstance(model, PeftModel):
+                model.load_adapter(str(folder), adapter_name=adapter_name, is_trainable=trainable)
+                return model
+            return PeftModel.from_pretrained(model, str(folder), adapter_name=adapter_name, is_trainable=trainable)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, UserWarning) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{folder}: the adapter does not fit its base model ({reason}); name the right one with --base_model"
+        ) from error
+
+
+def is_mergeable(model: PeftModel) -> bool:
+    """Return whether the active adapter is LoRA of a form that can be merged into the base.
+
+    aLoRA acts on some tokens only, replicated layers share their weights, and the base may lack the bias that a bias of
+    the adapter would be added to.
+    """
+    config = model.active_peft_config
+    unmergeable = ("alora_invocation_tokens", "layer_replication", "lora_bias")
+    return config.peft_type == "LORA" and not any(getattr(config, name, None) for name in unmergeable)
+
+
+def untie_adapted_embeddings(model: PeftModel) -> None:
+    """Give the output head weights of its own, if it shares them with the input embeddings and either has an adapter.
+
+    Otherwise merging that adapter would change the other layer as well, which the adapter was not trained for.
+    """
+    import torch
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    if _adapts_tied_embeddings(model):
+        base = model.get_base_model()
+        head = base.get_output_embeddings()
+        layer = head.get_base_layer() if isinstance(head, BaseTunerLayer) else head
+        layer.weight = torch.nn.Parameter(layer.weight.detach().clone(), requires_grad=False)
+        base.config.tie_word_embeddings = False
+
+
+def _adapts_tied_embeddings(model: PeftModel) -> bool:
+    """Return whether input embeddings and output head share their weights and one of them has an adapter."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    base = model.get_base_model()
+    layers = (base.get_input_embeddings(), base.get_output_embeddings())
+    if None in layers or not any(isinstance(layer, BaseTunerLayer) for layer in layers):
+        return False
+    return layers[0].weight is layers[1].weight
 
 
 def add_lora(model: PreTrainedModel, r: int, alpha: int, dropout: float, target_modules: Sequence[str]) -> PeftModel:
-    """Wraps `model` with a fresh trainable LoRA adapter (Hu et al. 2021). Raises InputError for unknown modules."""
+    """Return `model` with a fresh trainable LoRA adapter (Hu et al. 2021). Raises InputError for unknown modules."""
     from peft import LoraConfig, get_peft_model
 
     names = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if not list(module.children())}
@@ -45,13 +103,19 @@ def add_lora(model: PreTrainedModel, r: int, alpha: int, dropout: float, target_
     )
     wrapped = get_peft_model(model, config)
     print(f"Applied LoRA with r={r}, alpha={alpha}")
+    if _adapts_tied_embeddings(wrapped):
+        print(
+            "warning: the model ties its embeddings and its output head, and the adapter is for one of them; merge it "
+            "with export_model.py, since peft's own merge would change both",
+            file=sys.stderr,
+        )
     return wrapped
 
 
 def enable_gradient_checkpointing(model: PreTrainedModel | PeftModel) -> None:
-    """Recomputes activations in the backward pass: less memory, about a third more time.
+    """Recompute activations in the backward pass: less memory, about a third more time.
 
-    The embeddings' output must require a gradient, or the checkpointed blocks of a frozen base pass none on.
+    The output of the embeddings must require a gradient, or no gradient passes the checkpointed blocks.
     """
     model.enable_input_require_grads()
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -66,15 +130,26 @@ def save_adapter(
     adapter_name: str = "default",
     base_model: str,
 ) -> None:
-    """Saves one adapter, its tokenizer and prompt format into `folder`, whole or not at all.
+    """Save one adapter with its tokenizer and prompt format into `folder`, completely or not at all.
 
-    peft saves adapters of other names into a subfolder, where nothing looks for them; here every adapter lies in the
-    folder itself. `base_model` is a hub id or an absolute path.
+    peft saves adapters with other names than `default` into a subfolder, where nothing looks for them; here every
+    adapter is saved into `folder` itself. `base_model` is a hub id or an absolute path.
+    """
+    config = model.peft_config[adapter_name]
+    write_adapter(folder, adapter_tensors(model, adapter_name), config, tokenizer, prompt_format, base_model)
+
+
+def adapter_tensors(model: PeftModel, adapter_name: str) -> dict[str, torch.Tensor]:
+    """Return the tensors of one adapter, under the names that peft stores.
+
+    They never include the base's embeddings, which peft adds for adapters of embeddings: the base keeps its own.
     """
     from peft.utils import get_peft_model_state_dict
 
-    state = get_peft_model_state_dict(model, adapter_name=adapter_name)
-    write_adapter(folder, state, model.peft_config[adapter_name], tokenizer, prompt_format, base_model)
+    tensors: dict[str, torch.Tensor] = get_peft_model_state_dict(
+        model, adapter_name=adapter_name, save_embedding_layers=False
+    )
+    return tensors
 
 
 def write_adapter(
@@ -85,7 +160,7 @@ def write_adapter(
     prompt_format: str,
     base_model: str,
 ) -> None:
-    """Writes an adapter from its tensors, in a temporary folder that is renamed once it is whole."""
+    """Write an adapter, its tokenizer and its prompt format to a temporary folder, then rename that to `folder`."""
     from safetensors.torch import save_file
 
     folder = Path(folder)
@@ -102,7 +177,7 @@ def write_adapter(
 
 
 def count_parameters(model: torch.nn.Module, *, trainable: bool = False) -> int:
-    """Parameters, counting the two values that 4-bit storage packs into a byte; with `trainable`, those alone."""
+    """Return the number of parameters, or of trainable ones; 4-bit storage packs two parameters into a byte."""
     total = 0
     for parameter in model.parameters():
         if parameter.requires_grad or not trainable:

@@ -1,4 +1,4 @@
-"""Completions from a server that speaks OpenAI's protocol."""
+"""Sample completions from a server with an OpenAI-compatible API."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import json
 import os
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
-from language_model.sampler import Completion, Job, check_settings, gather, with_progress
+import openai
+
+from language_model.concurrent_calls import call_concurrently
+from language_model.sampler import Completion, Job, PromptTooLong, SamplingSettings, gather, jobs_of, with_progress
 from script_io.errors import InputError
 
-if TYPE_CHECKING:
-    from openai import APIError
-
-MAX_RETRIES = 5  # of the openai package, with exponential backoff from 0.5 to 8 seconds
-REACHABLE_SECONDS = 10.0  # to answer the first, small request; a completion may take far longer
+MAX_RETRIES = 5  # by the openai package, with exponential backoff from 0.5 to 8 seconds
+REACHABLE_SECONDS = 10.0  # time limit of the first, small request; a completion may take much longer
 LONGEST_ANSWER = 500  # characters of an error's body that are shown
-# Settings outside OpenAI's protocol that make a server sample the whole vocabulary; those that it refuses give way to
-# the next. vLLM and llama.cpp apply a top_k of their own otherwise; `transformers serve`, which refuses top_k, takes
-# the likeliest token at any temperature. OpenAI's own servers refuse both and need neither.
+# Settings outside OpenAI's API that make a server sample from the whole vocabulary. If a server refuses the first, the
+# next is tried. vLLM and llama.cpp would otherwise apply their own top_k. `transformers serve` refuses top_k, and
+# would otherwise take the most likely token at any temperature. OpenAI's own servers refuse both and need neither.
 EXTRA_SETTINGS: tuple[dict[str, Any], ...] = (
     {"top_k": 0},
     {"generation_config": json.dumps({"do_sample": True, "top_k": 0, "repetition_penalty": 1.0})},
@@ -29,61 +29,39 @@ EXTRA_SETTINGS: tuple[dict[str, Any], ...] = (
 
 
 class EndpointSampler:
-    """A server that speaks OpenAI's protocol: vLLM, `transformers serve`, llama.cpp, Ollama, or a hosted one.
+    """A model behind an OpenAI-compatible API: vLLM, `transformers serve`, llama.cpp, Ollama, or a hosted server.
 
-    The key comes from the environment variable OPENAI_API_KEY; local servers ask for none. Whether a seed gives the
-    same text again is up to the server: `transformers serve` seeds its whole process, so only with concurrency 1.
+    The key is read from the environment variable OPENAI_API_KEY; local servers need none. The server decides whether
+    the same seed gives the same text: `transformers serve` seeds its whole process, so it needs a concurrency of 1.
     """
 
     def __init__(self, base_url: str, served_model: str, *, prompt_format: str = "plain", concurrency: int = 8) -> None:
-        from openai import OpenAI
-
+        """`concurrency` is the number of requests at a time."""
         self.base_url = base_url
         self.name = served_model
         self.prompt_format = prompt_format
         self.concurrency = concurrency
-        self.client = OpenAI(
+        self.client = openai.OpenAI(
             base_url=base_url, api_key=os.environ.get("OPENAI_API_KEY") or "none", max_retries=MAX_RETRIES
         )
         self.extra_settings = EXTRA_SETTINGS[0]
 
     def complete(
-        self,
-        prompts: Sequence[str],
-        *,
-        num_completions: int = 1,
-        max_new_tokens: int = 150,
-        temperature: float = 0.7,
-        batch_size: int = 8,
-        seed: int = 42,
-        progress: str | None = None,
+        self, prompts: Sequence[str], settings: SamplingSettings, progress: str | None = None
     ) -> Iterator[tuple[int, list[Completion]]]:
-        """See `Sampler`. `batch_size` is not used: the server forms batches of the requests under way."""
-        check_settings(num_completions, max_new_tokens, temperature, batch_size)
+        """See `Sampler`. `batch_size` is not used: the server forms its batches from the open requests."""
         self._check_reachable()
-        # One request a completion: not every server obeys `n`.
-        jobs = [
-            Job(index, sample, text, seed) for index, text in enumerate(prompts) for sample in range(num_completions)
-        ]
-        results = self._run(jobs, max_new_tokens, temperature)
-        return with_progress(gather(results, num_completions), len(prompts), progress)
+        # one request per completion, because some servers ignore `n`
+        jobs = jobs_of(prompts, range(len(prompts)), settings)
+        results = call_concurrently(partial(self._request, settings=settings), jobs, self.concurrency)
+        return with_progress(gather(results, settings.num_completions), len(prompts), progress)
 
-    def _run(self, jobs: list[Job], max_new_tokens: int, temperature: float) -> Iterator[tuple[Job, Completion]]:
-        """Sends all jobs, `concurrency` at a time; the first failure ends the run."""
-        executor = ThreadPoolExecutor(self.concurrency)
-        try:
-            futures: dict[Future[Completion], Job] = {
-                executor.submit(self._request, job, max_new_tokens, temperature): job for job in jobs
-            }
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        finally:
-            executor.shutdown(wait=False, cancel_futures=True)
+    def too_long(self, prompts: Sequence[str], max_new_tokens: int) -> list[PromptTooLong]:
+        """Return no error: only the server knows its context, and refuses what is too long."""
+        return []
 
     def _check_reachable(self) -> None:
-        """Raises InputError where nobody answers, before the patience of the retries is spent on it."""
-        import openai
-
+        """Raise InputError if no server answers, without the waiting time of the retries."""
         try:
             self.client.with_options(max_retries=0, timeout=REACHABLE_SECONDS).models.list()
         except openai.APIConnectionError as error:
@@ -94,47 +72,43 @@ class EndpointSampler:
         except openai.APIStatusError:
             return  # it answers; a server need not list its models
 
-    def _request(self, job: Job, max_new_tokens: int, temperature: float) -> Completion:
-        """Asks for one completion. Raises InputError for whatever the server refuses."""
-        import openai
-
+    def _request(self, job: Job, settings: SamplingSettings) -> Completion:
+        """Return one completion. Raises InputError if the server refuses the request."""
         extra, started = self.extra_settings, time.perf_counter()
         try:
-            text, reason, num_tokens = self._ask(job, max_new_tokens, temperature, extra)
+            text, reason, num_tokens = self._ask(job, settings, extra)
         except openai.AuthenticationError as error:
             raise InputError(f"{self.base_url}: the key is refused; set OPENAI_API_KEY") from error
         except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
             if any(name in answer_of(error) for name in extra):
-                if self.extra_settings is extra:  # no other thread has been here before
+                if self.extra_settings is extra:  # another thread may have changed it already
                     self.extra_settings = EXTRA_SETTINGS[EXTRA_SETTINGS.index(extra) + 1]
-                return self._request(job, max_new_tokens, temperature)
+                return self._request(job, settings)
             raise self._refused(job, error) from error
         except openai.APIError as error:
             raise self._refused(job, error) from error
         return Completion(text.strip(), reason == "stop", num_tokens, time.perf_counter() - started)
 
-    def _refused(self, job: Job, error: APIError) -> InputError:
+    def _refused(self, job: Job, error: openai.APIError) -> InputError:
         message = f"{self.base_url}, model {self.name}, prompt {job.index}: {answer_of(error)}"
         is_refusal = getattr(error, "status_code", 500) < 500
         return InputError(message if is_refusal else f"{message}; the server's own log may say why")
 
-    def _ask(
-        self, job: Job, max_new_tokens: int, temperature: float, extra: dict[str, Any]
-    ) -> tuple[str, str | None, int]:
-        """(text, why it ended, tokens) of one completion."""
-        settings: dict[str, Any] = {
+    def _ask(self, job: Job, settings: SamplingSettings, extra: dict[str, Any]) -> tuple[str, str | None, int]:
+        """Return (text, reason why it ended, tokens) of one completion."""
+        fields: dict[str, Any] = {
             "model": self.name,
-            "max_tokens": max_new_tokens,
-            "temperature": temperature,
+            "max_tokens": settings.max_new_tokens,
+            "temperature": settings.temperature,
             "top_p": 1.0,
             "seed": int.from_bytes(job.digest[:4]) >> 1,  # servers take a signed 32-bit number
             "extra_body": extra,
         }
         if self.prompt_format == "chat":
-            chat = self.client.chat.completions.create(messages=[{"role": "user", "content": job.prompt}], **settings)
+            chat = self.client.chat.completions.create(messages=[{"role": "user", "content": job.prompt}], **fields)
             choice, text = chat.choices[0], chat.choices[0].message.content or ""
             return text, choice.finish_reason, chat.usage.completion_tokens if chat.usage else 0
-        plain = self.client.completions.create(prompt=job.prompt, **settings)
+        plain = self.client.completions.create(prompt=job.prompt, **fields)
         return (
             plain.choices[0].text,
             plain.choices[0].finish_reason,
@@ -142,8 +116,8 @@ class EndpointSampler:
         )
 
 
-def answer_of(error: APIError) -> str:
-    """The error in one line, with the server's words: the package leaves out what does not stand where OpenAI's do."""
+def answer_of(error: openai.APIError) -> str:
+    """Return the error in one line, with the server's message even if it is not where OpenAI's servers put theirs."""
     told, body = str(error), error.body or error.__cause__
     if body and not (isinstance(body, dict) and "message" in body) and str(body) not in told:
         told = f"{told} - {body}"

@@ -1,4 +1,4 @@
-"""Examples longer than `--max_length`: left out and counted, or their note shortened. Nothing is cut silently."""
+"""Leave out examples longer than `--max_length`, or shorten their notes, and report both. Nothing is cut silently."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from language_model.prompt_format import Text, build_prompt, encode_completion, encode_prompt, note_of_prompt
+from language_model.prompt_format import Text, encode_completion, encode_prompt, replace_note
 from script_io.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ WARN_SHARE, STOP_SHARE = 0.05, 0.5  # of examples left out
 
 @dataclass
 class LengthReport:
-    """What became of the examples of one file: how long they are in tokens, which were left out or shortened."""
+    """The lengths in tokens of the examples of one file, and which of them were left out or shortened."""
 
     max_length: int
     lengths: list[int] = field(default_factory=list)  # before anything is left out or shortened
@@ -30,11 +30,14 @@ class LengthReport:
     shortened_ids: list[str] = field(default_factory=list)
 
     def length_that_keeps(self, share: float) -> int:
-        """The `--max_length` under which `share` of the examples would be kept whole."""
+        """Return the smallest `--max_length` that keeps at least this share of the examples, whole."""
         return sorted(self.lengths)[math.ceil(share * len(self.lengths)) - 1]
 
     def announce(self, path: str, overflow: str = "drop") -> None:
-        """Prints kept, left out, shortened and the longest; warns over 5% left out, raises InputError over 50%."""
+        """Print how many examples were kept, left out and shortened, and the longest length.
+
+        Warns if over 5% are left out, and raises InputError if over 50% are.
+        """
         total, dropped = len(self.lengths), len(self.dropped_ids)
         print(
             f"  {path}: kept {total - dropped} of {total}, left out {dropped}, shortened {len(self.shortened_ids)}; "
@@ -42,13 +45,14 @@ class LengthReport:
         )
         remedy = f"--max_length {self.length_that_keeps(0.99)} keeps 99% of them"
         if overflow == "drop":
-            remedy += ", --overflow shorten_note all whose summaries are not too long themselves"
+            remedy += ", --overflow shorten_note keeps all whose summaries are not too long themselves"
         if dropped > STOP_SHARE * total:
             raise InputError(f"{path}: {dropped} of {total} examples are over --max_length {self.max_length}; {remedy}")
         if dropped > WARN_SHARE * total:
             print(f"warning: {path}: {dropped} of {total} examples left out; {remedy}", file=sys.stderr)
 
     def as_dict(self) -> dict[str, object]:
+        """Return the report as it is stored in a run's statistics file."""
         return {
             "total": len(self.lengths),
             "longest_tokens": max(self.lengths),
@@ -65,10 +69,13 @@ def encode_within(
     prompt_format: str,
     overflow: str,
     report: LengthReport,
+    *,
+    note: str | None,
 ) -> tuple[list[int], list[list[int]]] | None:
-    """Token ids of a prompt and of each of its completions, or None where the example is left out.
+    """Return the token ids of a prompt and of each of its completions, or None if the example is left out.
 
-    The length that counts is the prompt's with the longest completion. Completions are never shortened.
+    The prompt and its longest completion may have `report.max_length` tokens together. Completions are never
+    shortened, and a prompt only if `note`, the note in it, is known.
     """
     encoded = [encode_completion(tokenizer, completion, prompt_format) for completion in completions]
     room = report.max_length - max(map(len, encoded))
@@ -77,7 +84,9 @@ def encode_within(
     if len(prompt_ids) <= room:
         return prompt_ids, encoded
     if overflow == "shorten_note" and isinstance(prompt, str) and room > 0:
-        shortened = shorten_prompt(prompt, lambda text: len(encode_prompt(tokenizer, text, prompt_format)) <= room)
+        shortened = shorten_prompt(
+            prompt, note, lambda text: len(encode_prompt(tokenizer, text, prompt_format)) <= room
+        )
         if shortened is not None:
             report.shortened_ids.append(example_id)
             return encode_prompt(tokenizer, shortened, prompt_format), encoded
@@ -85,21 +94,20 @@ def encode_within(
     return None
 
 
-def shorten_prompt(prompt: str, fits: Callable[[str], bool]) -> str | None:
-    """The prompt with as many words of its note's head and tail as fit, the gap marked; None where none fit.
+def shorten_prompt(prompt: str, note: str | None, fits: Callable[[str], bool]) -> str | None:
+    """Return the prompt with as many words of the note's head and tail as fit, and a mark in the gap.
 
-    A prompt of another form than `build_prompt` has no note that could be told from its instructions: None.
+    Returns None if no word fits, or if `note` is not known (None) or not in the prompt.
     """
-    note = note_of_prompt(prompt)
-    if note == prompt:
+    if note is None or note not in prompt:
         return None
     words = re.findall(r"\S+\s*", note)
 
     def keeping(count: int) -> str:
         head, tail = words[: count - count // 2], words[len(words) - count // 2 :]
-        return build_prompt("".join(head).rstrip() + SHORTENED_MARK + "".join(tail).strip())
+        return replace_note(prompt, note, "".join(head).rstrip() + SHORTENED_MARK + "".join(tail).strip())
 
-    low, high = 0, len(words) - 1  # the largest count that fits is in [low, high]; 0 words fit nobody's purpose
+    low, high = 0, len(words) - 1  # the largest count that fits is in [low, high]
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if fits(keeping(middle)) else (low, middle - 1)

@@ -11,13 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from language_model.adapters import attach_adapter
-from language_model.model_files import DEMO_BASE, first_line, is_adapter, require_adapter, require_model
+from language_model.adapters import attach_adapter, untie_adapted_embeddings
+from language_model.model_files import (
+    DEMO_BASE,
+    base_of_adapter,
+    is_adapter,
+    loading_error,
+    require_adapter,
+    require_model,
+)
 from language_model.placement import Placement, placement_for
 from language_model.prompt_format import load_prompt_format
 from script_io.errors import InputError
 
-# Both speak of what no user of this suite can change.
+# Messages about things that a user of this suite cannot change
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
@@ -38,15 +45,15 @@ class LoadedModel:
 
 
 def load_tokenizer(name: str | Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
-    """The tokenizer in a folder or of a hub id, with a padding token. Raises InputError where there is none."""
+    """Return the tokenizer of a folder or hub id, with a padding token. Raises InputError if there is none."""
     from transformers import AutoTokenizer
 
     require_model(name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, ImportError, KeyError) as error:
-        raise InputError(
-            f"{name}: no tokenizer could be loaded ({first_line(error)}); save one beside the model"
+        raise loading_error(
+            name, "tokenizer could be loaded", error, "save the tokenizer in the same folder"
         ) from error
     if tokenizer.eos_token_id is None:
         raise InputError(f"{name}: the tokenizer has no end-of-sequence token; set eos_token in its configuration")
@@ -56,7 +63,7 @@ def load_tokenizer(name: str | Path, trust_remote_code: bool = False) -> PreTrai
 
 
 def load_base_model(name: str | Path, placement: Placement, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    """A causal language model on its device, frozen, with the tokenizer's end of sequence among its own."""
+    """Return a causal language model on its device, frozen, that also stops at the tokenizer's end of sequence."""
     from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
@@ -74,10 +81,8 @@ def load_base_model(name: str | Path, placement: Placement, tokenizer: PreTraine
             trust_remote_code=placement.trust_remote_code,
         )
     except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
-        raise InputError(
-            f"{name}: no model could be loaded ({first_line(error)}); name a folder with config.json and "
-            "model.safetensors, or a hub id"
-        ) from error
+        remedy = "name a folder with config.json and model.safetensors, or a hub id"
+        raise loading_error(name, "model could be loaded", error, remedy) from error
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         raise InputError(
             f"{name}: the tokenizer has {len(tokenizer)} tokens, more than the model's embeddings; use its own"
@@ -89,7 +94,7 @@ def load_base_model(name: str | Path, placement: Placement, tokenizer: PreTraine
 
 
 def _quantisation(placement: Placement) -> dict[str, Any]:
-    """Arguments of `from_pretrained`; none leaves a model that is stored quantised as it is stored."""
+    """Return arguments of `from_pretrained`; without them, a model that is stored quantised stays as it is stored."""
     if placement.quantisation == "none":
         return {}
     from transformers import BitsAndBytesConfig
@@ -107,14 +112,14 @@ def _quantisation(placement: Placement) -> dict[str, Any]:
 
 
 def _keep_4bit_trainable(model: PreTrainedModel) -> None:
-    """On a CPU, bitsandbytes repacks 4-bit weights at the first inference and no gradient passes them after that."""
+    """Keep bitsandbytes from repacking 4-bit weights on a CPU, after which no gradient passes them."""
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
 
 
 def _end_where_the_tokenizer_ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Generation must stop at the last trained token, the tokenizer's end of sequence."""
+    """Make generation stop at the last trained token, the tokenizer's end of sequence."""
     ends = model.generation_config.eos_token_id
     known = ends if isinstance(ends, list) else [] if ends is None else [ends]
     if tokenizer.eos_token_id not in known:
@@ -129,16 +134,25 @@ def load_for_inference(
     use_8bit: bool = False,
     use_4bit: bool = False,
     trust_remote_code: bool = False,
+    base_model: str | Path | None = None,
 ) -> LoadedModel:
-    """Loads an adapter on its base, or a whole model, in evaluation mode, with its tokenizer and prompt format."""
+    """Load an adapter on its base, or a whole model, in evaluation mode, with its tokenizer and prompt format.
+
+    `base_model` is the base of the adapter, if it is not where the adapter says; it has no effect on a whole model.
+    """
     placement = placement_for(device, dtype, use_8bit, use_4bit, trust_remote_code)
     require_model(model_path)
-    tokenizer = load_tokenizer(model_path, trust_remote_code)
     if is_adapter(model_path):
-        config = require_adapter(model_path, "run python stage_a_sft_training.py")
-        base = load_base_model(config["base_model_name_or_path"], placement, tokenizer)
-        model: PreTrainedModel | PeftModel = attach_adapter(base, model_path, "default", trainable=False)
+        config = require_adapter(model_path, "save the adapter again, as safetensors")
+        base_name = base_of_adapter(model_path, config, base_model)
+        tokenizer = load_tokenizer(model_path, trust_remote_code)
+        adapted = attach_adapter(
+            load_base_model(base_name, placement, tokenizer), model_path, "default", trainable=False
+        )
+        untie_adapted_embeddings(adapted)
+        model: PreTrainedModel | PeftModel = adapted
     else:
+        tokenizer = load_tokenizer(model_path, trust_remote_code)
         model = load_base_model(model_path, placement, tokenizer)
     model.eval()
     return LoadedModel(model, tokenizer, load_prompt_format(model_path, tokenizer), placement.device)

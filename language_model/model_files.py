@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,49 +13,106 @@ from script_io.files import read_json
 
 DEMO_BASE = Path(__file__).resolve().parents[1] / "demo" / "base_model"
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+# The default output folders of the stages
+_SCRIPT_OF_OUTPUT = {
+    "sft_specialist": "stage_a_sft_training.py",
+    "dpo_hallucination_resistant": "stage_b_dpo_training.py",
+}
+# Kinds of adapters that put virtual tokens before the prompt, where the padding of a batch would
+# separate them from it, or need inputs of their own
+_UNSUPPORTED_KINDS = {
+    "PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "CPT", "CARTRIDGE", "POLY", "XLORA",
+}  # fmt: skip
+_HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
 
 
 def load_config(name: str | Path, trust_remote_code: bool = False) -> Any:
-    """The configuration of a causal language model. Raises InputError where there is none."""
+    """Return the configuration of a causal language model. Raises InputError if none can be read."""
     from transformers import AutoConfig
 
     require_model(name)
     try:
         return AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, ImportError, KeyError) as error:
-        raise InputError(f"{name}: no config.json could be read ({first_line(error)}); name a model folder") from error
+        raise loading_error(name, "config.json could be read", error, "name a model folder") from error
+
+
+def is_hub_id(name: str | Path) -> bool:
+    """Return whether a name that is not a folder can be the id of a model on the hub: `model` or `owner/model`."""
+    return _HUB_ID.fullmatch(str(name)) is not None
 
 
 def require_model(name: str | Path) -> None:
-    """A name that can only be a path must exist; anything else may be a hub id."""
-    path = Path(name)
-    if not path.exists() and (str(name).count("/") != 1 or str(name).startswith((".", "/", "~"))):
-        hint = "python stage_a_sft_training.py" if path.name == "final_model" else "name an existing folder or a hub id"
-        raise InputError(f"{name}: no such model folder; {'run ' if hint.startswith('python') else ''}{hint}")
+    """Raise InputError if a name is neither an existing folder nor possibly a hub id."""
+    if not Path(name).exists() and not is_hub_id(name):
+        command = training_command(name)
+        remedy = f"run {command}" if command else "name an existing folder or a hub id"
+        raise InputError(f"{name}: no such model folder; {remedy}")
+
+
+def training_command(folder: str | Path) -> str | None:
+    """Return the command that makes a model folder, if it lies in the default output folder of a stage."""
+    scripts = (script for name, script in _SCRIPT_OF_OUTPUT.items() if name in Path(folder).parts)
+    return next((f"python {script}" for script in scripts), None)
+
+
+def loading_error(name: str | Path, what: str, error: BaseException, remedy: str) -> InputError:
+    """Return the error of a model that could not be read, such as `what="model could be loaded"`.
+
+    `remedy` is for a folder; the remedy for a hub id is always the same.
+    """
+    if not Path(name).exists():
+        what += " from the hub"
+        remedy = "name an existing folder (--base_model for the base of an adapter), or check the id and the connection"
+    return InputError(f"{name}: no {what} ({first_line(error)}); {remedy}")
 
 
 def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, at most 200 characters, or the name of its class."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def is_adapter(folder: str | Path) -> bool:
+    """Return whether a folder holds an adapter rather than a whole model."""
     return (Path(folder) / ADAPTER_CONFIG).exists()
 
 
 def require_adapter(folder: str | Path, remedy: str) -> dict[str, Any]:
-    """The adapter's configuration; InputError with `remedy` where the folder holds no whole adapter."""
+    """Return the configuration of the adapter in `folder`.
+
+    Raises InputError if the adapter is incomplete or of a kind that the suite does not support. What to do about an
+    incomplete one is `remedy`, or the command of the stage whose default output the folder is.
+    """
     path = Path(folder)
+    command = training_command(folder)
+    if command and command not in remedy:
+        remedy = f"run {command}"
     for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
         if not (path / name).exists():
             raise InputError(f"{path}: no {name} there; {remedy}")
     config: dict[str, Any] = read_json(path / ADAPTER_CONFIG)
     if not config.get("base_model_name_or_path"):
         raise InputError(f"{path / ADAPTER_CONFIG}: names no base_model_name_or_path; {remedy}")
+    if config.get("peft_type") in _UNSUPPORTED_KINDS:
+        raise InputError(f"{path}: adapters of type {config['peft_type']} are not supported; use another, such as LoRA")
     return config
 
 
+def base_of_adapter(folder: str | Path, config: Mapping[str, Any], base_model: str | Path | None = None) -> str:
+    """Return the base model of the adapter in `folder`: `base_model`, or else the one that `config` names.
+
+    Raises InputError if that is a folder that does not exist.
+    """
+    name = str(base_model or config["base_model_name_or_path"])
+    if Path(name).exists() or is_hub_id(name):
+        return name
+    if base_model:
+        raise InputError(f"--base_model {name}: no such model folder; name an existing folder or a hub id")
+    raise InputError(f"{folder}: its base model {name} is not there; name the base's new folder with --base_model")
+
+
 def replace_folder(temporary: Path, folder: Path) -> None:
-    """Puts `temporary` in the place of `folder`; an older one is kept until the new one stands."""
+    """Rename `temporary` to `folder`. An existing `folder` is deleted only after that."""
     old = folder.with_name(f".{folder.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
@@ -63,5 +122,5 @@ def replace_folder(temporary: Path, folder: Path) -> None:
 
 
 def absolute_model_name(name: str | Path) -> str:
-    """A hub id as it is, a folder as an absolute path, so that an adapter finds its base from anywhere."""
+    """Return the absolute path of a folder, so that an adapter finds its base from anywhere; a hub id as it is."""
     return str(Path(name).resolve()) if Path(name).exists() else str(name)

@@ -9,20 +9,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from language_model.model_files import load_config
-from script_io.errors import InputError
+from script_io.errors import InputError, at_least
 
 if TYPE_CHECKING:
     import torch
 DEVICES = ("auto", "cuda", "mps", "cpu")
-# bfloat16 for training on a CPU: from this hidden size on, below which the casts eat the gain, and if its matrix
-# products are this much faster
-MIN_BFLOAT16_SIZE, MIN_BFLOAT16_GAIN = 512, 1.5
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+# Training on a CPU uses bfloat16 if the model's hidden size is at least the first number, since casts cost more than is
+# gained below it, and if matrix products are faster by at least the second
+MIN_BFLOAT16_SIZE, MIN_BFLOAT16_GAIN = 512, 1.5
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where and how a model is loaded: what `--device`, `--dtype`, `--use_8bit` and `--use_4bit` came to."""
+    """Where and how a model is loaded, as decided from `--device`, `--dtype`, `--use_8bit` and `--use_4bit`."""
 
     device: torch.device
     dtype: torch.dtype
@@ -31,37 +31,52 @@ class Placement:
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags that all model scripts share."""
+    """Add the flags that all model scripts share."""
     group = parser.add_argument_group("Hardware")
     group.add_argument(
-        "--device", choices=DEVICES, default="auto", help="auto: CUDA, else MPS, else CPU (default: auto)"
+        "--device", choices=DEVICES, default="auto", help="auto: CUDA, else MPS, else the CPU (default: auto)"
     )
     group.add_argument(
         "--dtype",
         choices=DTYPES,
         default="auto",
-        help="of the frozen weights; auto: bfloat16 where it pays, else float32 (default: auto)",
+        help="dtype of the model's weights; auto: bfloat16 on a GPU that has it, else float16; float32 on a CPU, or "
+        "bfloat16 for training if that is faster (default: auto)",
     )
-    group.add_argument("--use_8bit", action="store_true", help="load the base in 8-bit; a quarter of float32's memory")
     group.add_argument(
-        "--use_4bit", action="store_true", help="load the base in 4-bit NF4; an eighth of float32's memory"
+        "--use_8bit", action="store_true", help="load the base in 8-bit: about a quarter of the memory of float32"
     )
-    group.add_argument("--seed", type=int, default=42, help="of weights, order and sampling (default: %(default)s)")
     group.add_argument(
-        "--trust_remote_code", action="store_true", help="run Python code that the model's folder brings (default: off)"
+        "--use_4bit", action="store_true", help="load the base in 4-bit NF4: about an eighth of the memory of float32"
+    )
+    group.add_argument(
+        "--seed", type=at_least(0), default=42, help="seed of random weights, data order, dropout and sampling"
+    )
+    group.add_argument(
+        "--trust_remote_code", action="store_true", help="run Python code that the model's folder brings"
+    )
+
+
+def add_base_model_argument(group: argparse._ActionsContainer) -> None:
+    """Add the flag of the scripts that load an adapter, to their group of model flags."""
+    group.add_argument(
+        "--base_model",
+        metavar="MODEL",
+        help="folder or hub id of the adapter's base model, if it was moved (default: the base that the adapter names)",
     )
 
 
 def choose_placement(args: argparse.Namespace, trained_model: str | None = None) -> Placement:
-    """Turns the flags of `add_model_arguments` into a placement and says what was chosen and why.
+    """Return the placement for the flags of `add_model_arguments`, and print what was chosen and why.
 
-    For training name the base: on a CPU the dtype then depends on what pays for its size, and is noted in `args`.
+    For training, pass the base as `trained_model`: on a CPU, the dtype then depends on what is faster for its size, and
+    is stored in `args`.
     """
     placement = placement_for(
         args.device, args.dtype, args.use_8bit, args.use_4bit, args.trust_remote_code, trained_model=trained_model
     )
     if trained_model:
-        args.dtype = str(placement.dtype).removeprefix("torch.")  # what a resumed run goes on with
+        args.dtype = str(placement.dtype).removeprefix("torch.")  # a resumed run must use the same
     return placement
 
 
@@ -74,6 +89,7 @@ def placement_for(
     *,
     trained_model: str | None = None,
 ) -> Placement:
+    """Return where and how to load a model, and print it. Raises InputError for choices that exclude each other."""
     if use_8bit and use_4bit:
         raise InputError("--use_8bit and --use_4bit exclude each other; choose one")
     quantisation = "8bit" if use_8bit else "4bit" if use_4bit else "none"
@@ -105,7 +121,7 @@ def _choose_device(name: str) -> tuple[torch.device, str]:
 def _cuda_device() -> torch.device:
     import torch
 
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))  # one process a GPU under a launcher
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))  # a launcher starts one process per GPU
 
 
 def _choose_dtype(name: str, device: torch.device, trained_size: int | None) -> tuple[torch.dtype, str]:
@@ -122,11 +138,11 @@ def _choose_dtype(name: str, device: torch.device, trained_size: int | None) -> 
 
 
 def _choose_cpu_dtype(trained_size: int | None) -> tuple[torch.dtype, str]:
-    """float32, which is exact, save where a model is trained that this CPU computes much faster in bfloat16."""
+    """Return float32, which is exact, or bfloat16 for training a model that this CPU computes much faster with it."""
     import torch
 
     if trained_size is None or int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        return torch.float32, "auto: exact"  # processes that measure for themselves might differ
+        return torch.float32, "auto: exact"  # each process would measure, and they might decide differently
     if trained_size < MIN_BFLOAT16_SIZE:
         return torch.float32, "auto: exact, and bfloat16 does not pay for so small a model"
     gain = _seconds_of_product(trained_size, torch.float32) / _seconds_of_product(trained_size, torch.bfloat16)
@@ -136,7 +152,7 @@ def _choose_cpu_dtype(trained_size: int | None) -> tuple[torch.dtype, str]:
 
 
 def _seconds_of_product(size: int, dtype: torch.dtype) -> float:
-    """The shortest of some products of a row of 512 tokens with a matrix as in the model's layers."""
+    """Return the shortest time of 6 products of 512 tokens with a matrix of the size in the model's layers."""
     import time
 
     import torch

@@ -1,17 +1,18 @@
-"""The one place that builds the task's prompt, tokenises it, and names its format.
+"""Build the prompt of the task, tokenise prompts and completions, and store which format a model was trained with.
 
-Training, data generation, inference and evaluation all call this module, so a model sees at generation exactly
-the tokens it saw in training. `plain` is `Clinical Note: {note}\\n\\nSummary:` and a completion of one space, the
-summary and the end of sequence; `chat` wraps the same content in the tokenizer's chat template. Prompt and
-completion are tokenised apart and joined. The format and a hash of what it renders to are stored beside each
-adapter in `prompt_format.json` and checked when the adapter is loaded.
+Training, data generation, inference and evaluation all use this module, so a model sees in generation exactly the
+tokens that it saw in training. In the `plain` format, the prompt is `Clinical Note: {note}\\n\\nSummary:`, and the
+completion is a space, the summary and the end of sequence. The `chat` format wraps the same content in the tokenizer's
+chat template. Prompt and completion are tokenised separately, then joined. `prompt_format.json` in each adapter's
+folder stores the format and a hash of an example in it, which is checked when the adapter is loaded.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from script_io.errors import InputError
 from script_io.files import read_json, write_json
@@ -29,23 +30,44 @@ Text = str | list[dict[str, str]]  # plain text, or chat messages with `role` an
 
 
 def build_prompt(note: str) -> str:
-    """The prompt of the task, in plain text."""
+    """Return the prompt of the task for a note, as plain text."""
     return f"{_PREFIX}{note.strip()}{_SUFFIX}"
 
 
-def note_of_prompt(prompt: str) -> str:
-    """The inverse of `build_prompt`; a prompt of another form is returned as it is."""
+def note_of_prompt(prompt: str) -> str | None:
+    """Return the note of a prompt from `build_prompt`, or None for a prompt of another form."""
     if prompt.startswith(_PREFIX) and prompt.endswith(_SUFFIX):
         return prompt[len(_PREFIX) : -len(_SUFFIX)]
-    return prompt
+    return None
+
+
+def note_of_row(row: Mapping[str, Any]) -> str | None:
+    """Return the note of a JSONL row: its `clinical_note`, else the note in its plain `prompt`, else None.
+
+    Raises InputError, without the place of the row, if `clinical_note` is not text or is not the note in the prompt.
+    """
+    prompt, given = row.get("prompt"), row.get("clinical_note")
+    in_prompt = note_of_prompt(prompt) if isinstance(prompt, str) else None
+    if given is None or given == "":
+        return in_prompt
+    if not isinstance(given, str):
+        raise InputError("clinical_note is not text; give the note as one string or leave it out")
+    if in_prompt is not None and in_prompt.strip() != given.strip():
+        raise InputError("clinical_note is not the note in prompt; correct one of them, or leave clinical_note out")
+    return given.strip()
+
+
+def replace_note(prompt: str, note: str, new_note: str) -> str:
+    """Return the prompt with `new_note` instead of `note`, in a prompt of any form."""
+    return build_prompt(new_note) if note_of_prompt(prompt) == note else prompt.replace(note, new_note, 1)
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Text, prompt_format: str) -> list[int]:
-    """Token ids of a prompt, with the tokenizer's beginning of sequence exactly once where it uses one."""
+    """Return the token ids of a prompt, with at most one beginning-of-sequence token, if the tokenizer uses it."""
     if prompt_format == "chat":
         return _ids(tokenizer, _render_chat(tokenizer, prompt))
     ids: list[int] = tokenizer(_plain(prompt), verbose=False).input_ids
-    if ids and ids[-1] == tokenizer.eos_token_id:  # some tokenizers close every text
+    if ids and ids[-1] == tokenizer.eos_token_id:  # some tokenizers end every text with it
         ids = ids[:-1]
     while len(ids) > 1 and ids[0] == ids[1] == tokenizer.bos_token_id:
         ids = ids[1:]
@@ -53,11 +75,11 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Text, prompt_forma
 
 
 def encode_completion(tokenizer: PreTrainedTokenizerBase, completion: Text, prompt_format: str) -> list[int]:
-    """Token ids of a completion, ending with the end of sequence (its last trained token)."""
+    """Return the token ids of a completion, which end with the end of sequence (the last trained token)."""
     end = tokenizer.eos_token_id
     if prompt_format == "chat":
         ids = _ids(tokenizer, _chat_completion(tokenizer, completion))
-        # templates may write a line break after the end of the turn; generation stops at the end itself
+        # a template may write a line break after the end of the turn, but generation stops at the end
         return ids[: len(ids) - ids[::-1].index(end)] if end in ids else [*ids, end]
     return [*_ids(tokenizer, f" {_plain(completion).strip()}"), end]
 
@@ -70,7 +92,7 @@ def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 def _plain(text: Text) -> str:
     if isinstance(text, str):
         return text
-    raise InputError("the data hold chat messages and the prompt format is plain; pass --prompt_format chat")
+    raise InputError("the data are chat messages, but the prompt format is plain; pass --prompt_format chat")
 
 
 def _messages(text: Text, role: str) -> list[dict[str, str]]:
@@ -85,20 +107,20 @@ def _render_chat(tokenizer: PreTrainedTokenizerBase, prompt: Text) -> str:
 
 
 def _chat_completion(tokenizer: PreTrainedTokenizerBase, completion: Text) -> str:
-    """What the template writes for the answer, after the generation prompt."""
+    """Return the text that the template writes for the answer, after the generation prompt."""
     question = [{"role": "user", "content": "?"}]
     opened = _render_chat(tokenizer, question)
     answer = [{**message, "content": message["content"].strip()} for message in _messages(completion, "assistant")]
     closed: str = tokenizer.apply_chat_template(question + answer, tokenize=False)
     if not closed.startswith(opened):
         raise InputError(
-            "the chat template renders an answer other than it opens one for generation; pass --prompt_format plain"
+            "the chat template starts an answer in another way than it does for generation; pass --prompt_format plain"
         )
     return closed[len(opened) :]
 
 
 def format_hash(tokenizer: PreTrainedTokenizerBase, prompt_format: str) -> str:
-    """SHA-256 of what the format renders a fixed example to; a changed chat template changes it."""
+    """Return the SHA-256 of a fixed example in this format. A changed chat template changes it."""
     note, summary = _PROBE
     prompt = build_prompt(note)
     if prompt_format == "chat":
@@ -109,15 +131,16 @@ def format_hash(tokenizer: PreTrainedTokenizerBase, prompt_format: str) -> str:
 
 
 def save_prompt_format(folder: str | Path, tokenizer: PreTrainedTokenizerBase, prompt_format: str) -> None:
-    """Writes `prompt_format.json` into a model's folder."""
+    """Write `prompt_format.json` into a model's folder."""
     content = {"prompt_format": prompt_format, "sha256": format_hash(tokenizer, prompt_format)}
     write_json(Path(folder) / FORMAT_FILE, content)
 
 
 def load_prompt_format(folder: str | Path, tokenizer: PreTrainedTokenizerBase, requested: str | None = None) -> str:
-    """The format that the model in `folder` was trained with; `plain` where none is stored.
+    """Return the format that the model in `folder` was trained with; `requested` or `plain` if none is stored.
 
-    Raises InputError where the stored hash is not what the tokenizer renders now, or where `requested` differs.
+    Raises InputError if `requested` differs from the stored format, or if the tokenizer now renders the format in
+    another way than in training.
     """
     path = Path(folder) / FORMAT_FILE
     if not path.exists():
@@ -126,12 +149,12 @@ def load_prompt_format(folder: str | Path, tokenizer: PreTrainedTokenizerBase, r
     prompt_format: str = stored["prompt_format"]
     if requested and requested != prompt_format:
         raise InputError(
-            f"{path}: the model was trained with --prompt_format {prompt_format}, asked for is {requested}; "
-            "leave the flag out or train anew"
+            f"{path}: the model was trained with --prompt_format {prompt_format}, not {requested}; leave the flag out, "
+            "or train the model again"
         )
     if stored["sha256"] != format_hash(tokenizer, prompt_format):
         raise InputError(
-            f"{path}: the prompt is no longer rendered as in training; restore the tokenizer's chat template, "
-            "or train anew"
+            f"{path}: the prompt is no longer rendered as in training; restore the tokenizer's chat template, or train "
+            "the model again"
         )
     return prompt_format

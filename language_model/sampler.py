@@ -1,33 +1,57 @@
-"""What a sampler takes and gives, whether the model is in this process or behind a server.
+"""The interface of a sampler, for a model in this process or behind a server.
 
-Sampling is reproducible prompt by prompt: the random numbers of a completion come from the seed, the prompt's text
-and the completion's number alone. So a run that is resumed, reordered, or given another batch size draws the same
-texts (up to the rounding of the model's own arithmetic, which may differ between batch shapes).
+Sampling is reproducible for each prompt: the random numbers of a completion depend only on the seed, the text of the
+prompt and the number of the completion. A resumed run, another order of the prompts or another batch size gives the
+same texts, unless rounding differs between batch shapes.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+from tqdm import tqdm
 
 from script_io.errors import InputError
 
 
 @dataclass(frozen=True)
 class Completion:
-    """One generated text, special tokens and outer white space stripped."""
+    """One generated text, without special tokens and outer white space."""
 
     text: str
-    finished: bool  # ended with an end-of-sequence token rather than at the limit of new tokens
-    num_tokens: int  # generated tokens, the end of sequence included; 0 where a server does not say
-    seconds: float  # share of its batch's wall time; for a server, the time of its request
+    finished: bool  # ended with an end-of-sequence token, not at the limit of new tokens
+    num_tokens: int  # generated tokens including the end of sequence; 0 if a server does not say
+    seconds: float  # wall time of its batch divided by the size of the batch; for a server, time of the request
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """How prompts are completed. Raises InputError for a value out of range.
+
+    A temperature of 0 is greedy; above 0, tokens are sampled from the whole vocabulary (top_k 0, top_p 1).
+    """
+
+    num_completions: int = 1  # per prompt
+    max_new_tokens: int = 150
+    temperature: float = 0.7
+    batch_size: int = 8  # sequences that a local model generates at a time
+    seed: int = 42
+
+    def __post_init__(self) -> None:
+        for name in ("num_completions", "max_new_tokens", "batch_size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--{name} {getattr(self, name)}: give 1 or more")
+        if not 0 <= self.temperature < math.inf:
+            raise InputError(f"--temperature {self.temperature}: give 0 (greedy) or a positive number such as 0.7")
 
 
 @dataclass(frozen=True)
 class Job:
-    """One completion to make: the `sample`-th of prompt `index`."""
+    """One completion to make: number `sample` of the prompt at `index`."""
 
     index: int
     sample: int
@@ -36,12 +60,12 @@ class Job:
 
     @property
     def digest(self) -> bytes:
-        """32 bytes that depend on seed, sample and text, not on the prompt's place in the list."""
+        """Return 32 bytes that depend on seed, sample and text, but not on the index."""
         return hashlib.sha256(f"{self.seed}\0{self.sample}\0{self.prompt}".encode()).digest()
 
 
 class PromptTooLong(InputError):
-    """A prompt leaves no room for its completion. `index` is its place in the list that was given."""
+    """A prompt leaves no room for its completion in the model's context. `index` is its index in the list given."""
 
     def __init__(self, index: int, prompt_tokens: int, max_new_tokens: int, context_tokens: int) -> None:
         self.index = index
@@ -53,43 +77,33 @@ class PromptTooLong(InputError):
 
 
 class Sampler(Protocol):
-    """Whatever turns prompts into completions."""
+    """A model that completes prompts."""
 
     name: str
 
     def complete(
-        self,
-        prompts: Sequence[str],
-        *,
-        num_completions: int = 1,
-        max_new_tokens: int = 150,
-        temperature: float = 0.7,
-        batch_size: int = 8,
-        seed: int = 42,
-        progress: str | None = None,
+        self, prompts: Sequence[str], settings: SamplingSettings, progress: str | None = None
     ) -> Iterator[tuple[int, list[Completion]]]:
-        """Yields (index of the prompt, its completions) as they are ready, not in the order of the prompts.
+        """Yield (index of a prompt, its completions) as they are ready, not in the order of the prompts.
 
-        Bad settings, a prompt that is too long and a server out of reach raise InputError at once, before the first
-        completion. The prompts are plain texts from `build_prompt`. A temperature of 0 is greedy; above it, the whole
-        vocabulary is sampled (top_k 0, top_p 1). `progress` is the label of a progress bar, None for no bar.
+        The prompts are plain texts from `build_prompt`. `progress` labels a progress bar; None: no bar. A prompt that
+        is too long and a server out of reach raise InputError in the call itself, before the first completion.
         """
         ...
 
+    def too_long(self, prompts: Sequence[str], max_new_tokens: int) -> list[PromptTooLong]:
+        """Return the errors that `complete` would raise for prompts that leave no room in the model's context."""
+        ...
 
-def check_settings(num_completions: int, max_new_tokens: int, temperature: float, batch_size: int) -> None:
-    """Raises InputError for numbers that cannot be meant."""
-    for name, value in (("num_completions", num_completions), ("max_new_tokens", max_new_tokens)):
-        if value < 1:
-            raise InputError(f"--{name} {value}: give 1 or more")
-    if batch_size < 1:
-        raise InputError(f"--batch_size {batch_size}: give 1 or more")
-    if not 0 <= temperature < float("inf"):
-        raise InputError(f"--temperature {temperature}: give 0 (greedy) or a positive number such as 0.7")
+
+def jobs_of(prompts: Sequence[str], order: Iterable[int], settings: SamplingSettings) -> list[Job]:
+    """Return the jobs of all prompts, in the order of their indices in `order`."""
+    samples = range(settings.num_completions)
+    return [Job(index, sample, prompts[index], settings.seed) for index in order for sample in samples]
 
 
 def gather(results: Iterable[tuple[Job, Completion]], count: int) -> Iterator[tuple[int, list[Completion]]]:
-    """Groups finished jobs by prompt; yields a prompt as soon as its `count` completions are there, in order."""
+    """Group finished jobs by prompt; yield a prompt with its `count` completions once it has them all."""
     waiting: dict[int, dict[int, Completion]] = {}
     for job, completion in results:
         samples = waiting.setdefault(job.index, {})
@@ -102,7 +116,5 @@ def gather(results: Iterable[tuple[Job, Completion]], count: int) -> Iterator[tu
 def with_progress(
     items: Iterator[tuple[int, list[Completion]]], total: int, label: str | None
 ) -> Iterator[tuple[int, list[Completion]]]:
-    """Shows a progress bar over the prompts on stderr where there is a label."""
-    from tqdm import tqdm
-
+    """Yield the items, and show a progress bar on stderr if there is a label."""
     yield from tqdm(items, total=total, desc=label, disable=True if label is None else None, unit="prompt")

@@ -3,60 +3,75 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
-from language_model.endpoint_sampler import EndpointSampler
 from language_model.length_limits import OVERFLOWS
-from language_model.local_sampler import LocalSampler
+from language_model.loading import load_for_inference
 from language_model.prompt_format import PROMPT_FORMATS
+from language_model.sampler import SamplingSettings
+from script_io.errors import at_least
+
+if TYPE_CHECKING:
+    from language_model.endpoint_sampler import EndpointSampler
+    from language_model.local_sampler import LocalSampler
 
 
-def add_sampling_arguments(parser: argparse.ArgumentParser, *, temperature: float) -> None:
-    """Flags of every script that generates, with the script's own default temperature."""
+def add_sampling_arguments(parser: argparse.ArgumentParser, *, temperature: float) -> argparse._ArgumentGroup:
+    """Add the flags of all scripts that generate, with the script's own default temperature; return their group."""
     group = parser.add_argument_group("Generation")
-    group.add_argument(
-        "--max_new_tokens", type=int, default=150, help="tokens after which a summary is broken off (default: 150)"
-    )
+    group.add_argument("--max_new_tokens", type=at_least(1), default=150, help="largest number of tokens in a summary")
     group.add_argument(
         "--temperature",
         type=float,
         default=temperature,
-        help=f"0 always takes the likeliest token; above 0 samples, the higher the freer (default: {temperature})",
+        help="sampling temperature, 0 or more; 0 always takes the most likely token",
     )
     group.add_argument(
         "--batch_size",
-        type=int,
+        type=at_least(1),
         default=8,
-        help="sequences generated at once; halved by itself when memory runs out (default: 8)",
+        help="sequences that a local model generates at a time; halved automatically if memory runs out",
     )
     group.add_argument(
         "--overflow",
         choices=OVERFLOWS,
         default="drop",
-        help="for notes that leave a local model no room; drop: refuse them or leave them out, named; shorten_note: "
-        "cut their middle out, marked (default: drop)",
+        help="what to do with a note that leaves a local model no room; drop: refuse it or leave it out, and name it; "
+        "shorten_note: cut out its middle and mark the gap",
     )
+    return group
 
 
 def add_endpoint_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags that put an OpenAI-compatible server in the place of a local model."""
+    """Add the flags for an OpenAI-compatible server instead of a local model."""
     group = parser.add_argument_group("Endpoint (instead of a local model)")
     group.add_argument(
-        "--base_url", help="address of the server, such as http://localhost:8000/v1; the key is OPENAI_API_KEY"
+        "--base_url",
+        metavar="URL",
+        help="address of an OpenAI-compatible server, such as http://localhost:8000/v1; OPENAI_API_KEY holds its key "
+        "(default: none, use a local model)",
     )
-    group.add_argument("--served_model", help="name under which the server knows the model")
+    group.add_argument(
+        "--served_model", metavar="NAME", help="name of the model on the server (default: none, use a local model)"
+    )
     group.add_argument(
         "--endpoint_prompt_format",
         choices=PROMPT_FORMATS,
         default="plain",
-        help="plain asks /completions, chat asks /chat/completions; a local model's format is read from its folder "
-        "(default: plain)",
+        help="plain: the server's /completions; chat: its /chat/completions. The format of a local model is read from "
+        "its folder",
     )
-    group.add_argument("--concurrency", type=int, default=8, help="requests under way at once (default: 8)")
+    group.add_argument("--concurrency", type=at_least(1), default=8, help="requests to the server at a time")
+
+
+def sampling_settings(args: argparse.Namespace, num_completions: int = 1) -> SamplingSettings:
+    """Return the settings of `add_sampling_arguments` and `--seed`. Raises InputError for a value out of range."""
+    return SamplingSettings(num_completions, args.max_new_tokens, args.temperature, args.batch_size, args.seed)
 
 
 def local_sampler(args: argparse.Namespace, model_path: str) -> LocalSampler:
-    """The model at `model_path`, loaded as the flags of `add_model_arguments` say."""
-    from language_model.loading import load_for_inference
+    """Load the model at `model_path` as the flags of `add_model_arguments` and `--base_model` say."""
+    from language_model.local_sampler import LocalSampler  # loads torch, which would slow down --help
 
     loaded = load_for_inference(
         model_path,
@@ -65,12 +80,15 @@ def local_sampler(args: argparse.Namespace, model_path: str) -> LocalSampler:
         use_8bit=args.use_8bit,
         use_4bit=args.use_4bit,
         trust_remote_code=args.trust_remote_code,
+        base_model=args.base_model,
     )
     return LocalSampler(loaded, model_path, args.overflow)
 
 
 def endpoint_sampler(args: argparse.Namespace, served_model: str) -> EndpointSampler:
-    """The model that the server of `add_endpoint_arguments` knows under this name."""
+    """Return the model of this name on the server of `add_endpoint_arguments`."""
+    from language_model.endpoint_sampler import EndpointSampler  # loads openai, which would slow down --help
+
     return EndpointSampler(
         args.base_url, served_model, prompt_format=args.endpoint_prompt_format, concurrency=args.concurrency
     )

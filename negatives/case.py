@@ -12,14 +12,14 @@ from typing import TypeVar
 
 from clinical.facts import Fact, concepts, extract_facts, sentences
 from clinical.text import regular_form
-from clinical.values import plain_number
+from clinical.values import PROBLEMS, parsed_number, plain_number
+from fact_checking.claims import CITATION, without_citations
 
-CITATION = re.compile(r"\s*\[Evidence:[^\]]*\]")
 NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
 MAX_DETAIL_WORDS = 10
 HABITS = "substance habit"  # lexicon group of smoking, drinking and drug use
 # types of fact with clinical content
-SUBSTANCE = ("condition", "symptom", "drug", "dose", "vital", "lab", "procedure", "allergy", "follow_up")
+SUBSTANCE = (*PROBLEMS, "drug", "dose", "vital", "lab", "procedure", "allergy", "follow_up")
 
 
 # adjectives and verbs of the lexicons: a noun in their place is not grammatical
@@ -58,11 +58,6 @@ class Candidate:
 
 def one_replacement(start: int, end: int, new: str) -> Candidate:
     return Candidate((Replacement(start, end, new),))
-
-
-def without_citations(text: str) -> str:
-    """Return `text` with evidence citations replaced by spaces, so that all offsets stay valid."""
-    return CITATION.sub(lambda match: " " * len(match[0]), text)
 
 
 # ----------------------------------------------------------------------------------------- the corpus
@@ -143,7 +138,7 @@ def details_of(source: str, summary: str) -> list[Detail]:
             facts = [fact for fact in extract_facts(statement) if fact.type in SUBSTANCE]
             if any(fact.negated for fact in facts):  # a denied finding is rarely wrong
                 continue
-            if style_of(statement) == "fragment" and (len(facts) != 1 or facts[0].type not in ("condition", "symptom")):
+            if style_of(statement) == "fragment" and (len(facts) != 1 or facts[0].type not in PROBLEMS):
                 continue  # "C-section and D&C." is not clear on its own
             if 1 <= len(facts) <= 2 and 2 <= len(statement.split()) <= MAX_DETAIL_WORDS and _is_clear_alone(statement):
                 sexes = frozenset(fact.value for fact in extract_facts(statement) if fact.type == "sex")
@@ -209,7 +204,8 @@ class Case:
     def __post_init__(self) -> None:
         self.text = without_citations(self.chosen)
         self.note_facts = extract_facts(self.note)
-        self.note_numbers = frozenset(plain_number(value_of(n)) for n in NUMBER.findall(regular_form(self.note).text))
+        numbers = NUMBER.findall(regular_form(self.note).text)
+        self.note_numbers = frozenset(plain_number(parsed_number(number)) for number in numbers)
         self.facts = extract_facts(self.text)
         self.named = frozenset(fact.key for fact in [*self.note_facts, *self.facts])
 
@@ -218,12 +214,7 @@ class Case:
 
     def has_number(self, number: str) -> bool:
         """Return whether the note contains this number anywhere."""
-        return plain_number(value_of(number)) in self.note_numbers
-
-
-def value_of(number: str) -> float:
-    """Parse a number: "1,500.5" -> 1500.5."""
-    return float(number.replace(",", ""))
+        return plain_number(parsed_number(number)) in self.note_numbers
 
 
 Item = TypeVar("Item")

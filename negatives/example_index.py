@@ -11,10 +11,8 @@ from pathlib import Path
 
 from script_io.csv_files import stream_csv
 from script_io.errors import InputError
+from script_io.phase1_csv import FACTUAL_LABELS, REQUIRED_COLUMNS, row_problem
 
-COLUMNS = ("id", "clinical_note", "model_summary", "label")
-FACTUAL = ("factual", "factual_with_evidence")
-HALLUCINATED = "hallucinated"
 PROFILED_SUMMARIES = 1000  # factual summaries from which the corpus is built
 
 # `place`: number of a factual row in its split, from 0, else NULL; `repeat`: earlier rows of the split with the same id
@@ -77,14 +75,16 @@ class ExampleIndex:
         Raises InputError if a label is unknown or a text is empty.
         """
         size = self.sizes[split] = SplitSize()
-        for line, row in stream_csv(path, COLUMNS, "name the folder that holds it with --phase1_dir"):
-            note, summary, label = _checked(path, line, row)
+        for line, row in stream_csv(path, ("id", *REQUIRED_COLUMNS), "name the folder that holds it with --phase1_dir"):
+            if problem := row_problem(row):
+                raise InputError(f"{path}, line {line}: {problem}")
+            note, summary = row["clinical_note"].strip(), row["model_summary"].strip()
             size.rows += 1
             note_key, text_key = _key(note), _key(f"{note}\0{summary}")
             if apart_from and self._has("note_key = ? AND split = ?", note_key, apart_from):
                 size.leaking += 1
                 continue
-            place = size.factual if label in FACTUAL else None
+            place = size.factual if row["label"] in FACTUAL_LABELS else None
             repeat = self._rows_named(split, row["id"])
             hallucination_type = row.get("hallucination_type", "").strip()
             inserted = self._database.execute(
@@ -158,18 +158,6 @@ class ExampleIndex:
             "SELECT repeat FROM examples WHERE split = ? AND id = ? ORDER BY number DESC LIMIT 1", (split, row_id)
         ).fetchone()
         return int(last[0]) + 1 if last else 0
-
-
-def _checked(path: Path, line: int, row: dict[str, str]) -> tuple[str, str, str]:
-    """Return (note, summary, label) of a row. Raises InputError if the label is unknown or a text is empty."""
-    note, summary, label = row["clinical_note"].strip(), row["model_summary"].strip(), row["label"].strip()
-    if label not in (*FACTUAL, HALLUCINATED):
-        known = ", ".join((*FACTUAL, HALLUCINATED))
-        raise InputError(f"{path}, line {line}: unknown label {label!r}; use one of {known}")
-    if not note or not summary:
-        empty = "model_summary" if note else "clinical_note"
-        raise InputError(f"{path}, line {line}: {empty} is empty; fill it in or remove the row")
-    return note, summary, label
 
 
 def _key(text: str) -> bytes:

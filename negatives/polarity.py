@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 from clinical.facts import Fact, concepts
+from clinical.values import PROBLEMS
 from negatives.case import NOT_NOUNS, Candidate, Case, capital_like, one_replacement, rewordings, rules, shuffled
 
 _ONE_FINDING = (
@@ -108,7 +109,7 @@ _OPENS_STATEMENT = re.compile(r"(?:^|[.;:\n])\s*(?:\d+[.)]\s*|[-•]\s*)?$")
 
 def _denied_outright(case: Case) -> Iterator[Candidate]:
     """Yield denials of findings that are a statement of their own: "Abdominal pain." -> "No abdominal pain."."""
-    for fact in case.of_type("symptom", "condition"):
+    for fact in case.of_type(*PROBLEMS):
         if fact.text.lower() in NOT_NOUNS:
             continue
         if not fact.negated and _LAST.match(case.text, fact.end) and _OPENS_STATEMENT.search(case.text[: fact.start]):
@@ -174,7 +175,7 @@ def _in_lists(case: Case) -> Iterator[Candidate]:
     It is the last item ("Denies A or B" -> "Denies A but reports B") or the first ("Denies A or B" -> "Reports A but
     denies B").
     """
-    problems = [fact for fact in case.of_type("symptom", "condition") if fact.text.lower() not in NOT_NOUNS]
+    problems = [fact for fact in case.of_type(*PROBLEMS) if fact.text.lower() not in NOT_NOUNS]
     for first, items in _runs(case.text, problems):
         governor = _GOVERNS.search(case.text[: first.start])
         if governor and len(items) >= 2:

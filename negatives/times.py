@@ -7,14 +7,13 @@ import re
 from collections.abc import Iterator, Sequence
 
 from clinical.facts import Fact
-from negatives.case import Candidate, Case, cased_like, one_replacement, only_number, shuffled, value_of
+from clinical.text import MONTHS, SPELLED_NUMBERS
+from clinical.values import parsed_number
+from negatives.case import Candidate, Case, cased_like, one_replacement, only_number, shuffled
 
 _UNITS = ("minute", "hour", "day", "week", "month", "year")
 _UNIT = re.compile(rf"(?P<unit>{'|'.join(_UNITS)})(?P<s>s?)$", re.IGNORECASE)
-_NUMBER_WORDS = {
-    word: value
-    for value, word in enumerate("one two three four five six seven eight nine ten eleven twelve".split(), start=1)
-}
+_NUMBER_WORDS = SPELLED_NUMBERS[1:13]  # one to twelve
 _TRIES = 3  # candidates for each interval
 
 
@@ -49,7 +48,7 @@ def _other_unit(fact: Fact, rng: random.Random) -> Candidate | None:
 
 def _amount(fact: Fact) -> float:
     number = only_number(fact)
-    return value_of(number[0]) if number else 1.0
+    return parsed_number(number[0]) if number else 1.0
 
 
 def _other_number(case: Case, fact: Fact, rng: random.Random) -> Candidate | None:
@@ -72,7 +71,6 @@ def _other_number(case: Case, fact: Fact, rng: random.Random) -> Candidate | Non
 
 _FULL_DATE = re.compile(r"(?P<month>0?[1-9]|1[0-2])(?P<mark>/)(?P<day>0?[1-9]|[12]\d|3[01])(?P<rest>/\d{2,4})?$")
 _IS_A_SCORE = re.compile(r"\d{1,2}/10$")
-_MONTHS = "January February March April May June July August September October November December".split()
 
 
 def edit_date(case: Case, rng: random.Random) -> Iterator[Candidate]:
@@ -101,8 +99,8 @@ def _other_day(fact: Fact, rng: random.Random) -> Iterator[Candidate]:
 
 def _other_month(fact: Fact, rng: random.Random) -> Iterator[Candidate]:
     month = re.match(r"[A-Za-z]+", fact.text)
-    if month and month[0].capitalize() in _MONTHS:
-        others = [name for name in _MONTHS if name != month[0].capitalize()]
+    if month and month[0].capitalize() in MONTHS:
+        others = [name for name in MONTHS if name != month[0].capitalize()]
         yield one_replacement(fact.start, fact.start + month.end(), cased_like(month[0], rng.choice(others)))
 
 

@@ -9,8 +9,9 @@ from functools import lru_cache
 
 from clinical.facts import Fact, extract_facts
 from clinical.lexicons import reference_ranges
-from clinical.values import plain_number
-from negatives.case import Candidate, Case, capital_like, cased_like, one_replacement, only_number, shuffled, value_of
+from clinical.text import SPELLED_NUMBERS
+from clinical.values import parsed_number, plain_number
+from negatives.case import Candidate, Case, capital_like, cased_like, one_replacement, only_number, shuffled
 
 
 def _new_numbers(
@@ -43,9 +44,9 @@ def _strengths(case: Case) -> list[Fact]:
 
 def edit_dose(case: Case, rng: random.Random) -> Iterator[Candidate]:
     def alternatives(old: str) -> list[str]:
-        value = value_of(old)
+        value = parsed_number(old)
         others = [plain_number(other) for other in (value * 10, value / 10) if 0.01 <= other <= 100_000]
-        return [f"{value_of(other):,.0f}" if "," in old and "." not in other else other for other in others]
+        return [f"{parsed_number(other):,.0f}" if "," in old and "." not in other else other for other in others]
 
     yield from _new_numbers(case, _strengths(case), rng, alternatives)
 
@@ -147,14 +148,19 @@ def _mergeable(fact: Fact, others: Sequence[Fact]) -> set[str]:
         style = {text.lower() for text in _STYLE_OF.get(fact.text.lower(), ())}
         return {other.text for other in others if other.text.lower() in style}
     number, unit = only_number(fact), fact.value.partition(" ")[2]
-    scale = value_of(fact.value.partition(" ")[0]) / value_of(number[0]) if number and value_of(number[0]) else 0.0
+    scale = (
+        parsed_number(fact.value.partition(" ")[0]) / parsed_number(number[0])
+        if number and parsed_number(number[0])
+        else 0.0
+    )
     same = [
         other for other in others if other.value == f"{other.value.partition(' ')[0]} {unit}" and only_number(other)
     ]
     return {
         found[0]
         for other in same
-        if (found := only_number(other)) and value_of(found[0]) * scale == value_of(other.value.partition(" ")[0])
+        if (found := only_number(other))
+        and parsed_number(found[0]) * scale == parsed_number(other.value.partition(" ")[0])
     }
 
 
@@ -188,7 +194,7 @@ def _across(case: Case, fact: Fact, rng: random.Random) -> Iterator[Candidate]:
     number = _value_in(fact)
     if not number:
         return
-    old = value_of(number[0])
+    old = parsed_number(number[0])
     scale = float(fact.value) / old if old and re.fullmatch(r"[\d.]+", fact.value) else 0.0
     if not 0.999 < scale < 1.001:  # the text has another unit than the reference ranges
         return
@@ -235,7 +241,7 @@ def _other_side(name: str, value: float, rng: random.Random) -> Iterator[float]:
 
 def edit_age(case: Case, rng: random.Random) -> Iterator[Candidate]:
     def alternatives(old: str) -> list[str]:
-        age = int(value_of(old))
+        age = int(parsed_number(old))
         if age < 18:
             return [str(other) for other in range(max(2, age - 4), age + 5) if other != age]
         return [str(other) for other in range(max(18, age - 30), min(99, age + 31)) if abs(other - age) >= 5]
@@ -244,7 +250,7 @@ def edit_age(case: Case, rng: random.Random) -> Iterator[Candidate]:
     yield from _new_numbers(case, own, rng, alternatives)
 
 
-_COUNT_WORDS = ("two", "three", "four", "five", "six", "seven", "eight")
+_COUNT_WORDS = SPELLED_NUMBERS[2:9]  # two to eight
 # the end of a scale ("5 out of 10", "0 to 10") or of a range is not a count
 _ENDS_A_SCALE = re.compile(r"(?:out of|to|over|-|–|/|\bof|\bin|\d\s+and)\s*$")
 _BEGINS_A_RANGE = re.compile(r"\s*(?:to\b|over\b|or\b|-|–)")
@@ -270,7 +276,7 @@ def edit_count(case: Case, rng: random.Random) -> Iterator[Candidate]:
 
 def _other_counts(text: str, fact: Fact, old: str) -> list[str]:
     """Return other counts of similar size, within the scale if there is one."""
-    value = int(value_of(old)) if "." not in old else 0
+    value = int(parsed_number(old)) if "." not in old else 0
     scale = _SCALE.match(text, fact.end)
     near = range(2, 10) if value < 10 else (value // 2, value * 2, value * 3)
     highest = int(scale["end"]) if scale else max(near)

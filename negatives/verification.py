@@ -19,10 +19,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from clinical.facts import Fact, extract_facts
-from negatives.case import SUBSTANCE, Candidate, Case, cased_like, one_replacement, without_citations
+from clinical.values import FINDINGS, PROBLEMS
+from fact_checking.claims import CONTRADICTED, UNSUPPORTED, without_citations
+from negatives.case import SUBSTANCE, Candidate, Case, cased_like, one_replacement
 from negatives.registry import EDITORS
 
-CONTRADICTED, UNSUPPORTED = "contradicted", "unsupported"
 MAX_TRIES_PER_NEGATIVE = 12  # candidates tried per wanted negative of a category
 
 
@@ -50,7 +51,6 @@ class Negative:
 Meaning = tuple[str, str, str, bool, bool, bool]
 
 
-_PROBLEMS = ("condition", "symptom")
 _WITHOUT_SCOPE = frozenset({"sex", "number", "date"})  # negating a sentence does not negate its pronouns or numbers
 
 
@@ -124,8 +124,8 @@ FACT_TYPES: dict[str, tuple[str, ...]] = {  # category -> types of fact it may c
     "unit": ("dose", "vital", "lab"),
     "entity_merge": ("dose", "frequency"),
     "count": ("number",),
-    "negation": ("condition", "symptom", "procedure", "drug", "allergy", "organism"),
-    "certainty": ("condition", "symptom"),
+    "negation": (*FINDINGS, "allergy"),
+    "certainty": PROBLEMS,
     "sound_alike": ("drug",),
     "condition": ("condition", "organism"),
     "organism": ("organism", "condition"),
@@ -210,7 +210,7 @@ def _bound(fact: Fact, to: Fact) -> tuple[object, ...]:
     """Return the meaning of a fact with the fact `to` masked. The scope is included if it is not bound to `to`."""
     parts = tuple("*" if _names(part, to) else part for part in (fact.key, fact.value))
     scope = () if "*" in parts else (fact.negated, fact.uncertain, fact.family)
-    return "problem" if fact.type in _PROBLEMS else fact.type, *parts, *scope
+    return "problem" if fact.type in PROBLEMS else fact.type, *parts, *scope
 
 
 def _names(part: str, fact: Fact) -> bool:
@@ -302,7 +302,7 @@ def _against_sex(case: Case, removed: Sequence[Fact], added: Sequence[Fact]) -> 
     return NEW_SUPPORTED if added[0].value in stated else None
 
 
-_OF_A_PERSON = ("condition", "symptom", "procedure")
+_OF_A_PERSON = (*PROBLEMS, "procedure")
 
 
 def _against_subject(case: Case, removed: Sequence[Fact], added: Sequence[Fact]) -> str | None:

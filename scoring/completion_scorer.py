@@ -1,13 +1,13 @@
 """Summed log-probabilities of completions under a policy: the one forward pass that both stages train with.
 
-`CompletionScorer` takes samples (packed_rows.py) and computes them in one of two ways:
+`CompletionScorer` takes examples (packed_rows.py) and scores them in one of two ways:
 
-fast    one row without padding, each prompt once; most of the last layer (last_layer.py) and the output head
+packed  one row without padding, each prompt once; most of the last layer (last_layer.py) and the output head
         (head_logps.py) only where completion tokens are predicted
-plain   a padded batch through the model as it is (padded_logps.py)
+padded  a padded batch through the unchanged model (padded_logps.py)
 
-Fast is for models whose attention and head it knows. `choose` tries it on the first samples of a run, holds it against
-plain, and gives it up with one line where the two differ by more than the dtype explains.
+Packed rows need an attention and a head that this module knows. `choose` compares both ways on the first examples of a
+run. If they differ by more than the rounding of the dtype, it prints why and keeps the padded batch.
 """
 
 from __future__ import annotations
@@ -22,42 +22,42 @@ import torch
 from scoring.head_logps import token_logps
 from scoring.last_layer import LastLayer
 from scoring.packed_attention import PACKED, UnsupportedAttention, register
-from scoring.packed_rows import Sample, lay_out
-from scoring.padded_logps import batch_logps, pad_samples, sum_dtype
+from scoring.packed_rows import PromptCompletions, lay_out
+from scoring.padded_logps import batch_logps, pad_examples, sum_dtype
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
 Scores = tuple[torch.Tensor, torch.Tensor]
-# Nats a completion token that fast and plain may differ by. Rounding explains a tenth of it; a wrong mask or wrong
-# positions move a trained model by more.
+# Largest difference between packed and padded, in nats per completion token. Rounding explains a tenth of it; a wrong
+# mask or wrong positions change the log-probabilities of a trained model by more.
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.02}
-CHECKED_SAMPLES = 2  # one would not show whether samples in one row see each other
-# What a head may do to its logits beyond the matrix product, and the value that means that it does not
+CHECKED_EXAMPLES = 2  # with one, examples of a row that see each other would go unnoticed
+# Settings that change the logits after the matrix product of the head, and the value that leaves them unchanged
 _HEAD_SETTINGS = {"final_logit_softcapping": None, "logit_scale": 1, "logits_scaling": 1, "lm_head_multiplier": 1}
 _ATTENTION_LAYERS = frozenset({"full_attention", "sliding_attention"})
 
 
 class CompletionScorer(torch.nn.Module):
-    """The peft model `policy` as a scorer of completions; accelerate wraps this where there are several processes."""
+    """Scores completions under the peft model `policy`; accelerate wraps it if there are several processes."""
 
     def __init__(self, policy: PeftModel, pad_id: int) -> None:
         super().__init__()
         self.policy = policy
         self.pad_id = pad_id
-        self.is_fast = False
+        self.is_packed = False
         self._last_layer: LastLayer | None = None
 
-    def forward(self, samples: Sequence[Sample]) -> Scores:
-        """Summed log-probability (nats, float64) and tokens of every completion of every sample, both (K,)."""
-        # with half-precision weights the products of the adapters, which stay float32, are computed in half too
+    def forward(self, examples: Sequence[PromptCompletions]) -> Scores:
+        """Return the summed log-probability (nats, float64) and token count of each completion, both (K,)."""
+        # with half-precision weights, autocast also computes the products of the float32 adapters in half precision
         dtype = self.policy.dtype
         with torch.autocast(self.policy.device.type, dtype=dtype, enabled=dtype.itemsize == 2):
-            return self._fast(samples) if self.is_fast else self._plain(samples)
+            return self._packed(examples) if self.is_packed else self._padded(examples)
 
-    def _fast(self, samples: Sequence[Sample]) -> Scores:
+    def _packed(self, examples: Sequence[PromptCompletions]) -> Scores:
         model = self._causal_model()
-        row = lay_out(samples).to(self.policy.device)
+        row = lay_out(examples).to(self.policy.device)
         decoder, head = getattr(model, model.base_model_prefix), model.get_output_embeddings()
         hidden = decoder(input_ids=row.input_ids, position_ids=row.position_ids, use_cache=False, row=row)[0][0]
         predicting = hidden if self._last_layer else hidden[row.predicting]
@@ -65,21 +65,21 @@ class CompletionScorer(torch.nn.Module):
         sums = torch.zeros(len(row.completion_tokens), dtype=sum_dtype(logps.device), device=logps.device)
         return sums.index_add(0, row.completion, logps.to(sums.dtype)), row.completion_tokens
 
-    def _plain(self, samples: Sequence[Sample]) -> Scores:
-        batch = {name: tensor.to(self.policy.device) for name, tensor in pad_samples(samples, self.pad_id).items()}
+    def _padded(self, examples: Sequence[PromptCompletions]) -> Scores:
+        batch = {name: tensor.to(self.policy.device) for name, tensor in pad_examples(examples, self.pad_id).items()}
         return batch_logps(self.policy, batch)
 
     def _causal_model(self) -> Any:
         return self.policy.get_base_model()
 
-    # -------------------------------------------------------------------------------------- the choice
+    # -------------------------------------------------------------------------------- packed or padded
 
-    def choose(self, samples: Sequence[Sample]) -> None:
-        """Takes the fast way where it is the same as the plain one on the first of `samples`; says what it took."""
+    def choose(self, examples: Sequence[PromptCompletions]) -> None:
+        """Use packed rows if they equal the padded batch on the first of `examples`; print the choice."""
         model = self._causal_model()
         stock = model.config._attn_implementation
-        reason = self._obstacle() or self._obstacle_on(samples[:CHECKED_SAMPLES])
-        self.is_fast = reason is None
+        reason = self._obstacle() or self._obstacle_on(examples[:CHECKED_EXAMPLES])
+        self.is_packed = reason is None
         if reason is None:
             print("Rows: packed without padding, prompts shared (checked against the padded batch)")
         else:
@@ -87,7 +87,7 @@ class CompletionScorer(torch.nn.Module):
             print(f"warning: rows are padded, which is slower: {reason}", file=sys.stderr)
 
     def _obstacle(self) -> str | None:
-        """What the fast way could not compute rightly in this model, as far as its configuration says."""
+        """Return why the configuration of this model rules packed rows out, or None."""
         model = self._causal_model()
         head, config = model.get_output_embeddings(), model.config
         if type(head) is not torch.nn.Linear or head.weight.requires_grad:
@@ -100,18 +100,18 @@ class CompletionScorer(torch.nn.Module):
         other = set(getattr(config, "layer_types", None) or ()) - _ATTENTION_LAYERS
         return f"the model has layers of type {', '.join(sorted(other))}" if other else None
 
-    def _obstacle_on(self, samples: Sequence[Sample]) -> str | None:
-        """Why fast is not plain on these samples, or None; leaves the last layer whole where that is what it takes."""
+    def _obstacle_on(self, examples: Sequence[PromptCompletions]) -> str | None:
+        """Return why packed and padded differ here, or None; compute the last layer whole if that helps."""
         model = self._causal_model()
         stock = model.config._attn_implementation
         self._restore_last_layer()
         with suppress(AttributeError):
             self._last_layer = LastLayer(getattr(model, model.base_model_prefix))
-        reason = self._difference(samples)
+        reason = self._difference(examples)
         if reason and self._last_layer:
             self._restore_last_layer()
             model.set_attn_implementation(stock)
-            trimmed, reason = reason, self._difference(samples)
+            trimmed, reason = reason, self._difference(examples)
             if reason is None:
                 print(f"warning: the last layer is computed at every position: {trimmed}", file=sys.stderr)
         return reason
@@ -121,40 +121,40 @@ class CompletionScorer(torch.nn.Module):
             self._last_layer.restore()
         self._last_layer = None
 
-    def _difference(self, samples: Sequence[Sample]) -> str | None:
-        """Why fast is not plain on these samples, or None; leaves the model's attention that of the fast way."""
+    def _difference(self, examples: Sequence[PromptCompletions]) -> str | None:
+        """Return why the packed and padded results differ, or None. Packed attention stays installed."""
         register()
         with _evaluating(self.policy), torch.no_grad():
-            self.is_fast = False
-            plain, tokens = zip(*(self([sample]) for sample in samples), strict=True)
+            self.is_packed = False
+            padded, tokens = zip(*(self([example]) for example in examples), strict=True)
             try:
                 self._causal_model().set_attn_implementation(PACKED)
-                self.is_fast = True
-                fast, _ = self(samples)
-                if self.policy.device.type == "cuda":  # a kernel of its own, that may not compile either
+                self.is_packed = True
+                packed, _ = self(examples)
+                if self.policy.device.type == "cuda":  # the backward pass has its own kernel, which may not compile
                     with torch.enable_grad():
-                        self(samples)[0].sum().backward()
+                        self(examples)[0].sum().backward()
                     self.policy.zero_grad()
             except torch.OutOfMemoryError:
                 raise
             except (UnsupportedAttention, TypeError, AttributeError, ValueError, RuntimeError) as error:
                 self.policy.zero_grad()
                 return f"the model does not take packed rows ({str(error).splitlines()[0]})"
-        difference = ((fast - torch.cat(plain)).abs() / torch.cat(tokens)).max().item()
+        difference = ((packed - torch.cat(padded)).abs() / torch.cat(tokens)).max().item()
         is_same = difference <= TOLERANCE[self.policy.dtype]
-        return None if is_same else f"packed and padded differ by {difference:.1e} nats a token"
+        return None if is_same else f"packed and padded differ by {difference:.1e} nats per token"
 
 
 def _attention_dropout(module: torch.nn.Module) -> float:
-    """The share of attention probabilities that an attention layer drops in training; 0 for any other module."""
+    """Return the dropout of an attention layer in training; 0 for any other module."""
     share = getattr(module, "attention_dropout", 0.0)
-    drop = getattr(module, "attn_dropout", None)  # GPT-2 and its like
+    drop = getattr(module, "attn_dropout", None)  # GPT-2 and similar models
     return drop.p if isinstance(drop, torch.nn.Dropout) else share if isinstance(share, float) else 0.0
 
 
 @contextmanager
 def _evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Within the block there is no dropout."""
+    """Within the block the model is in evaluation mode, without dropout."""
     training = model.training
     model.eval()
     try:

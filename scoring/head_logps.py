@@ -1,9 +1,9 @@
-"""Log-probabilities of chosen tokens straight from hidden states, with no (tokens, vocabulary) tensor kept.
+"""Log-probabilities of target tokens from hidden states, without keeping a (tokens, vocabulary) tensor.
 
-Only for a frozen output head: its gradient is never needed, so the gradient with respect to the hidden states,
-W[y] - softmax(h W^T) W, is ready in the forward pass and merely scaled in the backward one: two matrix products where
-autograd needs three, and a buffer of one chunk. The idea is that of Liger Kernel's fused linear cross-entropy (Hsu et
-al. 2024, arXiv:2410.10989) for a frozen weight.
+For a frozen output head only. Its gradient is never needed, so the forward pass computes the gradient with respect to
+the hidden states, W[y] - softmax(h W^T) W, and the backward pass scales it. That takes two matrix products instead of
+autograd's three, and a buffer of one chunk. Source: the fused linear cross-entropy of Liger Kernel (Hsu et al. 2024,
+arXiv:2410.10989), here for a frozen weight.
 
 Shapes: N tokens, D hidden size, V vocabulary.
 """
@@ -14,21 +14,21 @@ from typing import Any
 
 import torch
 
-CHUNK_ELEMENTS = 8 * 2**20  # of a (chunk, V) buffer: 32 MiB in float32
+CHUNK_ELEMENTS = 8 * 2**20  # elements of a (chunk, V) buffer: 32 MiB in float32
 
 
 def chunk_tokens(vocabulary: int) -> int:
-    """How many tokens' logits are computed at once."""
+    """Return the number of tokens whose logits are computed at once."""
     return max(16, CHUNK_ELEMENTS // vocabulary)
 
 
 def token_logps(
     hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor
 ) -> torch.Tensor:
-    """log softmax(hidden W^T + b)[target] of each token, (N,) float32, differentiable in `hidden` alone.
+    """Return log softmax(hidden W^T + b)[target] of each token, (N,) float32, differentiable in `hidden` only.
 
     Args:
-        hidden: (N, D), of any floating dtype; the products are computed in the dtype of `weight`.
+        hidden: (N, D), any floating dtype; the products are computed in the dtype of `weight`.
         weight, bias: (V, D) and (V,) or None, frozen.
         targets: (N,) long.
     """
@@ -48,11 +48,11 @@ class _TokenLogps(torch.autograd.Function):
         for first in range(0, len(hidden), chunk):
             part = slice(first, first + chunk)
             logits = torch.nn.functional.linear(hidden[part], weight, bias).float()  # (chunk, V)
-            chosen = logits.gather(1, targets[part, None])[:, 0]
+            target_logits = logits.gather(1, targets[part, None])[:, 0]
             highest = logits.amax(dim=1, keepdim=True)
             exponentials = logits.sub_(highest).exp_()
             total = exponentials.sum(dim=1, keepdim=True)
-            logps[part] = chosen - highest[:, 0] - total[:, 0].log()
+            logps[part] = target_logits - highest[:, 0] - total[:, 0].log()
             if gradient is not None:
                 expected = (exponentials.to(weight.dtype) @ weight).float() / total  # softmax(logits) W
                 gradient[part] = (weight[targets[part]].float() - expected).to(hidden.dtype)

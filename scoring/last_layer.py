@@ -1,13 +1,14 @@
 """The last decoder layer over a packed row (packed_rows.py), computed only where a completion token is predicted.
 
-Of every other layer the next one reads all positions. Behind the last one comes the head, which reads `row.predicting`
-alone: there, keys and values are needed at every position, and all else at those. The layer's own forward is kept;
-hooks give it those positions as if they were the row, and give its attention the whole row:
+Every other layer is read at all positions by the next one. The output head reads the last layer at `row.predicting`
+only. So the last layer needs keys and values at every position, and everything else at `row.predicting`. The layer's
+own forward is kept: hooks pass it the predicting positions as if they were the row, and pass its attention the whole
+row:
 
     residual (N) -> [norm of the whole row (T) -> attention (T) -> output projection (N)] -> + -> norms, MLP (N)
 
-Without a `row` among the arguments the hooks do nothing. All they need comes with each call, so that a layer recomputed
-in the backward pass (gradient checkpointing) is computed as it was in the forward one.
+Without a `row` among the arguments the hooks do nothing. Everything they need comes with each call, so gradient
+checkpointing recomputes the layer as it was in the forward pass.
 
 Shapes: T tokens of the row, N = len(row.predicting), C hidden size.
 """
@@ -18,21 +19,21 @@ from typing import Any
 
 import torch
 
-from scoring.packed_rows import Row
+from scoring.packed_rows import PackedRow
 
 _Arguments = tuple[tuple[torch.Tensor, ...], dict[str, Any]]
 
 
 class LastLayer:
-    """Has the last layer of `decoder` return (1, N, C), in the order of `row.predicting`, until `restore`.
+    """Makes the last layer of `decoder` return (1, N, C), in the order of `row.predicting`, until `restore`.
 
-    Raises AttributeError where the layer lacks the parts that it knows.
+    Raises AttributeError if the layer lacks the parts that it knows.
     """
 
     def __init__(self, decoder: Any) -> None:
         layer = decoder.layers[-1]
         self._norm, projection = layer.input_layernorm, layer.self_attn.o_proj
-        self._row: Row | None = None  # that the attention is computing
+        self._row: PackedRow | None = None  # the row that the attention is computing
         self._hooks = [
             layer.register_forward_pre_hook(_narrow, with_kwargs=True),
             layer.self_attn.register_forward_pre_hook(self._widen, with_kwargs=True),
@@ -40,7 +41,7 @@ class LastLayer:
         ]
 
     def restore(self) -> None:
-        """Leaves the layer as it was."""
+        """Remove the hooks from the layer."""
         for hook in self._hooks:
             hook.remove()
 

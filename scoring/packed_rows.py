@@ -1,9 +1,9 @@
 """Several examples in one row without padding, the prompt of a preference pair computed once.
 
-A sample is a prompt with the completions to score after it: one in Stage A, chosen and rejected in Stage B. Its tokens
-lie in the row as `[prompt | first completion | second completion]`; positions restart behind the prompt for every
-completion, and no completion sees another (attention: packed_attention.py). A transformer computes the same for it as
-for the completions apart, and computes the prompt once.
+An example is a prompt with the completions to score after it: one in Stage A, chosen and rejected in Stage B. Its
+tokens lie in the row as `[prompt | first completion | second completion]`. Positions restart after the prompt for every
+completion, and no completion sees another (attention: packed_attention.py). The result equals running each completion
+separately, but the prompt is computed once.
 
 Shapes: T tokens of a row, N completion tokens, K completions.
 """
@@ -12,16 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
-# Of the tokens of both completions with a prompt each; below it, sharing saves less than the extra blocks of its
-# attention cost. benchmarks/RESULTS.md has the measurement.
+# Share of an example's tokens that computing its prompt once must save. Below it, the extra blocks of attention cost
+# more than sharing saves (measured in benchmarks/RESULTS.md).
 MIN_SAVED_SHARE = 0.05
 
 
-class Sample(NamedTuple):
+class PromptCompletions(NamedTuple):
     """Token ids of a prompt and of the completions after it."""
 
     prompt: Sequence[int]
@@ -34,7 +35,7 @@ class Sample(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """Where a sample lies in its row: its first token, and the lengths of its prompt and of its completions."""
+    """The place of an example in its row: its first token, and the lengths of its prompt and of its completions."""
 
     start: int
     prompt_tokens: int
@@ -42,11 +43,11 @@ class Segment(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Row:
-    """Samples laid out one behind the other.
+class PackedRow:
+    """Examples laid out one after another.
 
-    `predicting` are the positions of the row whose output predicts a completion token, `targets` those tokens, and
-    `completion` the number of the completion, counted through the row's samples, that each belongs to.
+    `predicting` are the positions whose output predicts a completion token, and `targets` are the predicted tokens.
+    `completion` is the number of the completion that each target belongs to, counted through the whole row.
     """
 
     input_ids: torch.Tensor  # (1, T) long
@@ -57,30 +58,38 @@ class Row:
     completion_tokens: torch.Tensor  # (K,) long
     segments: tuple[Segment, ...]
 
-    def to(self, device: torch.device) -> Row:
-        """The row with its tensors on `device`."""
+    def to(self, device: torch.device) -> PackedRow:
+        """Return the row with its tensors on `device`."""
+        import torch
+
         moved: dict[str, Any] = {
             name: value.to(device) for name, value in vars(self).items() if isinstance(value, torch.Tensor)
         }
         return replace(self, **moved)
 
 
-def shares_prompt(sample: Sample) -> bool:
-    """The cost rule: whether computing the prompt once saves MIN_SAVED_SHARE of the tokens or more."""
-    saved = (len(sample.completions) - 1) * len(sample.prompt)
-    return saved >= MIN_SAVED_SHARE * (sample.tokens + saved)
+def shares_prompt(example: PromptCompletions) -> bool:
+    """Return whether computing the prompt once saves at least MIN_SAVED_SHARE of the tokens."""
+    saved = (len(example.completions) - 1) * len(example.prompt)
+    return saved >= MIN_SAVED_SHARE * (example.tokens + saved)
 
 
-def lay_out(samples: Iterable[Sample]) -> Row:
-    """One row of the samples, in their order; the prompt stands once where `shares_prompt` says so."""
+def lay_out(examples: Iterable[PromptCompletions]) -> PackedRow:
+    """Lay the examples, in their order, into one row; the prompt is repeated unless `shares_prompt`."""
+    import torch
+
     ids: list[int] = []
     positions: list[int] = []
     predicting: list[int] = []
     targets: list[int] = []
     lengths: list[int] = []
     segments: list[Segment] = []
-    for sample in samples:
-        parts = [sample] if shares_prompt(sample) else [Sample(sample.prompt, (c,)) for c in sample.completions]
+    for example in examples:
+        parts = (
+            [example]
+            if shares_prompt(example)
+            else [PromptCompletions(example.prompt, (c,)) for c in example.completions]
+        )
         for prompt, completions in parts:
             start = len(ids)
             segments.append(Segment(start, len(prompt), tuple(map(len, completions))))
@@ -94,7 +103,7 @@ def lay_out(samples: Iterable[Sample]) -> Row:
                 targets += completion
                 lengths.append(len(completion))
     counts = torch.tensor(lengths)
-    return Row(
+    return PackedRow(
         input_ids=torch.tensor([ids]),
         position_ids=torch.tensor([positions]),
         predicting=torch.tensor(predicting),
@@ -106,9 +115,10 @@ def lay_out(samples: Iterable[Sample]) -> Row:
 
 
 def pack(indices: Sequence[int], tokens: Sequence[int], max_examples: int, max_tokens: int) -> list[list[int]]:
-    """Cuts a step's examples, in their order, into rows of at most `max_examples` and `max_tokens`, one at least.
+    """Split the examples of a step, in their order, into rows of at most `max_examples` and `max_tokens`.
 
-    `tokens` has the length of each of `indices`. Order and cuts depend on nothing else, so a run can be repeated.
+    `tokens` has the length of each of `indices`. A longer example has a row of its own. Nothing else matters to the
+    order and the split, so a run can be repeated.
     """
     rows: list[list[int]] = []
     room = 0

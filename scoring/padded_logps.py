@@ -1,5 +1,6 @@
-"""Log-probabilities of completions by a padded batch through the model as it is: the plain way of completion_scorer.py,
-and what its fast way is held against.
+"""Log-probabilities of completions from a padded batch through the unchanged model.
+
+completion_scorer.py falls back to it, and checks packed rows against it.
 """
 
 from __future__ import annotations
@@ -10,42 +11,42 @@ from typing import Any
 
 import torch
 
-from scoring.packed_rows import Sample
+from scoring.packed_rows import PromptCompletions
 
 IGNORED = -100
 
 
 def completion_logps(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Summed log-probability of each row's completion, log pi(y|x).
+    """Return the summed log-probability of each row's completion, log pi(y|x).
 
     Args:
         logits: (B, T, V), any floating dtype; position t predicts token t + 1.
-        labels: (B, T) long, -100 wherever a token is not of the completion.
+        labels: (B, T) long, -100 for every token outside the completion.
 
     Returns:
-        (B,) float64 sums in nats and (B,) long counts of the completion's tokens. Token terms are float32 and their
-        sums float64: float32 sums of a hundred terms are off by up to 1e-5 nats.
+        (B,) float64 sums in nats, and (B,) long counts of completion tokens. Terms are float32 and sums float64:
+        float32 sums of a hundred terms are off by up to 1e-5 nats.
     """
     targets = labels[:, 1:]
     mask = targets != IGNORED
-    chosen_logits = logits[:, :-1].float()
-    token_logits = chosen_logits.gather(-1, targets.clamp(min=0)[..., None])[..., 0]
-    token_logps = (token_logits - chosen_logits.logsumexp(dim=-1)).masked_fill(~mask, 0.0)
+    predicting = logits[:, :-1].float()
+    target_logits = predicting.gather(-1, targets.clamp(min=0)[..., None])[..., 0]
+    token_logps = (target_logits - predicting.logsumexp(dim=-1)).masked_fill(~mask, 0.0)
     return token_logps.sum(dim=-1, dtype=sum_dtype(logits.device)), mask.sum(dim=-1)
 
 
 def sum_dtype(device: torch.device) -> torch.dtype:
-    """What sums of log-probabilities are kept in: float64, save on MPS, which has none."""
+    """Return the dtype of summed log-probabilities: float64, except on MPS, which has none."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-def pad_samples(samples: Sequence[Sample], pad_id: int) -> dict[str, torch.Tensor]:
-    """One right-padded row a completion, each behind its prompt: `input_ids`, `attention_mask`, `labels`, all (K, T).
+def pad_examples(examples: Sequence[PromptCompletions], pad_id: int, min_length: int = 0) -> dict[str, torch.Tensor]:
+    """Return one right-padded row per completion, after its prompt: `input_ids`, `attention_mask`, `labels`, (K, T).
 
-    Labels are -100 on prompts and padding.
+    Labels are -100 on prompts and padding. T is at least `min_length`.
     """
-    rows = [(sample.prompt, completion) for sample in samples for completion in sample.completions]
-    length = max(len(prompt) + len(completion) for prompt, completion in rows)
+    rows = [(example.prompt, completion) for example in examples for completion in example.completions]
+    length = max(min_length, *(len(prompt) + len(completion) for prompt, completion in rows))
     ids, mask, labels = [], [], []
     for prompt, completion in rows:
         padding = length - len(prompt) - len(completion)
@@ -60,13 +61,13 @@ def pad_samples(samples: Sequence[Sample], pad_id: int) -> dict[str, torch.Tenso
 
 
 def batch_logps(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Summed log-probability and number of tokens of each row's completion, each (K,); see `completion_logps`.
+    """Return summed log-probability and token count of each row's completion, each (K,); see `completion_logps`.
 
     Args:
         model: a causal language model, wrapped by peft or not.
-        batch: as `pad_samples` makes it, on the model's device.
+        batch: the result of `pad_examples`, on the model's device.
 
-    The head is applied from the last prompt token of the shortest prompt on: what lies before predicts no completion.
+    The head starts at the last token of the shortest prompt: earlier positions predict no completion token.
     """
     supervised = (batch["labels"] != IGNORED).any(dim=0)
     first = int(supervised.int().argmax())  # position of the first completion token in any row
@@ -79,7 +80,7 @@ def batch_logps(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple
 
 
 def _can_keep_logits(model: torch.nn.Module) -> bool:
-    """Whether the innermost model's forward takes `logits_to_keep`."""
+    """Return whether the innermost model's forward takes `logits_to_keep`."""
     inner: Any = model
     if hasattr(inner, "get_base_model"):  # peft
         inner = inner.get_base_model()

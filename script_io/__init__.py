@@ -1,1 +1,1 @@
-"""Files, errors and provenance: what every script reads, writes and says when something is wrong."""
+"""Read and write files, parse the command line, and report errors in one line, for every script."""

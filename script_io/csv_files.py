@@ -1,10 +1,15 @@
-"""Read and write CSV files in which no cell runs as a spreadsheet formula."""
+"""Read and write CSV files in which no cell runs as a spreadsheet formula.
+
+Written with the `csv` module rather than pandas for three reasons: errors name the line of the file, a file that does
+not fit into memory is read row by row, and every cell stays text ("NA" is a word, 007 an id).
+"""
 
 from __future__ import annotations
 
 import csv
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -12,52 +17,53 @@ from typing import IO, Any
 from script_io.errors import InputError
 from script_io.files import atomic_write, read_text
 
-# What a spreadsheet takes for a formula: one of = + - @ (or its full-width form) first in a cell or after white space,
-# or a tab or line break that sends the rest to a cell of its own. Apostrophes before it are ours or the text's.
+# What a spreadsheet reads as a formula: = + - @ (or a full-width form) at the start of a cell or after white space, or
+# a tab or line break, which moves the rest into another cell. Leading apostrophes are ours or part of the text.
 _FORMULA = re.compile(r"'*[\s\x00-\x1f\ufeff]*[=+\-@＝＋－＠]|'*[\t\r\n]")
 _PLAIN_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 
 
 def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes an RFC 4180 CSV (CRLF line ends) with a header row, in which no cell runs as a formula.
+    """Write an RFC 4180 CSV (CRLF line ends) with a header row, in which no cell runs as a formula.
 
-    Text that a spreadsheet would take for a formula (`=1+1`, `-HYPERLINK(...)`, a tab and then `@SUM`) gets an
-    apostrophe before it. Numbers stay numbers, as values (-0.5) and as text ("-0.5"). `read_csv` takes the apostrophe
-    away again, and text that had one of its own before such a sign gets a second, so that every text comes back as it
-    was, but for line breaks, which all come back as \\n. Whoever reads the file by other means (pandas, a
-    spreadsheet) sees the apostrophe.
+    Text that a spreadsheet would run as a formula (`=1+1`, `-HYPERLINK(...)`, a tab followed by `@SUM`) is written with
+    a leading apostrophe. Numbers are written as they are, both values (-0.5) and text ("-0.5"). `read_csv` removes the
+    apostrophe, and text that already starts with one gets a second, so every text is read back unchanged, with two
+    exceptions: every line break becomes \\n, and NUL, which no text file may hold, becomes U+FFFD. Other readers
+    (pandas, spreadsheets) see the apostrophe.
     """
     with atomic_write(path) as handle:
         writer = csv.DictWriter(handle, fieldnames=columns, extrasaction="raise")
-        writer.writerow({column: _without_formula(column) for column in columns})
-        writer.writerows({column: _without_formula(cell) for column, cell in row.items()} for row in rows)
+        writer.writerow({column: _escape(column) for column in columns})
+        writer.writerows({column: _escape(cell) for column, cell in row.items()} for row in rows)
 
 
-def _without_formula(cell: object) -> object:
-    runs = isinstance(cell, str) and _FORMULA.match(cell) and not _PLAIN_NUMBER.fullmatch(cell)
-    return f"'{cell}" if runs else cell
+def _escape(cell: object) -> object:
+    if not isinstance(cell, str):
+        return cell
+    text = cell.replace("\0", "\ufffd")
+    return f"'{text}" if _FORMULA.match(text) and not _PLAIN_NUMBER.fullmatch(text) else text
 
 
-def _as_written(cell: str) -> str:
-    """The text that `_without_formula` was given."""
+def _unescape(cell: str) -> str:
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def read_csv(
     path: str | Path, required: Sequence[str], remedy: str = "check the path"
 ) -> list[tuple[int, dict[str, str]]]:
-    """All rows of a CSV, as `stream_csv` gives them."""
+    """Return all rows of a CSV as (line number, row) pairs; see `stream_csv`."""
     return list(stream_csv(path, required, remedy))
 
 
 def stream_csv(
     path: str | Path, required: Sequence[str], remedy: str = "check the path"
 ) -> Iterator[tuple[int, dict[str, str]]]:
-    """Reads a CSV as (line number, row) pairs, one at a time; the line is the one on which the row ends.
+    """Yield the rows of a CSV as (line number, row) pairs; the number is the last line of the row.
 
-    The apostrophe with which `write_csv` keeps a cell from running as a formula is taken away.
-    Raises InputError where the file is missing, empty, lacks one of the `required` columns, or a row has more
-    or fewer cells than the header.
+    The apostrophe that `write_csv` puts before a formula is removed. Raises InputError, which names `remedy`, if the
+    file cannot be read. Raises InputError with the line if the file is empty, lacks one of the `required` columns,
+    names a column twice or holds a NUL byte, or if a row has more or fewer cells than the header.
     """
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # whole visits exceed the default limit of 131,072 characters
     try:
@@ -69,15 +75,11 @@ def stream_csv(
 
 
 def _csv_rows(path: str | Path, handle: IO[str], required: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    reader = csv.reader(handle, strict=True)
+    reader = csv.reader(_text_lines(path, handle), strict=True)
     has_rows = False
     try:
-        header = [_as_written(cell) for cell in next(reader, ())]
-        if not header:
-            raise InputError(f"{path}: the file is empty; expected a header with the columns {', '.join(required)}")
-        missing = [column for column in required if column not in header]
-        if missing:
-            raise InputError(f"{path}, line 1: missing column {', '.join(missing)}; found {', '.join(header)}")
+        header = [_unescape(cell) for cell in next(reader, ())]
+        _check_header(path, header, required)
         for cells in filter(None, reader):
             if len(cells) != len(header):
                 raise InputError(
@@ -85,10 +87,33 @@ def _csv_rows(path: str | Path, handle: IO[str], required: Sequence[str]) -> Ite
                     "quote cells that hold commas, quotes or line breaks"
                 )
             has_rows = True
-            yield reader.line_num, dict(zip(header, map(_as_written, cells), strict=True))
+            yield reader.line_num, dict(zip(header, map(_unescape, cells), strict=True))
     except csv.Error as error:
         raise InputError(
             f"{path}, line {reader.line_num}: not valid CSV ({error}); quote cells as RFC 4180 asks"
         ) from error
     if not has_rows:
         raise InputError(f"{path}: the file has a header but no rows; add at least one")
+
+
+def _text_lines(path: str | Path, handle: IO[str]) -> Iterator[str]:
+    for number, line in enumerate(handle, start=1):
+        if "\0" in line:
+            raise InputError(
+                f"{path}, line {number}: holds a NUL byte, which no text file has; save the file as CSV in UTF-8"
+            )
+        yield line
+
+
+def _check_header(path: str | Path, header: Sequence[str], required: Sequence[str]) -> None:
+    if not header:
+        raise InputError(f"{path}: the file is empty; expected a header with the columns {', '.join(required)}")
+    missing = [column for column in required if column not in header]
+    if missing:
+        raise InputError(f"{path}, line 1: missing column {', '.join(missing)}; found {', '.join(header)}")
+    # spreadsheets save empty columns without a name; nothing reads those
+    repeated = [column for column, count in Counter(header).items() if column and count > 1]
+    if repeated:
+        raise InputError(
+            f"{path}, line 1: repeated column {', '.join(repeated)}; keep one of each and rename the others"
+        )

@@ -1,7 +1,7 @@
-"""The edges of every script: the user's files, one-line errors, files that are either whole or absent.
+"""Parse the command line of a script and turn its errors into one line and an exit code.
 
-Errors: a script raises `InputError` for anything the user can mend; `run_script` prints it as one line on
-stderr and returns exit code 2. Ctrl-C returns 130 and SIGTERM 143.
+A script raises `InputError` for anything the user can correct. `run_script` prints it as one line on stderr and returns
+exit code 2. Ctrl-C returns 130 and SIGTERM 143.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
@@ -21,31 +22,82 @@ EXIT_TERMINATED = 143
 
 
 class InputError(Exception):
-    """Bad input. The message is one line: file, line or row id, what is wrong, what to do."""
+    """Bad input. The message is one line: the file, the line or row id, what is wrong, and what to do."""
 
 
 class RunError(Exception):
-    """A run cannot go on although its input was good. One line as `InputError`, exit code 1."""
+    """A run cannot continue although its input was good. Printed as one line; the exit code is 1."""
 
 
 class Terminated(BaseException):
-    """SIGTERM arrived. Not an `Exception`, so that no handler of ordinary errors takes it."""
+    """SIGTERM arrived. Not an `Exception`, so that handlers of ordinary errors do not catch it."""
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Keep the lines of the description, and end the help of each flag with its default or with `(required)`."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = action.help or ""
+        if "(default" in text or "(required)" in text or action.default is argparse.SUPPRESS:
+            return text
+        if action.required:
+            return f"{text} (required)"
+        if action.default is None:  # the help text itself says what happens
+            return text
+        return f"{text} (default: {_default_text(action.default)})"
+
+
+def _default_text(default: object) -> str:
+    """Return a default as a user would type it; `off` for a switch."""
+    if default is False:
+        return "off"
+    words = default if isinstance(default, list | tuple) else [default]
+    return " ".join(map(str, words)).replace("%", "%%")
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """An `ArgumentParser` whose errors are one line, like all errors of the suite."""
+    """An `ArgumentParser` with one-line errors and with defaults in the help."""
+
+    def __init__(self, description: str | None = None, **settings: Any) -> None:
+        super().__init__(description=description, **{"formatter_class": HelpFormatter, **settings})
 
     def error(self, message: str) -> NoReturn:
         self.exit(EXIT_BAD_INPUT, f"error: {message}; see {self.prog} --help\n")
 
 
+@dataclass(frozen=True)
+class WholeNumber:
+    """A `type` for `add_argument` that refuses numbers below `minimum` before the script does anything."""
+
+    minimum: int
+    maximum: int = 2**32 - 1  # the largest seed that every generator takes (scikit-learn has the smallest limit)
+
+    def __call__(self, text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"invalid int value: {text!r}") from error
+        if number < self.minimum:
+            raise argparse.ArgumentTypeError(f"{number}: must be at least {self.minimum}")
+        if number > self.maximum:
+            raise argparse.ArgumentTypeError(f"{number}: must be at most {self.maximum}")
+        return number
+
+
+def at_least(minimum: int) -> WholeNumber:
+    """Return the `type` of a flag that takes whole numbers from `minimum` on: `type=at_least(0)`."""
+    return WholeNumber(minimum)
+
+
 def run_script(main: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
-    """Runs `main(args)` and turns the errors a user can cause into one line and an exit code."""
+    """Run `main(args)` and return its exit code, or the exit code of an error that a user can cause."""
 
     def terminate(signal_number: int, frame: FrameType | None) -> None:
         raise Terminated
 
     signal.signal(signal.SIGTERM, terminate)
+    # a background job may start with SIGINT ignored, and Python then installs no handler of its own
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return main(args)
     except InputError as error:

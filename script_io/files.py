@@ -1,4 +1,4 @@
-"""Read and write text, JSON and JSONL files; a written file is either whole or absent."""
+"""Read and write text, JSON and JSONL files. A file is written as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from script_io.errors import InputError
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[IO[str]]:
-    """Opens a temporary UTF-8 text file beside `path`; renames it to `path` only if the block succeeds.
+    """Open a temporary UTF-8 text file next to `path`, and rename it to `path` if the block succeeds.
 
-    Newlines are written as given (`csv` wants that), so a file is the same on every platform.
+    Newlines are written as given, which `csv` needs, so a file is the same on every platform.
     """
     path = Path(path)
     if path.is_dir():
         raise InputError(f"{path}: is a folder; name a file to write")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = tempfile.NamedTemporaryFile(  # noqa: SIM115  (closed below, whatever happens)
+        handle = tempfile.NamedTemporaryFile(  # noqa: SIM115  (the `with` below closes it)
             "w", encoding="utf-8", newline="", dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False
         )
     except OSError as error:
@@ -34,7 +34,7 @@ def atomic_write(path: str | Path) -> Iterator[IO[str]]:
     try:
         with handle:
             yield handle
-        # NamedTemporaryFile makes files private to their owner; the rest of the suite's files follow the umask.
+        # NamedTemporaryFile makes files private to their owner; the results should follow the umask
         os.chmod(handle.name, 0o666 & ~_umask())
         os.replace(handle.name, path)
     except BaseException:
@@ -44,7 +44,10 @@ def atomic_write(path: str | Path) -> Iterator[IO[str]]:
 
 @contextmanager
 def scratch_folder(folder: str | Path) -> Iterator[Path]:
-    """A temporary folder inside `folder`, removed at the end; `folder` too where it was made here and is left empty."""
+    """Make a temporary folder inside `folder` and remove it at the end.
+
+    `folder` and its parents are also removed if they did not exist before and are empty.
+    """
     folder = Path(folder)
     made = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
@@ -57,7 +60,7 @@ def scratch_folder(folder: str | Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         for each in made:
-            with suppress(OSError):  # it holds something
+            with suppress(OSError):  # not empty
                 each.rmdir()
 
 
@@ -68,21 +71,21 @@ def _umask() -> int:
 
 
 def write_json(path: str | Path, content: Any) -> None:
-    """Writes `content` as indented JSON; NaN is refused, since it is no JSON."""
+    """Write `content` as indented JSON. Raises ValueError for NaN, which JSON does not have."""
     with atomic_write(path) as handle:
         json.dump(content, handle, indent=2, ensure_ascii=False, allow_nan=False)
         handle.write("\n")
 
 
 def write_jsonl(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes one JSON object a line."""
+    """Write one JSON object per line. Raises ValueError for NaN, which JSON does not have."""
     with atomic_write(path) as handle:
         for row in rows:
             handle.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: str | Path, remedy: str = "check the path") -> Any:
-    """Reads one JSON document. Raises InputError naming `remedy` where the file is missing or broken."""
+    """Read one JSON document. Raises InputError with `remedy` if the file is missing or not valid."""
     text = read_text(path, remedy)
     try:
         return json.loads(text)
@@ -91,7 +94,10 @@ def read_json(path: str | Path, remedy: str = "check the path") -> Any:
 
 
 def read_text(path: str | Path, remedy: str = "check the path") -> str:
-    """Reads a UTF-8 file (with or without a byte order mark); every line end becomes \\n, whichever system wrote it."""
+    """Read a UTF-8 file, with or without a byte order mark. Every line end becomes \\n.
+
+    Raises InputError with `remedy` if the file cannot be read.
+    """
     try:
         return Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
@@ -111,10 +117,10 @@ _SURROGATE = re.compile("[\\ud800-\\udfff]")
 def read_jsonl(
     path: str | Path, required: Sequence[str], remedy: str = "check the path"
 ) -> list[tuple[int, dict[str, Any]]]:
-    """Reads a JSONL file into (line number, object) pairs; blank lines are passed over.
+    """Read a JSONL file into (line number, object) pairs. Blank lines are skipped.
 
-    Raises InputError where the file is missing, empty or not UTF-8, or a line is no JSON object, lacks one of the
-    `required` keys, or has text that no UTF-8 file can hold.
+    Raises InputError, which names `remedy`, if the file cannot be read. Raises InputError with the line if a line is
+    not a JSON object, lacks one of the `required` keys, or holds half of a character.
     """
     rows: list[tuple[int, dict[str, Any]]] = []
     for number, line in enumerate(read_text(path, remedy).split("\n"), start=1):
@@ -124,7 +130,7 @@ def read_jsonl(
             row = json.loads(line)
         except json.JSONDecodeError as error:
             raise InputError(
-                f"{path}, line {number}: not valid JSON ({error.msg}); one object a line is expected"
+                f"{path}, line {number}: not valid JSON ({error.msg}); one object per line is expected"
             ) from error
         if not isinstance(row, dict):
             raise InputError(f"{path}, line {number}: a JSON object is expected, found {type(row).__name__}")
@@ -140,12 +146,12 @@ def read_jsonl(
             )
         rows.append((number, row))
     if not rows:
-        raise InputError(f"{path}: the file is empty; expected one JSON object a line with {', '.join(required)}")
+        raise InputError(f"{path}: the file is empty; expected one JSON object per line with {', '.join(required)}")
     return rows
 
 
 def _half_character(line: str, row: Mapping[str, Any]) -> str | None:
-    """The first lone surrogate in a row, as JSON writes it; only an escape can bring one into a UTF-8 file."""
+    """Return the first lone surrogate of a row as a JSON escape, its only form in a UTF-8 file, or None."""
     if not _SURROGATE_ESCAPE.search(line):
         return None
     found = _SURROGATE.search(json.dumps(row, ensure_ascii=False))

@@ -11,13 +11,13 @@ from typing import Any
 
 
 def provenance() -> dict[str, Any]:
-    """Versions of what the numbers depend on, and the commit of this suite where git knows it."""
+    """Return the versions of the packages that results depend on, and the commit of this suite."""
     packages = ("torch", "transformers", "peft", "accelerate", "bitsandbytes")
     return {"versions": package_versions(packages), "commit": commit()}
 
 
 def package_versions(packages: Sequence[str]) -> dict[str, str]:
-    """The version of Python and of those of the packages that are installed."""
+    """Return the versions of Python and of the installed ones of `packages`."""
     versions = {"python": sys.version.split()[0]}
     for package in packages:
         try:
@@ -28,7 +28,7 @@ def package_versions(packages: Sequence[str]) -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """The suite's git commit, with `-dirty` where files differ from it; None outside a checkout."""
+    """Return the git commit of this suite, with `-dirty` if files were changed, or None outside a checkout."""
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude", "*"],

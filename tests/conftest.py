@@ -1,11 +1,32 @@
-"""Puts the repository's root and the tests' helpers on the path."""
+"""Put the root of the repository and the tests' own modules on the path, and set what every test relies on."""
 
 import os
+import signal
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that asks a hub is wrong
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes of tests share the cores
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# A background job starts with Ctrl-C ignored, and its child processes inherit that. With a handler of Python here, the
+# child processes of the tests start with the default.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Each takes 20 to 90 s. They start first, so that no process is left with a long one at the end.
+LONG_FILES = (
+    "test_readme.py",
+    "test_seeds.py",
+    "test_stage_b.py",
+    "test_run_pipeline.py",
+    "test_generate_phase2_data.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Move the long files to the front, in the order above; the others keep theirs."""
+    places = {name: place for place, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: places.get(item.path.name, len(LONG_FILES)))

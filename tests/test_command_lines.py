@@ -92,6 +92,17 @@ def test_help_of_a_number_says_what_it_counts_or_measures(script: str) -> None:
             assert UNITS.search(text), f"--{name}: {text}"
 
 
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_seed_that_no_generator_takes_is_refused_when_parsed(script: str) -> None:
+    parser = parser_of(script)
+    for name in {"seed", "seeds"} & set(options(parser)):
+        take = options(parser)[name].type
+        assert callable(take)
+        for seed in ("-1", str(2**32)):
+            with pytest.raises(argparse.ArgumentTypeError, match=f"{seed}: must be at"):
+                take(seed)
+
+
 @pytest.mark.parametrize(
     "command",
     [
@@ -233,7 +244,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         **{"sft_model_path": "./models/sft_specialist/final_model", "beta": 0.1, "loss_type": "sigmoid"},
         **{"train_data_path": "phase2_data/dpo/train_dpo.jsonl", "val_data_path": "phase2_data/dpo/val_dpo.jsonl"},
         **{"output_dir": "./models/dpo_hallucination_resistant", "learning_rate": 5e-6, "batch_size": 4},
-        **{"label_smoothing": 0, "nll_weight": 0, "reference": "cached", "lora_r": None},
+        **{"label_smoothing": 0, "nll_weight": 0, "reference": "cached", "lora_r": None, "base_model": None},
     },
     "generate_phase2_data": {
         **{"phase1_dir": "phase1_data/sft", "phase2_dir": "phase2_data/dpo", "adversarial_ratio": 1.0},
@@ -243,6 +254,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         **MODEL_FLAGS,
         **{"prompts_path": "phase1_data/sft/train_set_processed.csv", "num_completions": 3, "temperature": 0.9},
         **{"model_path": "./models/sft_specialist/final_model", "base_url": None, "served_model": None},
+        **{"base_model": None},
     },
     "judge_completions": {
         **{"completions_path": REQUIRED, "judge": "facts", "judge_model": None, "criterion_file": None},
@@ -252,11 +264,12 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         **MODEL_FLAGS,
         **{"model_path": "./models/sft_specialist/final_model", "base_url": None, "served_model": None},
         **{"clinical_note": None, "input_file": None, "compare_model_path": None, "compare_served_model": None},
-        **{"output_file": None, "max_new_tokens": 150, "temperature": 0.7, "batch_size": 8},
+        **{"output_file": None, "max_new_tokens": 150, "temperature": 0.7, "batch_size": 8, "base_model": None},
     },
     "evaluation.evaluate_model": {
         **MODEL_FLAGS,
         **{"model_path": None, "predictions": None, "test_data": "phase1_data/sft/test_set_processed.csv"},
+        **{"base_model": None},
         **{"output_dir": "evaluation_results", "max_examples": None, "temperature": 0, "max_new_tokens": 150},
         **{"batch_size": 8, "judge": "facts", "judge_model": None},
     },
@@ -268,7 +281,13 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         **{"demo": False, "model_name": None, "phase1_dir": "phase1_data/sft", "output_dir": None, "rounds": 1},
         **{"control": False, "seed": 42},
     },
-    "export_model": {**MODEL_FLAGS, "model_path": REQUIRED, "output_dir": REQUIRED, "quantize": "none"},
+    "export_model": {
+        **MODEL_FLAGS,
+        "model_path": REQUIRED,
+        "output_dir": REQUIRED,
+        "quantize": "none",
+        "base_model": None,
+    },
     "sft_dataset": {"file": "phase1_data/sft/train_set_processed.csv"},
     "dpo_dataset": {"file": "phase2_data/dpo/train_dpo.jsonl"},
 }
@@ -490,6 +509,10 @@ MISTAKES = [
         for model in ("./none", "weightless_base", "./nothing")
         for script, rest in (("judge_completions", JUDGE), ("evaluation.evaluate_model", PREDICTED))
     ),
+    # numbers out of range, refused before anything is read
+    Mistake("evaluation.evaluate_model", f"{PREDICTED} --seed -1", ("--seed: -1", "must be at least 0")),
+    Mistake("evaluation.evaluate_model", f"{PREDICTED} --max_examples 0", ("--max_examples: 0", "must be at least 1")),
+    Mistake("evaluation.compare_models", "evaluation evaluation --seed -1", ("--seed: -1", "must be at least 0")),
     # every folder of evaluations
     *(
         Mistake(script, arguments, ("evaluation_results.csv", says) if says in (EMPTY, NO_COLUMN) else (says,))
@@ -518,7 +541,7 @@ MISTAKES = [
     Mistake("stage_b_dpo_training", f"{STAGE_B} --train_data_path good.jsonl none.jsonl", ("none.jsonl", NO_FILE)),
     Mistake("benchmarks.seeds", "--seeds 1 1", ("--seeds 1 1: the same seed gives the same run",)),
     Mistake("benchmarks.transfer", "--run_dir nothing", ("dpo.json", NO_FILE)),
-    Mistake("benchmarks.seeds", "--parallel 0", ("--parallel 0: give 1 or more",)),
+    Mistake("benchmarks.seeds", "--parallel 0", ("argument --parallel: 0: must be at least 1",)),
     # unknown devices
     *(
         Mistake(script, f"{arguments} --device gpu", (BAD_DEVICE,))
@@ -553,11 +576,11 @@ MISTAKES = [
     Mistake("generate_phase2_data", "--phase1_dir phase1_good --adversarial_ratio 0", ("--adversarial_ratio 0.0",)),
     Mistake("generate_phase2_data", "--phase1_dir phase1_good --lexicon_dir nowhere", ("nowhere: no such folder",)),
     Mistake("benchmarks.hard_negatives", "--phase1_dir phase1_good --phase2_dir nowhere", ("train_dpo.jsonl", NO_FILE)),
-    Mistake("benchmarks.hard_negatives_scale", "--notes 0", ("--notes 0: give numbers of 1 or more",)),
+    Mistake("benchmarks.hard_negatives_scale", "--notes 0", ("argument --notes: 0: must be at least 1",)),
     Mistake("benchmarks.hard_negatives_scale", "--adversarial_ratio 0", ("--adversarial_ratio 0.0",)),
-    Mistake(AGREEMENT, "--labels good.csv --resamples 0", ("--resamples 0: give a number of 1 or more",)),
-    Mistake("benchmarks.fact_checker_speed", "--pairs 0", ("--pairs 0: give numbers of 1 or more",)),
-    Mistake("benchmarks.fact_checker_demo_truth", "--max_notes 0", ("--max_notes 0: give a number of 1 or more",)),
+    Mistake(AGREEMENT, "--labels good.csv --resamples 0", ("argument --resamples: 0: must be at least 1",)),
+    Mistake("benchmarks.fact_checker_speed", "--pairs 0", ("argument --pairs: 0: must be at least 1",)),
+    Mistake("benchmarks.fact_checker_demo_truth", "--max_notes 0", ("argument --max_notes: 0: must be at least 1",)),
     Mistake("benchmarks.fact_checker_demo_truth", "--max_notes 1 --results_csv none.csv", ("none.csv", NO_FILE)),
     Mistake("benchmarks.compare_trl", "--batches 0", ("--batches 0",)),
     Mistake("benchmarks.compare_trl", "--memory_limit_gb 12 --device cpu", ("--memory_limit_gb",)),
@@ -577,9 +600,9 @@ MISTAKES = [
     Mistake("stage_a_sft_training", f"{STAGE_A} --output_dir trained --resume", ("trained", "no checkpoint to resume")),
     Mistake("stage_b_dpo_training", f"{STAGE_B} --output_dir trained --resume", ("trained", "no checkpoint to resume")),
     Mistake("benchmarks.process_exits", "--runs 0", ("--runs 0", "must be at least 1")),
-    Mistake("benchmarks.stopping_rule", "--runs 0", ("--runs 0", "must be at least 1")),
-    Mistake("benchmarks.stopping_rule", "--max_ratings 9", ("--max_ratings 9", "must be at least 10")),
-    Mistake("benchmarks.stopping_rule", "--seed -1", ("--seed -1", "must be at least 0")),
+    Mistake("benchmarks.stopping_rule", "--runs 0", ("--runs: 0", "must be at least 1")),
+    Mistake("benchmarks.stopping_rule", "--max_ratings 9", ("--max_ratings: 9", "must be at least 10")),
+    Mistake("benchmarks.stopping_rule", "--seed -1", ("--seed: -1", "must be at least 0")),
     Mistake("stage_a_sft_training", f"{STAGE_A} --lora_r 0", ("--lora_r: 0", "must be at least 1")),
     Mistake("stage_b_dpo_training", f"{STAGE_B} --lora_r 0", ("--lora_r: 0", "must be at least 1")),
     Mistake("stage_a_sft_training", f"{STAGE_A} --lora_dropout 1.5", ("--lora_dropout 1.5", "below 1")),
@@ -591,6 +614,18 @@ MISTAKES = [
             *(("early_stopping_patience", -1), ("max_grad_norm", -1.0), ("weight_decay", -0.1)),
         )
     ),
+    # the base of an adapter
+    *(
+        Mistake(script, f"{arguments} --base_model ./none", ("--base_model ./none: no such model folder",))
+        for script, arguments in (
+            ("stage_b_dpo_training", STAGE_B),
+            ("generate_completions", SAMPLE),
+            ("sft_inference", INFER),
+            ("evaluation.evaluate_model", EVALUATE),
+            ("export_model", EXPORT),
+        )
+    ),
+    Mistake("stage_a_sft_training", f"{STAGE_A} --model_name no-such-model", ("no-such-model", "from the hub")),
 ]
 
 

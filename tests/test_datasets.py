@@ -62,6 +62,13 @@ def test_only_factual_rows_are_trained_on(tmp_path, tokenizer):
     assert SFTDataset(path, tokenizer).ids == ["r0", "r1", "r2", "e1"]
 
 
+def test_a_label_in_other_letters_is_refused_and_not_dropped(tmp_path, tokenizer):
+    path = write_phase1(tmp_path / "a.csv", 3)
+    path.write_text(path.read_text().replace(",factual,", ",Factual,", 1))
+    with pytest.raises(InputError, match=r"a\.csv, line 2: label 'Factual' is not known; write factual; run python"):
+        SFTDataset(path, tokenizer)
+
+
 def test_dpo_takes_chat_messages_and_refuses_pairs_of_equal_tokens(tmp_path):
     chat = build_tokenizer("qwen2")
     rows = [
@@ -97,7 +104,7 @@ def test_the_phase1_checker_names_every_bad_line(tmp_path, capsys):
         f"{path}, line 3: empty clinical_note; fill in or delete the row",
         f"{path}, line 4: label 'true' is not known; use one of factual, factual_with_evidence, hallucinated",
         f"{path}, line 5: the same note and summary as on line 2; delete one",
-        f"{path}, line 6: the id a is also that of line 2; rename one",
+        f"{path}, line 6: line 2 has the id a too; rename one",
         f"{path}, line 6: the note is also in test_set_processed.csv; keep it in one split",
     ]
 

@@ -7,6 +7,7 @@ from tiny_models import build_tokenizer
 from training_helpers import write_triplets
 
 from dpo_dataset import DPODataset
+from language_model.prompt_format import build_prompt
 from script_io.errors import InputError
 
 
@@ -47,6 +48,31 @@ def test_what_is_left_out_is_counted_for_each_file(tmp_path, tokenizer):
     assert (report["total"], report["dropped_ids"]) == (40, [f"t4 of {paths[1]}"])
     assert report["longest_tokens"] > 600
     assert DPODataset(paths[1], tokenizer).report.as_dict()["dropped_ids"] == ["t4"]
+
+
+def test_the_note_of_a_prompt_of_another_form_is_shortened(tmp_path, tokenizer):
+    note = "Denies fever. " * 200
+    row = {"prompt": f"Summarise in one line.\n{note.strip()}\nAnswer:", "chosen": "No fever.", "rejected": "Fever."}
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps(row | {"clinical_note": note}))
+    dataset = DPODataset(path, tokenizer, max_length=100, overflow="shorten_note")
+    assert dataset.report.shortened_ids == ["line-1"]
+    assert dataset.tokens(0) - len(dataset.triplets[0].rejected) <= 100
+    prompt = tokenizer.decode(dataset.triplets[0].prompt, skip_special_tokens=True)
+    assert prompt.startswith("Summarise in one line.\nDenies fever.")
+    assert prompt.endswith("Denies fever.\nAnswer:")
+    assert " [...] " in prompt
+    path.write_text(json.dumps(row))  # without the key nothing tells the note from the instructions
+    with pytest.raises(InputError, match="1 of 1 examples are over --max_length 100"):
+        DPODataset(path, tokenizer, max_length=100, overflow="shorten_note")
+
+
+@pytest.mark.parametrize("note", [["No fever."], "Another note."])
+def test_a_clinical_note_that_is_not_in_the_prompt_is_refused(tmp_path, tokenizer, note):
+    row = {"prompt": build_prompt("No fever."), "chosen": "No fever.", "rejected": "Fever.", "clinical_note": note}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    with pytest.raises(InputError, match=r"a\.jsonl, line 1: clinical_note is not .*; run python dpo_dataset\.py"):
+        DPODataset(tmp_path / "a.jsonl", tokenizer)
 
 
 def test_a_bad_line_names_the_file_it_is_in(tmp_path, tokenizer):

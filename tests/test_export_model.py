@@ -4,6 +4,8 @@ import json
 
 import pytest
 import torch
+from peft import IA3Config, LoraConfig
+from peft_adapters import save_with_peft
 from training_helpers import CPU, tiny_base_and_adapter
 from transformers import AutoModelForCausalLM
 
@@ -58,3 +60,38 @@ def test_a_used_folder_is_refused(folders, tmp_path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(InputError, match="not empty"):
         export(folders[1], tmp_path)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        LoraConfig(r=4, target_modules=["q_proj", "embed_tokens"], task_type="CAUSAL_LM"),
+        LoraConfig(r=4, target_modules=["q_proj", "lm_head"], task_type="CAUSAL_LM"),
+        LoraConfig(r=4, target_modules=["q_proj"], use_dora=True, task_type="CAUSAL_LM"),
+        IA3Config(target_modules=["v_proj"], feedforward_modules=[], task_type="CAUSAL_LM"),
+    ],
+    ids=["embeddings", "head", "dora", "ia3"],
+)
+def test_other_adapters_of_a_model_with_tied_embeddings_are_merged_too(folders, tmp_path, config):
+    base = AutoModelForCausalLM.from_pretrained(folders[0])
+    base.config.tie_word_embeddings = True
+    base.lm_head.weight = base.model.embed_tokens.weight
+    base.save_pretrained(tmp_path / "base")
+    load_tokenizer(folders[0]).save_pretrained(tmp_path / "base")
+    adapter = save_with_peft(tmp_path / "adapter", tmp_path / "base", config)
+    merged = AutoModelForCausalLM.from_pretrained(export(adapter, tmp_path / "merged"))
+    ids = torch.arange(3, 40).view(1, -1)
+    with torch.no_grad():
+        expected = load_for_inference(adapter, device="cpu").model(input_ids=ids).logits
+        actual, before = merged(input_ids=ids).logits, base(input_ids=ids).logits
+    torch.testing.assert_close(actual, expected, atol=1e-4, rtol=0)
+    assert (actual - before).abs().max() > 0.01
+
+
+def test_what_peft_cannot_merge_is_one_line(folders, tmp_path):
+    config = LoraConfig(r=4, target_modules=["q_proj"], lora_bias=True, task_type="CAUSAL_LM")
+    adapter = save_with_peft(tmp_path / "adapter", folders[0], config)
+    with pytest.raises(InputError, match=r"peft cannot merge this adapter \(.*lora_bias") as caught:
+        export(adapter, tmp_path / "merged")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "merged").exists()

@@ -47,6 +47,7 @@ def read(folder: Path, name: str) -> list[dict]:
     return [json.loads(line) for line in (folder / "out" / name).read_text(encoding="utf-8").splitlines()]
 
 
+# 6 s. One run of the generator for the tests of this file.
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("phase2")
@@ -63,6 +64,7 @@ def test_rows_have_the_agreed_form(made: Path) -> None:
     for row in rows:
         _, note, summary, *_ = sources[row["source_id"]]
         assert row["prompt"] == build_prompt(note)
+        assert row["clinical_note"] == note
         assert row["chosen"] == summary
         if len(row["edits"]) == 1:
             (edit,) = row["edits"]
@@ -165,9 +167,10 @@ def test_excluded_types_do_not_occur(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "flags", "words"),
     [
-        ([("a", "Note.", "Summary.", "true", "")], [], "line 2: unknown label 'true'"),
-        ([("a", "", "Summary.", "factual", "")], [], "line 2: clinical_note is empty"),
-        ([("a", "Note.", " ", "factual", "")], [], "line 2: model_summary is empty"),
+        ([("a", "Note.", "Summary.", "true", "")], [], "line 2: label 'true' is not known; use one of"),
+        ([("a", "Note.", "Summary.", " Factual", "")], [], "line 2: label ' Factual' is not known; write factual"),
+        ([("a", "", "Summary.", "factual", "")], [], "line 2: empty clinical_note; fill in or delete"),
+        ([("a", "Note.", " ", "factual", "")], [], "line 2: empty model_summary; fill in or delete"),
         ([("a", "N.", "S.", "factual", "")], ["--types", "dose", "--exclude_types", "dose"], "leave no type"),
         ([("a", "N.", "S.", "factual", "")], ["--types", "dose"], "no triplet could be made"),
         ([("a", "N.", "S.", "factual", "")], ["--adversarial_ratio", "0"], "give a number above 0"),
@@ -207,6 +210,7 @@ def test_help_describes_every_type(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"  {name}" in printed
 
 
+# 7 s. Proves that the number of processes changes only the time.
 def test_any_number_of_workers_gives_the_same_bytes(made: Path) -> None:
     first = {path.name: path.read_bytes() for path in (made / "out").iterdir()}
     assert set(first) == {"train_dpo.jsonl", "val_dpo.jsonl", "left_out.jsonl", "phase2_stats.json"}
@@ -309,6 +313,7 @@ def test_validation_without_a_factual_row_is_warned_of(tmp_path: Path, capsys: p
     assert "val_dpo.jsonl is empty; Stage B needs pairs" in capsys.readouterr().err
 
 
+# 8 s. Proves that the files are streamed: ten times the rows need the same memory.
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(example_index, "PROFILED_SUMMARIES", 20)
     peaks = []

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import random
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_server import Server
+from tiny_models import build_tokenizer
 
+import stage_b_dpo_training
+from dpo_dataset import DPODataset
 from dpo_dataset import row_problem as triplet_problem
 from evaluation.stats import ratio_interval
 from judge_completions import (
     OUTCOMES,
-    Pair,
-    Sample,
+    JudgedCompletion,
+    PairingResult,
     main,
     make_pair,
     parse_args,
@@ -36,69 +40,74 @@ WRONG_DOSE = "58-year-old woman on metformin 850 mg twice daily, left knee pain.
 WRONG_TWICE = "58-year-old woman on metformin 850 mg twice daily, right knee pain."
 
 
-def sample(
+def completion(
     text: str, errors: int = 0, coverage: float | None = 1.0, *, score: float = 0.0, ends: bool = True
-) -> Sample:
-    return Sample(text, ends, errors, score, coverage)
+) -> JudgedCompletion:
+    return JudgedCompletion(text, ends, errors, score, coverage)
 
 
-SOUND_REFERENCE = Sample("reference", True, 0, 0.0, 1.0, is_reference=True)
+SOUND_REFERENCE = JudgedCompletion("reference", True, 0, 0.0, 1.0, is_reference=True)
 
 
 def test_sound_and_complete_against_flawed() -> None:
-    good, half, bad = sample("good"), sample("half", 0, 0.5), sample("bad", 1)
+    good, half, bad = completion("good"), completion("half", 0, 0.5), completion("bad", 1)
     samples = [bad, good, half]
     for seed in range(5):
         random.Random(seed).shuffle(samples)
-        assert make_pair(samples) == Pair("pair", good, bad)
-    assert make_pair([half, good, good]) == Pair("pair", good, half)  # nobody errs: complete against incomplete
+        assert make_pair(samples) == PairingResult("pair", good, bad)
+    assert make_pair([half, good, good]) == PairingResult(
+        "pair", good, half
+    )  # nobody errs: complete against incomplete
 
 
 def test_of_equals_the_nearest_in_wording() -> None:
-    near, far = sample("knee pain, aspirin 50 mg daily"), sample("on aspirin 50 mg every day for knee pain")
-    wrong, elsewhere = sample("knee pain, aspirin 500 mg daily", 1), sample("aspirin taken for pain in both knees", 1)
+    near, far = completion("knee pain, aspirin 50 mg daily"), completion("on aspirin 50 mg every day for knee pain")
+    wrong, elsewhere = (
+        completion("knee pain, aspirin 500 mg daily", 1),
+        completion("aspirin taken for pain in both knees", 1),
+    )
     samples = [far, elsewhere, near, wrong]
     for seed in range(5):
         random.Random(seed).shuffle(samples)
-        assert make_pair(samples) == Pair("pair", near, wrong)
+        assert make_pair(samples) == PairingResult("pair", near, wrong)
 
 
 def test_the_score_decides_between_sound_texts() -> None:
-    doubtful, sure = sample("take 50 mg", score=0.25), sample("another wording altogether")
-    assert make_pair([doubtful, sure, sample("take 500 mg", 1)]).chosen == sure
+    doubtful, sure = completion("take 50 mg", score=0.25), completion("another wording altogether")
+    assert make_pair([doubtful, sure, completion("take 500 mg", 1)]).chosen == sure
 
 
 def test_a_pair_never_teaches_to_say_less() -> None:
-    short, long_and_wrong = sample("short", 0, 0.5), sample("long and wrong", 1, 1.0)
+    short, long_and_wrong = completion("short", 0, 0.5), completion("long and wrong", 1, 1.0)
     assert make_pair([short, long_and_wrong, short]).outcome == "says_less"
     assert make_pair([short, long_and_wrong, short], SOUND_REFERENCE).chosen == SOUND_REFERENCE
-    assert make_pair([short, sample("as short and wrong", 1, 0.5), sample("c", 0, 0.25)]).chosen == short
+    assert make_pair([short, completion("as short and wrong", 1, 0.5), completion("c", 0, 0.25)]).chosen == short
 
 
 def test_the_reference_is_chosen_where_no_completion_is_sound() -> None:
-    bad, short = sample("bad", 2), sample("short", 0, 0.2)
-    assert make_pair([bad, short], SOUND_REFERENCE) == Pair("pair", SOUND_REFERENCE, bad)
+    bad, short = completion("bad", 2), completion("short", 0, 0.2)
+    assert make_pair([bad, short], SOUND_REFERENCE) == PairingResult("pair", SOUND_REFERENCE, bad)
 
 
 def test_a_text_that_was_broken_off_is_never_chosen() -> None:
-    cut, bad = sample("cut", ends=False), sample("bad", 1)
-    assert make_pair([cut, bad], SOUND_REFERENCE) == Pair("pair", SOUND_REFERENCE, bad)
+    cut, bad = completion("cut", ends=False), completion("bad", 1)
+    assert make_pair([cut, bad], SOUND_REFERENCE) == PairingResult("pair", SOUND_REFERENCE, bad)
     assert make_pair([cut, bad]).outcome == "unfinished_chosen"
-    bad_and_cut = sample("bad and cut", 1, ends=False)
-    assert make_pair([sample("good"), bad_and_cut]).rejected == bad_and_cut
+    bad_and_cut = completion("bad and cut", 1, ends=False)
+    assert make_pair([completion("good"), bad_and_cut]).rejected == bad_and_cut
 
 
 def test_prompts_that_come_to_no_pair() -> None:
     assert make_pair([], SOUND_REFERENCE).outcome == "all_failed"
-    assert make_pair([sample("a"), sample("b", score=0.3)], SOUND_REFERENCE).outcome == "tie"
-    assert make_pair([sample("a", 1), sample("b", 2)]).outcome == "nothing_to_choose"
-    assert make_pair([sample("The  reference.", 1)], SOUND_REFERENCE).outcome == "pair"
-    assert make_pair([sample(" Reference.", 1)], SOUND_REFERENCE).outcome == "identical"
-    assert make_pair([sample("a", 0, None), sample("b", 0, None)]).outcome == "tie"
+    assert make_pair([completion("a"), completion("b", score=0.3)], SOUND_REFERENCE).outcome == "tie"
+    assert make_pair([completion("a", 1), completion("b", 2)]).outcome == "nothing_to_choose"
+    assert make_pair([completion("The  reference.", 1)], SOUND_REFERENCE).outcome == "pair"
+    assert make_pair([completion(" Reference.", 1)], SOUND_REFERENCE).outcome == "identical"
+    assert make_pair([completion("a", 0, None), completion("b", 0, None)]).outcome == "tie"
 
 
 def test_no_pair_below_the_margin() -> None:
-    good, bad = sample("50 mg", score=0.25), sample("500 mg", 1, score=1.0)
+    good, bad = completion("50 mg", score=0.25), completion("500 mg", 1, score=1.0)
     assert make_pair([good, bad], min_margin=0.75).outcome == "pair"
     assert make_pair([good, bad], min_margin=0.76).outcome == "within_margin"
 
@@ -123,6 +132,8 @@ def test_split_of_a_few_prompts_leaves_neither_side_empty() -> None:
     for count in range(2, 12):
         train, validation = split_by_prompt([triplet(number) for number in range(count)], 0.01, 42)
         assert (len(train), len(validation)) == (count - 1, 1)
+        train, validation = split_by_prompt([triplet(number) for number in range(count)], 0.999, 42)
+        assert (len(train), len(validation)) == (1, count - 1)
     assert split_by_prompt([triplet(1)], 0.1, 42) == ([triplet(1)], [])
     assert split_by_prompt([triplet(1), triplet(2)], 0.0, 42)[1] == []
 
@@ -179,6 +190,48 @@ def test_pairs_statistics_and_split_on_disk(
     assert (stats["prompts"], stats["pairs"], stats["ties"]) == (5, 2, 1)
 
 
+@pytest.mark.parametrize("fraction", ["0", "0.1"])
+def test_stage_b_accepts_the_next_command(
+    fraction: str, completions_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "on policy"  # a blank must be quoted
+    flags = ["--completions_path", str(completions_path), "--output_dir", str(out), "--val_fraction", fraction]
+    assert main(parse_args(flags)) == 0
+    *_, last = capsys.readouterr().out.splitlines()
+    script, *words = shlex.split(last.removeprefix("Next: python "))
+    assert script == "stage_b_dpo_training.py"
+    args = stage_b_dpo_training.parse_args(words)
+    stage_b_dpo_training.check_args(args)
+    tokenizer = build_tokenizer("llama")
+    paths = (*args.train_data_path, args.val_data_path)
+    assert [len(DPODataset(path, tokenizer)) for path in paths] == ([2, 2] if fraction == "0" else [1, 1])
+
+
+def test_the_note_is_judged_and_stored(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"id": "plain", "prompt": build_prompt(f"{NOTE} Case 1.")},
+        {"id": "both", "prompt": build_prompt(f"{NOTE} Case 2."), "clinical_note": f"{NOTE} Case 2.\n"},
+        {"id": "other", "prompt": f"Never write 850 mg. {NOTE}", "clinical_note": NOTE},
+        {"id": "unknown", "prompt": f"Be brief. {NOTE}"},
+    ]
+    rows = [row | {"completions": [WRONG_DOSE, COMPLETE]} for row in rows]
+    path = write_completions(tmp_path / "completions.jsonl", rows)
+    assert main(parse_args(["--completions_path", str(path), "--output_dir", str(tmp_path / "out")])) == 0
+    found = {row["source_id"]: row for row in rows_of(tmp_path / "out" / "preferences.jsonl")}
+    # the instructions of `other` name the wrong dose, which would support it if they were taken for the note
+    assert {name: row["rejected"] for name, row in found.items()} == dict.fromkeys(
+        ("plain", "both", "other", "unknown"), WRONG_DOSE
+    )
+    assert found["plain"]["clinical_note"] == f"{NOTE} Case 1."
+    assert found["both"]["clinical_note"] == f"{NOTE} Case 2."
+    assert found["other"]["clinical_note"] == NOTE
+    assert "clinical_note" not in found["unknown"]
+    split = [row for name in ("train", "val") for row in rows_of(tmp_path / "out" / f"{name}.jsonl")]
+    assert sorted(row["id"] for row in split if "clinical_note" in row) == [
+        f"{name}-on-policy" for name in ("both", "other", "plain")
+    ]
+
+
 @pytest.mark.parametrize(
     ("row", "words"),
     [
@@ -188,6 +241,10 @@ def test_pairs_statistics_and_split_on_disk(
         ({"prompt": "p", "completions": ["a", 1]}, "line 1: completions is not a list of texts"),
         ({"prompt": "p", "completions": ["a"], "reference": 1}, "line 1: reference is not a text"),
         ({"prompt": "p", "completions": ["a"], "finished": [True, True]}, "line 1: finished must hold one"),
+        (
+            {"prompt": build_prompt("p"), "clinical_note": "q", "completions": ["a"]},
+            "line 1: clinical_note is not the note in prompt",
+        ),
     ],
 )
 def test_rows_that_cannot_be_judged(tmp_path: Path, row: dict[str, Any], words: str) -> None:
@@ -219,6 +276,9 @@ def test_a_judge_that_fails_is_counted_and_gives_no_verdict(
     ("flags", "words"),
     [
         (["--val_fraction", "1"], "--val_fraction 1.0"),
+        (["--val_fraction", "-0.1"], "--val_fraction -0.1"),
+        (["--min_margin", "-1"], "--min_margin -1.0"),
+        (["--min_margin", "nan"], "--min_margin nan"),
         (["--criterion_file", "x"], "--criterion_file is for --judge openai"),
         (["--judge_model", "x"], "--judge_model is for --judge nli and openai"),
     ],

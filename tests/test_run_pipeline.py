@@ -1,6 +1,7 @@
 """Two rounds of the pipeline on a handful of notes: every stage, the table and `results.json`, nothing done twice."""
 
 import csv
+import importlib
 import json
 import signal
 
@@ -11,8 +12,10 @@ from safetensors.torch import load_file
 
 import run_pipeline
 from evaluation.acceptance import Bounds
+from language_model.model_files import DEMO_BASE
 from run_pipeline import Recipe
 from script_io.errors import InputError
+from script_io.files import write_json
 
 RECIPE = Recipe(
     stage_a=("--learning_rate", "1e-3", "--num_epochs", "1", "--batch_size", "8"),
@@ -27,6 +30,7 @@ ROUNDS = 2
 STAGES = 1 + 5 * ROUNDS + 4 * 2  # Stage A; negatives, completions, judging, dpo, control; four models, two modes
 
 
+# 20 s. One run of all stages for the tests of this file: it proves that each stage reads what the others write.
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pipeline")
@@ -149,6 +153,32 @@ def test_a_rerun_skips_what_is_finished_and_ends_in_the_table(finished, capsys):
     assert accepted.startswith("accepted: no: ")  # two tiny trainings cannot do it
     assert ", at most 5.0% asked" in accepted
     assert "by the same bounds: no: " in printed
+
+
+def test_flags_without_effect_on_the_results_undo_no_finished_stage(finished, capsys):
+    flags = ["--base_model", str(DEMO_BASE), "--ignore_memory_estimate"]
+    assert run_pipeline.main(run_pipeline.parse_args([*finished[1], *flags])) == 0
+    assert capsys.readouterr().out.count("finished before, skipped") == STAGES
+
+
+def test_flags_are_handed_to_the_scripts_that_know_them(tmp_path, monkeypatch):
+    commands = {}
+    monkeypatch.setattr(run_pipeline, "launch", lambda command, log: commands.setdefault(log.stem, command) and 0)
+    flags = ["--demo", "--base_model", "moved", "--ignore_memory_estimate", "--device", "cpu"]
+    pipeline = run_pipeline.Pipeline(run_pipeline.parse_args(flags), Recipe(), tmp_path)
+    sft = run_pipeline.stage_a(pipeline, tmp_path, "base")
+    run_pipeline.stage_b(pipeline, "dpo", sft, run_pipeline.Pairs((tmp_path / "a",), (tmp_path / "b",)), ())
+    write_json(tmp_path / "evaluation" / "dpo_greedy" / "evaluation_summary.json", {})
+    with pytest.raises(FileNotFoundError):  # the first script has written no validation pairs here
+        run_pipeline.preference_pairs(pipeline, tmp_path, sft, 1)
+    for name, model in (("dpo", sft), ("base", "base")):
+        with pytest.raises(InputError):  # no figures, since nothing has been evaluated
+            run_pipeline.evaluate(pipeline, name, model, tmp_path)
+    with_base = {name for name, command in commands.items() if "--base_model" in command}
+    assert with_base == {"dpo", "completions_1", "evaluate_dpo_greedy"}
+    assert {name for name, command in commands.items() if "--ignore_memory_estimate" in command} == {"sft", "dpo"}
+    for script, *arguments in commands.values():
+        importlib.import_module(script.removesuffix(".py").replace("/", ".")).parse_args(arguments)
 
 
 def test_acceptance_decides_the_exit_code_only_where_it_is_required(finished, monkeypatch):

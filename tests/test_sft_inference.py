@@ -178,6 +178,7 @@ def script(*flags: str | Path, folder: Path) -> subprocess.CompletedProcess[str]
     return subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
 
 
+# 6 s. Proves what a real process does that has neither note nor terminal.
 def test_without_note_or_terminal_runs_the_built_in_note(model: Path, tmp_path: Path) -> None:
     result = script("--model_path", model, folder=tmp_path)
     assert result.returncode == 0, result.stderr
@@ -191,6 +192,7 @@ def test_missing_default_model_names_the_command_that_makes_it(tmp_path: Path) -
     assert "python stage_a_sft_training.py" in result.stderr
 
 
+# 6 s. Proves on a pseudo-terminal that the prompt reads note after note.
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX")
 def test_a_terminal_is_asked_for_notes_until_the_input_ends(model: Path) -> None:
     import pexpect

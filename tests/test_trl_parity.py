@@ -19,8 +19,8 @@ class FakeRun:
 
     def __init__(self, policy, dataset):
         self.model = self.scorer = CompletionScorer(policy, dataset.pad_id)
-        self.scorer.choose([dataset.sample(index) for index in range(2)])
-        assert self.scorer.is_fast
+        self.scorer.choose([dataset.encoded(index) for index in range(2)])
+        assert self.scorer.is_packed
 
 
 def our_step(base, adapter, dataset, loss_type, smoothing):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import subprocess
 import sys
@@ -77,13 +76,11 @@ def write_phase1(path: Path, count: int, seed: int = 0) -> Path:
 
 
 def run(script: str, *arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Runs a script of the suite as a user would."""
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "2"}
+    """Run a script of the suite as a user would, on one core as set by conftest.py."""
     return subprocess.run(
         [sys.executable, str(ROOT / script), *map(str, arguments)],
         capture_output=True,
         text=True,
         cwd=cwd or ROOT,
-        env=environment,
         check=False,
     )

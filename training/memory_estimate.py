@@ -21,7 +21,7 @@ import torch
 from language_model.model_files import load_config
 from scoring.head_logps import chunk_tokens
 from scoring.packed_attention import block_size, query_blocks
-from scoring.packed_rows import Row, Sample, lay_out
+from scoring.packed_rows import PackedRow, PromptCompletions, lay_out
 from script_io.errors import InputError
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class MemoryEstimate:
 
 
 def estimate_memory(
-    model: Any, placement: Placement, adapters: Adapters, row: Row, *, checkpointing: bool
+    model: Any, placement: Placement, adapters: Adapters, row: PackedRow, *, checkpointing: bool
 ) -> MemoryEstimate:
     """The peak of training `model` (on the meta device, as `meta_model` builds it) with `row` as its largest row."""
     element = placement.dtype.itemsize
@@ -154,7 +154,7 @@ def _adapter_bytes(layers: Sequence[torch.nn.Module], adapters: Adapters) -> int
     return sizes * (adapters.trained_rank * TRAINED_BYTES + adapters.frozen_rank * FROZEN_ADAPTER_BYTES)
 
 
-def _kept_bytes(layer: torch.nn.Module, adapters: Adapters, row: Row, placement: Placement) -> int:
+def _kept_bytes(layer: torch.nn.Module, adapters: Adapters, row: PackedRow, placement: Placement) -> int:
     """What autograd keeps of one decoder layer until its backward pass.
 
     A frozen matrix keeps nothing of its input; what follows it keeps its output: attention its queries, keys and
@@ -172,7 +172,7 @@ def _kept_bytes(layer: torch.nn.Module, adapters: Adapters, row: Row, placement:
     return row.input_ids.shape[1] * per_token + _attention_bytes(layer, row, placement)
 
 
-def _attention_bytes(layer: Any, row: Row, placement: Placement) -> int:
+def _attention_bytes(layer: Any, row: PackedRow, placement: Placement) -> int:
     """Attention probabilities, which only FlexAttention computes anew in the backward pass."""
     if placement.device.type == "cuda":
         return 0
@@ -186,13 +186,13 @@ def _attention_bytes(layer: Any, row: Row, placement: Placement) -> int:
     return heads * pairs * placement.dtype.itemsize
 
 
-def _transient_bytes(layers: Sequence[torch.nn.Module], row: Row, element: int) -> int:
+def _transient_bytes(layers: Sequence[torch.nn.Module], row: PackedRow, element: int) -> int:
     """What one layer's forward or backward pass holds for a moment: a few tensors of its widest matrix."""
     widest = max(out for layer in layers for _, out in _linear_layers(layer).values())
     return 3 * row.input_ids.shape[1] * widest * element
 
 
-def _head_bytes(model: Any, row: Row, element: int) -> int:
+def _head_bytes(model: Any, row: PackedRow, element: int) -> int:
     """Logits of one chunk in float32, once more in half precision, and the gradient of the hidden states."""
     vocabulary, hidden = model.get_output_embeddings().weight.shape
     chunk = min(len(row.targets), chunk_tokens(vocabulary))
@@ -209,14 +209,14 @@ def _process_bytes() -> int:
 # ------------------------------------------------------------------------------------- what it is for
 
 
-def largest_row(samples: Sequence[Sample], batch_size: int, row_tokens: int) -> Row:
-    """The fullest row that the longest samples can make."""
-    row: list[Sample] = []
+def largest_row(examples: Sequence[PromptCompletions], batch_size: int, row_tokens: int) -> PackedRow:
+    """The fullest row that the longest examples can make."""
+    row: list[PromptCompletions] = []
     room = row_tokens
-    for sample in sorted(samples, key=lambda sample: -sample.tokens):
-        if len(row) < batch_size and (not row or sample.tokens <= room):
-            row.append(sample)
-            room -= sample.tokens
+    for example in sorted(examples, key=lambda example: -example.tokens):
+        if len(row) < batch_size and (not row or example.tokens <= room):
+            row.append(example)
+            room -= example.tokens
     return lay_out(row)
 
 
@@ -236,7 +236,7 @@ def fit_memory(
     base_name: str,
     placement: Placement,
     adapters: Adapters,
-    samples: Sequence[Sample],
+    examples: Sequence[PromptCompletions],
     row_tokens: int,
 ) -> MemoryEstimate:
     """Says and returns what the run will need, turns checkpointing on for it, or refuses a run that cannot fit.
@@ -247,7 +247,7 @@ def fit_memory(
     available = available_bytes(placement.device)
 
     def estimate(batch_size: int, checkpointing: bool, where: Placement) -> MemoryEstimate:
-        row = largest_row(samples, batch_size, row_tokens)
+        row = largest_row(examples, batch_size, row_tokens)
         return estimate_memory(model, where, adapters, row, checkpointing=checkpointing)
 
     needed = estimate(args.batch_size, args.gradient_checkpointing, placement)

@@ -44,7 +44,7 @@ def pair_logps(
     scorer: torch.nn.Module, dataset: DPODataset, indices: Sequence[int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return log-probabilities and token counts of B pairs scored in one row, both (B, 2): chosen, rejected."""
-    logps, tokens = scorer([dataset.sample(index) for index in indices])
+    logps, tokens = scorer([dataset.encoded(index) for index in indices])
     return logps.view(-1, 2), tokens.view(-1, 2)
 
 

@@ -1,35 +1,52 @@
-"""Stage B's adapters: policy and reference as LoRA adapters on one base, and their union as one saved adapter.
+"""Stage B's adapters: policy and reference as LoRA adapters on one base model, and the policy saved as one adapter.
 
-The reference is the Stage A model, never the base: with an adapter being trained, "adapter disabled" is the base. So
-the reference is either the log-probabilities of the untrained policy, cached, or a frozen adapter of its own.
+The reference is the Stage A model, never the base model, so a forward pass with the adapter disabled is not enough.
+Either the log-probabilities of the untrained policy are cached, or a frozen adapter is kept in memory.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from peft import LoraConfig, PeftModel
+from peft.functional import cast_adapter_dtype
 
-from language_model.adapters import attach_adapter, save_adapter, write_adapter
+from language_model.adapters import adapter_tensors, attach_adapter, save_adapter, write_adapter
+from language_model.model_files import require_adapter
 from script_io.errors import InputError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from peft import LoraConfig, PeftModel
+    from peft.tuners.lora import LoraModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-POLICY, REFERENCE = "policy", "reference"
+POLICY, REFERENCE, JOINED = "policy", "reference", "joined"
+
+# Options of peft's LoraConfig that Stage B handles, whatever their value
+_HANDLED = {
+    "task_type", "peft_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision", "inference_mode",
+    "r", "lora_alpha", "lora_dropout", "use_rslora", "rank_pattern", "alpha_pattern", "fan_in_fan_out",
+    "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "init_lora_weights",
+    "loftq_config", "eva_config", "corda_config", "lora_ga_config",  # of init_lora_weights
+    "megatron_core", "qalora_group_size",  # without effect unless megatron_config or use_qalora is set
+}  # fmt: skip
+# Options of an adapter that can be trained further, but not joined with a fresh adapter
+_NOT_JOINABLE = {"use_dora", "modules_to_save", "trainable_token_indices"}
+# Starts of LoRA that leave the base as it is. Others, such as PiSSA, change the base's weights whenever an adapter is
+# created, and Stage B creates several on one base.
+_STARTS = (True, False, None, "gaussian", "orthogonal", "eva")
 
 
 @dataclass(frozen=True)
 class AdapterPair:
-    """One base with the adapters that make it the policy, and those that make it the reference.
+    """One base model with the adapters that make it the policy, and the adapters that make it the reference.
 
-    `reference_names` is empty where the reference is cached only.
+    `reference_names` is empty if the reference exists only as cached log-probabilities.
     """
 
     model: PeftModel
@@ -38,8 +55,8 @@ class AdapterPair:
 
     @contextmanager
     def as_reference(self) -> Iterator[None]:
-        """Within the block the model is the frozen reference, without gradients."""
-        assert self.reference_names, "the reference is cached; there is no adapter of it"
+        """Within the block the model is the frozen reference and computes no gradients."""
+        assert self.reference_names, "the reference is cached; it has no adapter"
         _activate(self.model, self.reference_names)
         try:
             with torch.no_grad():
@@ -48,11 +65,35 @@ class AdapterPair:
             _activate(self.model, self.policy_names)
 
 
-def load_adapter_pair(base: PreTrainedModel, folder: str | Path, *, fresh_rank: int | None, live: bool) -> AdapterPair:
-    """Puts the Stage A adapter on its base as Stage B needs it; the policy starts equal to the reference.
+def require_sft_adapter(folder: str | Path, remedy: str, fresh_rank: int | None) -> dict[str, Any]:
+    """Return the configuration of the adapter that Stage B starts from; `fresh_rank` is `--lora_r`.
 
-    Without `fresh_rank` the Stage A adapter itself goes on training, and `live` adds a frozen copy of it. With it, a
-    new adapter of that rank is trained on top of the frozen one, which is then the live reference at no cost.
+    Stage B takes LoRA adapters. Raises InputError for other kinds, naming every option of peft that it does not handle,
+    and, as `require_adapter` does, if there is no adapter.
+    """
+    config = require_adapter(folder, remedy)
+    kind, start = config.get("peft_type"), config.get("init_lora_weights")
+    if kind != "LORA":
+        raise InputError(f"{folder}: is an adapter of type {kind}, and Stage B trains LoRA adapters only")
+    if start not in _STARTS:
+        raise InputError(f"{folder}: init_lora_weights {start} changes the base; convert the adapter to LoRA with peft")
+    defaults = LoraConfig().to_dict()
+    # unset options are stored as null, false or empty, depending on peft's version
+    used = {name for name, value in config.items() if (value or None) != (defaults.get(name) or None)} - _HANDLED
+    if used - _NOT_JOINABLE:
+        names = ", ".join(sorted(used - _NOT_JOINABLE))
+        raise InputError(f"{folder}: the adapter uses {names}, which Stage B cannot train; use one without")
+    if used and fresh_rank is not None:
+        names = ", ".join(sorted(used))
+        raise InputError(f"--lora_r: the SFT adapter uses {names}, which cannot be joined; leave --lora_r out")
+    return config
+
+
+def load_adapter_pair(base: PreTrainedModel, folder: str | Path, *, fresh_rank: int | None, live: bool) -> AdapterPair:
+    """Put the Stage A adapter on its base as Stage B needs it; the policy starts equal to the reference.
+
+    Without `fresh_rank`, the Stage A adapter itself is trained further, and `live` adds a frozen copy of it. With it, a
+    fresh adapter of that rank is trained on top of the frozen Stage A adapter, which is then also the live reference.
     """
     if fresh_rank is None:
         model = attach_adapter(base, folder, POLICY, trainable=True)
@@ -68,15 +109,31 @@ def load_adapter_pair(base: PreTrainedModel, folder: str | Path, *, fresh_rank: 
     return pair
 
 
+def _fresh_config(sft: LoraConfig, rank: int) -> LoraConfig:
+    """Return the configuration of a fresh adapter on the same modules and layers as the Stage A adapter."""
+    return replace(
+        sft,
+        r=rank,
+        lora_alpha=2 * rank,
+        lora_dropout=0.0,
+        use_rslora=False,
+        rank_pattern={},
+        alpha_pattern={},
+        init_lora_weights=True,
+        inference_mode=False,
+    )
+
+
 def _activate(model: PeftModel, names: Sequence[str]) -> None:
-    """Activates adapters; only the policy's tensors ever take a gradient, whatever peft sets."""
+    """Activate adapters. Only the policy's tensors ever take a gradient, whatever peft sets."""
     model.base_model.set_adapter(list(names))
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(f".{POLICY}." in name)
+        # a linear layer's tensor is `lora_A.policy.weight`, an embedding's `lora_embedding_A.policy`
+        parameter.requires_grad_(POLICY in name.split("."))
 
 
 def turn_dropout_off(model: torch.nn.Module) -> None:
-    """Policy and reference must see the same network, and the loss compares them to a thousandth of a nat."""
+    """Set every dropout to 0: policy and reference must be the same network, and the loss compares their outputs."""
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
@@ -84,57 +141,58 @@ def turn_dropout_off(model: torch.nn.Module) -> None:
             setattr(module, "attention_dropout", 0.0)  # noqa: B010 - a plain number, which nn.Module's types do not know
 
 
-def _fresh_config(sft: LoraConfig, rank: int) -> LoraConfig:
-    from peft import LoraConfig
+def joined_adapter(model: PeftModel) -> tuple[dict[str, torch.Tensor], LoraConfig]:
+    """Return one adapter equal to the frozen Stage A adapter plus the fresh one: (tensors, configuration).
 
-    if rank < 1:
-        raise InputError(f"--lora_r {rank}: must be at least 1")
-    unusual = [name for name in ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save") if getattr(sft, name)]
-    if unusual:
-        raise InputError(f"--lora_r: the SFT adapter uses {', '.join(unusual)}, which cannot be joined; leave it out")
-    return LoraConfig(
-        r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=sft.target_modules, task_type="CAUSAL_LM"
-    )
-
-
-def joined_adapter(model: PeftModel) -> tuple[dict[str, torch.Tensor], Any]:
-    """One adapter equal to the frozen Stage A adapter plus the fresh one: (tensors, configuration).
-
-    B1 A1 s1 + B2 A2 s2 = [s1 B1, s2 B2] [A1; A2]: the ranks add up, the scalings s are folded into B, and the joined
-    scaling is 1.
+    B1 A1 s1 + B2 A2 s2 = [B1, B2] [s1 A1; s2 A2]: the ranks add up, the scalings s1 and s2 are folded into A, and the
+    scaling of the joined adapter is 1. `model` is left as it was, ready to be trained further.
     """
-    import copy
+    tuner: LoraModel = model.base_model
+    active = model.active_adapters
+    try:
+        with _new_adapters_in_float32(tuner):
+            tuner.add_weighted_adapter([REFERENCE, POLICY], [1.0, 1.0], JOINED, combination_type="cat")
+        tensors = adapter_tensors(model, JOINED)
+        # peft copies the options of the Stage A adapter: its rsLoRA would scale by alpha / sqrt(r), which is not 1. Two
+        # equal expressions in `target_modules` become one with each alternative twice.
+        config = replace(
+            copy.deepcopy(model.peft_config[JOINED]),
+            use_rslora=False,
+            lora_dropout=0.0,
+            target_modules=model.peft_config[REFERENCE].target_modules,
+        )
+    finally:
+        if JOINED in model.peft_config:
+            model.delete_adapter(JOINED)
+        _activate(model, active)  # adding an adapter may have frozen the policy, depending on peft's version
+    return tensors, config
 
-    from peft.utils import get_peft_model_state_dict
 
-    scaling = _scalings(model)
-    states = {name: get_peft_model_state_dict(model, adapter_name=name) for name in (REFERENCE, POLICY)}
-    joined = {}
-    for key in states[REFERENCE]:
-        parts = [states[name][key].float() for name in (REFERENCE, POLICY)]
-        if ".lora_A." in key:
-            joined[key] = torch.cat(parts, dim=0)  # (r, in)
-        else:
-            scaled = [part * scaling[name] for part, name in zip(parts, (REFERENCE, POLICY), strict=True)]
-            joined[key] = torch.cat(scaled, dim=1)  # (out, r)
-    config = copy.deepcopy(model.peft_config[REFERENCE])
-    config.r = model.peft_config[REFERENCE].r + model.peft_config[POLICY].r
-    config.lora_alpha, config.use_rslora, config.lora_dropout = config.r, False, 0.0
-    return joined, config
+@contextmanager
+def _new_adapters_in_float32(tuner: LoraModel) -> Iterator[None]:
+    """Within the block new adapters have float32 weights, like trained ones.
 
+    `add_weighted_adapter` creates its result in the dtype of the base, so half precision would round it.
+    """
+    inject = tuner.inject_adapter
 
-def _scalings(model: PeftModel) -> dict[str, float]:
-    """The scaling of each adapter, as its layers apply it."""
-    layer = next(module for module in model.modules() if hasattr(module, "scaling") and hasattr(module, "lora_A"))
-    return {name: float(layer.scaling[name]) for name in (REFERENCE, POLICY)}
+    def inject_in_float32(model: torch.nn.Module, adapter_name: str) -> None:
+        inject(model, adapter_name)
+        cast_adapter_dtype(model, adapter_name)
+
+    tuner.inject_adapter = inject_in_float32
+    try:
+        yield
+    finally:
+        del tuner.inject_adapter
 
 
 def save_policy(
     pair: AdapterPair, folder: Path, *, tokenizer: PreTrainedTokenizerBase, prompt_format: str, base_model: str
 ) -> None:
-    """Save the policy as one adapter on the original base."""
+    """Save the policy as one adapter on the original base; `base_model` is a hub id or an absolute path."""
     if len(pair.policy_names) > 1:
-        state, config = joined_adapter(pair.model)
-        write_adapter(folder, state, config, tokenizer, prompt_format, base_model)
+        tensors, config = joined_adapter(pair.model)
+        write_adapter(folder, tensors, config, tokenizer, prompt_format, base_model)
     else:
         save_adapter(pair.model, folder, tokenizer, prompt_format, adapter_name=POLICY, base_model=base_model)

@@ -1,4 +1,4 @@
-"""Geometry of the chart by category: a point for each share and a line for its Wilson interval."""
+"""Lay out the chart of errors by category: a point for each share and a line for its Wilson interval."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 
 from evaluation.stats import wilson_interval
 
-# limit of the axis, distance of its ticks
+# (end of the axis, distance between ticks), as shares
 _AXES = ((0.05, 0.01), (0.1, 0.02), (0.2, 0.05), (0.5, 0.1), (1.0, 0.2))
 
 
 def chart(series: Mapping[str, Mapping[str, Any]], n: int) -> dict[str, Any]:
-    """Bars, names and ticks: x in percent of the width, y in pixels; the most frequent category comes first.
+    """Return bars, names and ticks, with x in percent of the width and y in pixels. Frequent categories come first.
 
-    `series` is name -> the `by_type` of an evaluation of `n` summaries. A lone series needs no name (""): its bars
-    are named by category.
+    `series` is {name: the `by_type` of an evaluation of `n` summaries}. The name of a single series is "", and its bars
+    are labelled by category.
     """
     widest = max((entry["rate_ci95"][1] for entries in series.values() for entry in entries.values()), default=1.0)
     limit, step = next(axis for axis in _AXES if axis[0] >= min(widest, 1.0))
@@ -52,5 +52,5 @@ def _bar(entry: Mapping[str, Any], limit: float) -> dict[str, Any]:
 
 
 def _x(share: float, limit: float) -> float:
-    """Percent of the width; 1% is left on both sides so that a point on the border is whole."""
+    """Return x in percent of the width. A margin of 1% on both sides keeps points at the ends of the axis whole."""
     return round(1 + 98 * share / limit, 2)

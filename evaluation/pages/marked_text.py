@@ -1,4 +1,4 @@
-"""Wrong claims as a page shows them: marked in the summary, listed below it, and marked in the note.
+"""Prepare wrong claims for a page: marked in the summary, listed below it, and linked to sentences of the note.
 
 (flags,) = number_flags([claims], sentences(note), "x1")      # claims as in the column unsupported_spans
 segments(summary, flags)                                      # the summary, cut at its wrong claims
@@ -21,26 +21,26 @@ Bounds = Sequence[tuple[int, int]]
 
 @dataclass(frozen=True)
 class Flag:
-    """A wrong claim. Errors have a number, which stands in the summary, in the list below it and in the note."""
+    """A wrong claim. An error has a number, which the summary, the list below it and the note show."""
 
     span: Span
-    example: str  # beginning of the anchors
+    example: str  # prefix of the anchors
     number: int | None = None
-    sentence: int | None = None  # number of the note's sentence on it
+    sentence: int | None = None  # number of the note's sentence about it
 
     @property
     def mark(self) -> str:
-        """Anchor of its words in the summary."""
+        """Return the anchor of the words in the summary."""
         return f"{self.example}-mark{self.number}"
 
     @property
     def entry(self) -> str:
-        """Anchor of its place in the list of errors."""
+        """Return the anchor of the entry in the list of errors."""
         return f"{self.example}-error{self.number}"
 
     @property
     def target(self) -> str:
-        """Where its words lead to: the note's sentence on it, or else the list."""
+        """Return the anchor that the words link to: the note's sentence, or the list if there is none."""
         return self.entry if self.sentence is None else f"{self.example}-s{self.sentence}"
 
     @property
@@ -51,7 +51,7 @@ class Flag:
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of a summary. `flags` are the claims on it, the marked one first."""
+    """A piece of a summary. `flags` are its wrong claims, the marked one first."""
 
     text: str
     flags: tuple[Flag, ...] = ()
@@ -59,7 +59,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class NotePiece:
-    """A stretch of a note; `sentence` is its number where a summary points to it, `flags` the errors that do."""
+    """A piece of a note. `sentence` is its number if a claim or citation refers to it; `flags` are these claims."""
 
     text: str
     sentence: int | None = None
@@ -68,7 +68,7 @@ class NotePiece:
 
 
 def number_flags(sides: Sequence[Sequence[Span]], bounds: Bounds, example: str) -> list[list[Flag]]:
-    """The claims of each side as flags; errors are numbered from 1 through all sides."""
+    """Return the claims of each side as flags. Errors are numbered from 1 across all sides."""
     numbers = count(1)
     return [
         [
@@ -82,16 +82,17 @@ def number_flags(sides: Sequence[Sequence[Span]], bounds: Bounds, example: str) 
 
 
 def sentence_at(bounds: Bounds, offset: int | None) -> int | None:
-    """Number, from 1, of the sentence that holds this place of the note, or else of the one before it."""
+    """Return the number, from 1, of the sentence at this offset of the note, or of the sentence before it."""
     if offset is None or not bounds:
         return None
     return max(1, bisect_right(bounds, (offset, sys.maxsize)))
 
 
 def segments(text: str, flags: Sequence[Flag]) -> list[Segment]:
-    """Cuts a summary at its flags.
+    """Split a summary at its flags.
 
-    Of flags that overlap, one is marked (an error, then the earliest, then the longest); other errors go along with it.
+    Of overlapping flags only one is marked: an error before a word for review, then the earliest, then the longest.
+    Other errors at the same place are added to its segment.
     """
     chosen: list[list[Flag]] = []
     for flag in sorted(flags, key=lambda flag: (flag.number is None, flag.span["start"], -flag.span["end"])):
@@ -113,7 +114,7 @@ def _overlap(one: Span, other: Span) -> bool:
 
 
 def note_pieces(note: str, bounds: Bounds, flags: Sequence[Flag], cited: Collection[int]) -> list[NotePiece]:
-    """Cuts a note at the sentences that flags point to or that are cited; a cited one that it lacks is passed over."""
+    """Split a note at the sentences that flags or citations refer to. Cited sentences that do not exist are ignored."""
     pointed = {flag.sentence for flag in flags if flag.sentence is not None} | set(cited)
     pieces, position = [], 0
     for number in sorted(pointed & set(range(1, len(bounds) + 1))):

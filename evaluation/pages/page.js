@@ -4,8 +4,8 @@ const help = document.getElementById("help");
 const singleKeys = document.getElementById("single-keys");
 const articles = [...document.querySelectorAll("article")];
 const filters = [...bar.querySelectorAll("select")];
-const start = document.getElementById("examples"); // the heading before them
-let last = start; // where reading goes on: what in an example had the focus last
+const start = document.getElementById("examples"); // the heading above the examples
+let last = start; // the element of an example that had the focus last
 let origin = null; // the marked words whose link was followed last
 
 function fits(article) {
@@ -30,7 +30,7 @@ function choose() {
   start.scrollIntoView();
 }
 
-// What had the focus last or, where that has been scrolled out of sight, the example in the upper part of the window.
+// Returns the element that had the focus last or, if it is out of view, the example in the upper part of the window.
 function place() {
   const {top, bottom} = last.getBoundingClientRect();
   if (bottom > 0 && top < innerHeight) return last;
@@ -52,14 +52,14 @@ function move(from, selector, forward) {
 const example = forward => move(place().closest("article") ?? start, "article:not([hidden])", forward);
 const error = forward => move(place(), "article:not([hidden]) a.error", forward);
 const keys = {
-  j: ["next example of those shown", () => example(true)],
-  k: ["previous example of those shown", () => example(false)],
+  j: ["next example shown", () => example(true)],
+  k: ["previous example shown", () => example(false)],
   e: ["next error", () => error(true)],
   E: ["previous error", () => error(false)],
-  b: ["back from the note to the words that led there", () => origin?.focus()],
-  f: ["to the filters; Escape leaves them", () => filters[0].focus()],
+  b: ["back from the note to the marked words", () => origin?.focus()],
+  f: ["go to the filters; Escape leaves them", () => filters[0].focus()],
   c: ["clear the filters", () => { bar.reset(); choose(); }],
-  "?": ["this list; Escape closes it", () => { help.showModal(); help.querySelector("button").focus(); }],
+  "?": ["show this list; Escape closes it", () => { help.showModal(); help.querySelector("button").focus(); }],
 };
 
 for (const [key, [effect]] of Object.entries(keys)) {
@@ -85,7 +85,7 @@ document.addEventListener("click", event => {
   if (link) {
     event.preventDefault();
     if (link.matches(".error")) origin = link;
-    reach(document.getElementById(link.hash.slice(1)), "nearest"); // what is in view already stays where it is
+    reach(document.getElementById(link.hash.slice(1)), "nearest"); // no scrolling if it is in view
   }
   const key = event.target.closest("button")?.dataset.key;
   if (key === "Escape") help.close();
@@ -93,7 +93,7 @@ document.addEventListener("click", event => {
 });
 bar.addEventListener("change", choose);
 
-// What a jump leaves free at the top. Measured before the first key can come, and again when the window changes.
+// Sets the space that a jump leaves free at the top. Runs before the first key press and again when the window changes.
 function measure() {
   const height = getComputedStyle(bar).position === "sticky" ? bar.offsetHeight : 0;
   document.documentElement.style.setProperty("--bar", `${height}px`);

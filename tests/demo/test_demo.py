@@ -209,6 +209,11 @@ def test_a_citation_and_repetition_change_no_verdict() -> None:
     assert (twice.statements, twice.key_facts_told) == (10, 9)  # saying it again tells nothing new
 
 
+def test_a_citation_cut_short_changes_no_verdict_and_a_claim_in_brackets_is_checked() -> None:
+    assert check_summary(f"{SUMMARY} [Evidence: S1,2; Co", FACTS) == check_summary(SUMMARY, FACTS)
+    assert check_summary(f"{SUMMARY} [Evidence: S1; has gout]", FACTS).errors == ("unparsed", "unparsed")
+
+
 def test_a_wrong_statement_tells_only_what_is_right_in_it() -> None:
     assert check_summary("55-year-old woman with chest pain for 3 days.", FACTS).key_facts_told == 2  # sex, symptom
     assert check_summary("Confirmed left leg deep vein thrombosis.", FACTS).key_facts_told == 1  # not the certainty
@@ -458,6 +463,7 @@ def build(folder: Path, *extra: str) -> Path:
     return folder
 
 
+# 6 s. Proves that the embedded base model can be rebuilt, with equal weights each time.
 def test_a_short_build_makes_a_model_that_loads_and_the_same_one_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

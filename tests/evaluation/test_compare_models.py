@@ -94,7 +94,7 @@ def test_what_makes_two_evaluations_differ_is_told(tmp_path: Path, capsys: pytes
     assert warnings[:3] == [
         "judge differs: facts and openai:x, criterion 0123abcd",
         "temperature differs: None and 0.7",
-        "4 notes have another reference in each; their coverage cannot be compared",
+        "4 notes have different references; their coverage cannot be compared",
     ]
     assert warnings[3].startswith("the judge openai:x made the pairs that the second was trained on")
     printed = capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from language_model.local_sampler import LocalSampler
 from script_io.csv_files import read_csv, write_csv
 from script_io.errors import InputError
 from script_io.files import read_json, write_json, write_jsonl
+from script_io.phase1_csv import COLUMNS
 
 NOTES = [
     "A 54-year-old woman takes metformin 500 mg twice daily. She denies fever.",
@@ -31,7 +33,6 @@ NOTES = [
 ]
 GOOD = ["54-year-old woman on metformin 500 mg twice daily.", "61-year-old man with gout.", "33-year-old man, asthma."]
 BAD = "33-year-old woman with asthma."
-COLUMNS = ("id", "clinical_note", "model_summary", "label", "hallucination_type")
 
 
 def write_test_data(folder: Path) -> Path:
@@ -67,6 +68,29 @@ def test_one_example_for_each_note_with_its_factual_reference(tmp_path: Path) ->
         ("b", GOOD[1], "factual_with_evidence"),
         ("c", "", ""),
     ]
+
+
+@pytest.mark.parametrize(
+    ("label", "summary", "message"),
+    [
+        ("Factual", "Gout.", "line 3: label 'Factual' is not known; write factual"),
+        (" factual", "Gout.", "line 3: label ' factual' is not known; write factual"),
+        ("Factual with-evidence", "Gout.", "is not known; write factual_with_evidence"),
+        ("", "Gout.", "line 3: empty label; fill in or delete the row"),
+        ("factual", " ", "line 3: empty model_summary; fill in or delete the row"),
+    ],
+)
+def test_a_row_whose_reference_would_be_lost_is_refused(tmp_path: Path, label: str, summary: str, message: str) -> None:
+    cells = [("a", NOTES[0], GOOD[0], "factual", ""), ("b", NOTES[1], summary, label, "")]
+    write_csv(tmp_path / "test.csv", COLUMNS, [dict(zip(COLUMNS, row, strict=True)) for row in cells])
+    with pytest.raises(InputError, match=re.escape(f"{tmp_path / 'test.csv'}, ") + ".*" + re.escape(message)):
+        read_test_data(tmp_path / "test.csv")
+
+
+def test_a_note_without_summary_and_label_has_no_reference(tmp_path: Path) -> None:
+    (tmp_path / "test.csv").write_text(f"id,clinical_note,model_summary,label\na,{NOTES[2]},,\n")
+    (example,) = read_test_data(tmp_path / "test.csv")
+    assert (example.note, example.reference, example.label) == (NOTES[2], "", "")
 
 
 def test_predictions_are_evaluated_without_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -175,6 +199,7 @@ main(parse_args(sys.argv[1:]))
 """
 
 
+# 6 s. Proves in a real process that SIGKILL loses no summary that was finished.
 def test_a_killed_evaluation_goes_on_where_it_was(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -193,9 +218,9 @@ def test_a_killed_evaluation_goes_on_where_it_was(
     asked: list[str] = []
     complete = LocalSampler.complete
 
-    def counted(self: LocalSampler, prompts: list[str], **settings: Any) -> Any:
+    def counted(self: LocalSampler, prompts: list[str], *args: Any, **settings: Any) -> Any:
         asked.extend(prompts)
-        return complete(self, prompts, **settings)
+        return complete(self, prompts, *args, **settings)
 
     monkeypatch.setattr(LocalSampler, "complete", counted)
     assert main(parse_args([*flags, "--output_dir", str(out)])) == 0
@@ -292,9 +317,15 @@ def test_a_note_that_is_too_long_is_left_out_and_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([{"clinical_note": " ", "generated_summary": "x"}], "line 1: clinical_note is no text or empty"),
-        ([{"clinical_note": "n", "generated_summary": None}], "line 1: generated_summary is no text"),
-        ([{"id": "a", "clinical_note": n, "generated_summary": "x"} for n in "nm"], "line 2: id a stands on line 1"),
+        (
+            [{"clinical_note": " ", "generated_summary": "x"}],
+            "line 1: clinical_note is empty or not text; correct the row",
+        ),
+        ([{"clinical_note": "n", "generated_summary": None}], "line 1: generated_summary is empty or not text"),
+        (
+            [{"id": "a", "clinical_note": n, "generated_summary": "x"} for n in "nm"],
+            "line 2: id a is already used on line 1; rename one",
+        ),
     ],
 )
 def test_bad_predictions_are_named_by_line(tmp_path: Path, rows: list[dict[str, Any]], message: str) -> None:

@@ -340,7 +340,7 @@ def test_help_lists_the_keys_and_can_switch_them_off(watched: Watched, report: P
     assert press(page, "Escape") == "body"
     press(page, "?")
     assert dialog.locator("kbd").all_inner_texts() == ["j", "k", "e", "E", "b", "f", "c", "?"]
-    page.get_by_label("Single letters are keys").uncheck()
+    page.get_by_label("Use single letters as shortcuts").uncheck()
     press(page, "Escape")
     assert not dialog.is_visible()
     assert press(page, "j") == "body"

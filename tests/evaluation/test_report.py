@@ -44,7 +44,7 @@ def test_what_the_note_does_not_say_has_only_a_nearest_sentence(tmp_path: Path) 
     page = written_page(tmp_path, judged={"has_hallucination": "1", "unsupported_spans": json.dumps(spans)})
     assert re.search(r"contradicted</b>, dose\. Note: <a", page)
     assert re.search(r"unsupported</b>, dose\. Nearest in the note: <a", page)
-    assert "For what the note does not say, it is only the nearest sentence." in page
+    assert "For a claim that the note does not say, it is only the nearest sentence." in page
 
 
 @pytest.mark.parametrize("failures", [0, 1, 2])

@@ -83,6 +83,7 @@ def checked(note: str, summary: str) -> FactCheck:
 @quick
 @given(TEXTS, TEXTS)
 @example("", "")
+@example("", "500 [Evidence: S1] mg")  # a citation inside a fact
 @example("", "Metformin 500 mg twice daily.")
 @example("Metformin 500 mg twice daily.", "")
 def test_any_two_texts_are_checked_the_same_way_twice(note: str, summary: str) -> None:

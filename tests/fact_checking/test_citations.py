@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import time
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -126,6 +128,25 @@ def test_no_text_breaks_it_and_what_is_read_is_what_is_blanked(text: str) -> Non
         assert text[citation.start : citation.end] == citation.text
         assert not blanked[citation.start : citation.end].strip()
     assert "[Evidence:" not in blanked
+
+
+def seconds_of(read: Callable[[str], object], text: str) -> float:
+    """Return the shortest CPU time of five calls."""
+    times = []
+    for _ in range(5):
+        start = time.process_time()
+        read(text)
+        times.append(time.process_time() - start)
+    return min(times)
+
+
+@pytest.mark.parametrize(
+    ("read", "before", "after"), [(without_citations, "", ""), (parse_citation, "[Evidence: S1", ".]")]
+)
+def test_a_run_of_blanks_takes_linear_time(read: Callable[[str], object], before: str, after: str) -> None:
+    # four times the blanks take 4 times the time if it is linear and 16 times if it is quadratic
+    few, many = (before + " " * blanks + after for blanks in (5_000, 20_000))
+    assert seconds_of(read, many) < 9 * seconds_of(read, few)
 
 
 # ----------------------------------------------------------------------------------------- calibration

@@ -1,6 +1,7 @@
 """The scripts against a real server: `transformers serve` on this machine, with models exported from the demo's base.
 
-What a healthy server does not show (retries, a refused key, no answer) is tested with a stand-in in test_local_sampler.py.
+What a healthy server does not show (retries, a refused key, no answer) is tested with a stand-in in
+test_local_sampler.py.
 """
 
 from __future__ import annotations
@@ -59,9 +60,9 @@ needs_server = pytest.mark.skipif(
 )
 
 
-def readme_commands() -> list[list[str]]:
-    """The first code block of the README's section on serving."""
-    block = (ROOT / "README.md").read_text(encoding="utf-8").split("## Serving", 1)[1].split("```")[1]
+def documented_commands() -> list[list[str]]:
+    """Return the commands of the first code block of docs/serving.md."""
+    block = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8").split("```")[1]
     return [shlex.split(line, comments=True) for line in block.replace("\\\n", " ").strip().splitlines()]
 
 
@@ -80,10 +81,10 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """The README's exports, with random adapters in the place of trained ones, and its server on a free port."""
+    """The page's exports, with random adapters in the place of trained ones, and its server on a free port."""
     root = tmp_path_factory.mktemp("serving")
     (root / "models").mkdir()
-    export_sft, export_dpo, serve, _ = readme_commands()
+    export_sft, export_dpo, serve, _ = documented_commands()
     assert serve == ["cd", "models", "&&", "transformers", "serve"]
     log = root / "server.log"
     with log.open("w") as handle:
@@ -233,7 +234,7 @@ def test_a_killed_client_goes_on_and_samples_no_stored_prompt_again(served: Serv
 def test_the_readme_s_comparison_shows_both_models(
     served: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _, script, *flags = readme_commands()[-1]
+    _, script, *flags = documented_commands()[-1]
     assert script == "sft_inference.py"
     flags[flags.index("--base_url") + 1] = served.url
     flags += ["--max_new_tokens", "30", "--output_file", str(tmp_path / "both.jsonl")]

@@ -11,6 +11,8 @@ from language_model.prompt_format import (
     format_hash,
     load_prompt_format,
     note_of_prompt,
+    note_of_row,
+    replace_note,
     save_prompt_format,
 )
 from script_io.errors import InputError
@@ -31,7 +33,42 @@ def qwen():
 def test_the_prompt_and_its_inverse():
     assert build_prompt(NOTE) == f"Clinical Note: {NOTE}\n\nSummary:"
     assert note_of_prompt(build_prompt(NOTE)) == NOTE
-    assert note_of_prompt("Say hello") == "Say hello"
+    assert note_of_prompt("Say hello") is None
+
+
+@pytest.mark.parametrize(
+    ("row", "note"),
+    [
+        ({"prompt": build_prompt(NOTE)}, NOTE),
+        ({"prompt": build_prompt(NOTE), "clinical_note": f" {NOTE}\n"}, NOTE),
+        ({"prompt": build_prompt(NOTE), "clinical_note": None}, NOTE),
+        ({"prompt": f"Be brief. {NOTE}"}, None),
+        ({"prompt": f"Be brief. {NOTE}", "clinical_note": NOTE}, NOTE),
+        ({"prompt": [{"role": "user", "content": NOTE}]}, None),
+        ({"prompt": [{"role": "user", "content": NOTE}], "clinical_note": NOTE}, NOTE),
+        ({"clinical_note": NOTE}, NOTE),
+        ({}, None),
+    ],
+)
+def test_the_note_of_a_row(row, note):
+    assert note_of_row(row) == note
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"prompt": build_prompt(NOTE), "clinical_note": "Denies fever."}, "clinical_note is not the note in prompt"),
+        ({"prompt": "p", "clinical_note": 7}, "clinical_note is not text"),
+    ],
+)
+def test_a_note_that_is_not_the_prompts_is_refused(row, words):
+    with pytest.raises(InputError, match=words):
+        note_of_row(row)
+
+
+def test_a_note_is_replaced_in_a_prompt_of_any_form():
+    assert replace_note(build_prompt("Note"), "Note", "Other") == build_prompt("Other")  # not the one in "Clinical Note"
+    assert replace_note("Be brief. Cough. Summary?", "Cough.", "Fever.") == "Be brief. Fever. Summary?"
 
 
 def test_plain_tokens(llama):
@@ -81,13 +118,20 @@ def test_the_format_is_stored_and_a_mismatch_is_an_error(qwen, tmp_path):
 
 def test_shortening_keeps_head_and_tail_and_marks_the_gap():
     note = " ".join(f"w{i}" for i in range(20))
-    shortened = shorten_prompt(build_prompt(note), lambda text: len(text.split()) <= 4 + 8)
+    shortened = shorten_prompt(build_prompt(note), note, lambda text: len(text.split()) <= 4 + 8)
     # 3 words of the template, the mark, and the 8 words that are left: five of the head... three of the tail
     assert SHORTENED_MARK in shortened
     kept = note_of_prompt(shortened).split()
     assert kept == ["w0", "w1", "w2", "w3", "[...]", "w16", "w17", "w18", "w19"]
-    assert shorten_prompt("Say hello", lambda text: False) is None
-    assert shorten_prompt(build_prompt(note), lambda text: False) is None
+    assert shorten_prompt("Say hello", None, lambda text: False) is None
+    assert shorten_prompt("Say hello", note, lambda text: False) is None
+    assert shorten_prompt(build_prompt(note), note, lambda text: False) is None
+
+
+def test_shortening_leaves_the_instructions_of_another_prompt_whole():
+    note = " ".join(f"w{i}" for i in range(20))
+    shortened = shorten_prompt(f"Be brief.\n{note}\nSummary?", note, lambda text: len(text.split()) <= 4 + 4)
+    assert shortened == f"Be brief.\nw0 w1{SHORTENED_MARK}w18 w19\nSummary?"
 
 
 def test_overlong_examples_are_dropped_or_shortened_and_counted(llama):
@@ -95,8 +139,8 @@ def test_overlong_examples_are_dropped_or_shortened_and_counted(llama):
     length = len(encode_prompt(llama, build_prompt(long_note), "plain"))
     report = LengthReport(length)
     args = (build_prompt(long_note), ["Chest pain.", "No."], "plain")
-    assert encode_within(llama, "a", *args, "drop", report) is None
-    prompt, completions = encode_within(llama, "b", *args, "shorten_note", report)
+    assert encode_within(llama, "a", *args, "drop", report, note=long_note) is None
+    prompt, completions = encode_within(llama, "b", *args, "shorten_note", report, note=long_note)
     assert len(prompt) + max(map(len, completions)) <= length
     assert completions[0] == encode_completion(llama, "Chest pain.", "plain")
     assert "[...]" in llama.decode(prompt)

@@ -9,7 +9,8 @@ from clinical.facts import extract_facts
 from clinical.lexicons import reference_ranges, sound_alikes
 from demo.clinical_notes import check_summary as exact_errors
 from demo.clinical_notes import sample_facts, write_note, write_summary
-from negatives.case import Candidate, Case, Corpus, Detail, Replacement, details_of, without_citations
+from fact_checking.claims import without_citations
+from negatives.case import Candidate, Case, Corpus, Detail, Replacement, details_of
 from negatives.registry import EDITORS
 from negatives.verification import apply, minimal, reason_against, verified_negatives, with_agreement
 
@@ -334,6 +335,12 @@ def test_citations_are_never_edited() -> None:
     for category in EDITORS:
         for rejected in negatives(chosen, category, count=3):
             assert rejected.endswith(" [Evidence: S1,2; Conf: 0.85]")
+
+
+def test_a_claim_in_the_brackets_of_a_citation_is_read_as_text() -> None:
+    case = Case(NOTE, "Denies fever [Evidence: S2; has pneumonia]. Has asthma [Evidence: S1; Co")
+    assert [fact.key for fact in case.facts] == ["fever", "pneumonia", "asthma"]
+    assert case.text.endswith("asthma" + " " * len(" [Evidence: S1; Co"))
 
 
 def test_every_negative_of_synthetic_notes_is_wrong_by_the_exact_truth() -> None:

@@ -15,7 +15,7 @@ from language_model.adapters import add_lora, enable_gradient_checkpointing
 from language_model.loading import load_base_model, load_tokenizer
 from scoring import completion_scorer, last_layer, packed_attention
 from scoring.completion_scorer import CompletionScorer
-from scoring.packed_rows import Sample, lay_out
+from scoring.packed_rows import PromptCompletions, lay_out
 
 ARCHITECTURES = ["llama", "qwen2", "qwen3", "mistral", "gemma3"]
 
@@ -25,14 +25,14 @@ def base(request, tmp_path_factory):
     return build_tiny_model(tmp_path_factory.mktemp(request.param), request.param)
 
 
-def samples(count: int = 3) -> list[Sample]:
+def examples(count: int = 3) -> list[PromptCompletions]:
     """Pairs longer than the sliding windows of the tiny models (16)."""
     rng = random.Random(0)
 
     def words(low: int, high: int) -> list[int]:
         return [rng.randrange(6, 250) for _ in range(rng.randint(low, high))]
 
-    return [Sample(words(20, 50), (words(10, 25), words(10, 25))) for _ in range(count)]
+    return [PromptCompletions(words(20, 50), (words(10, 25), words(10, 25))) for _ in range(count)]
 
 
 def scorer_of(base, *, checkpointing: bool = False, dropout: float = 0.0) -> CompletionScorer:
@@ -45,7 +45,7 @@ def scorer_of(base, *, checkpointing: bool = False, dropout: float = 0.0) -> Com
 
 
 def loss_and_gradients(scorer: CompletionScorer) -> tuple[float, dict[str, torch.Tensor]]:
-    logps, tokens = scorer(samples())
+    logps, tokens = scorer(examples())
     chosen, rejected = logps.view(-1, 2).unbind(1)
     loss = -torch.nn.functional.logsigmoid(0.1 * (chosen - rejected)).mean() - (logps / tokens).mean()
     loss.backward()
@@ -57,12 +57,12 @@ def loss_and_gradients(scorer: CompletionScorer) -> tuple[float, dict[str, torch
 def test_fast_equals_plain(base, checkpointing):
     plain_loss, plain = loss_and_gradients(scorer_of(base))
     fast_scorer = scorer_of(base, checkpointing=checkpointing)
-    fast_scorer.choose(samples())
-    assert fast_scorer.is_fast
+    fast_scorer.choose(examples())
+    assert fast_scorer.is_packed
     widths: list[int] = []
     last_of(fast_scorer).mlp.register_forward_pre_hook(lambda _, inputs: widths.append(inputs[0].shape[1]))
     fast_loss, fast = loss_and_gradients(fast_scorer)
-    assert widths == [len(lay_out(samples()).predicting)] * (1 + checkpointing)  # also where it is recomputed
+    assert widths == [len(lay_out(examples()).predicting)] * (1 + checkpointing)  # also where it is recomputed
     assert fast_loss == pytest.approx(plain_loss, abs=1e-5)
     assert fast.keys() == plain.keys()
     for name, gradient in plain.items():
@@ -86,21 +86,21 @@ def test_a_last_layer_computed_at_wrong_positions_is_found_and_left_whole(base, 
         project = last_layer.LastLayer._project
         monkeypatch.setattr(last_layer.LastLayer, "_project", lambda self, _, args: project(self, _, one_behind(args)))
     scorer = scorer_of(base)
-    scorer.choose(samples())
-    assert scorer.is_fast
+    scorer.choose(examples())
+    assert scorer.is_packed
     widths: list[int] = []
     last_of(scorer).mlp.register_forward_pre_hook(lambda _, inputs: widths.append(inputs[0].shape[1]))
     assert loss_and_gradients(scorer)[0] == pytest.approx(loss_and_gradients(scorer_of(base))[0], abs=1e-5)
-    assert widths == [lay_out(samples()).input_ids.shape[1]]
+    assert widths == [lay_out(examples()).input_ids.shape[1]]
 
 
 def test_a_forward_pass_without_a_row_is_that_of_the_whole_model(base):
     scorer = scorer_of(base).eval()
     stock = scorer.policy.config._attn_implementation
-    ids = torch.tensor([samples()[0].prompt])
+    ids = torch.tensor([examples()[0].prompt])
     with torch.no_grad():
         before = scorer.policy(input_ids=ids).logits
-        scorer.choose(samples())
+        scorer.choose(examples())
         scorer.policy.get_base_model().set_attn_implementation(stock)
         assert torch.equal(scorer.policy(input_ids=ids).logits, before)
 
@@ -112,31 +112,31 @@ def test_layers_of_other_parts_are_left_alone():
     assert not layer._forward_pre_hooks
 
 
-def test_a_model_whose_last_layer_has_other_parts_is_fast_all_the_same(base, monkeypatch):
+def test_a_model_whose_last_layer_has_other_parts_is_packed_all_the_same(base, monkeypatch):
     def of_other_parts(decoder):
         raise AttributeError("input_layernorm")
 
     monkeypatch.setattr(completion_scorer, "LastLayer", of_other_parts)
     scorer = scorer_of(base)
-    scorer.choose(samples())
-    assert scorer.is_fast
+    scorer.choose(examples())
+    assert scorer.is_packed
     assert loss_and_gradients(scorer)[0] == pytest.approx(loss_and_gradients(scorer_of(base))[0], abs=1e-5)
 
 
 def test_pairs_are_scored_in_order_with_their_token_counts(base):
     scorer = scorer_of(base)
-    scorer.choose(samples())
+    scorer.choose(examples())
     with torch.no_grad():
-        together, tokens = scorer(samples())
-        alone = torch.cat([scorer([sample])[0] for sample in samples()])
+        together, tokens = scorer(examples())
+        alone = torch.cat([scorer([example])[0] for example in examples()])
     assert together.dtype == torch.float64
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=0)
-    assert tokens.tolist() == [len(completion) for sample in samples() for completion in sample.completions]
+    assert tokens.tolist() == [len(completion) for example in examples() for completion in example.completions]
 
 
 @pytest.mark.parametrize(
     "mutation",
-    ["completions see each other", "samples see each other", "positions run on", "the window is forgotten"],
+    ["completions see each other", "examples see each other", "positions run on", "the window is forgotten"],
 )
 def test_a_wrong_row_is_found_by_the_check(base, mutation, monkeypatch, capsys):
     attention, layout = packed_attention.packed_attention, completion_scorer.lay_out
@@ -150,8 +150,8 @@ def test_a_wrong_row_is_found_by_the_check(base, mutation, monkeypatch, capsys):
         monkeypatch.setattr(packed_attention, "packed_attention", without_window)
     monkeypatch.setattr(completion_scorer, "lay_out", lambda given: mutated(layout(given), mutation))
     scorer = scorer_of(base)
-    scorer.choose(samples())
-    assert not scorer.is_fast
+    scorer.choose(examples())
+    assert not scorer.is_packed
     assert "packed and padded differ by" in capsys.readouterr().err
     assert loss_and_gradients(scorer)[0] == pytest.approx(loss_and_gradients(scorer_of(base))[0], abs=1e-6)
 
@@ -162,7 +162,7 @@ def mutated(row, mutation):
             segment._replace(completion_tokens=(sum(segment.completion_tokens),)) for segment in row.segments
         )
         return dataclasses.replace(row, segments=joined)
-    if mutation == "samples see each other":
+    if mutation == "examples see each other":
         length = row.input_ids.shape[1]
         first = row.segments[0]._replace(prompt_tokens=length - 1, completion_tokens=(1,))
         return dataclasses.replace(row, segments=(first,))
@@ -173,8 +173,8 @@ def mutated(row, mutation):
 
 def test_dropout_is_off_in_the_check_and_on_again_after_it(base):
     scorer = scorer_of(base, dropout=0.5)
-    scorer.choose(samples())
-    assert scorer.is_fast
+    scorer.choose(examples())
+    assert scorer.is_packed
     assert scorer.policy.training
 
 
@@ -189,8 +189,8 @@ def test_dropout_is_off_in_the_check_and_on_again_after_it(base):
 def test_models_that_rows_cannot_be_packed_for_fall_back(tmp_path, capsys, setting, value, reason):
     scorer = scorer_of(build_tiny_model(tmp_path / "llama"))
     setattr(scorer.policy.config, setting, value)
-    scorer.choose(samples())
-    assert not scorer.is_fast
+    scorer.choose(examples())
+    assert not scorer.is_packed
     assert reason in capsys.readouterr().err
 
 
@@ -198,16 +198,16 @@ def test_attention_with_dropout_falls_back(tmp_path, capsys):
     scorer = scorer_of(build_tiny_model(tmp_path / "llama"))
     for layer in scorer.policy.get_base_model().model.layers:
         layer.self_attn.attention_dropout = 0.1
-    scorer.choose(samples())
-    assert not scorer.is_fast
+    scorer.choose(examples())
+    assert not scorer.is_packed
     assert "its attention has dropout" in capsys.readouterr().err
 
 
 def test_a_head_that_is_trained_falls_back(tmp_path):
     scorer = scorer_of(build_tiny_model(tmp_path / "llama"))
     scorer.policy.get_base_model().get_output_embeddings().weight.requires_grad_(True)
-    scorer.choose(samples())
-    assert not scorer.is_fast
+    scorer.choose(examples())
+    assert not scorer.is_packed
 
 
 def test_a_model_whose_attention_takes_no_rows_falls_back(tmp_path, capsys):
@@ -219,10 +219,10 @@ def test_a_model_whose_attention_takes_no_rows_falls_back(tmp_path, capsys):
         return forward(*args, **kwargs)
 
     model.forward = swallow
-    scorer.choose(samples())
-    assert not scorer.is_fast
+    scorer.choose(examples())
+    assert not scorer.is_packed
     assert "does not take packed rows" in capsys.readouterr().err
-    scorer(samples())
+    scorer(examples())
 
 
 def test_nothing_as_large_as_all_logits_is_allocated(tmp_path):
@@ -242,9 +242,9 @@ def test_nothing_as_large_as_all_logits_is_allocated(tmp_path):
     base = build_tiny_model(tmp_path / "llama")
     scorer = scorer_of(base)
     vocabulary = scorer.policy.config.vocab_size
-    scorer.choose(samples())
-    completion_tokens = sum(len(c) for sample in samples(40) for c in sample.completions)
+    scorer.choose(examples())
+    completion_tokens = sum(len(c) for example in examples(40) for c in example.completions)
     with pytest.MonkeyPatch.context() as patch, Largest() as largest:
         patch.setattr("scoring.head_logps.CHUNK_ELEMENTS", 16 * vocabulary)
-        scorer(samples(40))[0].sum().backward()
+        scorer(examples(40))[0].sum().backward()
     assert largest.elements < completion_tokens * vocabulary / 2

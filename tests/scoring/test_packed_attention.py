@@ -7,31 +7,31 @@ import torch
 
 from scoring import packed_attention
 from scoring.packed_attention import UnsupportedAttention, mask_rule, query_blocks
-from scoring.packed_rows import Row, Sample, lay_out
+from scoring.packed_rows import PackedRow, PromptCompletions, lay_out
 
 SAMPLES = [
-    Sample(list(range(3, 14)), ([4, 5, 2], [6, 2])),
-    Sample([3], ([4, 2],)),
-    Sample([7, 8, 9], ([3, 2], [4, 5, 6, 2])),
+    PromptCompletions(list(range(3, 14)), ([4, 5, 2], [6, 2])),
+    PromptCompletions([3], ([4, 2],)),
+    PromptCompletions([7, 8, 9], ([3, 2], [4, 5, 6, 2])),
 ]
 
 
-def visible(row: Row, window: int | None) -> torch.Tensor:
-    """(T, T) bool, from the definition: own sample, the prompt or the own completion, not ahead, within the window."""
+def visible(row: PackedRow, window: int | None) -> torch.Tensor:
+    """(T, T) bool, from the definition: own example, the prompt or the own completion, not ahead, within the window."""
     keys: list[tuple[int, int, int]] = []
     for number, segment in enumerate(row.segments):
         for branch, length in enumerate((segment.prompt_tokens, *segment.completion_tokens)):
             start = segment.prompt_tokens if branch else 0
             keys += [(number, branch, start + i) for i in range(length)]
     dense = torch.zeros(len(keys), len(keys), dtype=torch.bool)
-    for q, (sample, branch, position) in enumerate(keys):
+    for q, (example, branch, position) in enumerate(keys):
         for k, (other, other_branch, other_position) in enumerate(keys):
-            own = sample == other and other_branch in (0, branch)
+            own = example == other and other_branch in (0, branch)
             dense[q, k] = own and 0 <= position - other_position < (window or len(keys))
     return dense
 
 
-def tensors(row: Row, heads: int = 4, key_heads: int = 2) -> list[torch.Tensor]:
+def tensors(row: PackedRow, heads: int = 4, key_heads: int = 2) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
     length = row.input_ids.shape[1]
     return [
@@ -72,7 +72,7 @@ def test_the_block_mask_rule_is_the_same_mask(window):
 
 
 def test_long_stretches_are_cut_into_even_blocks_and_nothing_behind_a_block_is_touched():
-    (segment,) = lay_out([Sample(list(range(400)), ([1, 2], list(range(200))))]).segments
+    (segment,) = lay_out([PromptCompletions(list(range(400)), ([1, 2], list(range(200))))]).segments
     blocks = list(query_blocks(segment, 192))
     cuts = [(0, 134), (134, 268), (268, 400), (400, 402), (402, 502), (502, 602)]
     assert [(queries.start, queries.stop) for queries, _ in blocks] == cuts

@@ -1,4 +1,4 @@
-"""Where the tokens of packed samples lie, by hand, and how a step is cut into rows."""
+"""Where the tokens of packed examples lie, by hand, and how a step is cut into rows."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scoring.packed_rows import Sample, Segment, lay_out, pack, shares_prompt
-from scoring.padded_logps import pad_samples
+from scoring.packed_rows import PromptCompletions, Segment, lay_out, pack, shares_prompt
+from scoring.padded_logps import pad_examples
 
-PAIR = Sample([1, 5, 6], ([7, 2], [8, 9, 2]))
+PAIR = PromptCompletions([1, 5, 6], ([7, 2], [8, 9, 2]))
 
 
 def test_a_pair_shares_its_prompt_and_restarts_its_positions():
-    row = lay_out([PAIR, Sample([1, 4], ([3, 2],))])
+    row = lay_out([PAIR, PromptCompletions([1, 4], ([3, 2],))])
     assert row.input_ids.tolist() == [[1, 5, 6, 7, 2, 8, 9, 2, 1, 4, 3, 2]]
     assert row.position_ids.tolist() == [[0, 1, 2, 3, 4, 3, 4, 5, 0, 1, 2, 3]]
     # token 2 is the prompt's last: it predicts the first token of both completions
@@ -27,15 +27,15 @@ def test_a_pair_shares_its_prompt_and_restarts_its_positions():
 
 def test_a_prompt_that_saves_too_little_is_computed_twice():
     # sharing saves 1 of 21 tokens, under a twentieth; with 2 it saves 2 of 24
-    assert not shares_prompt(Sample([1], (list(range(9)), list(range(10)))))
-    assert shares_prompt(Sample([1, 1], (list(range(10)), list(range(10)))))
-    row = lay_out([Sample([1], (list(range(3, 12)), list(range(3, 13))))])
+    assert not shares_prompt(PromptCompletions([1], (list(range(9)), list(range(10)))))
+    assert shares_prompt(PromptCompletions([1, 1], (list(range(10)), list(range(10)))))
+    row = lay_out([PromptCompletions([1], (list(range(3, 12)), list(range(3, 13))))])
     assert row.segments == (Segment(0, 1, (9,)), Segment(10, 1, (10,)))
     assert row.completion_tokens.tolist() == [9, 10]
 
 
 def test_padded_rows_hold_every_completion_behind_its_prompt():
-    batch = pad_samples([PAIR, Sample([1], ([9, 2],))], pad_id=0)
+    batch = pad_examples([PAIR, PromptCompletions([1], ([9, 2],))], pad_id=0)
     assert batch["input_ids"].tolist() == [[1, 5, 6, 7, 2, 0], [1, 5, 6, 8, 9, 2], [1, 9, 2, 0, 0, 0]]
     assert batch["attention_mask"].sum(dim=1).tolist() == [5, 6, 3]
     masked = -100

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from training_helpers import ROOT
 
 from script_io.csv_files import read_csv, stream_csv, write_csv
-from script_io.errors import ArgumentParser, InputError, RunError, run_script
+from script_io.errors import ArgumentParser, InputError, RunError, at_least, run_script
 from script_io.files import atomic_write, read_json, read_jsonl, scratch_folder, write_json, write_jsonl
 
 LINE_SEPARATOR, NEXT_LINE, VERTICAL_TAB = "\u2028", "\x85", "\x0b"  # where str.splitlines would break a line
@@ -29,10 +29,11 @@ LINE_SEPARATOR, NEXT_LINE, VERTICAL_TAB = "\u2028", "\x85", "\x0b"  # where str.
 
 @pytest.fixture(autouse=True)
 def own_signal_handlers() -> Iterator[None]:
-    """`run_script` takes SIGTERM; the tests give it back."""
-    earlier = signal.getsignal(signal.SIGTERM)
+    """Put back the handlers that `run_script` replaces."""
+    earlier = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
-    signal.signal(signal.SIGTERM, earlier)
+    for number, handler in earlier.items():
+        signal.signal(number, handler)
 
 
 # ------------------------------------------------------------------------------------------- writing
@@ -152,12 +153,24 @@ def test_every_text_comes_back_and_none_runs(tmp_path: Path, cells: list[tuple[s
     rows = [{"first": first, "second": second} for first, second in cells]
     write_csv(tmp_path / "a.csv", ("first", "second"), rows)
     back = [row for _, row in read_csv(tmp_path / "a.csv", ("first", "second"))]
-    assert back == [{name: re.sub("\r\n?", "\n", cell) for name, cell in row.items()} for row in rows]
+    expected = [{name: re.sub("\r\n?", "\n", cell) for name, cell in row.items()} for row in rows]
+    assert back == [{name: cell.replace("\0", "\ufffd") for name, cell in row.items()} for row in expected]
     with open(tmp_path / "a.csv", encoding="utf-8", newline="") as handle:
         written = [cell for row in csv.reader(handle) for cell in row]
     for cell in written:
         if cell.strip().startswith(("=", "+", "-", "@", "＝")) or cell.startswith(("\t", "\r")):
             float(cell)  # raises on anything but a number
+
+
+def test_nul_is_written_as_the_replacement_character(tmp_path: Path) -> None:
+    # a reader refuses NUL, and a mark of the same length keeps the offsets of spans
+    write_csv(tmp_path / "a.csv", ("text",), [{"text": "5\0mg"}, {"text": "\0=1"}])
+    assert [row["text"] for _, row in read_csv(tmp_path / "a.csv", ("text",))] == ["5\ufffdmg", "\ufffd=1"]
+
+
+def test_columns_without_a_name_may_repeat(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,,\n1,,\n")  # a spreadsheet saves empty columns so
+    assert read_csv(tmp_path / "a.csv", ("id",)) == [(2, {"id": "1", "": ""})]
 
 
 def test_a_csv_is_streamed(tmp_path: Path) -> None:
@@ -218,13 +231,17 @@ CSV_ERRORS = {
     "both missing": (b"a\n1\n", "a.csv, line 1: missing column id, note; found a"),
     "cell too many": (b"id,note\n1,x\n2,cough, fever\n", "a.csv, line 3: 3 cells where the header has 2;"),
     "cell too few": (b'id,note\n1,"two\nlines"\n2\n', "a.csv, line 4: 1 cells where the header has 2;"),
+    "column twice": (b"id,note,id\n1,x,2\n", "a.csv, line 1: repeated column id; keep one of each and rename the"),
+    "columns twice": (b"note,id,note,id,x\n1,x,2,3,4\n", "a.csv, line 1: repeated column note, id; keep one"),
+    "NUL": (b'id,note\n1,"two\nlines"\n2,a\0b\n', "a.csv, line 4: holds a NUL byte, which no text file has;"),
+    "utf-16 without mark": ("id,note\n1,x\n".encode("utf-16-le"), "a.csv, line 1: holds a NUL byte"),
     "open quote": (b'id,note\n1,"never closed\n', "a.csv, line 2: not valid CSV (unexpected end of data);"),
     "quote amid": (b'id,note\n1,"a" b\n', "a.csv, line 2: not valid CSV ("),
     "latin-1": ("id,note\n1,38 °C\n".encode("latin-1"), "a.csv: not UTF-8 text (byte 13); save it as UTF-8"),
     "utf-16": ("id,note\n1,x\n".encode("utf-16"), "a.csv: not UTF-8 text (byte 0); save it as UTF-8"),
 }
 JSONL_ERRORS = {
-    "empty": (b"\n \n", "a.jsonl: the file is empty; expected one JSON object a line with prompt, chosen"),
+    "empty": (b"\n \n", "a.jsonl: the file is empty; expected one JSON object per line with prompt, chosen"),
     "no JSON": (b'{"prompt": 1, "chosen": 2}\n\n{"prompt": \n', "a.jsonl, line 3: not valid JSON ("),
     "no object": (b'["prompt"]\n', "a.jsonl, line 1: a JSON object is expected, found list"),
     "a number": (b"\n5\n", "a.jsonl, line 2: a JSON object is expected, found int"),
@@ -315,6 +332,28 @@ def test_sigterm_ends_in_143_and_runs_the_cleaning_up(capsys: pytest.CaptureFixt
     assert list(tmp_path.iterdir()) == []
 
 
+def test_ctrl_c_works_in_a_script_that_was_started_with_sigint_ignored() -> None:
+    program = (
+        "import signal\n"
+        "from script_io.errors import run_script\n"
+        "def main(args):\n"
+        "    print('ready', flush=True)\n"
+        "    signal.pause()\n"
+        "raise SystemExit(run_script(main, None))\n"
+    )
+    ignoring = ["sh", "-c", 'trap \'\' INT; exec "$0" -c "$1"', sys.executable, program]
+    with subprocess.Popen(ignoring, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        try:
+            assert process.wait(30) == 130
+        finally:
+            process.kill()
+        assert process.stderr.read() == "interrupted\n"
+
+
 def test_the_code_of_main_is_the_code_of_the_script() -> None:
     assert run_script(lambda args: int(args.code), argparse.Namespace(code=7)) == 7
 
@@ -362,6 +401,52 @@ def test_errors_of_the_command_line_are_one_line(
     assert printed.err.startswith(f"error: {message}")
     assert printed.err.endswith("; see train.py --help\n")
     assert printed.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("seed", "message"),
+    [
+        ("-1", "argument --seed: -1: must be at least 0"),
+        (str(2**32), f"argument --seed: {2**32}: must be at most {2**32 - 1}"),
+        ("1.5", "argument --seed: invalid int value: '1.5'"),
+        ("nan", "argument --seed: invalid int value: 'nan'"),
+    ],
+)
+def test_a_number_out_of_range_is_refused_when_parsed(
+    capsys: pytest.CaptureFixture[str], seed: str, message: str
+) -> None:
+    parser = ArgumentParser(prog="train.py")
+    parser.add_argument("--seed", type=at_least(0))
+    with pytest.raises(SystemExit) as caught:
+        parser.parse_args(["--seed", seed])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == f"error: {message}; see train.py --help\n"
+    assert [parser.parse_args(["--seed", text]).seed for text in ("0", str(2**32 - 1))] == [0, 2**32 - 1]
+
+
+def test_the_help_of_a_flag_ends_with_its_default_unless_its_text_names_one() -> None:
+    parser = ArgumentParser(description="First line.\nSecond line.")
+    parser.add_argument("files", nargs="+", help="files to read")
+    parser.add_argument("--model", required=True, help="folder of the model")
+    parser.add_argument("--modules", nargs="+", default=["q", "v"], help="modules to train")
+    parser.add_argument("--share", default="90%", help="share to keep")
+    parser.add_argument("--quiet", action="store_true", help="print less")
+    parser.add_argument("--limit", type=int, default=0, help="notes to read (default: all)")
+    parser.add_argument("--seed", type=int, help="seed of the run")
+    lines = [" ".join(line.split()) for line in parser.format_help().splitlines()]
+    assert "First line." in lines
+    assert "Second line." in lines
+    for line in (
+        "files files to read (required)",
+        "--model MODEL folder of the model (required)",
+        "modules to train (default: q v)",
+        "--share SHARE share to keep (default: 90%)",
+        "--quiet print less (default: off)",
+        "--limit LIMIT notes to read (default: all)",
+        "--seed SEED seed of the run",
+        "-h, --help show this help message and exit",
+    ):
+        assert line in lines
 
 
 def test_a_jsonl_written_here_is_one_json_document_a_line(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from tiny_models import build_tiny_model
 
 from language_model.placement import Placement
-from scoring.packed_rows import Sample
+from scoring.packed_rows import PromptCompletions
 from script_io.errors import InputError
 from training import memory_estimate
 from training.memory_estimate import Adapters, MemoryEstimate, estimate_memory, fit_memory, largest_row, meta_model
@@ -19,7 +19,7 @@ from training.memory_estimate import Adapters, MemoryEstimate, estimate_memory, 
 MATRICES = 3 * 32 * 32 - 32 * 32 + 2 * 16 * 32 + 3 * 48 * 32
 NORMS = 5 * 32
 ADAPTERS = Adapters(4, ("q_proj", "v_proj"))
-SAMPLE = Sample([3] * 10, ([4] * 5, [5] * 3))
+SAMPLE = PromptCompletions([3] * 10, ([4] * 5, [5] * 3))
 
 
 @pytest.fixture(scope="module")
@@ -90,9 +90,9 @@ def test_a_gpu_has_no_part_in_the_process_and_keeps_no_probabilities(base):
 
 
 def test_the_largest_row_has_the_longest_samples_within_the_limits():
-    samples = [Sample([1] * n, ([2] * 2,)) for n in (5, 30, 20, 7)]
-    assert largest_row(samples, 2, 1000).input_ids.shape == (1, 54)
-    assert largest_row(samples, 2, 40).input_ids.shape == (1, 39)  # 32 and 7; 32 and 22 would be too many
+    examples = [PromptCompletions([1] * n, ([2] * 2,)) for n in (5, 30, 20, 7)]
+    assert largest_row(examples, 2, 1000).input_ids.shape == (1, 54)
+    assert largest_row(examples, 2, 40).input_ids.shape == (1, 39)  # 32 and 7; 32 and 22 would be too many
 
 
 def arguments(**changes):
@@ -102,8 +102,8 @@ def arguments(**changes):
 
 def fit(base, args, available, monkeypatch, where=None):
     monkeypatch.setattr(memory_estimate, "available_bytes", lambda device: available)
-    samples = [SAMPLE] * 16
-    return fit_memory(args, str(base), where or placement(device="cuda"), ADAPTERS, samples, 10_000)
+    examples = [SAMPLE] * 16
+    return fit_memory(args, str(base), where or placement(device="cuda"), ADAPTERS, examples, 10_000)
 
 
 def test_a_run_that_fits_is_left_alone(base, monkeypatch, capsys):

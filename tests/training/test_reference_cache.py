@@ -13,7 +13,7 @@ class FakeDataset:
     def __len__(self):
         return 5
 
-    def sample(self, index):
+    def encoded(self, index):
         return index
 
     def tokens(self, index):
