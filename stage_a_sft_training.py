@@ -26,8 +26,9 @@ from language_model.model_files import DEMO_BASE, absolute_model_name
 from language_model.placement import add_model_arguments, choose_placement
 from language_model.prompt_format import load_prompt_format
 from script_io.errors import ArgumentParser, InputError, at_least, run_script
+from sft_dataset import SFTDataset
 from training import checkpoints, loop, run_folder
-from training.batch_plan import BatchPlan, row_tokens_on
+from training.batch_plan import BatchPlan
 from training.metrics_log import log_step
 from training.processes import end_process, make_accelerator
 from training.run import TrainingRun
@@ -36,8 +37,6 @@ from training.watching import NonFiniteGuard, StepTimer, StopRequest, check_grad
 
 if TYPE_CHECKING:
     import torch
-
-    from sft_dataset import SFTDataset
 
 PANELS = {"Loss per summary token (nats)": [("train", "loss"), ("val", "loss")]}
 
@@ -98,7 +97,6 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, SFTDataset, SFTDatas
     import torch
 
     from scoring.completion_scorer import CompletionScorer
-    from sft_dataset import SFTDataset
     from training import memory_estimate
 
     # Data
@@ -113,8 +111,9 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, SFTDataset, SFTDatas
 
     # Model
     adapters = memory_estimate.Adapters(args.lora_r, tuple(args.lora_target_modules), dropout=args.lora_dropout)
-    examples, row_tokens = [train.encoded(index) for index in range(len(train))], row_tokens_on(placement.device)
-    memory_estimate.fit_memory(args, args.model_name, placement, adapters, examples, row_tokens)
+    plan = BatchPlan.from_arguments(args, len(train), accelerator)
+    examples = [train.encoded(index) for index in range(len(train))]
+    memory_estimate.fit_memory(args, args.model_name, placement, adapters, examples, plan)
     base = load_base_model(args.model_name, placement, tokenizer)
     torch.manual_seed(args.seed)  # the adapter's random start
     policy = add_lora(base, args.lora_r, args.lora_alpha, args.lora_dropout, args.lora_target_modules)
@@ -130,13 +129,13 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, SFTDataset, SFTDatas
         folder=Path(args.output_dir),
         accelerator=accelerator,
         **loop.optimizer_parts(CompletionScorer(policy, train.pad_id), args, accelerator),
-        plan=BatchPlan.from_arguments(args, len(train), accelerator),
+        plan=plan,
         save_model=partial(
             save_adapter, policy, tokenizer=tokenizer, prompt_format=prompt_format, base_model=model_name
         ),
     )
     loop.describe_batches(run, "examples", len(val))
-    run.scorer.choose([train.encoded(index) for index in run.plan.step_indices(0)])
+    run.scorer.choose([examples[index] for index in plan.step_indices(0)])
     if checkpoint:
         checkpoints.resume_from(run, checkpoint)
     return run, train, val

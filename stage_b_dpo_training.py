@@ -31,7 +31,7 @@ from language_model.placement import add_base_model_argument, add_model_argument
 from language_model.prompt_format import load_prompt_format
 from script_io.errors import ArgumentParser, InputError, at_least, run_script
 from training import checkpoints, data_mix, loop, run_folder
-from training.batch_plan import BatchPlan, row_tokens_on
+from training.batch_plan import BatchPlan
 from training.metrics_log import log_metrics, log_step
 from training.processes import end_process, make_accelerator
 from training.run import TrainingRun
@@ -160,15 +160,13 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, AdapterPair, PairDat
     train, val = (DPODataset(path, tokenizer, **options) for path in (args.train_data_path, args.val_data_path))
     for train_path, val_path in product(train.paths, val.paths):
         loop.warn_if_same_file(train_path, val_path)
-    sources = data_mix.data_sources(args, train)
+    plan = BatchPlan.from_arguments(args, len(train), accelerator, data_mix.data_sources(args, train))
 
     # Model: one base with the adapters of policy and reference
     frozen_rank = sft_adapter["r"] if args.lora_r or args.reference == "live" else 0
-    adapters = memory_estimate.Adapters(
-        args.lora_r or sft_adapter["r"], tuple(sft_adapter.get("target_modules") or ()), frozen_rank
-    )
-    examples, row_tokens = [train.encoded(index) for index in range(len(train))], row_tokens_on(placement.device)
-    memory_estimate.fit_memory(args, base_name, placement, adapters, examples, row_tokens)
+    adapters = memory_estimate.Adapters(args.lora_r or sft_adapter["r"], sft_adapter["target_modules"], frozen_rank)
+    examples = [train.encoded(index) for index in range(len(train))]
+    memory_estimate.fit_memory(args, base_name, placement, adapters, examples, plan)
     base = load_base_model(base_name, placement, tokenizer)
     torch.manual_seed(args.seed)  # the random start of a fresh adapter
     pair = policy_adapters.load_adapter_pair(
@@ -190,11 +188,11 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, AdapterPair, PairDat
         folder=Path(args.output_dir),
         accelerator=accelerator,
         **loop.optimizer_parts(CompletionScorer(pair.model, train.pad_id), args, accelerator),
-        plan=BatchPlan.from_arguments(args, len(train), accelerator, sources),
+        plan=plan,
         save_model=partial(policy_adapters.save_policy, pair, **saved),
     )
     loop.describe_batches(run, "triplets", len(val))
-    run.scorer.choose([train.encoded(index) for index in run.plan.step_indices(0)])
+    run.scorer.choose([examples[index] for index in plan.step_indices(0)])
 
     # Reference: the untrained policy, scored before a checkpoint is loaded
     scored = []

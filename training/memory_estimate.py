@@ -1,9 +1,9 @@
-"""What a training run will need at its peak, worked out before the weights are loaded.
+"""Estimate peak memory before loading any weights.
 
-The model is built without memory (torch's meta device) from its configuration, so that every parameter and layer is
-counted as it is. The sum: the weights; the adapters with gradients and AdamW's two moments; what autograd keeps of the
-largest row; the buffers of the output head; and, where memory is the machine's own, what the process holds already.
-benchmarks/memory_estimate.py measures it against real peaks.
+The model is built from its configuration on torch's meta device, without memory, so every parameter and layer is
+counted. The estimate is the sum of the weights; the adapters with gradients and AdamW's two moments; what autograd
+keeps of the largest row; the buffers of the output head; and, on a CPU, what the process already holds.
+benchmarks/memory_estimate.py compares it with measured peaks.
 
 Shapes: T tokens of the row, S bytes of an element, H heads.
 """
@@ -11,7 +11,8 @@ Shapes: T tokens of the row, S bytes of an element, H heads.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,32 +27,45 @@ from script_io.errors import InputError
 
 if TYPE_CHECKING:
     from language_model.placement import Placement
+    from training.batch_plan import BatchPlan
 
-TRAINED_BYTES = 16  # a trained parameter: float32 value, gradient and two moments
+TRAINED_BYTES = 16  # per trained parameter: float32 value, gradient and two moments
 FROZEN_ADAPTER_BYTES = 4
-# of a quantised parameter with its scales; 4-bit: Dettmers et al. 2023 (QLoRA, arXiv:2305.14314), section 3
+# bytes per quantised parameter with its scales; 4-bit: Dettmers et al. 2023 (QLoRA, arXiv:2305.14314), section 3
 QUANTISED_BYTES = {"8bit": 1.0, "4bit": (4 + 0.127) / 8}
-# Measured on Linux: what glibc's malloc leaves unused between the activations, as a part of them, and the libraries
-# that training still loads after the estimate
-CPU_FRAGMENTATION, CPU_LIBRARIES = 0.4, 100 * 2**20
-# Measured: while a checkpointed layer is run backwards, what it keeps lies beside gradients of the same sizes
-CHECKPOINTED_LAYER = 3
+# Measured on Linux: the share that glibc's malloc leaves unused between activations, and the libraries that training
+# loads after the estimate
+CPU_FRAGMENTATION, CPU_LIBRARIES = 0.8, 100 * 2**20
+# Under checkpointing, in multiples of what one layer keeps. The backward pass of a layer needs what the layer keeps and
+# gradients of the same sizes. On a CPU, malloc also holds on to freed parts of earlier layers (measured).
+CHECKPOINTED_LAYERS, CPU_CHECKPOINTED_LAYERS = 3, 10
+# Layers that read the same input, by the names of Llama, Mistral, Qwen and Gemma; every other layer has its own
+SHARED_INPUTS = (frozenset({"q_proj", "k_proj", "v_proj"}), frozenset({"gate_proj", "up_proj"}))
 GIB = 2**30
 
 
 @dataclass(frozen=True)
 class Adapters:
-    """The LoRA adapters of a run: ranks of the trained and of the frozen ones, and the names of adapted layers."""
+    """The LoRA adapters of a run: rank of the trained and of the frozen adapter, adapted layers, and dropout.
+
+    `target_modules` is as peft stores it: names of layers, or one regular expression, which is counted as all layers.
+    """
 
     trained_rank: int
-    target_modules: tuple[str, ...]
+    target_modules: str | Collection[str]
     frozen_rank: int = 0
     dropout: float = 0.0
+
+    def adapts(self, layer: str) -> bool:
+        """Return whether the layer of this name (without its path) is adapted."""
+        if isinstance(self.target_modules, str):
+            return True
+        return layer in {name.rsplit(".", 1)[-1] for name in self.target_modules}
 
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Bytes by what holds them. `loading` is a file of weights in another dtype, which is gone before training."""
+    """Bytes per part. `loading` is a file of weights in another dtype, which is released before training."""
 
     process: int
     weights: int
@@ -62,7 +76,7 @@ class MemoryEstimate:
 
     @property
     def total(self) -> int:
-        """The peak."""
+        """Return the peak."""
         return self.process + self.weights + max(self.adapters + self.activations + self.head, self.loading)
 
     def __str__(self) -> str:
@@ -73,27 +87,28 @@ class MemoryEstimate:
 def estimate_memory(
     model: Any, placement: Placement, adapters: Adapters, row: PackedRow, *, checkpointing: bool
 ) -> MemoryEstimate:
-    """The peak of training `model` (on the meta device, as `meta_model` builds it) with `row` as its largest row."""
-    element = placement.dtype.itemsize
+    """Estimate the peak of training `model`, built by `meta_model`, with `row` as its largest row."""
+    element, on_cpu = placement.dtype.itemsize, placement.device.type == "cpu"
     layers = _decoder_layers(model)
     kept = [_kept_bytes(layer, adapters, row, placement) for layer in layers]
     passing = row.input_ids.shape[1] * model.get_input_embeddings().embedding_dim * element
     activations = sum(kept)
     if checkpointing:
-        activations = min(activations, len(layers) * passing + CHECKPOINTED_LAYER * max(kept))
-    on_cpu = placement.device.type == "cpu"
+        held = CPU_CHECKPOINTED_LAYERS if on_cpu else CHECKPOINTED_LAYERS
+        activations = min(activations, len(layers) * passing + held * max(kept))
     return MemoryEstimate(
         process=_process_bytes() + CPU_LIBRARIES if on_cpu else 0,
         weights=_weight_bytes(model, placement),
         adapters=_adapter_bytes(layers, adapters),
-        activations=round(activations * (1 + CPU_FRAGMENTATION * on_cpu)) + _transient_bytes(layers, row, element),
+        activations=round(activations * (1 + CPU_FRAGMENTATION * on_cpu))
+        + _transient_bytes(layers, adapters, row, element),
         head=_head_bytes(model, row, element),
         loading=_loading_bytes(model, placement) if on_cpu else 0,
     )
 
 
 def meta_model(base_name: str, placement: Placement) -> Any:
-    """The model's modules with shapes and without values."""
+    """Build the modules of the model with shapes and without values."""
     from transformers import AutoModelForCausalLM
 
     config = load_config(base_name, placement.trust_remote_code)
@@ -102,24 +117,24 @@ def meta_model(base_name: str, placement: Placement) -> Any:
 
 
 def _decoder_layers(model: torch.nn.Module) -> list[torch.nn.Module]:
-    """The blocks of the longest list of modules, which is the stack of decoder layers in every causal model."""
+    """Return the longest list of modules, which is the stack of decoder layers in every causal model."""
     lists = [list(module) for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
     return max(lists, key=len)
 
 
 def _linear_layers(layer: torch.nn.Module) -> dict[str, tuple[int, int]]:
-    """Name -> (in, out) of the matrices of a layer."""
+    """Return name -> (in, out) of the matrices of a layer."""
     shapes: dict[str, tuple[int, int]] = {}
     for name, module in layer.named_modules():
         if isinstance(module, torch.nn.Linear):
             shapes[name.rsplit(".", 1)[-1]] = (module.in_features, module.out_features)
-        elif type(module).__name__ == "Conv1D":  # GPT-2's, the other way round
+        elif type(module).__name__ == "Conv1D":  # GPT-2 stores them transposed
             shapes[name.rsplit(".", 1)[-1]] = tuple(module.weight.shape)
     return shapes
 
 
 def _weight_bytes(model: Any, placement: Placement) -> int:
-    """All parameters, tied ones once; quantised are the decoder layers' matrices and nothing else."""
+    """Count all parameters, tied ones once; only the matrices of decoder layers are quantised."""
     element = placement.dtype.itemsize
     total = sum(parameter.numel() for parameter in model.parameters()) * element
     quantisation = _quantisation(model, placement)
@@ -130,7 +145,7 @@ def _weight_bytes(model: Any, placement: Placement) -> int:
 
 
 def _quantisation(model: Any, placement: Placement) -> str:
-    """As asked for, else as the model is stored."""
+    """Return the quantisation of the placement, else the one that the model is stored in."""
     stored = getattr(model.config, "quantization_config", None) or {}
     stored = stored if isinstance(stored, dict) else stored.to_dict()
     found = next((bits for bits in QUANTISED_BYTES if stored.get(f"load_in_{bits}")), "none")
@@ -138,7 +153,7 @@ def _quantisation(model: Any, placement: Placement) -> str:
 
 
 def _loading_bytes(model: Any, placement: Placement) -> int:
-    """The largest of the model's files, which is mapped into memory while it is converted."""
+    """Return the size of the largest weight file, which is mapped into memory while it is converted."""
     if placement.quantisation == "none" and model.config.dtype in (None, placement.dtype):
         return 0
     return max((file.stat().st_size for file in Path(model.config._name_or_path).glob("*.safetensors")), default=0)
@@ -146,34 +161,45 @@ def _loading_bytes(model: Any, placement: Placement) -> int:
 
 def _adapter_bytes(layers: Sequence[torch.nn.Module], adapters: Adapters) -> int:
     sizes = sum(
-        sum(shape)
-        for layer in layers
-        for name, shape in _linear_layers(layer).items()
-        if name in adapters.target_modules
+        sum(shape) for layer in layers for name, shape in _linear_layers(layer).items() if adapters.adapts(name)
     )
     return sizes * (adapters.trained_rank * TRAINED_BYTES + adapters.frozen_rank * FROZEN_ADAPTER_BYTES)
 
 
 def _kept_bytes(layer: torch.nn.Module, adapters: Adapters, row: PackedRow, placement: Placement) -> int:
-    """What autograd keeps of one decoder layer until its backward pass.
+    """Count what autograd keeps of one decoder layer until its backward pass.
 
-    A frozen matrix keeps nothing of its input; what follows it keeps its output: attention its queries, keys and
-    values, the gate its value and its activation, the norms the residual sums, in float32 whatever the dtype. An
-    adapter keeps its layer's input, which adapters of one input share unless it is cast for each.
+    A frozen matrix keeps nothing of its input. The operation after it keeps its output: attention keeps queries, keys
+    and values; the gate keeps its value and its activation; the norms keep the residual sums, in float32 in any dtype.
     """
     element = placement.dtype.itemsize
     shapes = _linear_layers(layer)
     widest = max(out for _, out in shapes.values())
-    adapted = [shape[0] for name, shape in shapes.items() if name in adapters.target_modules]
-    inputs = sum(set(adapted)) if element == 4 else sum(adapted)
-    per_token = element * (sum(out for _, out in shapes.values()) + widest + inputs)
+    per_token = element * (sum(out for _, out in shapes.values()) + widest)
     if element == 2:
         per_token += 2 * (4 - element) * min(i for i, _ in shapes.values())
+    per_token += _adapter_input_bytes(shapes, adapters, placement)
     return row.input_ids.shape[1] * per_token + _attention_bytes(layer, row, placement)
 
 
+def _adapter_input_bytes(shapes: Mapping[str, tuple[int, int]], adapters: Adapters, placement: Placement) -> int:
+    """Count what the adapters of one layer keep of their inputs, in bytes per token.
+
+    In float32 without dropout, the adapters of one input share it. In half precision peft casts the input to float32
+    for each adapter and autocast casts it back, so each keeps a copy. With dropout each keeps its masked input and the
+    mask: one byte per element in CUDA's fused kernel, and a float32 factor elsewhere.
+    """
+    element = placement.dtype.itemsize
+    widths = {name: width for name, (width, _) in shapes.items() if adapters.adapts(name)}
+    if element == 4 and not adapters.dropout:
+        inputs = {next((group for group in SHARED_INPUTS if name in group), name): widths[name] for name in widths}
+        return element * sum(inputs.values())
+    mask = 0 if not adapters.dropout else 1 if placement.device.type == "cuda" else 4
+    return (element + mask) * sum(widths.values())
+
+
 def _attention_bytes(layer: Any, row: PackedRow, placement: Placement) -> int:
-    """Attention probabilities, which only FlexAttention computes anew in the backward pass."""
+    """Count attention probabilities; FlexAttention on CUDA recomputes them in the backward pass."""
     if placement.device.type == "cuda":
         return 0
     attention = next((m for m in layer.modules() if hasattr(m, "head_dim") and hasattr(m, "config")), None)
@@ -186,14 +212,21 @@ def _attention_bytes(layer: Any, row: PackedRow, placement: Placement) -> int:
     return heads * pairs * placement.dtype.itemsize
 
 
-def _transient_bytes(layers: Sequence[torch.nn.Module], row: PackedRow, element: int) -> int:
-    """What one layer's forward or backward pass holds for a moment: a few tensors of its widest matrix."""
-    widest = max(out for layer in layers for _, out in _linear_layers(layer).values())
-    return 3 * row.input_ids.shape[1] * widest * element
+def _transient_bytes(layers: Sequence[torch.nn.Module], adapters: Adapters, row: PackedRow, element: int) -> int:
+    """Count what one layer's forward or backward pass holds for a moment.
+
+    That is a few tensors of its widest matrix, and in half precision float32 copies of the widest input of an adapter:
+    the input, and with dropout its mask and their product.
+    """
+    shapes = [(name, shape) for layer in layers for name, shape in _linear_layers(layer).items()]
+    widest = max(out for _, (_, out) in shapes)
+    copied = max((width for name, (width, _) in shapes if adapters.adapts(name)), default=0) if element == 2 else 0
+    copies = 3 if adapters.dropout else 1
+    return row.input_ids.shape[1] * (3 * widest * element + copies * copied * 4)
 
 
 def _head_bytes(model: Any, row: PackedRow, element: int) -> int:
-    """Logits of one chunk in float32, once more in half precision, and the gradient of the hidden states."""
+    """Count the logits of one chunk in float32, their copies in half precision, and the gradient of hidden states."""
     vocabulary, hidden = model.get_output_embeddings().weight.shape
     chunk = min(len(row.targets), chunk_tokens(vocabulary))
     buffers = 4 if element == 4 else 4 + 2 + 2
@@ -206,22 +239,19 @@ def _process_bytes() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-# ------------------------------------------------------------------------------------- what it is for
+# ------------------------------------------------------------------------------------------- the check
 
 
-def largest_row(examples: Sequence[PromptCompletions], batch_size: int, row_tokens: int) -> PackedRow:
-    """The fullest row that the longest examples can make."""
-    row: list[PromptCompletions] = []
-    room = row_tokens
-    for example in sorted(examples, key=lambda example: -example.tokens):
-        if len(row) < batch_size and (not row or example.tokens <= room):
-            row.append(example)
-            room -= example.tokens
-    return lay_out(row)
+def largest_row(examples: Sequence[PromptCompletions], plan: BatchPlan) -> PackedRow:
+    """Return the longest row that the plan computes in any step. The order of the examples is known before the run."""
+    tokens = [example.tokens for example in examples]
+    rows = (row for step in range(plan.total_steps) for row in plan.rows(step, tokens.__getitem__))
+    longest = max(rows, key=lambda row: sum(tokens[index] for index in row))
+    return lay_out(examples[index] for index in longest)
 
 
 def available_bytes(device: torch.device) -> int:
-    """Memory that a run on `device` may still take."""
+    """Return the memory that is free for a run on `device`."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     if device.type == "mps":
@@ -237,17 +267,20 @@ def fit_memory(
     placement: Placement,
     adapters: Adapters,
     examples: Sequence[PromptCompletions],
-    row_tokens: int,
+    plan: BatchPlan,
 ) -> MemoryEstimate:
-    """Says and returns what the run will need, turns checkpointing on for it, or refuses a run that cannot fit.
+    """Print and return the memory estimate of a run; turn gradient checkpointing on if the run fits only with it.
 
-    Sets `args.gradient_checkpointing`. Raises InputError naming flags with which the run would fit.
+    Sets `args.gradient_checkpointing`. If the run does not fit, a warning on CUDA and MPS names flags with which it
+    would: a run without enough memory ends there with an error of its own. On a CPU it would slow the whole machine
+    down, so InputError is raised unless `args.ignore_memory_estimate`.
     """
     model = meta_model(base_name, placement)
     available = available_bytes(placement.device)
 
     def estimate(batch_size: int, checkpointing: bool, where: Placement) -> MemoryEstimate:
-        row = largest_row(examples, batch_size, row_tokens)
+        accumulation = plan.batch_size * plan.accumulation // batch_size
+        row = largest_row(examples, replace(plan, batch_size=batch_size, accumulation=accumulation))
         return estimate_memory(model, where, adapters, row, checkpointing=checkpointing)
 
     needed = estimate(args.batch_size, args.gradient_checkpointing, placement)
@@ -260,9 +293,10 @@ def fit_memory(
     if needed.total > available:
         smaller = _what_would_fit(args, placement, estimate, available)
         remedy = f"it would fit with {smaller}" if smaller else "use a smaller model or a larger machine"
-        raise InputError(
-            f"the run needs about {needed.total / GIB:.1f} GiB and {available / GIB:.1f} GiB are free; {remedy}"
-        )
+        problem = f"the run needs about {needed.total / GIB:.1f} GiB and {available / GIB:.1f} GiB are free; {remedy}"
+        if placement.device.type == "cpu" and not args.ignore_memory_estimate:
+            raise InputError(f"{problem}, or try it with --ignore_memory_estimate")
+        print(f"warning: {problem}", file=sys.stderr)
     return needed
 
 
@@ -272,7 +306,7 @@ def _what_would_fit(
     estimate: Callable[[int, bool, Placement], MemoryEstimate],
     available: int,
 ) -> str | None:
-    """The first of some sets of flags, the cheapest first, under which the run would fit."""
+    """Return the first set of flags, cheapest first, with which the run would fit, or None."""
     one = f"--batch_size 1 --gradient_accumulation_steps {args.batch_size * args.gradient_accumulation_steps}"
     options = [(one, 1, False, placement), (f"{one} --gradient_checkpointing", 1, True, placement)]
     for bits in ("8bit", "4bit"):

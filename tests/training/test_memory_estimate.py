@@ -10,9 +10,10 @@ import torch
 from tiny_models import build_tiny_model
 
 from language_model.placement import Placement
-from scoring.packed_rows import PromptCompletions
+from scoring.packed_rows import PromptCompletions, lay_out
 from script_io.errors import InputError
 from training import memory_estimate
+from training.batch_plan import BatchPlan
 from training.memory_estimate import Adapters, MemoryEstimate, estimate_memory, fit_memory, largest_row, meta_model
 
 # two layers of: q 32x32, k and v 16x32, o 32x32, gate and up 48x32, down 32x48; embedding and head of 366 tokens
@@ -32,7 +33,7 @@ def placement(dtype=torch.float32, quantisation="none", device="cpu"):
 
 
 def estimate(base, where, *, adapters=ADAPTERS, checkpointing=False) -> MemoryEstimate:
-    row = largest_row([SAMPLE], 1, 640)
+    row = lay_out([SAMPLE])
     return estimate_memory(meta_model(str(base), where), where, adapters, row, checkpointing=checkpointing)
 
 
@@ -57,7 +58,8 @@ def test_adapters_carry_gradient_and_moments_and_frozen_ones_do_not(base):
 @pytest.fixture
 def light_layers(monkeypatch):
     """The tiny model has two layers, too few for checkpointing to save anything at the measured cost of one."""
-    monkeypatch.setattr(memory_estimate, "CHECKPOINTED_LAYER", 1)
+    monkeypatch.setattr(memory_estimate, "CHECKPOINTED_LAYERS", 1)
+    monkeypatch.setattr(memory_estimate, "CPU_CHECKPOINTED_LAYERS", 1)
 
 
 @pytest.mark.usefixtures("light_layers")
@@ -89,21 +91,58 @@ def test_a_gpu_has_no_part_in_the_process_and_keeps_no_probabilities(base):
     assert on_gpu.activations == 2 * 18 * 4 * (224 + 48 + 32) + 3 * 18 * 48 * 4
 
 
-def test_the_largest_row_has_the_longest_samples_within_the_limits():
+ALL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+@pytest.mark.parametrize(
+    ("where", "dropout", "per_token"),
+    [
+        # float32: one copy for q, k and v, one for gate and up, and the inputs of o (32) and down (48)
+        (placement(), 0.0, 4 * (32 + 32 + 32 + 48)),
+        # with dropout each of the seven keeps its masked input and a float32 mask
+        (placement(), 0.05, (4 + 4) * (6 * 32 + 48)),
+        # bfloat16: each keeps its own copy, cast back from float32
+        (placement(torch.bfloat16), 0.0, 2 * (6 * 32 + 48)),
+        (placement(torch.bfloat16), 0.05, (2 + 4) * (6 * 32 + 48)),
+        (placement(torch.bfloat16, device="cuda"), 0.05, (2 + 1) * (6 * 32 + 48)),
+    ],
+)
+def test_what_adapters_of_all_layers_keep_of_their_inputs(base, where, dropout, per_token):
+    factor = 1 + memory_estimate.CPU_FRAGMENTATION * (where.device.type == "cpu")
+    plain = estimate(base, where, adapters=Adapters(4, ()))
+    adapted = estimate(base, where, adapters=Adapters(4, ALL, dropout=dropout))
+    copies = 4 * 48 * (3 if dropout else 1) if where.dtype == torch.bfloat16 else 0
+    assert adapted.activations - plain.activations == pytest.approx(18 * (2 * per_token * factor + copies), abs=1)
+
+
+def test_a_regular_expression_counts_as_all_layers():
+    assert Adapters(4, r".*layers\.[0-5]\..*").adapts("down_proj")
+    assert Adapters(4, ["self_attn.q_proj"]).adapts("q_proj")
+    assert not Adapters(4, ["self_attn.q_proj"]).adapts("k_proj")
+
+
+def test_the_largest_row_is_the_longest_that_the_plan_computes():
     examples = [PromptCompletions([1] * n, ([2] * 2,)) for n in (5, 30, 20, 7)]
-    assert largest_row(examples, 2, 1000).input_ids.shape == (1, 54)
-    assert largest_row(examples, 2, 40).input_ids.shape == (1, 39)  # 32 and 7; 32 and 22 would be too many
+    for row_tokens in (1000, 40):
+        plan = BatchPlan(4, 2, 1, num_epochs=1, seed=3, row_tokens=row_tokens)
+        lengths = [example.tokens for example in examples]
+        rows = [row for step in range(2) for row in plan.rows(step, lengths.__getitem__)]
+        longest = max(sum(lengths[index] for index in row) for row in rows)
+        assert largest_row(examples, plan).input_ids.shape == (1, longest)
+        assert longest < 54 or {1, 2} in map(set, rows)  # the two longest count together only if they meet
 
 
 def arguments(**changes):
     settings = {"batch_size": 8, "gradient_accumulation_steps": 2, "gradient_checkpointing": False}
-    return argparse.Namespace(**settings | changes)
+    return argparse.Namespace(**settings | {"ignore_memory_estimate": False} | changes)
 
 
 def fit(base, args, available, monkeypatch, where=None):
     monkeypatch.setattr(memory_estimate, "available_bytes", lambda device: available)
+    monkeypatch.setattr(memory_estimate, "_process_bytes", lambda: 0)
     examples = [SAMPLE] * 16
-    return fit_memory(args, str(base), where or placement(device="cuda"), ADAPTERS, examples, 10_000)
+    plan = BatchPlan(16, args.batch_size, args.gradient_accumulation_steps, 1, seed=0, row_tokens=10_000)
+    return fit_memory(args, str(base), where or placement(), ADAPTERS, examples, plan)
 
 
 def test_a_run_that_fits_is_left_alone(base, monkeypatch, capsys):
@@ -128,10 +167,35 @@ def test_checkpointing_goes_on_where_the_run_fits_with_it_alone(base, monkeypatc
 @pytest.mark.usefixtures("light_layers")
 def test_a_run_that_cannot_fit_is_refused_with_the_flags_that_would(base, monkeypatch):
     smaller = fit(base, arguments(batch_size=1), 2**40, monkeypatch).total
-    with pytest.raises(InputError, match=r"it would fit with --batch_size 1 --gradient_accumulation_steps 16$"):
+    fits = (
+        r"it would fit with --batch_size 1 --gradient_accumulation_steps 16, or try it with --ignore_memory_estimate$"
+    )
+    with pytest.raises(InputError, match=fits):
         fit(base, arguments(), smaller, monkeypatch)
     smallest = fit(base, arguments(batch_size=1, gradient_checkpointing=True), 2**40, monkeypatch).total
     with pytest.raises(InputError, match=r"it would fit with --use_8bit --batch_size 1 .* --gradient_checkpointing"):
         fit(base, arguments(), smallest - 1, monkeypatch)
     with pytest.raises(InputError, match="use a smaller model or a larger machine"):
         fit(base, arguments(), 1000, monkeypatch)
+
+
+@pytest.mark.usefixtures("light_layers")
+def test_quantisation_is_the_last_remedy(base, monkeypatch, capsys):
+    gpu = placement(device="cuda")
+    smallest = fit(base, arguments(batch_size=1, gradient_checkpointing=True), 2**40, monkeypatch, gpu).total
+    fit(base, arguments(), smallest - 1, monkeypatch, gpu)
+    told = capsys.readouterr().err
+    assert re.search(r"it would fit with --use_8bit --batch_size 1 .* --gradient_checkpointing", told)
+
+
+@pytest.mark.parametrize(
+    ("where", "args"),
+    [
+        (placement(device="cuda"), arguments()),
+        (placement(device="mps"), arguments()),
+        (placement(), arguments(ignore_memory_estimate=True)),
+    ],
+)
+def test_a_gpu_only_warns_and_a_cpu_can_be_told_to_try(base, monkeypatch, capsys, where, args):
+    fit(base, args, 1000, monkeypatch, where)
+    assert "warning: the run needs about" in capsys.readouterr().err
