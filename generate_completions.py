@@ -113,7 +113,7 @@ def prompts_of_phase1(path: Path) -> list[Prompt]:
         reference = row["model_summary"].strip() if row["label"] in FACTUAL_LABELS else None
         known = found.get(text)
         if known is None:
-            found[text] = Prompt(row.get("id") or f"line-{line}", text, reference, row["clinical_note"])
+            found[text] = Prompt(row.get("id") or f"line-{line}", text, reference, row["clinical_note"].strip())
         elif known.reference is None:
             found[text] = replace(known, reference=reference)
     return list(found.values())
@@ -264,7 +264,7 @@ def main(args: argparse.Namespace) -> int:
         place = {prompt.text: number for number, prompt in enumerate(prompts)}
         write_jsonl(args.output_path, sorted(rows.values(), key=lambda row: place.get(row["prompt"], len(place))))
     finished = [each for row in rows.values() for each in row["finished"]]
-    print(f"{finished.count(False)} of {len(finished)} completions were broken off at {args.max_new_tokens} tokens")
+    print(f"{finished.count(False)} of {len(finished)} completions were cut off at {args.max_new_tokens} tokens")
     if left_out := len(prompts) - sum(prompt.text in rows for prompt in prompts):
         print(f"{left_out} of {len(prompts)} prompts were left out as too long for the model (named above)")
     print(f"Saved {len(rows)} rows to {args.output_path}")

@@ -52,8 +52,8 @@ OUTCOMES = {
     "identical": "chosen and rejected have the same words",
     "says_less": "every flawed completion is more complete than any sound text",
     "within_margin": "the judge does not score any rejected text worse than the chosen one by --min_margin",
-    "unfinished_chosen": "the only completion good enough was broken off",
-    "nothing_to_choose": "every completion is flawed or less complete than usual, and no sound reference is known",
+    "unfinished_chosen": "no completion that is good enough is finished",
+    "nothing_to_choose": "no completion is sound and complete enough, and no sound reference is known",
     "all_failed": "the judge failed on every completion, or all were blank",
 }
 
@@ -135,15 +135,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--val_fraction",
         type=float,
         default=0.1,
-        help="share of the prompts whose pairs go to val.jsonl, from 0 to below 1; above 0, each file gets at least "
-        "one of two or more prompts",
+        help="share of the prompts whose pairs go to val.jsonl, from 0 to below 1; above 0, at least one of several "
+        "prompts",
     )
     data.add_argument(
         "--min_margin",
         type=float,
         default=0.0,
-        help="smallest difference, 0 or more, between the judge's scores of the rejected and the chosen text; the "
-        "score of the facts judge is a number of errors",
+        help="smallest number, 0 or more, by which the score of the rejected text must exceed the score of the chosen "
+        "one; the facts judge adds 1 to the score per error and less per doubtful claim",
     )
     data.add_argument(
         "--seed",
@@ -154,10 +154,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add_judge_arguments(parser)
     output = parser.add_argument_group("Output")
     output.add_argument(
-        "--output_dir",
-        type=Path,
-        default=Path("phase2_data/on_policy"),
-        help="folder for the pairs",
+        "--output_dir", type=Path, default=Path("phase2_data/on_policy"), help="folder for pairs and statistics"
     )
     return parser.parse_args(argv)
 
@@ -214,7 +211,7 @@ def row_problem(row: dict[str, Any]) -> str | None:
 
 def judge_all(judge: Judge, rows: Sequence[CompletionsRow], counts: Counter[str]) -> list[list[JudgedCompletion]]:
     """Return the judged completions of each prompt, without blank ones and failures of the judge; count all kinds."""
-    asked = [
+    to_judge = [
         (number, text, finished)
         for number, row in enumerate(rows)
         for text, finished in zip(row.completions, row.finished, strict=True)
@@ -222,10 +219,10 @@ def judge_all(judge: Judge, rows: Sequence[CompletionsRow], counts: Counter[str]
     ]
     counts["completions"] = sum(len(row.completions) for row in rows)
     counts["unfinished"] = sum(not finished for row in rows for finished in row.finished)
-    counts["blank"] = counts["completions"] - len(asked)
+    counts["blank"] = counts["completions"] - len(to_judge)
     judged: list[list[JudgedCompletion]] = [[] for _ in rows]
-    checks = judge.check_all([(rows[number].source, text) for number, text, _ in asked], "Judging")
-    for (number, text, finished), check in zip(asked, checks, strict=True):
+    checks = judge.check_all([(rows[number].source, text) for number, text, _ in to_judge], "Judging")
+    for (number, text, finished), check in zip(to_judge, checks, strict=True):
         if check is None:
             counts["judge_failures"] += 1
             continue
@@ -290,15 +287,15 @@ def split_by_prompt(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return (train, validation). The side of a prompt depends only on seed and text, so it is the same in each round.
 
-    If one side would get none of several prompts, the prompt nearest to the limit is moved there.
+    Training gets at least one prompt, and so does validation if there are several and `val_fraction` is not 0: the
+    prompt nearest to the limit is moved there.
     """
     places = {row["prompt"]: prompt_place(row["prompt"], seed) for row in rows}
     held_out = {prompt for prompt, place in places.items() if place < val_fraction}
-    if val_fraction > 0 and len(places) > 1:
-        if not held_out:
-            held_out = {min(places, key=places.__getitem__)}
-        elif len(held_out) == len(places):
-            held_out.remove(max(places, key=places.__getitem__))
+    if not held_out and val_fraction > 0 and len(places) > 1:
+        held_out = {min(places, key=places.__getitem__)}
+    if len(held_out) == len(places) > 0:
+        held_out.remove(max(places, key=places.__getitem__))
     train = [row for row in rows if row["prompt"] not in held_out]
     return train, [row for row in rows if row["prompt"] in held_out]
 
@@ -380,12 +377,17 @@ def next_command(output_dir: Path, has_validation: bool) -> str:
     )
 
 
-def main(args: argparse.Namespace) -> int:
-    """Judge the completions, make pairs, split them and write them."""
+def check_args(args: argparse.Namespace) -> None:
+    """Raise InputError for a number out of range."""
     if not 0 <= args.val_fraction < 1:
         raise InputError(f"--val_fraction {args.val_fraction}: give a share from 0 to below 1, such as 0.1")
     if not 0 <= args.min_margin < math.inf:
         raise InputError(f"--min_margin {args.min_margin}: give a number of 0 or more, such as 0.5")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Judge the completions, make pairs, split them and write them."""
+    check_args(args)
     judge = judge_of_arguments(args)
     rows = read_completions(args.completions_path)
     print(f"Loaded {len(rows)} prompts from {args.completions_path}")

@@ -513,6 +513,27 @@ MISTAKES = [
     Mistake("evaluation.evaluate_model", f"{PREDICTED} --seed -1", ("--seed: -1", "must be at least 0")),
     Mistake("evaluation.evaluate_model", f"{PREDICTED} --max_examples 0", ("--max_examples: 0", "must be at least 1")),
     Mistake("evaluation.compare_models", "evaluation evaluation --seed -1", ("--seed: -1", "must be at least 0")),
+    *(
+        Mistake("judge_completions", f"--completions_path none.jsonl {flag}", (says,))
+        for flag, says in (
+            ("--val_fraction 1", "--val_fraction 1.0: give a share"),
+            ("--val_fraction -0.1", "--val_fraction -0.1: give a share"),
+            ("--val_fraction nan", "--val_fraction nan: give a share"),
+            ("--min_margin -1", "--min_margin -1.0: give"),
+            ("--min_margin nan", "--min_margin nan: give"),
+            ("--min_margin inf", "--min_margin inf: give"),
+            ("--seed -1", "--seed: -1: must be at least 0"),
+        )
+    ),
+    *(
+        Mistake("generate_completions", f"--prompts_path none.csv --{flag}", (f"--{flag.replace(' ', ': ')}: must be",))
+        for flag in (
+            *("max_prompts 0", "num_completions 0", "max_new_tokens 0"),
+            *("batch_size 0", "concurrency 0", "seed -1"),
+        )
+    ),
+    Mistake("generate_completions", "--prompts_path none.csv --temperature nan", ("--temperature nan: give",)),
+    Mistake("generate_completions", "--prompts_path none.csv --temperature -1", ("--temperature -1.0: give",)),
     # every folder of evaluations
     *(
         Mistake(script, arguments, ("evaluation_results.csv", says) if says in (EMPTY, NO_COLUMN) else (says,))

@@ -1,4 +1,4 @@
-"""Completions of a Phase 1 file with a tiny model: what is stored, and that a broken-off run loses nothing."""
+"""Completions of a Phase 1 file with a tiny model: what is stored, and that a killed run loses nothing."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from generate_completions import Prompt, main, parse_args, read_prompts
 from language_model.prompt_format import build_prompt
 from script_io.csv_files import write_csv
 from script_io.errors import InputError
+from script_io.files import write_json, write_jsonl
 from sft_inference import SFTInference
 
 COLUMNS = ("id", "clinical_note", "model_summary", "label", "hallucination_type")
@@ -53,17 +54,29 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 
 def test_distinct_notes_with_their_first_factual_summary(phase1: Path) -> None:
     assert read_prompts(phase1) == [
-        Prompt("wrong", build_prompt(NOTES[0]), "Summary 0."),
-        Prompt("r1", build_prompt(NOTES[1]), "Summary 1."),
-        Prompt("r2", build_prompt(NOTES[2]), "Summary 2."),
-        Prompt("r3", build_prompt(NOTES[3]), None),
+        Prompt("wrong", build_prompt(NOTES[0]), "Summary 0.", NOTES[0]),
+        Prompt("r1", build_prompt(NOTES[1]), "Summary 1.", NOTES[1]),
+        Prompt("r2", build_prompt(NOTES[2]), "Summary 2.", NOTES[2]),
+        Prompt("r3", build_prompt(NOTES[3]), None, NOTES[3]),
     ]
 
 
 def test_jsonl_prompts(tmp_path: Path) -> None:
     path = tmp_path / "prompts.jsonl"
     path.write_text('{"prompt": "a", "id": 7, "reference": "r"}\n\n{"prompt": "b"}\n{"prompt": "a"}\n')
-    assert read_prompts(path) == [Prompt("7", "a", "r"), Prompt("line-3", "b", None)]
+    assert read_prompts(path) == [Prompt("7", "a", "r", None), Prompt("line-3", "b", None, None)]
+
+
+def test_the_note_of_a_jsonl_prompt(tmp_path: Path) -> None:
+    """A note comes from `clinical_note`, else from a prompt of the suite's form; a prompt of another form has none."""
+    rows = [
+        {"prompt": build_prompt(NOTES[0])},
+        {"prompt": build_prompt(NOTES[1]), "clinical_note": NOTES[1]},
+        {"prompt": f"Summarise: {NOTES[2]}", "clinical_note": NOTES[2]},
+        {"prompt": f"Summarise: {NOTES[3]}"},
+    ]
+    write_jsonl(tmp_path / "prompts.jsonl", rows)
+    assert [prompt.note for prompt in read_prompts(tmp_path / "prompts.jsonl")] == [*NOTES[:3], None]
 
 
 @pytest.mark.parametrize(
@@ -72,7 +85,13 @@ def test_jsonl_prompts(tmp_path: Path) -> None:
         ("p.txt", "", "must end in .csv or .jsonl"),
         ("p.jsonl", '{"prompt": [1]}\n', "line 1: prompt is not a text"),
         ("p.jsonl", '{"prompt": "a", "reference": 1}\n', "line 1: reference is not a text"),
-        ("p.jsonl", '{"prompt": "a", "id": 1}\n{"prompt": "b", "id": 1}\n', "the id 1 stands for two different notes"),
+        ("p.jsonl", '{"prompt": "a", "id": 1}\n{"prompt": "b", "id": 1}\n', "two different notes have the id 1"),
+        ("p.jsonl", '{"prompt": "a", "clinical_note": 7}\n', "line 1: clinical_note is not text"),
+        (
+            "p.jsonl",
+            json.dumps({"prompt": build_prompt(NOTES[0]), "clinical_note": NOTES[1]}),
+            "line 1: clinical_note is not the note in prompt",
+        ),
         ("p.csv", "clinical_note,model_summary,label\r\nn,s,maybe\r\n", "line 2: label 'maybe' is not known"),
     ],
 )
@@ -82,12 +101,13 @@ def test_files_that_cannot_be_used(tmp_path: Path, name: str, content: str, word
         read_prompts(tmp_path / name)
 
 
-def test_rows_hold_prompt_reference_and_completions(model: Path, phase1: Path) -> None:
+def test_rows_hold_prompt_note_reference_and_completions(model: Path, phase1: Path) -> None:
     assert run(model, phase1, "--num_completions", "2", "--temperature", "0") == 0
     rows = rows_of(output_of(phase1))
     assert [row["id"] for row in rows] == ["wrong", "r1", "r2", "r3"]
     assert [row.get("reference") for row in rows] == ["Summary 0.", "Summary 1.", "Summary 2.", None]
     assert "reference" not in rows[3]
+    assert [row["clinical_note"] for row in rows] == NOTES
     inference = SFTInference(model, "cpu")
     for row, note in zip(rows, NOTES, strict=True):
         expected = inference.generate_summary(note, 8, 0)
@@ -112,7 +132,7 @@ def test_completions_from_a_server(server: Server, phase1: Path) -> None:
         main(parse_args([*flags, "--base_url", server.url, "--served_model", "dpo"]))
 
 
-def test_a_killed_run_goes_on_and_ends_with_the_same_file(
+def test_a_killed_run_continues_and_ends_with_the_same_file(
     model: Path, phase1: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(model, phase1)
@@ -126,6 +146,21 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_file(
     printed = capsys.readouterr().out
     assert "dropped a torn last line" in printed
     assert "1 are completed already, 3 are to do" in printed
+
+
+def test_rows_without_the_note_are_kept_when_a_run_is_resumed(model: Path, phase1: Path) -> None:
+    """Earlier versions of the script wrote no `clinical_note`, and did not store `base_model`."""
+    run(model, phase1)
+    output = output_of(phase1)
+    rows = rows_of(output)
+    earlier = [{name: value for name, value in row.items() if name != "clinical_note"} for row in rows[:2]]
+    write_jsonl(output, earlier)
+    config = output.parent / "completions.config.json"
+    settings = json.loads(config.read_text())
+    assert settings.pop("base_model") is None
+    write_json(config, settings)
+    run(model, phase1)
+    assert rows_of(output) == [*earlier, *rows[2:]]
 
 
 def test_a_torn_first_line_and_a_longer_second_run(model: Path, phase1: Path) -> None:
@@ -160,7 +195,7 @@ def test_other_settings_are_refused(model: Path, phase1: Path, flags: list[str],
     assert output_of(phase1).read_bytes() == before
 
 
-def test_a_model_trained_anew_at_the_same_place_is_noticed(model: Path, phase1: Path, tmp_path: Path) -> None:
+def test_a_model_trained_again_in_the_same_folder_is_noticed(model: Path, phase1: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(model, tmp_path / "model"))
     run(copy, phase1, "--max_prompts", "1")
     build_tiny_model(copy, seed=1)
@@ -208,7 +243,6 @@ def test_nothing_is_written_where_every_note_is_too_long(model: Path, tmp_path: 
         (["--base_url", "u"], "go together"),
         (["--served_model", "m"], "go together"),
         (["--base_url", "u", "--served_model", "m", "--model_path", "p"], "name two models"),
-        (["--max_prompts", "0"], "--max_prompts 0"),
         (["--output_path", "a.json"], "must end in .jsonl"),
     ],
 )

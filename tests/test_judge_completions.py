@@ -134,7 +134,8 @@ def test_split_of_a_few_prompts_leaves_neither_side_empty() -> None:
         assert (len(train), len(validation)) == (count - 1, 1)
         train, validation = split_by_prompt([triplet(number) for number in range(count)], 0.999, 42)
         assert (len(train), len(validation)) == (1, count - 1)
-    assert split_by_prompt([triplet(1)], 0.1, 42) == ([triplet(1)], [])
+    for fraction in (0.1, 0.999):  # Stage B cannot train on nothing
+        assert split_by_prompt([triplet(1)] * 2, fraction, 42) == ([triplet(1)] * 2, [])
     assert split_by_prompt([triplet(1), triplet(2)], 0.0, 42)[1] == []
 
 
@@ -201,9 +202,9 @@ def test_stage_b_accepts_the_next_command(
     script, *words = shlex.split(last.removeprefix("Next: python "))
     assert script == "stage_b_dpo_training.py"
     args = stage_b_dpo_training.parse_args(words)
-    stage_b_dpo_training.check_args(args)
+    stage_b_dpo_training.check_arguments(args)
     tokenizer = build_tokenizer("llama")
-    paths = (*args.train_data_path, args.val_data_path)
+    paths = (args.train_data_path, args.val_data_path)
     assert [len(DPODataset(path, tokenizer)) for path in paths] == ([2, 2] if fraction == "0" else [1, 1])
 
 

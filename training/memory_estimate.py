@@ -199,17 +199,23 @@ def _adapter_input_bytes(shapes: Mapping[str, tuple[int, int]], adapters: Adapte
 
 
 def _attention_bytes(layer: Any, row: PackedRow, placement: Placement) -> int:
-    """Count attention probabilities; FlexAttention on CUDA recomputes them in the backward pass."""
-    if placement.device.type == "cuda":
-        return 0
+    """Count what attention keeps besides queries, keys and values.
+
+    On CUDA, FlexAttention keeps its output and a float32 log-sum-exp per query and head, and recomputes the
+    probabilities in the backward pass. Other devices keep the probabilities.
+    """
     attention = next((m for m in layer.modules() if hasattr(m, "head_dim") and hasattr(m, "config")), None)
-    heads = getattr(getattr(attention, "config", None), "num_attention_heads", 0)
+    if attention is None:
+        return 0
+    element, heads = placement.dtype.itemsize, attention.config.num_attention_heads
+    if placement.device.type == "cuda":
+        return row.input_ids.shape[1] * heads * (int(attention.head_dim) * element + 4)
     pairs = sum(
         (queries.stop - queries.start) * sum(part.stop - part.start for part in keys)
         for segment in row.segments
         for queries, keys in query_blocks(segment, block_size(placement.dtype))
     )
-    return heads * pairs * placement.dtype.itemsize
+    return heads * pairs * element
 
 
 def _transient_bytes(layers: Sequence[torch.nn.Module], adapters: Adapters, row: PackedRow, element: int) -> int:

@@ -35,7 +35,7 @@ def reply(*claims: tuple[str, str]) -> str:
 
 
 class JudgeServer(Server):
-    """Answers with the given replies in turn, the last one again and again."""
+    """Answers with the given replies in turn, and then with the last one."""
 
     def __init__(self, *replies: str) -> None:
         super().__init__()
@@ -50,12 +50,12 @@ class JudgeServer(Server):
         return answer | ({"usage": usage} if self.says_usage else {})
 
     def settings(self) -> list[tuple[bool, bool]]:
-        """(asked for structured output, asked for temperature 0) of each request."""
+        """Return (asks for structured output, asks for temperature 0) for each request."""
         return [("response_format" in body, body.get("temperature") == 0) for _, _, body in self.requests]
 
 
 def build_nli_model(folder: Path, labels: list[str], architecture: str = "llama", *, zero: bool = True) -> str:
-    """A tiny classifier; with `zero` its logits are zero, whatever it reads."""
+    """Save a tiny classifier and return its folder; with `zero`, its logits are zero for every input."""
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
     tokenizer = build_tokenizer("llama")
@@ -88,7 +88,7 @@ def nli(tmp_path_factory: pytest.TempPathFactory) -> NliJudge:
 
 
 def with_logits(judge: NliJudge, monkeypatch: pytest.MonkeyPatch, logits: list[float]) -> None:
-    """Adds known logits to the model's zeros."""
+    """Add known logits to the model's zeros."""
     forward = judge.model.score.forward
     monkeypatch.setattr(judge.model.score, "forward", lambda hidden: forward(hidden) + torch.tensor(logits))
 
@@ -129,7 +129,7 @@ def test_nli_takes_the_best_window(nli: NliJudge, monkeypatch: pytest.MonkeyPatc
 
     def forward(**inputs: torch.Tensor) -> Any:
         texts = nli.tokenizer.batch_decode(inputs["input_ids"])
-        # the sentence of the summary stands behind the note's window
+        # the sentence of the summary comes after the note's window
         logits = [[3.0 * ("apple" in t), 1.0, 3.0 * ("pear" in t and "plum" in t.split("pear")[-1])] for t in texts]
         return SimpleNamespace(logits=torch.tensor(logits))
 
@@ -398,14 +398,14 @@ def test_tokens_and_price_by_hand() -> None:
         server.says_usage = False
         judge.check(NOTE, SUMMARY)
         assert judge.usage is not None
-        assert judge.usage["price_usd"] is None  # the name alone tells nothing where another server sells it
+        assert judge.usage["price_usd"] is None  # another server has other prices for the same name
         assert usage_text(judge.usage) == (
             "0 tokens sent and 0 received in 1 replies, 1 of which do not say their tokens; its price is not known, "
             "give --price_per_million"
         )
 
 
-def test_list_prices_are_those_of_openai() -> None:
+def test_list_prices_are_for_openai_only() -> None:
     judge = make_judge("openai", "gpt-4o-mini-2024-07-18", base_url="https://api.openai.com/v1", assume_yes=True)
     assert judge.prices == (0.15, 0.60)
     assert make_judge("openai", "gpt-9", base_url="https://api.openai.com/v1", assume_yes=True).prices is None
@@ -447,11 +447,11 @@ def test_reply_in_a_code_fence_and_with_invented_evidence() -> None:
     assert (claim.type, claim.evidence, claim.evidence_start) == ("other", None, None)
 
 
-def test_the_same_words_again_are_placed_where_they_stand_next() -> None:
-    """Each type goes through the text by itself; what is said more often than it stands is where it stood first."""
+def test_a_repeated_claim_is_placed_at_the_next_occurrence_of_its_words() -> None:
+    """Each type is counted separately; a claim repeated more often than its words is placed at the first occurrence."""
     summary = "Aspirin daily in May; aspirin  Daily in June."
-    told = [("aspirin daily", kind) for kind in ("drug", "frequency", "drug", "frequency", "drug")]
-    claims = [{"text": text, "type": kind, "verdict": "supported", "evidence": None} for text, kind in told]
+    stated = [("aspirin daily", kind) for kind in ("drug", "frequency", "drug", "frequency", "drug")]
+    claims = [{"text": text, "type": kind, "verdict": "supported", "evidence": None} for text, kind in stated]
     placed = parse_claims(json.dumps({"claims": claims}), NOTE, summary)
     assert [(claim.type, claim.start, claim.text) for claim in placed] == [
         ("drug", 0, "Aspirin daily"),
@@ -498,11 +498,11 @@ def test_facts_judge_is_the_fact_checker() -> None:
     assert judge.usage is None
 
 
-# ------------------------------------------------------------------------------------ who made the pairs
+# ------------------------------------------------------------------------------------- judges of the pairs
 
 
 def trained_on(folder: Path, pairs: list[dict[str, Any]], earlier: Path) -> Path:
-    """A model folder of Stage B as far as its configuration goes."""
+    """Write the configuration of a model that Stage B trained on these pairs, starting from `earlier`."""
     folder.mkdir()
     write_jsonl(folder / "pairs.jsonl", pairs)
     write_json(folder / "dpo_config.json", {"pair_judges": judges_behind(folder / "pairs.jsonl", earlier)})
@@ -529,7 +529,7 @@ def test_the_same_judge_is_known_by_every_spelling(tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     names = {make_judge("nli", spelled, device="cpu").name for spelled in (model, "nli", "./nli/")}
     assert names == {f"nli:{model}"}
-    assert has_made_pairs(f"nli:{model}", {"facts", "nli:./nli"})  # recorded as it was spelled
+    assert has_made_pairs(f"nli:{model}", {"facts", "nli:./nli"})  # stored as it was spelled
     assert not has_made_pairs(f"nli:{model}", {"facts", "nli:hub/nli"})
 
 

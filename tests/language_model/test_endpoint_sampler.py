@@ -32,6 +32,7 @@ from language_model.adapters import add_lora, save_adapter
 from language_model.endpoint_sampler import EndpointSampler
 from language_model.loading import load_base_model, load_tokenizer
 from language_model.prompt_format import build_prompt
+from language_model.sampler import SamplingSettings
 from script_io.errors import InputError
 
 DEMO_BASE = ROOT / "demo" / "base_model"
@@ -194,7 +195,8 @@ def test_several_samples_a_prompt_are_drawn_and_differ(served: Served, prompts: 
 def test_the_whole_vocabulary_is_sampled_and_a_seed_repeats_its_text(served: Served) -> None:
     def sample(count: int) -> list[str]:
         sampler = EndpointSampler(served.url, "sft", concurrency=1)
-        results = sampler.complete([build_prompt(NOTES[0])], num_completions=count, max_new_tokens=1, temperature=100)
+        settings = SamplingSettings(num_completions=count, max_new_tokens=1, temperature=100)
+        results = sampler.complete([build_prompt(NOTES[0])], settings)
         return [completion.text for _, completions in results for completion in completions]
 
     texts = sample(70)
@@ -221,7 +223,7 @@ def test_a_killed_client_goes_on_and_samples_no_stored_prompt_again(served: Serv
     kept = stored[: stored.rfind(b"\n") + 1].decode().splitlines()
     assert 2 <= len(kept) < len(NOTES)
 
-    next(EndpointSampler(served.url, "sft").complete(["last in the queue"], max_new_tokens=1))
+    next(EndpointSampler(served.url, "sft").complete(["last in the queue"], SamplingSettings(max_new_tokens=1)))
     asked = served.requests()
     assert generate_completions.main(generate_completions.parse_args(flags)) == 0
     assert served.requests() - asked == 3 * (len(NOTES) - len(kept))
@@ -253,7 +255,7 @@ def test_the_readme_s_comparison_shows_both_models(
 def test_a_model_that_the_server_does_not_have_is_named(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoint_sampler, "MAX_RETRIES", 0)
     with pytest.raises(InputError, match=r"model nowhere, prompt 0: .*; the server's own log may say why$"):
-        list(EndpointSampler(served.url, "nowhere").complete(["one"]))
+        list(EndpointSampler(served.url, "nowhere").complete(["one"], SamplingSettings()))
 
 
 def test_a_server_that_takes_openai_s_settings_alone_gets_no_other() -> None:
@@ -261,6 +263,9 @@ def test_a_server_that_takes_openai_s_settings_alone_gets_no_other() -> None:
         refusal = "Unrecognized request argument supplied: "
         server.failures = [(400, f"{refusal}top_k"), (400, f"{refusal}generation_config")]
         sampler = EndpointSampler(server.url, "gpt", concurrency=1)
-        assert [dict(sampler.complete([text]))[0][0].text for text in ("one", "two")] == ["about one", "about two"]
+        assert [dict(sampler.complete([text], SamplingSettings()))[0][0].text for text in ("one", "two")] == [
+            "about one",
+            "about two",
+        ]
         extra = [{"top_k", "generation_config"} & set(body) for _, _, body in server.requests]
         assert extra == [{"top_k"}, {"generation_config"}, set(), set()]

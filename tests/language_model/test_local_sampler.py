@@ -1,4 +1,4 @@
-"""Sampling held against the model's own probabilities, and the endpoint against a real HTTP server."""
+"""Sampling compared with the model's own probabilities, and the endpoint sampler with a real HTTP server."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from tiny_models import build_tiny_model
 from training_helpers import tiny_base_and_adapter
 
 from language_model.endpoint_sampler import EndpointSampler
+from language_model.length_limits import SHORTENED_MARK
 from language_model.loading import LoadedModel, load_for_inference
 from language_model.local_sampler import Draw, LocalSampler, pad_left, run_in_batches
 from language_model.prompt_format import build_prompt, encode_prompt
-from language_model.sampler import Completion, Job, PromptTooLong
+from language_model.sampler import Completion, Job, PromptTooLong, SamplingSettings
 from script_io.errors import InputError
 
 PROMPTS = [
@@ -41,7 +42,10 @@ def sampler(tmp_path_factory: pytest.TempPathFactory) -> LocalSampler:
 
 
 def texts(sampler: LocalSampler, prompts: list[str], **settings: Any) -> list[list[str]]:
-    found = {index: [c.text for c in completions] for index, completions in sampler.complete(prompts, **settings)}
+    found = {
+        index: [c.text for c in completions]
+        for index, completions in sampler.complete(prompts, SamplingSettings(**settings))
+    }
     return [found[index] for index in range(len(prompts))]
 
 
@@ -60,7 +64,8 @@ def greedy_by_hand(sampler: LocalSampler, prompt: str, max_new_tokens: int) -> t
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "gemma3"])
 def test_batched_greedy_equals_one_by_one_without_padding_or_cache(tmp_path: Path, architecture: str) -> None:
     sampler = LocalSampler(load_for_inference(build_tiny_model(tmp_path / "m", architecture), device="cpu"), "tiny")
-    for index, [completion] in sampler.complete(PROMPTS, max_new_tokens=12, temperature=0, batch_size=3):
+    settings = SamplingSettings(max_new_tokens=12, temperature=0, batch_size=3)
+    for index, [completion] in sampler.complete(PROMPTS, settings):
         ids, finished = greedy_by_hand(sampler, PROMPTS[index], 12)
         expected = sampler.loaded.tokenizer.decode(ids, skip_special_tokens=True).strip()
         assert (completion.text, completion.finished, completion.num_tokens) == (expected, finished, len(ids))
@@ -154,7 +159,7 @@ def test_stops_at_every_token_that_the_model_ends_with(sampler: LocalSampler) ->
     try:
         ending = LocalSampler(sampler.loaded, "tiny")
         assert set(ending.end_ids) == {first, sampler.loaded.tokenizer.eos_token_id}
-        [(_, [completion])] = ending.complete(PROMPTS[:1], temperature=0, max_new_tokens=5)
+        [(_, [completion])] = ending.complete(PROMPTS[:1], SamplingSettings(temperature=0, max_new_tokens=5))
         assert (completion.finished, completion.num_tokens) == (True, 1)
     finally:
         config.eos_token_id = sampler.loaded.tokenizer.eos_token_id
@@ -172,12 +177,12 @@ def test_a_prompt_beyond_the_context_is_named_with_its_tokens(sampler: LocalSamp
     with pytest.raises(
         PromptTooLong, match=rf"prompt 1: its {tokens} tokens and 150 new ones .* context of 512"
     ) as info:
-        sampler.complete([PROMPTS[0], long])
+        sampler.complete([PROMPTS[0], long], SamplingSettings())
     assert info.value.index == 1
     room = 512 - len(encode_prompt(sampler.loaded.tokenizer, PROMPTS[0], "plain"))
-    sampler.complete(PROMPTS[:1], max_new_tokens=room)
+    sampler.complete(PROMPTS[:1], SamplingSettings(max_new_tokens=room))
     with pytest.raises(PromptTooLong):
-        sampler.complete(PROMPTS[:1], max_new_tokens=room + 1)
+        sampler.complete(PROMPTS[:1], SamplingSettings(max_new_tokens=room + 1))
 
 
 def test_out_of_memory_halves_the_batch_and_loses_nothing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -210,12 +215,20 @@ def test_out_of_memory_with_one_sequence_is_an_input_error_and_other_errors_pass
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("num_completions", 0), ("max_new_tokens", 0), ("batch_size", 0), ("temperature", -0.1)]
+    ("name", "value"),
+    [
+        ("num_completions", 0),
+        ("max_new_tokens", 0),
+        ("batch_size", 0),
+        ("temperature", -0.1),
+        ("temperature", float("inf")),
+        ("temperature", float("nan")),
+    ],
 )
-def test_settings_that_cannot_be_meant_are_refused(sampler: LocalSampler, name: str, value: float) -> None:
+def test_settings_out_of_range_are_refused(name: str, value: float) -> None:
     settings: dict[str, Any] = {name: value}
     with pytest.raises(InputError, match=f"--{name} {value}"):
-        sampler.complete(PROMPTS, **settings)
+        SamplingSettings(**settings)
 
 
 @pytest.fixture
@@ -228,8 +241,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 @pytest.mark.parametrize(("prompt_format", "path"), [("plain", "/v1/completions"), ("chat", "/v1/chat/completions")])
 def test_endpoint_asks_the_right_path_and_reads_the_answer(server: Server, prompt_format: str, path: str) -> None:
     sampler = EndpointSampler(server.url, "sft", prompt_format=prompt_format)
-    settings: dict[str, Any] = {"num_completions": 2, "max_new_tokens": 9, "temperature": 0.5}
-    found = dict(sampler.complete(["one", "long"], **settings))
+    settings = SamplingSettings(num_completions=2, max_new_tokens=9, temperature=0.5)
+    found = dict(sampler.complete(["one", "long"], settings))
     assert [(c.text, c.finished, c.num_tokens) for c in found[0]] == [("about one", True, 7)] * 2
     assert [(c.text, c.finished) for c in found[1]] == [("about long", False)] * 2
     assert {request[0] for request in server.requests} == {path}
@@ -239,26 +252,26 @@ def test_endpoint_asks_the_right_path_and_reads_the_answer(server: Server, promp
     first = {request[2]["seed"] for request in server.requests}
     assert len(first) == 4
     assert max(first) < 2**31
-    list(sampler.complete(["long", "one"], **settings))
+    list(sampler.complete(["long", "one"], settings))
     assert {request[2]["seed"] for request in server.requests[4:]} == first  # seeds go with the texts
     assert server.requests[0][1] == "Bearer none"
 
 
 def test_endpoint_sends_the_key_of_the_environment(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "a-key")
-    list(EndpointSampler(server.url, "sft").complete(["one"]))
+    list(EndpointSampler(server.url, "sft").complete(["one"], SamplingSettings()))
     assert server.requests[0][1] == "Bearer a-key"
 
 
 def test_endpoint_tries_again_after_a_server_error(server: Server) -> None:
     server.failures = [(503, "overloaded")]
-    assert dict(EndpointSampler(server.url, "sft").complete(["one"]))[0][0].text == "about one"
+    assert dict(EndpointSampler(server.url, "sft").complete(["one"], SamplingSettings()))[0][0].text == "about one"
     assert len(server.requests) == 2
 
 
 def test_endpoint_leaves_top_k_out_where_it_is_not_known(server: Server) -> None:
     server.refuses_top_k = True
-    found = dict(EndpointSampler(server.url, "gpt").complete(["one", "two", "three"]))
+    found = dict(EndpointSampler(server.url, "gpt").complete(["one", "two", "three"], SamplingSettings()))
     assert [found[index][0].text for index in range(3)] == ["about one", "about two", "about three"]
     assert "top_k" not in server.requests[-1][2]
 
@@ -274,7 +287,7 @@ def test_endpoint_leaves_top_k_out_where_it_is_not_known(server: Server) -> None
 def test_endpoint_turns_a_refusal_into_one_line(server: Server, status: int, message: str, words: str) -> None:
     server.failures = [(status, message)]
     with pytest.raises(InputError, match=words) as info:
-        list(EndpointSampler(server.url, "sft").complete(["one"]))
+        list(EndpointSampler(server.url, "sft").complete(["one"], SamplingSettings()))
     assert server.url in str(info.value)
     assert "\n" not in str(info.value)
 
@@ -283,12 +296,10 @@ def test_endpoint_out_of_reach_names_the_url() -> None:
     with Server() as server:
         pass
     with pytest.raises(InputError, match=rf"{server.url}: not reachable .*start the server or correct --base_url"):
-        list(EndpointSampler(server.url, "sft").complete(["one"]))
+        list(EndpointSampler(server.url, "sft").complete(["one"], SamplingSettings()))
 
 
-def test_shorten_note_makes_room_and_keeps_what_fits_as_it_is(tmp_path):
-    from language_model.length_limits import SHORTENED_MARK
-
+def test_shorten_note_makes_room_and_keeps_what_fits_as_it_is(tmp_path: Path) -> None:
     loaded = load_for_inference(build_tiny_model(tmp_path), device="cpu")
     short, long = build_prompt("Chest pain."), build_prompt(" ".join(f"word{i}" for i in range(400)))
     dropping, shortening = LocalSampler(loaded, "tiny"), LocalSampler(loaded, "tiny", "shorten_note")
@@ -300,4 +311,4 @@ def test_shorten_note_makes_room_and_keeps_what_fits_as_it_is(tmp_path):
     assert "word399" in seen
     assert shortening._encode(short, 20) == dropping._encode(short, 20)
     assert len(shortening._encode(long, 20)) + 20 <= shortening.context_tokens
-    assert len(list(shortening.complete([long], max_new_tokens=20, temperature=0))) == 1
+    assert len(list(shortening.complete([long], SamplingSettings(max_new_tokens=20, temperature=0)))) == 1

@@ -67,7 +67,9 @@ def test_a_note_that_is_not_the_prompts_is_refused(row, words):
 
 
 def test_a_note_is_replaced_in_a_prompt_of_any_form():
-    assert replace_note(build_prompt("Note"), "Note", "Other") == build_prompt("Other")  # not the one in "Clinical Note"
+    assert replace_note(build_prompt("Note"), "Note", "Other") == build_prompt(
+        "Other"
+    )  # not the one in "Clinical Note"
     assert replace_note("Be brief. Cough. Summary?", "Cough.", "Fever.") == "Be brief. Fever. Summary?"
 
 
