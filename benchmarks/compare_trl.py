@@ -1,30 +1,36 @@
-"""Speed, memory and exactness of both stages beside TRL, and beside the loop that one writes first.
+"""Compare speed, memory and exactness of both stages with TRL and with a naive training loop.
 
-In:  nothing; models of random weights, an adapter and data of given lengths are made in a temporary folder.
-Out: on stdout a line for each measurement, a table, and as the last line one JSON document; with --output_file the
-     same with every repeat, the settings and the commit.
+In:  nothing; random models, an adapter and texts of given lengths are made in a temporary folder.
+Out: on stdout one line per measurement, a table, and one JSON document as the last line; with --output_file the
+     document with every repeat, the settings and the commit.
 
     python benchmarks/compare_trl.py --stage dpo --shapes clinical --parameters 58M
     python benchmarks/compare_trl.py --stage dpo --shapes clinical --parameters 7B --dtypes 4bit --memory_limit_gb 12
 
-Variants, all with the same weights, LoRA (r=16 on q_proj and v_proj), batches and order of the examples:
-  ours         the stage's script: its parse_args, prepare and train_loop
-  trl_default  TRL's trainer with its defaults; set are --batch_size, the learning rate, a maximum length that cuts no
-               example, the order of the examples, no saving, and on a CPU use_cpu
-  trl_best     the fastest settings found for its default attention: base in bfloat16, no checkpointing, precomputed
-               reference, in Stage A no padding unless examples are long, glibc's malloc told to keep freed memory
-  trl_fp32     those in float32
-  naive        two whole models, four forward passes padded to the maximum length, logits of every position
-Speed counts useful tokens (prompt, chosen and rejected once) over the time of the whole loop: the optimiser, logging,
-and of ours the end of an epoch with one short example and a checkpoint. Half of a reference pass made ahead is added,
-since two epochs, the default, share one. What comes before, such as loading, is left out. Memory is the peak of the
-whole process with its imports, loading and the reference pass; on CUDA that of the allocator. Every measurement is a
-process of its own, the variants take turns, and medians over the repeats are given. Variant names beyond those above
-lead to the best settings.
-Differences are those of the first batch from a plain float32 computation, a row at a time without padding, at an
-adapter that has moved away from the reference: of the loss in nats, and of the LoRA gradients the largest of any
-element, as a part of the largest element. A GPU adds the utilisation: the arithmetic that a useful token needs over
-that of a large product of matrices in the same time; in 4bit the differences hold those of the quantisation.
+Variants, all with the same weights, LoRA (r=16 on q_proj and v_proj), batches and order of examples:
+  ours         parse_args, prepare and train_loop of the stage's script
+  trl_default  TRL's trainer with its defaults, except for the batch size, learning rate, seed, number of epochs and
+               order of examples, a maximum length that cuts no example, no saving or reports, and use_cpu on a CPU
+  trl_best     the fastest settings found with TRL's default attention: base in bfloat16, no gradient checkpointing,
+               precomputed reference, in Stage A no padding unless examples are long, and a malloc of glibc that keeps
+               freed memory
+  trl_fp32     like trl_best, in float32
+  naive        logits of every position, with rows padded to the maximum length; in Stage B two whole models and four
+               forward passes
+The other names of --variants are steps from trl_default to trl_best, or alternatives to trl_best.
+
+Speed is the number of useful tokens (prompt, chosen and rejected, each once) per second of the whole training loop. The
+loop includes the optimiser and logging, and for ours also a checkpoint and an evaluation of one short example. Half of
+the time of a precomputed reference pass is added, because two epochs, the default, share one pass. Loading is excluded.
+Memory is the peak of the whole process, including imports, loading and the reference pass; on CUDA it is the peak of
+the allocator. Each measurement has its own process, and the variants take turns. The table shows the median speed and
+the largest peak of the repeats.
+
+Differences compare the first batch with a plain computation in float32, one row at a time and without padding. For the
+comparison the adapter gets values that differ from the reference. `loss diff` is in nats. `grad diff` is the largest
+difference of any element of the LoRA gradients, divided by the largest element. In 4bit the differences include the
+quantisation error. `utilisation`, on a GPU only, is the FLOP per second that useful tokens need, divided by the FLOP
+per second of a large product of matrices.
 """
 
 from __future__ import annotations
@@ -48,8 +54,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Pyt
 from benchmarks.trl_inputs import MODELS, SHAPES, Data, Model, build_model, write_data
 from benchmarks.trl_job import Job
 from benchmarks.trl_report import (
-    Case,
     Differences,
+    Setup,
     hardware,
     matrix_product_ceiling,
     ratios,
@@ -68,34 +74,55 @@ PACKAGES = ("torch", "transformers", "peft", "accelerate", "trl", "datasets", "b
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--stage", nargs="+", choices=("dpo", "sft"), default=["dpo", "sft"], help="(default: both)")
-    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES), help="lengths (default: all)")
+    parser.add_argument("--stage", nargs="+", choices=("dpo", "sft"), default=["dpo", "sft"], help="stages to measure")
+    parser.add_argument(
+        "--shapes",
+        nargs="+",
+        choices=SHAPES,
+        default=list(SHAPES),
+        help=f"lengths of the examples, as mean tokens of prompt + answer: {_lengths()}",
+    )
     variants = [*VARIANTS, *(name for name in TRL_SETTINGS if name not in VARIANTS)]
-    parser.add_argument("--variants", nargs="+", choices=variants, default=VARIANTS, help="(default: the five above)")
+    parser.add_argument(
+        "--variants", nargs="+", choices=variants, default=VARIANTS, help="training loops to measure, as listed above"
+    )
     parser.add_argument(
         "--dtypes",
         nargs="+",
         choices=("float32", "bfloat16", "4bit"),
         default=["float32", "bfloat16"],
-        help="of the computation; a variant of another dtype is left out (default: float32 bfloat16)",
+        help="dtypes of the computation; a variant runs only in the dtypes that it supports",
     )
-    parser.add_argument("--parameters", nargs="+", choices=MODELS, default=["58M", "135M"], help="(default: 58M 135M)")
-    parser.add_argument("--batches", type=int, default=8, help="steps of one measurement (default: 8)")
-    parser.add_argument("--repeats", type=int, default=3, help="measurements of each case (default: 3)")
-    parser.add_argument("--threads", type=int, default=1, help="of each process (default: 1)")
-    parser.add_argument("--batch_size", type=int, default=4, help="examples of a step (default: 4)")
-    parser.add_argument("--seed", type=at_least(0), default=42, help="of weights, texts and order (default: 42)")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: CUDA, else CPU)")
-    parser.add_argument("--memory_limit_gb", type=float, help="of GPU memory, for each process (default: none)")
-    parser.add_argument("--skip_differences", action="store_true", help="measure speed and memory only (default: off)")
-    parser.add_argument("--output_file", type=Path, help="JSON file for all that was measured (default: none)")
+    parser.add_argument(
+        "--parameters", nargs="+", choices=MODELS, default=["58M", "135M"], help="sizes of the model in parameters"
+    )
+    parser.add_argument("--batches", type=at_least(1), default=8, help="number of training steps per measurement")
+    parser.add_argument("--repeats", type=at_least(1), default=3, help="number of measurements per combination")
+    parser.add_argument("--threads", type=at_least(1), default=1, help="number of CPU threads of each process")
+    parser.add_argument("--batch_size", type=at_least(1), default=4, help="number of examples per step")
+    parser.add_argument(
+        "--seed", type=at_least(0), default=42, help="seed of the random weights, of the texts and of their order"
+    )
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="device; auto uses CUDA if there is a GPU"
+    )
+    parser.add_argument("--memory_limit_gb", type=float, help="GPU memory of each process in GB (default: no limit)")
+    parser.add_argument("--skip_differences", action="store_true", help="measure only speed and memory")
+    parser.add_argument(
+        "--output_file", type=Path, help="JSON file to write all measurements to (default: none is written)"
+    )
     return parser.parse_args(argv)
 
 
+def _lengths() -> str:
+    """Return the mean lengths of every shape for the help text."""
+    return ", ".join(f"{name} {shape.prompt} + {shape.answer}" for name, shape in SHAPES.items())
+
+
 def dtypes_of(variant: str) -> tuple[str, ...]:
-    """What a variant is measured in; TRL's computes in bfloat16 unless its settings say otherwise."""
+    """Return the dtypes that a variant supports. TRL computes in bfloat16 unless its settings say otherwise."""
     if variant == "ours":
         return ("float32", "bfloat16", "4bit")
     if variant == "naive":
@@ -105,11 +132,11 @@ def dtypes_of(variant: str) -> tuple[str, ...]:
     return ("float32",) if is_float32 else ("bfloat16", "4bit")
 
 
-def cases_of(args: argparse.Namespace) -> list[Case]:
-    """All cases asked for, those of one stage, shape and model side by side."""
+def setups_of(args: argparse.Namespace) -> list[Setup]:
+    """Return all combinations that the flags ask for; each stage, shape and model has its variants in a row."""
     settings = itertools.product(args.stage, args.shapes, args.parameters)
     return [
-        Case(stage, shape, model, variant, dtype)
+        Setup(stage, shape, model, variant, dtype)
         for stage, shape, model in settings
         for variant in args.variants
         for dtype in dtypes_of(variant)
@@ -118,7 +145,7 @@ def cases_of(args: argparse.Namespace) -> list[Case]:
 
 
 class Bench:
-    """Runs measurements on inputs that are made once, in a temporary folder."""
+    """Run measurements on inputs that are made once, in a temporary folder."""
 
     def __init__(self, args: argparse.Namespace, device: str, folder: Path) -> None:
         self.args, self.device, self.folder = args, device, folder
@@ -130,21 +157,21 @@ class Bench:
             self.models[name] = build_model(name, self.folder / name, self.args.seed)
         return self.models[name]
 
-    def data_of(self, case: Case) -> Data:
-        key = (case.stage, case.shape)
+    def data_of(self, setup: Setup) -> Data:
+        key = (setup.stage, setup.shape)
         if key not in self.data:
             args, folder = self.args, self.folder / "-".join(key)
             self.data[key] = write_data(
-                case.stage, SHAPES[case.shape], args.batches, args.batch_size, folder, args.seed
+                setup.stage, SHAPES[setup.shape], args.batches, args.batch_size, folder, args.seed
             )
         return self.data[key]
 
-    def job(self, case: Case, folder: str, *, check: bool) -> Job:
-        model, data = self.model(case.model), self.data_of(case)
+    def job(self, setup: Setup, folder: str, *, check: bool) -> Job:
+        model, data = self.model(setup.model), self.data_of(setup)
         return Job(
-            stage=case.stage,
-            variant=case.variant,
-            dtype=case.dtype,
+            stage=setup.stage,
+            variant=setup.variant,
+            dtype=setup.dtype,
             device=self.device,
             base=model.base,
             adapter=model.adapter,
@@ -152,54 +179,57 @@ class Bench:
             val=data.val,
             max_length=data.max_length,
             batch_size=self.args.batch_size,
-            epochs=2 if check else 1,  # the first batch twice: see Probe
+            epochs=2 if check else 1,  # a check trains on the first batch twice: see Probe
             check=check,
             seed=self.args.seed,
             memory_limit_gb=self.args.memory_limit_gb,
             folder=folder,
         )
 
-    def run(self, case: Case, *, check: bool) -> dict[str, Any]:
-        """What the worker found, with the LoRA gradients where it checked; empty where memory did not suffice."""
+    def run(self, setup: Setup, *, check: bool) -> dict[str, Any]:
+        """Return the result of the worker, with `check` also the LoRA gradients; empty if memory ran out."""
         from safetensors.torch import load_file
 
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
             job, result = Path(folder, "job.json"), Path(folder, "result.json")
-            write_json(job, asdict(self.job(case, folder, check=check)))
+            write_json(job, asdict(self.job(setup, folder, check=check)))
             command = [sys.executable, str(WORKER), str(job), str(result)]
             done = subprocess.run(
-                command, env=self._environment(case, folder), capture_output=True, text=True, check=False
+                command, env=self._environment(setup, folder), capture_output=True, text=True, check=False
             )
             if done.returncode == -signal.SIGKILL or (done.returncode and "OutOfMemoryError" in done.stderr):
-                return {}  # Linux kills the process that asks for more than there is; CUDA's allocator raises
+                return {}  # Linux kills a process that needs too much memory; CUDA's allocator raises
             if done.returncode:
-                raise RunError(f"{case}: {' '.join(done.stderr.strip().splitlines()[-1:]) or 'no message'}")
+                raise RunError(f"{setup}: {' '.join(done.stderr.strip().splitlines()[-1:]) or 'no message'}")
             found: dict[str, Any] = read_json(result)
             return found | ({"gradients": load_file(result.with_suffix(".safetensors"))} if check else {})
 
-    def _environment(self, case: Case, folder: str) -> dict[str, str]:
-        settings = TRL_SETTINGS.get(case.variant)
+    def _environment(self, setup: Setup, folder: str) -> dict[str, str]:
+        settings = TRL_SETTINGS.get(setup.variant)
         offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": f"{folder}/cache", "TQDM_DISABLE": "1"}
         threads = {"OMP_NUM_THREADS": str(self.args.threads), "TOKENIZERS_PARALLELISM": "false"}
         return {**os.environ, **offline, **threads, **(settings.environment if settings else {})}
 
 
-def check_cases(bench: Bench, cases: Sequence[Case]) -> dict[Case, Differences]:
-    """Loss and gradient difference of each case; None where memory did not suffice."""
+def check_setups(bench: Bench, setups: Sequence[Setup]) -> dict[Setup, Differences]:
+    """Return the loss and gradient differences of each setup, or None for both if memory ran out."""
     plain: dict[tuple[str, str, str], dict[str, Any]] = {}
-    found: dict[Case, Differences] = {}
-    for case in cases:
-        key = (case.stage, case.shape, case.model)
+    found: dict[Setup, Differences] = {}
+    for setup in setups:
+        key = (setup.stage, setup.shape, setup.model)
         if key not in plain:
-            plain[key] = bench.run(Case(*key, "plain", "float32"), check=True)
-        own = bench.run(case, check=True)
-        found[case] = differences(own, plain[key]) if own and plain[key] else (None, None)
-        print(f"checked   {case}: differences of loss and gradient {found[case]}", flush=True)
+            plain[key] = bench.run(Setup(*key, "plain", "float32"), check=True)
+        own = bench.run(setup, check=True)
+        found[setup] = differences(own, plain[key]) if own and plain[key] else (None, None)
+        print(f"checked   {setup}: differences of loss and gradient {found[setup]}", flush=True)
     return found
 
 
 def differences(own: dict[str, Any], plain: dict[str, Any]) -> tuple[float, float]:
-    """Of the loss in nats; and the largest of any gradient's element, as a part of the largest element."""
+    """Return the difference of the loss in nats, and the relative difference of the gradients.
+
+    The second is the largest difference of any element divided by the largest element of `plain`.
+    """
     if own["tokens_sha256"] != plain["tokens_sha256"]:
         raise RunError("the libraries were trained on different tokens; nothing can be compared")
     if own["gradients"].keys() != plain["gradients"].keys():
@@ -210,60 +240,62 @@ def differences(own: dict[str, Any], plain: dict[str, Any]) -> tuple[float, floa
     return abs(own["loss"] - plain["loss"]), apart / largest
 
 
-def measure_cases(bench: Bench, cases: Sequence[Case], repeats: int) -> dict[Case, list[dict[str, Any]]]:
-    """Every case `repeats` times, the cases taking turns, so that a busy minute meets them all."""
-    found: dict[Case, list[dict[str, Any]]] = {case: [] for case in cases}
+def measure_setups(bench: Bench, setups: Sequence[Setup], repeats: int) -> dict[Setup, list[dict[str, Any]]]:
+    """Measure every setup `repeats` times.
+
+    The setups take turns, so a minute in which the machine is busy affects all of them.
+    """
+    found: dict[Setup, list[dict[str, Any]]] = {setup: [] for setup in setups}
     tokens: dict[tuple[str, str], str] = {}
     for repeat in range(1, repeats + 1):
-        for case in cases:
-            result = bench.run(case, check=False)
-            found[case].append(result)
+        for setup in setups:
+            result = bench.run(setup, check=False)
+            found[setup].append(result)
             if not result:
-                print(f"repeat {repeat}  {case}: out of memory", flush=True)
+                print(f"repeat {repeat}  {setup}: out of memory", flush=True)
                 continue
-            if tokens.setdefault((case.stage, case.shape), result["tokens_sha256"]) != result["tokens_sha256"]:
-                raise RunError(f"{case}: trained on other tokens than the variant before; nothing can be compared")
+            if tokens.setdefault((setup.stage, setup.shape), result["tokens_sha256"]) != result["tokens_sha256"]:
+                raise RunError(f"{setup}: trained on other tokens than the variant before; nothing can be compared")
             speed, peak = tokens_per_second(result, "cpu"), result["peak_bytes"] / 1e6
-            print(f"repeat {repeat}  {case}: {speed:.1f} tokens/CPU-s, peak {peak:.0f} MB", flush=True)
+            print(f"repeat {repeat}  {setup}: {speed:.1f} tokens/CPU-s, peak {peak:.0f} MB", flush=True)
     return found
 
 
 def choose_device(name: str) -> str:
+    """Return `cuda` or `cpu` for the value of --device."""
     import torch
 
     if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: this machine or this torch build has none; pass --device cpu")
+        raise InputError("--device cuda: torch finds no CUDA GPU here; pass --device cpu")
     return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    for name in ("batches", "repeats", "threads", "batch_size"):
-        if getattr(args, name) < 1:
-            raise InputError(f"--{name} {getattr(args, name)}: must be at least 1")
+    """Raise InputError if the flags cannot be used together or a library is missing."""
     if args.memory_limit_gb is not None and not args.memory_limit_gb > 0:
         raise InputError(f"--memory_limit_gb {args.memory_limit_gb}: must be above 0")
-    if not cases_of(args):
-        raise InputError(f"--dtypes {' '.join(args.dtypes)}: no variant asked for is measured in it; add another dtype")
+    if not setups_of(args):
+        raise InputError(f"--dtypes {' '.join(args.dtypes)}: no variant of --variants supports it; add another dtype")
     missing = [package for package in ("trl", "datasets") if find_spec(package) is None]
     if missing:
         raise InputError(f"{' and '.join(missing)} not installed; run: pip install trl")
 
 
 def main(args: argparse.Namespace) -> int:
-    """Checks and measures every case, then prints the table and the JSON document."""
+    """Check and measure every setup, then print the table and the JSON document."""
     check_arguments(args)
     device = choose_device(args.device)
     if device == "cpu" and (args.memory_limit_gb or "4bit" in args.dtypes):
         raise InputError("--memory_limit_gb and --dtypes 4bit need a GPU; leave them out")
-    cases = cases_of(args)
+    setups = setups_of(args)
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(args, device, Path(folder))
-        checked = {} if args.skip_differences else check_cases(bench, cases)
-        measured = measure_cases(bench, cases, args.repeats)
+        checked = {} if args.skip_differences else check_setups(bench, setups)
+        measured = measure_setups(bench, setups, args.repeats)
         ceiling = matrix_product_ceiling() if device == "cuda" else None
         records = [
-            summarise(case, bench.model(case.model), results, checked.get(case, (None, None)), ceiling)
-            for case, results in measured.items()
+            summarise(setup, bench.model(setup.model), results, checked.get(setup, (None, None)), ceiling)
+            for setup, results in measured.items()
         ]
     document = {
         "hardware": hardware(device, args.threads, ceiling),
@@ -271,7 +303,7 @@ def main(args: argparse.Namespace) -> int:
         "cases": records,
     }
     if args.output_file:
-        repeats = {str(case): results for case, results in measured.items()}
+        repeats = {str(setup): results for setup, results in measured.items()}
         settings = {name: value for name, value in vars(args).items() if name != "output_file"}
         trl = {name: asdict(TRL_SETTINGS[name]) for name in args.variants if name in TRL_SETTINGS}
         write_json(

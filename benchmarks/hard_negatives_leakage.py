@@ -12,20 +12,19 @@ import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator  # type: ignore[import-untyped]
-from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer  # type: ignore[import-untyped]
-from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
-from sklearn.pipeline import make_pipeline  # type: ignore[import-untyped]
-from sklearn.preprocessing import FunctionTransformer, StandardScaler  # type: ignore[import-untyped]
 
 from evaluation.stats import ratio_interval
 
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline  # type: ignore[import-untyped]
+
 FOLDS = 5
 POSITION_BINS = 5
+CLASSIFIERS = ("words", "characters", "length")
 # Words, numbers and signs; the default of scikit-learn leaves out words of one letter and all signs.
 _TOKEN = r"\d+(?:[.,/]\d+)*|\w+|[^\w\s]"
 
@@ -43,27 +42,23 @@ def _lengths(texts: Sequence[str]) -> NDArray[np.float64]:
     return np.array([[len(text.split()), len(text)] for text in texts], float)
 
 
-def _words() -> BaseEstimator:
-    return make_pipeline(
-        CountVectorizer(ngram_range=(1, 2), token_pattern=_TOKEN), LogisticRegression(C=1.0, max_iter=2000)
+def _classifier(name: str) -> Pipeline:
+    """Return an untrained classifier of texts: by `words`, by `characters`, or by `length` alone."""
+    from sklearn.feature_extraction.text import (  # type: ignore[import-untyped]
+        CountVectorizer,
+        TfidfVectorizer,
     )
+    from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer, StandardScaler  # type: ignore[import-untyped]
 
-
-def _characters() -> BaseEstimator:
-    return make_pipeline(
-        TfidfVectorizer(analyzer="char", ngram_range=(2, 5), sublinear_tf=True), LogisticRegression(C=10, max_iter=2000)
-    )
-
-
-def _length_alone() -> BaseEstimator:
+    if name == "words":
+        counts = CountVectorizer(ngram_range=(1, 2), token_pattern=_TOKEN)
+        return make_pipeline(counts, LogisticRegression(C=1.0, max_iter=2000))
+    if name == "characters":
+        weights = TfidfVectorizer(analyzer="char", ngram_range=(2, 5), sublinear_tf=True)
+        return make_pipeline(weights, LogisticRegression(C=10, max_iter=2000))
     return make_pipeline(FunctionTransformer(_lengths), StandardScaler(), LogisticRegression())
-
-
-CLASSIFIERS: dict[str, Callable[[], BaseEstimator]] = {
-    "words": _words,
-    "characters": _characters,
-    "length": _length_alone,
-}
 
 
 def folds_by_note(groups: Sequence[str], seed: int) -> NDArray[np.int64]:
@@ -81,7 +76,7 @@ def held_out_correct(pairs: Sequence[TextPair], classifier: str, seed: int) -> N
     for held_out in range(FOLDS):
         train, test = (_texts(pairs, np.flatnonzero(side)) for side in (fold != held_out, fold == held_out))
         if train and test:
-            model = CLASSIFIERS[classifier]().fit(train, [0, 1] * (len(train) // 2))
+            model = _classifier(classifier).fit(train, [0, 1] * (len(train) // 2))
             correct = model.predict(test) == np.array([0, 1] * (len(test) // 2))
             right[fold == held_out] = correct.reshape(-1, 2).sum(axis=1)
     return right

@@ -1,4 +1,7 @@
-"""One run of a stage's script in this process, for benchmarks that measure the script itself."""
+"""Run a stage's script in this process, for benchmarks that measure the script itself.
+
+The peak of memory belongs to the process, so call each function in a new process.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Any
 
 
 def estimated_run(stage: str, flags: list[str]) -> dict[str, Any]:
-    """Estimate and peak of one run of a stage's script, in bytes; to be called in a process of its own."""
+    """Run a stage's script and return the parts and total of its memory estimate and its peaks, in bytes."""
     import stage_a_sft_training
     import stage_b_dpo_training
     from training import memory_estimate
@@ -17,11 +20,11 @@ def estimated_run(stage: str, flags: list[str]) -> dict[str, Any]:
     estimates = []
     fit_memory = memory_estimate.fit_memory
 
-    def noted(*args: Any) -> memory_estimate.MemoryEstimate:
+    def recorded(*args: Any) -> memory_estimate.MemoryEstimate:
         estimates.append(fit_memory(*args))
         return estimates[0]
 
-    memory_estimate.fit_memory = noted  # type: ignore[assignment]
+    memory_estimate.fit_memory = recorded  # type: ignore[assignment]
     script: Any = stage_b_dpo_training if stage == "dpo" else stage_a_sft_training
     run, *data = script.prepare(script.parse_args(flags))
     loaded = peak_memory_bytes(run.device)
@@ -35,7 +38,10 @@ def estimated_run(stage: str, flags: list[str]) -> dict[str, Any]:
 
 
 def timed_epoch(flags: list[str]) -> dict[str, Any]:
-    """CPU seconds and tokens of one epoch of Stage B, and the peak in bytes; to be called in a process of its own."""
+    """Run Stage B for the epochs of `flags` and return its figures.
+
+    These are the tokens, the CPU seconds of the loop and before it, tokens per CPU-second, and the peak in bytes.
+    """
     import torch
 
     import stage_b_dpo_training as stage_b

@@ -1,13 +1,14 @@
-"""Whether Stage B costs the same for each pair however many there are: speed and memory with 100 to 10,000 pairs.
+"""Measure speed and memory of Stage B with 100 to 10,000 pairs, to see whether the cost per pair stays the same.
 
-In:  nothing; pairs of random words for the demo's model, of benchmarks/compare_trl.py's short shape.
-Out: a line for each size with tokens a CPU-second and the peak of the process; with --output_file the same as JSON.
+In:  nothing; pairs of random words with the short shape of benchmarks/compare_trl.py, for the demo's model.
+Out: one line per number of pairs, with tokens per CPU-second and the peak memory of the process; with --output_file
+     the same as JSON.
 
     python benchmarks/training_scale.py --pairs 100 1000
     python benchmarks/training_scale.py --output_file benchmarks/training_scale.json
 
-Every size is a process of its own. Counted is the loop of the script itself over one epoch; what comes before it, the
-reference pass with it, is given apart.
+Each number of pairs runs in a new process. The speed is the speed of the script's loop over one epoch. The time before
+the loop, including the reference pass, is `cpu_seconds_before` in the JSON file.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from benchmarks.trl_inputs import SHAPES, fresh_lora, lora_parameters, set_lora_
 from language_model.adapters import save_adapter
 from language_model.loading import load_tokenizer
 from language_model.model_files import DEMO_BASE
-from script_io.errors import ArgumentParser, InputError, run_script
+from script_io.errors import ArgumentParser, InputError, at_least, run_script
 from script_io.files import write_json
 
 BATCH_SIZE = 10
@@ -34,15 +35,21 @@ MIB = 2**20
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", nargs="+", type=int, default=[100, 1000, 10_000], help="(default: 100 1000 10000)")
-    parser.add_argument("--output_file", type=Path, help="JSON file of the figures (default: none)")
+    parser.add_argument(
+        "--pairs",
+        nargs="+",
+        type=at_least(1),
+        default=[100, 1000, 10_000],
+        help=f"numbers of pairs to train on, one run each; multiples of {BATCH_SIZE}",
+    )
+    parser.add_argument("--output_file", type=Path, help="JSON file to write the figures to (default: none is written)")
     return parser.parse_args(argv)
 
 
 def save_random_adapter(folder: Path) -> None:
-    """An adapter on the demo's base, as if Stage A had trained one."""
+    """Save a random adapter on the demo's base, as Stage A would save it."""
     from transformers import AutoModelForCausalLM
 
     policy = fresh_lora(AutoModelForCausalLM.from_pretrained(DEMO_BASE))
@@ -51,8 +58,8 @@ def save_random_adapter(folder: Path) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Runs and prints."""
-    if any(pairs < BATCH_SIZE or pairs % BATCH_SIZE for pairs in args.pairs):
+    """Measure each number of pairs and print its figures."""
+    if any(pairs % BATCH_SIZE for pairs in args.pairs):
         raise InputError(f"--pairs {' '.join(map(str, args.pairs))}: give multiples of {BATCH_SIZE}")
     found = {}
     with tempfile.TemporaryDirectory() as name:

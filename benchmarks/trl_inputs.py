@@ -1,7 +1,7 @@
-"""What benchmarks/compare_trl.py measures on: models of random weights, an adapter, and data of given lengths.
+"""Make the inputs of benchmarks/compare_trl.py: models of random weights, an adapter, and data of given lengths.
 
-Random weights cost the same time as trained ones. Texts are words that are one token each in the demo's tokenizer, so
-that every library makes the same tokens of them, which the benchmark checks.
+Random weights take the same time as trained ones. Texts consist of words that are one token each in the demo's
+tokenizer, so every library tokenises them alike. The benchmark checks this.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 LORA_R, LORA_ALPHA, LORA_MODULES = 16, 32, ["q_proj", "v_proj"]
-SPREAD, SHORTEST, LONGEST = 0.28, 0.5, 1.4  # standard deviation and bounds of lengths, as parts of their mean
+SPREAD, SHORTEST, LONGEST = 0.28, 0.5, 1.4  # standard deviation and bounds of a length, as shares of its mean
 LENGTH_STEP = 8  # tokens
 
 
 def _shape_of_model(
     width: int, layers: int, heads: int, key_heads: int, inner: int, model_type: str = "llama", **other: Any
 ) -> dict[str, Any]:
-    """Settings of a transformers configuration."""
+    """Return the settings of a transformers configuration."""
     sizes = {"hidden_size": width, "num_hidden_layers": layers, "intermediate_size": inner}
     attention = {"num_attention_heads": heads, "num_key_value_heads": key_heads, "max_position_embeddings": 4096}
     head = {"vocab_size": 32000, "tie_word_embeddings": False}
@@ -45,14 +45,14 @@ def _shape_of_model(
 MODELS = {
     "tiny": _shape_of_model(32, 2, 4, 2, 64, vocab_size=2000, initializer_range=0.2),  # for tests
     "58M": _shape_of_model(512, 8, 8, 8, 1408),
-    "135M": _shape_of_model(576, 30, 9, 3, 1536),  # SmolLM-135M's layers; with this head 143 million parameters
+    "135M": _shape_of_model(576, 30, 9, 3, 1536),  # the layers of SmolLM-135M; 143 million parameters with this head
     "7B": _shape_of_model(4096, 32, 32, 8, 14336, model_type="mistral", sliding_window=None),
 }
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Mean lengths in tokens; a completion's end of sequence is counted."""
+    """Mean lengths in tokens. The answer includes its end of sequence."""
 
     prompt: int
     answer: int
@@ -63,7 +63,7 @@ SHAPES = {"short": Shape(40, 20), "clinical": Shape(350, 120), "long": Shape(140
 
 @dataclass(frozen=True)
 class Model:
-    """A saved model, and how many of its parameters are in the layers and in the head."""
+    """A saved model with its adapter, and its numbers of parameters: all, in the layers, and in the head."""
 
     base: str
     adapter: str
@@ -74,16 +74,16 @@ class Model:
 
 @dataclass(frozen=True)
 class Data:
-    """The files of one stage and shape, and the smallest multiple of LENGTH_STEP that cuts no example."""
+    """The files of one stage and shape. `max_length` is the smallest multiple of LENGTH_STEP that cuts no example."""
 
     train: str
-    val: str  # of one short example: the scripts evaluate at the end of an epoch, and TRL is not asked to
-    check: str  # the examples of the first batch alone
+    val: str  # one short example, since our scripts evaluate at the end of an epoch and TRL does not
+    check: str  # only the examples of the first batch
     max_length: int
 
 
 def build_model(name: str, folder: Path, seed: int) -> Model:
-    """Saves a model of random weights with the demo's tokenizer, and an adapter on it as if Stage A had trained one."""
+    """Save a model of random weights with the demo's tokenizer, and a random adapter as Stage A would save it."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
@@ -107,7 +107,10 @@ def build_model(name: str, folder: Path, seed: int) -> Model:
 
 
 def fresh_lora(model: PreTrainedModel) -> PeftModel:
-    """The model with a new adapter, by peft's own means; without dropout, which no two libraries draw alike."""
+    """Return the model with a new adapter of peft.
+
+    The adapter has no dropout, since the libraries would draw different masks.
+    """
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
@@ -117,7 +120,7 @@ def fresh_lora(model: PreTrainedModel) -> PeftModel:
 
 
 def lora_parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
-    """The trainable LoRA tensors by layer, module and matrix, whatever the library calls its adapter."""
+    """Return the trainable LoRA tensors under `LAYER.MODULE.MATRIX`, the same names for every library."""
     found = {}
     for name, parameter in model.named_parameters():
         match = re.search(r"layers\.(\d+)\..*?(\w+)\.lora_([AB])\.", name)
@@ -128,7 +131,10 @@ def lora_parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
 
 
 def set_lora_values(parameters: Mapping[str, torch.nn.Parameter], seed: int) -> None:
-    """Random values, the same for all models of a shape; B is not zero, as after training, so A has a gradient too."""
+    """Set random values that depend only on the seed, the names and the shapes.
+
+    B is not zero, so A has a gradient as well, as it has during training.
+    """
     import torch
 
     generator = torch.Generator().manual_seed(seed)
@@ -139,7 +145,10 @@ def set_lora_values(parameters: Mapping[str, torch.nn.Parameter], seed: int) -> 
 
 
 def write_data(stage: str, shape: Shape, steps: int, batch_size: int, folder: Path, seed: int) -> Data:
-    """Writes the examples of `steps` batches to `folder`; no text is cut, since TRL would do so without a word."""
+    """Write the examples of `steps` batches to `folder`, with a maximum length that cuts none of them.
+
+    TRL would cut longer examples silently.
+    """
     tokenizer = load_tokenizer(DEMO_BASE)
     write_text = TextWriter(tokenizer, random.Random(f"{seed}|{shape}"))
     rows = [write_text.triplet(f"t{index}", shape) for index in range(steps * batch_size)]
@@ -155,7 +164,7 @@ def write_data(stage: str, shape: Shape, steps: int, batch_size: int, folder: Pa
 
 
 class TextWriter:
-    """Notes and answers of random words, with an exact number of tokens."""
+    """Write notes and answers of random words with exact numbers of tokens."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, rng: random.Random) -> None:
         self.rng = rng
@@ -184,7 +193,7 @@ class TextWriter:
 
 
 def _write_split(stage: str, rows: list[dict[str, Any]], path: Path) -> Path:
-    """Triplets in the form that the stage's script reads; Stage A trains on the chosen answers."""
+    """Write triplets in the format of the stage's script. Stage A trains on the chosen answers."""
     if stage == "dpo":
         path = path.with_suffix(".jsonl")
         answers = ("id", "chosen", "rejected")

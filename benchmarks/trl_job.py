@@ -1,4 +1,4 @@
-"""One measurement of benchmarks/compare_trl.py: what is asked for, its clock, and its probe of loss and gradients."""
+"""Describe one measurement of benchmarks/compare_trl.py, time it, and record its loss and gradients."""
 
 from __future__ import annotations
 
@@ -20,13 +20,17 @@ if TYPE_CHECKING:
 LEARNING_RATE = 5e-6
 BETA = 0.1
 NO_CLIPPING = 1e9
-CHECK_SEED = 7  # of the adapter's values in the step that is compared
+CHECK_SEED = 7  # seed of the adapter's values in the step that is compared
 Example = tuple[list[int], ...]  # token ids: prompt, chosen and, in Stage B, rejected
 
 
 @dataclass(frozen=True)
 class Job:
-    """One measurement. `dtype` is of the base, "4bit" its quantisation; TRL's variants bring their own."""
+    """One measurement.
+
+    `dtype` is the dtype of the base model, or "4bit" if it is quantised. TRL's variants load the base in the dtype of
+    their settings, and quantise it for "4bit" too.
+    """
 
     stage: str
     variant: str
@@ -42,7 +46,7 @@ class Job:
     check: bool
     seed: int
     memory_limit_gb: float | None
-    folder: str  # for what the libraries write
+    folder: str  # output folder of the library
 
     @property
     def max_grad_norm(self) -> float:
@@ -50,7 +54,7 @@ class Job:
 
 
 class Clock:
-    """CPU and wall-clock seconds spent in parts of a run, as `PART_cpu` and `PART_wall`."""
+    """Add up the CPU and wall-clock seconds of the parts of a run, as `PART_cpu` and `PART_wall`."""
 
     def __init__(self, device: str) -> None:
         self.device = device
@@ -73,9 +77,10 @@ class Clock:
 
 
 class Probe:
-    """Takes loss and LoRA gradients at the second step, on an adapter of values that are the same for every variant.
+    """Record loss and LoRA gradients of the second step.
 
-    At the first step of Stage B policy and reference agree, so that its loss is ln 2 whatever is computed.
+    After the first step, the adapter gets values that are the same for every variant. The first step itself shows
+    nothing in Stage B: policy and reference are equal there, so the loss is ln 2 even if log-probabilities are wrong.
     """
 
     def __init__(self, job: Job) -> None:
@@ -85,7 +90,7 @@ class Probe:
         self.hooks: list[Any] = []
 
     def watch(self, model: torch.nn.Module) -> None:
-        """From now on, any optimiser's step is a step of `model`."""
+        """Record the gradients of `model` before every optimiser step, and set its adapter after every step."""
         if not self.job.check:
             return
         from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
@@ -100,7 +105,7 @@ class Probe:
         self.hooks = [register_optimizer_step_pre_hook(take), register_optimizer_step_post_hook(lambda *_: move())]
 
     def save(self, path: Path) -> dict[str, float]:
-        """Writes the gradients and returns the loss."""
+        """Write the gradients to `path` and return the loss."""
         from safetensors.torch import save_file
 
         for hook in self.hooks:
@@ -110,13 +115,13 @@ class Probe:
 
 
 def steps_of(job: Job, examples: Sequence[Any]) -> list[list[Any]]:
-    """The examples of every step, in the order that the scripts have."""
+    """Return the examples of every step, in the order of our scripts."""
     plan = BatchPlan(len(examples), job.batch_size, accumulation=1, num_epochs=job.epochs, seed=job.seed)
     return [[examples[index] for index in plan.step_indices(step)] for step in range(plan.total_steps)]
 
 
 def token_ids(job: Job) -> list[Example]:
-    """The examples of the training file as the scripts tokenise them."""
+    """Return the examples of the training file as our scripts tokenise them."""
     from dpo_dataset import DPODataset
     from language_model.loading import load_tokenizer
     from sft_dataset import SFTDataset
@@ -129,7 +134,7 @@ def token_ids(job: Job) -> list[Example]:
 
 
 def load_policy(job: Job, dtype: str, attention: str = "sdpa") -> PeftModel:
-    """The base with the trainable adapter: in Stage B that of Stage A, in Stage A a fresh one."""
+    """Load the base with a trainable adapter: the saved adapter in Stage B, a new one in Stage A."""
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig

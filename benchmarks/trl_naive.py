@@ -1,7 +1,8 @@
-"""The loop that one writes first, measured by benchmarks/compare_trl.py, and the plain computation of its checks.
+"""The naive training loop that benchmarks/compare_trl.py measures, and the plain computation that it checks against.
 
-naive: in Stage B a second whole model as the reference; a forward pass for each answer and model, so four; rows padded
-to the maximum length; logits of every position. plain: the same a row at a time, without padding, in float32.
+naive: Stage B loads a second whole model as the reference and runs one forward pass per answer and model, four in all.
+       Rows are padded to the maximum length, and logits are computed at every position.
+plain: the same in float32, one row at a time and without padding.
 """
 
 from __future__ import annotations
@@ -9,17 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import torch
+
 from benchmarks.trl_job import BETA, LEARNING_RATE, Clock, Example, Job, Probe, load_policy, steps_of, token_ids
 
 if TYPE_CHECKING:
-    import torch
     from peft import PeftModel
 
 
 def run_naive(job: Job, clock: Clock, probe: Probe) -> list[list[Example]]:
-    """Trains as the variant of the job asks for; returns the examples of every step."""
-    import torch
-
+    """Train as `naive` or `plain` and return the examples of every step."""
     steps = steps_of(job, token_ids(job))
     policy = load_policy(job, job.dtype)
     reference = load_policy(job, job.dtype).requires_grad_(False) if job.stage == "dpo" else None
@@ -44,9 +44,7 @@ def run_naive(job: Job, clock: Clock, probe: Probe) -> list[list[Example]]:
 def _loss(
     job: Job, policy: PeftModel, reference: PeftModel | None, part: Sequence[Example], step: Sequence[Example]
 ) -> torch.Tensor:
-    """The share of `part` in the mean loss of its step: a scalar."""
-    import torch
-
+    """Return the contribution of `part` to the mean loss of its step, a scalar."""
     length = None if job.variant == "plain" else job.max_length
     if reference is None:
         supervised = sum(len(completion) for _, completion in step)
@@ -61,9 +59,10 @@ def _loss(
 
 
 def _logps(model: PeftModel, pairs: Sequence[Example], length: int | None) -> torch.Tensor:
-    """Summed log-probability of each completion, (B,) in nats; rows are padded to `length`, or to the longest."""
-    import torch
+    """Return the summed log-probability of each completion, (B,) in nats.
 
+    Rows are padded to `length`, or to the longest row if it is None.
+    """
     length = length or max(len(prompt) + len(completion) for prompt, completion in pairs)
     ids = torch.zeros(len(pairs), length, dtype=torch.long, device=model.device)
     mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)

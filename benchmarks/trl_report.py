@@ -1,4 +1,4 @@
-"""What benchmarks/compare_trl.py makes of its measurements: records, a table, ratios, and the machine they hold for."""
+"""Summarise the measurements of benchmarks/compare_trl.py: records, a table, ratios, and the machine."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ COLUMNS = (
     "stage", "shape", "variant", "dtype", "parameters", "tok/cpu-s", "tok/s", "peak MB", "loss diff", "grad diff",
     "utilisation",
 )  # fmt: skip
-Differences = tuple[float | None, float | None]  # of loss and gradient; None where nothing was compared
+Differences = tuple[float | None, float | None]  # of loss and gradient; None if they were not compared
 
 
 @dataclass(frozen=True)
-class Case:
-    """What is measured; `model` is a name of MODELS."""
+class Setup:
+    """One combination that is measured. `shape` and `model` are names in SHAPES and MODELS."""
 
     stage: str
     shape: str
@@ -35,20 +35,23 @@ class Case:
 
 
 def tokens_per_second(result: dict[str, Any], clock: str) -> float:
-    """Useful tokens over all steps' seconds of a clock, `cpu` or `wall`, and half of those of a reference pass."""
+    """Return useful tokens per second of a clock, `cpu` or `wall`.
+
+    The seconds are the seconds of all steps plus half of the reference pass, if there is one.
+    """
     seconds = result[f"training_{clock}"] + result.get(f"reference_{clock}", 0.0) / 2
     return float(result["tokens"] / seconds)
 
 
 def summarise(
-    case: Case, model: Model, results: Sequence[dict[str, Any]], checked: Differences, ceiling: float | None
+    setup: Setup, model: Model, results: Sequence[dict[str, Any]], checked: Differences, ceiling: float | None
 ) -> dict[str, Any]:
-    """The record of one case: medians of the speeds, the largest peak; None where memory did not suffice."""
+    """Return the record of one setup: median speeds and the largest peak, or None for them if memory ran out."""
     record = {
-        "stage": case.stage,
-        "shape": case.shape,
-        "variant": case.variant,
-        "dtype": case.dtype,
+        "stage": setup.stage,
+        "shape": setup.shape,
+        "variant": setup.variant,
+        "dtype": setup.dtype,
         "model_parameters": model.parameters,
         "tokens_per_cpu_second": None,
         "wall_tokens_per_second": None,
@@ -65,16 +68,17 @@ def summarise(
         record["tokens_per_cpu_second"], record["wall_tokens_per_second"] = speeds["cpu"], speeds["wall"]
         record["peak_bytes"] = max(each["peak_bytes"] for each in results)
         if ceiling:
-            flops = flops_per_token(model, case.stage, results[0])
+            flops = flops_per_token(model, setup.stage, results[0])
             record["model_flops_utilisation"] = speeds["wall"] * flops / ceiling
     return record
 
 
 def flops_per_token(model: Model, stage: str, result: dict[str, Any]) -> float:
-    """What one useful token needs: forward, back to its input, and in Stage B half a forward pass of the reference.
+    """Return the FLOP that one useful token needs.
 
-    A parameter takes 2 FLOP a pass. The weights are frozen, so no gradient of theirs is counted; the head at
-    completions alone; nothing of attention's scores.
+    Counted are a forward pass, the gradient with respect to its input, and in Stage B half a forward pass of the
+    reference, at 2 FLOP per parameter and pass. The head counts for completion tokens only. Gradients of the frozen
+    weights and attention scores are not counted.
     """
     passes = 2.5 if stage == "dpo" else 2.0
     head_share = result["completion_tokens"] / result["tokens"]
@@ -82,7 +86,7 @@ def flops_per_token(model: Model, stage: str, result: dict[str, Any]) -> float:
 
 
 def matrix_product_ceiling() -> float:
-    """FLOP/s of a bfloat16 product of two large matrices on this GPU: the best of ten."""
+    """Return the FLOP per second of a bfloat16 product of two large matrices on this GPU, the best of ten."""
     import torch
 
     size = 8192
@@ -100,7 +104,7 @@ def matrix_product_ceiling() -> float:
 
 
 def table(records: Sequence[dict[str, Any]]) -> str:
-    """The records as aligned text."""
+    """Return the records as aligned text."""
     rows = [COLUMNS]
     for record in records:
         peak = record["peak_bytes"]
@@ -124,7 +128,10 @@ def _number(value: float | None, form: str) -> str:
 
 
 def ratios(records: Sequence[dict[str, Any]]) -> str:
-    """A line for each of ours: its speed as a multiple of the others', on a GPU by the clock on the wall; its peak."""
+    """Return one line per record of ours: its speed and its peak as multiples of every other variant's.
+
+    Speed is per second of wall-clock time on a GPU, and per CPU-second otherwise.
+    """
     lines = []
     for ours in records:
         speed = "wall_tokens_per_second" if "model_flops_utilisation" in ours else "tokens_per_cpu_second"
@@ -139,13 +146,13 @@ def ratios(records: Sequence[dict[str, Any]]) -> str:
             and other[speed]
         ]
         if others:
-            case = f"{ours['stage']} {ours['shape']} {ours['model_parameters'] / 1e6:.0f}M {ours['dtype']}"
-            lines.append(f"ours, {case}: {', '.join(others)}")
+            setup = f"{ours['stage']} {ours['shape']} {ours['model_parameters'] / 1e6:.0f}M {ours['dtype']}"
+            lines.append(f"ours, {setup}: {', '.join(others)}")
     return "\n".join(lines)
 
 
 def hardware(device: str, threads: int, ceiling: float | None) -> dict[str, Any]:
-    """What the figures depend on of the machine."""
+    """Return the properties of the machine that the figures depend on."""
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():

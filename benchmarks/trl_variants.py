@@ -1,7 +1,7 @@
-"""Ours and TRL's variants of benchmarks/compare_trl.py, each as its users run it.
+"""Run our variant and TRL's variants of benchmarks/compare_trl.py, each as its users run it.
 
-Ours is what the stage's script calls, from `parse_args` to `train_loop`. TRL is its trainer, from its construction to
-`train`.
+Our variant calls `parse_args`, `prepare` and `train_loop` of the stage's script. TRL's variants construct its trainer
+and call `train`.
 """
 
 from __future__ import annotations
@@ -23,40 +23,41 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TRLSettings:
-    """What differs from TRL's defaults, beside what `run_trl` sets for every variant."""
+    """The settings of one variant that differ from TRL's defaults. `run_trl` sets more, the same for all variants."""
 
-    weights: str  # dtype that the base is loaded in
+    weights: str  # dtype of the loaded base
     config: dict[str, Any] = field(default_factory=dict)
     dpo: dict[str, Any] = field(default_factory=dict)
-    sft: dict[str, Any] = field(default_factory=dict)  # up to PADDING_FREE_UP_TO
+    sft: dict[str, Any] = field(default_factory=dict)  # only if no example is over PADDING_FREE_UP_TO
     environment: dict[str, str] = field(default_factory=dict)
     attention: str = "sdpa"
 
 
-# glibc gives freed memory back and asks for it anew at every step; so it keeps what it has.
+# By default glibc returns freed memory to the system and requests it again at every step. With these it keeps it.
 KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_TOP_PAD_": str(2**28)}
 NO_CHECKPOINTING, PRECOMPUTED = {"gradient_checkpointing": False}, {"precompute_ref_log_probs": True}
-NO_PADDING = {"padding_free": True, "max_length": None}  # TRL has it for SFT alone, and there without a maximum
-# A flat row costs attention over all its examples: at the long shape 131 tokens a CPU-second, where padding has 214.
+NO_PADDING = {"padding_free": True, "max_length": None}  # TRL supports it only in SFT and without a maximum length
+# Attention spans all examples of a flattened row: 131 tokens per CPU-second at the long shape, and 214 with padding.
 PADDING_FREE_UP_TO = 1024  # tokens of the longest example
 TRL_SETTINGS = {
     "trl_default": TRLSettings("float32"),
     "trl_best": TRLSettings("bfloat16", NO_CHECKPOINTING, PRECOMPUTED, NO_PADDING, KEEP_MEMORY),
     "trl_fp32": TRLSettings("float32", NO_CHECKPOINTING | {"bf16": False}, PRECOMPUTED, NO_PADDING, KEEP_MEMORY),
-    # on the way to the best
+    # from trl_default to trl_best, one change at a time
     "trl_no_checkpointing": TRLSettings("float32", NO_CHECKPOINTING),
     "trl_precomputed": TRLSettings("float32", NO_CHECKPOINTING, PRECOMPUTED),
     "trl_bf16_weights": TRLSettings("bfloat16", NO_CHECKPOINTING, PRECOMPUTED),
     "trl_padded": TRLSettings("bfloat16", NO_CHECKPOINTING, PRECOMPUTED, environment=KEEP_MEMORY),
+    # alternatives to trl_best
     "trl_pure_bf16": TRLSettings("bfloat16", NO_CHECKPOINTING | {"bf16": False}, PRECOMPUTED, NO_PADDING, KEEP_MEMORY),
-    # 5% faster on a CPU, for 11% more memory at the clinical shape, which grows with the square of the length
+    # 5% faster on a CPU with 11% more memory at the clinical shape; the memory grows with the square of the length
     "trl_eager": TRLSettings("bfloat16", NO_CHECKPOINTING, PRECOMPUTED, NO_PADDING, KEEP_MEMORY, attention="eager"),
     "trl_best_checkpointing": TRLSettings("bfloat16", {}, PRECOMPUTED, NO_PADDING, KEEP_MEMORY),
 }
 
 
 def run_ours(job: Job, clock: Clock, probe: Probe) -> list[list[Example]]:
-    """The stage's script, from its command line to its loop; returns the examples of every step."""
+    """Run the stage's script from its command line to its loop, and return the examples of every step."""
     import stage_a_sft_training
     import stage_b_dpo_training
     from training import reference_cache
@@ -85,7 +86,7 @@ def _timed(function: Callable[..., Any], clock: Clock) -> Callable[..., Any]:
 
 
 def our_command_line(job: Job) -> list[str]:
-    """The flags of the stage's script; what is not named here is its default."""
+    """Return the command line of the stage's script. All other flags keep their defaults."""
     options: dict[str, Any] = {
         "train_data_path": job.train,
         "val_data_path": job.val,
@@ -109,7 +110,7 @@ def our_command_line(job: Job) -> list[str]:
 
 
 def run_trl(job: Job, clock: Clock, probe: Probe) -> list[list[Example]]:
-    """TRL's trainer on the same files, in the same order; returns the examples of every step as it read them."""
+    """Run TRL's trainer on the same files in the same order, and return the examples of every step as it read them."""
     from datasets import Dataset, disable_progress_bars
     from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
@@ -137,7 +138,7 @@ def run_trl(job: Job, clock: Clock, probe: Probe) -> list[list[Example]]:
         "output_dir": f"{job.folder}/run",
         "per_device_train_batch_size": job.batch_size,
         "num_train_epochs": 1,
-        "max_length": job.max_length,  # the default, 1024, would cut the longest shape without a word
+        "max_length": job.max_length,  # the default, 1024, would cut the long shape silently
         "train_sampling_strategy": "sequential",  # `rows` are in the order of our batches
         "use_cpu": job.device == "cpu",
         "learning_rate": LEARNING_RATE,
@@ -164,7 +165,7 @@ def run_trl(job: Job, clock: Clock, probe: Probe) -> list[list[Example]]:
 
 
 def trl_rows(job: Job) -> list[dict[str, str]]:
-    """The training file as TRL takes it; a completion's leading space is part of its text."""
+    """Return the training file in TRL's format. The space before a completion is part of its text."""
     if job.stage == "dpo":
         triplets = [row for _, row in read_jsonl(job.train, ("prompt", "chosen", "rejected"))]
         return [
@@ -176,17 +177,17 @@ def trl_rows(job: Job) -> list[dict[str, str]]:
 
 
 def _trained_on(batch: dict[str, torch.Tensor]) -> list[Example]:
-    """The examples in a batch of TRL's collators, which cut what is over their maximum length."""
+    """Return the examples in a batch of TRL's collators, after they cut examples to the maximum length."""
     ids = batch["input_ids"]
     supervised = batch["completion_mask"].bool() if "completion_mask" in batch else batch["labels"] != -100
     if "attention_mask" in batch:
         kept = batch["attention_mask"].bool()
         rows = [(row[mask], own[mask]) for row, own, mask in zip(ids, supervised, kept, strict=True)]
-    else:  # padding_free: all examples in one row, positions counted from 0 in each
+    else:  # padding_free: all examples in one row, each with positions from 0
         starts = (batch["position_ids"][0] == 0).nonzero()[1:, 0].tolist()
         rows = list(zip(ids[0].tensor_split(starts), supervised[0].tensor_split(starts), strict=True))
     split = [(row[~own].tolist(), row[own].tolist()) for row, own in rows]
     if "completion_mask" not in batch:
         return list(split)
-    pairs = len(split) // 2  # the chosen ones come first
+    pairs = len(split) // 2  # all chosen completions come first
     return [(*split[index], split[pairs + index][1]) for index in range(pairs)]

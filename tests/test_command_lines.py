@@ -75,9 +75,9 @@ def test_help_of_a_flag_ends_with_its_default(script: str) -> None:
 # What a number of a flag can count or measure.
 UNITS = re.compile(
     r"\b(?:tokens?|notes?|examples?|triplets?|pairs?|summar(?:y|ies)|prompts?|completions?|sequences?|rows?|lines?|"
-    r"words?|epochs?|steps?|evaluations?|rounds?|requests?|seconds|minutes|GB|GiB|dollars|processes|models|ratings|"
-    r"resamples|bits|rank|layers?|heads?|seeds?|batches|runs?|nats|share|factor|weight|rate|norm|probability|"
-    r"temperature|scale|ratio|strength|number|size)\b",
+    r"words?|epochs?|steps?|evaluations?|rounds?|requests?|seconds|minutes|GB|GiB|dollars|processes|threads|layers|"
+    r"heads|ratings|resamples|runs?|passes|measurements|nats|bits|seeds?|score|share|ratio|factor|rate|weight|norm|rank|"
+    r"size|probability|temperature)\b",
     re.IGNORECASE,
 )
 
@@ -603,10 +603,10 @@ MISTAKES = [
     Mistake("benchmarks.fact_checker_speed", "--pairs 0", ("argument --pairs: 0: must be at least 1",)),
     Mistake("benchmarks.fact_checker_demo_truth", "--max_notes 0", ("argument --max_notes: 0: must be at least 1",)),
     Mistake("benchmarks.fact_checker_demo_truth", "--max_notes 1 --results_csv none.csv", ("none.csv", NO_FILE)),
-    Mistake("benchmarks.compare_trl", "--batches 0", ("--batches 0",)),
+    Mistake("benchmarks.compare_trl", "--batches 0", ("argument --batches: 0: must be at least 1",)),
     Mistake("benchmarks.compare_trl", "--memory_limit_gb 12 --device cpu", ("--memory_limit_gb",)),
     Mistake("benchmarks.compare_trl", "--variants trl_default --dtypes float32", ("float32",)),
-    Mistake("benchmarks.memory_estimate", "--batches 0", ("--batches 0 --batch_size 4: give 1 or more",)),
+    Mistake("benchmarks.memory_estimate", "--batches 0", ("argument --batches: 0: must be at least 1",)),
     Mistake("benchmarks.trl_worker", "none.json out.json", ("none.json", NO_FILE)),
     Mistake("benchmarks.training_scale", "--pairs 7", ("--pairs 7: give multiples of 10",)),
     Mistake(DETECTION, "--phase1_dir phase1_good --phase2_dir nowhere", ("train_dpo.jsonl", NO_FILE)),

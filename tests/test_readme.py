@@ -17,7 +17,7 @@ import pytest
 import torch
 from peft import AutoPeftModelForCausalLM
 from pipeline_here import write_top_of_demo
-from test_command_lines import SCRIPTS, options, parser_of
+from repository import SCRIPTS, options, parser_of
 from training_helpers import ROOT, run
 
 import run_pipeline

@@ -33,12 +33,12 @@ TRAINED_BYTES = 16  # per trained parameter: float32 value, gradient and two mom
 FROZEN_ADAPTER_BYTES = 4
 # bytes per quantised parameter with its scales; 4-bit: Dettmers et al. 2023 (QLoRA, arXiv:2305.14314), section 3
 QUANTISED_BYTES = {"8bit": 1.0, "4bit": (4 + 0.127) / 8}
-# Measured on Linux: the share that glibc's malloc leaves unused between activations, and the libraries that training
+# Measured on Linux, with glibc's malloc: the share of the activations that lies unused between them; the share of the
+# outputs of adapted layers that stays allocated although checkpointing has freed them; and the libraries that training
 # loads after the estimate
-CPU_FRAGMENTATION, CPU_LIBRARIES = 0.8, 100 * 2**20
-# Under checkpointing, in multiples of what one layer keeps. The backward pass of a layer needs what the layer keeps and
-# gradients of the same sizes. On a CPU, malloc also holds on to freed parts of earlier layers (measured).
-CHECKPOINTED_LAYERS, CPU_CHECKPOINTED_LAYERS = 3, 10
+CPU_FRAGMENTATION, CPU_LEFTOVERS, CPU_LIBRARIES = 0.7, 1.3, 100 * 2**20
+# Under checkpointing, the backward pass of a layer needs what the layer keeps and gradients of the same sizes
+CHECKPOINTED_LAYERS = 2
 # Layers that read the same input, by the names of Llama, Mistral, Qwen and Gemma; every other layer has its own
 SHARED_INPUTS = (frozenset({"q_proj", "k_proj", "v_proj"}), frozenset({"gate_proj", "up_proj"}))
 GIB = 2**30
@@ -89,19 +89,23 @@ def estimate_memory(
 ) -> MemoryEstimate:
     """Estimate the peak of training `model`, built by `meta_model`, with `row` as its largest row."""
     element, on_cpu = placement.dtype.itemsize, placement.device.type == "cpu"
-    layers = _decoder_layers(model)
-    kept = [_kept_bytes(layer, adapters, row, placement) for layer in layers]
-    passing = row.input_ids.shape[1] * model.get_input_embeddings().embedding_dim * element
+    fragmentation = 1 + CPU_FRAGMENTATION if on_cpu else 1.0
+    layers, tokens = _decoder_layers(model), row.input_ids.shape[1]
+    kept = [
+        tokens * _kept_bytes_per_token(layer, adapters, placement) * fragmentation
+        + _attention_bytes(layer, row, placement)  # few large blocks, which leave no gaps
+        for layer in layers
+    ]
     activations = sum(kept)
     if checkpointing:
-        held = CPU_CHECKPOINTED_LAYERS if on_cpu else CHECKPOINTED_LAYERS
-        activations = min(activations, len(layers) * passing + held * max(kept))
+        passed_on = len(layers) * tokens * model.get_input_embeddings().embedding_dim * element * fragmentation
+        leftovers = CPU_LEFTOVERS * tokens * element * _adapted_outputs(layers, adapters) if on_cpu else 0
+        activations = min(activations, passed_on + CHECKPOINTED_LAYERS * max(kept) + leftovers)
     return MemoryEstimate(
         process=_process_bytes() + CPU_LIBRARIES if on_cpu else 0,
         weights=_weight_bytes(model, placement),
         adapters=_adapter_bytes(layers, adapters),
-        activations=round(activations * (1 + CPU_FRAGMENTATION * on_cpu))
-        + _transient_bytes(layers, adapters, row, element),
+        activations=round(activations) + _transient_bytes(layers, adapters, row, element),
         head=_head_bytes(model, row, element),
         loading=_loading_bytes(model, placement) if on_cpu else 0,
     )
@@ -166,8 +170,8 @@ def _adapter_bytes(layers: Sequence[torch.nn.Module], adapters: Adapters) -> int
     return sizes * (adapters.trained_rank * TRAINED_BYTES + adapters.frozen_rank * FROZEN_ADAPTER_BYTES)
 
 
-def _kept_bytes(layer: torch.nn.Module, adapters: Adapters, row: PackedRow, placement: Placement) -> int:
-    """Count what autograd keeps of one decoder layer until its backward pass.
+def _kept_bytes_per_token(layer: torch.nn.Module, adapters: Adapters, placement: Placement) -> int:
+    """Count what autograd keeps of one decoder layer until its backward pass, without attention (`_attention_bytes`).
 
     A frozen matrix keeps nothing of its input. The operation after it keeps its output: attention keeps queries, keys
     and values; the gate keeps its value and its activation; the norms keep the residual sums, in float32 in any dtype.
@@ -178,8 +182,7 @@ def _kept_bytes(layer: torch.nn.Module, adapters: Adapters, row: PackedRow, plac
     per_token = element * (sum(out for _, out in shapes.values()) + widest)
     if element == 2:
         per_token += 2 * (4 - element) * min(i for i, _ in shapes.values())
-    per_token += _adapter_input_bytes(shapes, adapters, placement)
-    return row.input_ids.shape[1] * per_token + _attention_bytes(layer, row, placement)
+    return per_token + _adapter_input_bytes(shapes, adapters, placement)
 
 
 def _adapter_input_bytes(shapes: Mapping[str, tuple[int, int]], adapters: Adapters, placement: Placement) -> int:
@@ -196,6 +199,12 @@ def _adapter_input_bytes(shapes: Mapping[str, tuple[int, int]], adapters: Adapte
         return element * sum(inputs.values())
     mask = 0 if not adapters.dropout else 1 if placement.device.type == "cuda" else 4
     return (element + mask) * sum(widths.values())
+
+
+def _adapted_outputs(layers: Sequence[torch.nn.Module], adapters: Adapters) -> int:
+    """Return the summed output width of the adapted layers."""
+    shapes = [(name, out) for layer in layers for name, (_, out) in _linear_layers(layer).items()]
+    return sum(out for name, out in shapes if adapters.adapts(name))
 
 
 def _attention_bytes(layer: Any, row: PackedRow, placement: Placement) -> int:
