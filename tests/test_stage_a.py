@@ -124,6 +124,7 @@ def test_early_stopping_keeps_the_best_model(inputs, tmp_path):
     assert all(torch.equal(tensor, kept[name]) for name, tensor in weights(output).items())
 
 
+# 17 s. Proves that a run stopped by SIGTERM and resumed ends with the weights of an uninterrupted one.
 def test_sigterm_saves_a_checkpoint_and_resuming_ends_where_an_uninterrupted_run_does(inputs, tmp_path):
     options = ("--num_epochs", "60", "--batch_size", "1", "--logging_steps", "1")
     whole = train(inputs, tmp_path / "whole", *options)

@@ -151,6 +151,7 @@ def test_accumulation_changes_no_gradient(inputs, tmp_path):
         assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-5)
 
 
+# 15 s. Proves that two processes take the same steps as one.
 def test_two_processes_train_as_one_does(inputs, tmp_path):
     """From two weighted files, with texts so long that two of them may not fit into one row.
 

@@ -36,7 +36,8 @@ QUANTISED_BYTES = {"8bit": 1.0, "4bit": (4 + 0.127) / 8}
 # Measured on Linux, with glibc's malloc: the share of the activations that lies unused between them; the share of the
 # outputs of adapted layers that stays allocated although checkpointing has freed them; and the libraries that training
 # loads after the estimate
-CPU_FRAGMENTATION, CPU_LEFTOVERS, CPU_LIBRARIES = 0.7, 1.3, 100 * 2**20
+CPU_FRAGMENTATION = {4: 0.7, 2: 0.9}  # by the bytes of an element
+CPU_LEFTOVERS, CPU_LIBRARIES = 1.3, 100 * 2**20
 # Under checkpointing, the backward pass of a layer needs what the layer keeps and gradients of the same sizes
 CHECKPOINTED_LAYERS = 2
 # Layers that read the same input, by the names of Llama, Mistral, Qwen and Gemma; every other layer has its own
@@ -89,7 +90,7 @@ def estimate_memory(
 ) -> MemoryEstimate:
     """Estimate the peak of training `model`, built by `meta_model`, with `row` as its largest row."""
     element, on_cpu = placement.dtype.itemsize, placement.device.type == "cpu"
-    fragmentation = 1 + CPU_FRAGMENTATION if on_cpu else 1.0
+    fragmentation = 1 + CPU_FRAGMENTATION[element] if on_cpu else 1.0
     layers, tokens = _decoder_layers(model), row.input_ids.shape[1]
     kept = [
         tokens * _kept_bytes_per_token(layer, adapters, placement) * fragmentation

@@ -69,7 +69,7 @@ def test_activations_are_what_autograd_keeps_of_the_row(base):
     # four heads: 10 prompt queries on 10 keys, 5 on 15, 3 on 13
     probabilities = 4 * (100 + 75 + 39) * 4
     transient = 3 * 18 * 48 * 4
-    factor = 1 + memory_estimate.CPU_FRAGMENTATION
+    factor = 1 + memory_estimate.CPU_FRAGMENTATION[4]
     assert estimate(base, placement()).activations == round(2 * (kept * factor + probabilities)) + transient
     passed_on, outputs = 2 * 18 * 32 * 4, 2 * 18 * (32 + 16) * 4  # what q_proj and v_proj give out
     checkpointed = round(passed_on * factor + kept * factor + probabilities + 0.5 * outputs) + transient
@@ -109,7 +109,7 @@ ALL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_pro
     ],
 )
 def test_what_adapters_of_all_layers_keep_of_their_inputs(base, where, dropout, per_token):
-    factor = 1 + memory_estimate.CPU_FRAGMENTATION * (where.device.type == "cpu")
+    factor = 1 + memory_estimate.CPU_FRAGMENTATION[where.dtype.itemsize] * (where.device.type == "cpu")
     plain = estimate(base, where, adapters=Adapters(4, ()))
     adapted = estimate(base, where, adapters=Adapters(4, ALL, dropout=dropout))
     copies = 4 * 48 * (3 if dropout else 1) if where.dtype == torch.bfloat16 else 0
