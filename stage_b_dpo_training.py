@@ -40,6 +40,7 @@ from training.watching import NonFiniteGuard, StepTimer, StopRequest, check_grad
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedTokenizerBase
 
     from training.pair_scores import PairData, PairScores
     from training.policy_adapters import AdapterPair
@@ -156,10 +157,7 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, AdapterPair, PairDat
     tokenizer = load_tokenizer(args.sft_model_path, args.trust_remote_code)
     prompt_format = load_prompt_format(args.sft_model_path, tokenizer, args.prompt_format)
     print(f"Prompt format: {prompt_format} (of the SFT adapter)")
-    options: dict[str, Any] = {"max_length": args.max_length, "prompt_format": prompt_format, "overflow": args.overflow}
-    train, val = (DPODataset(path, tokenizer, **options) for path in (args.train_data_path, args.val_data_path))
-    for train_path, val_path in product(train.paths, val.paths):
-        loop.warn_if_same_file(train_path, val_path)
+    train, val = load_pairs(args, tokenizer, prompt_format)
     plan = BatchPlan.from_arguments(args, len(train), accelerator, data_mix.data_sources(args, train))
 
     # Model: one base with the adapters of policy and reference
@@ -174,10 +172,7 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, AdapterPair, PairDat
     )
     if args.gradient_checkpointing:
         enable_gradient_checkpointing(pair.model)
-    trainable = count_parameters(pair.model, trainable=True)
-    frozen = count_parameters(pair.model) - trainable * bool(pair.reference_names)
-    print(f"Reference model: {frozen:,} params (frozen)")
-    print(f"Active model: {trainable:,} params with LoRA (trainable)")
+    print_sizes(pair)
 
     # Run
     if not checkpoint:
@@ -206,6 +201,24 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, AdapterPair, PairDat
     if checkpoint:
         checkpoints.resume_from(run, checkpoint)
     return run, pair, scored[0], scored[1]
+
+
+def load_pairs(
+    args: argparse.Namespace, tokenizer: PreTrainedTokenizerBase, prompt_format: str
+) -> tuple[DPODataset, DPODataset]:
+    """Return the training and the validation triplets."""
+    options: dict[str, Any] = {"max_length": args.max_length, "prompt_format": prompt_format, "overflow": args.overflow}
+    train, val = (DPODataset(path, tokenizer, **options) for path in (args.train_data_path, args.val_data_path))
+    for train_path, val_path in product(train.paths, val.paths):
+        loop.warn_if_same_file(train_path, val_path)
+    return train, val
+
+
+def print_sizes(pair: AdapterPair) -> None:
+    trainable = count_parameters(pair.model, trainable=True)
+    frozen = count_parameters(pair.model) - trainable * bool(pair.reference_names)
+    print(f"Reference model: {frozen:,} params (frozen)")
+    print(f"Active model: {trainable:,} params with LoRA (trainable)")
 
 
 def losses(args: argparse.Namespace, scores: PairScores) -> tuple[torch.Tensor, torch.Tensor]:

@@ -80,7 +80,7 @@ def score_reference(run: TrainingRun, dataset: DPODataset, name: str) -> Logps:
 
 
 def read_or_score(path: Path, key: str, accelerator: Accelerator, score: Callable[[], Logps]) -> Logps:
-    """Return the log-probabilities stored in `path` under `key`, or those of `score()`, which are then stored.
+    """Return the log-probabilities stored in `path` under `key`; if there are none, run `score()` and store the result.
 
     `score` is run by all processes or by none: it exchanges results between them.
     """
