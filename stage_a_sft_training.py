@@ -162,7 +162,7 @@ def train_loop(run: TrainingRun, train: SFTDataset, val: SFTDataset, stop: StopR
     """Train until the last step, until early stopping, or until a signal asks to stop."""
     args, plan, state = run.args, run.plan, run.state
     guard, timer, checked_epoch = NonFiniteGuard(), StepTimer(run, "Stage A"), -1
-    while state.step < plan.total_steps and not stop:
+    while state.step < plan.total_steps and not stop and not loop.stops_early(run):
         timer.start_step()
         learning_rate = set_learning_rate(run.optimizer, args, state.step, plan.total_steps)
         indices = plan.step_indices(state.step)  # the examples of the step, on all processes
@@ -198,8 +198,6 @@ def train_loop(run: TrainingRun, train: SFTDataset, val: SFTDataset, stop: StopR
             loop.record_validation(run, evaluate(run, val))
         if loop.checkpoint_is_due(run, stop):
             checkpoints.save_checkpoint(run)
-        if loop.stops_early(run):
-            break
     timer.close()
 
 

@@ -16,6 +16,7 @@ chosen completion can be added (`--nll_weight`), and one base in memory serves p
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from functools import partial
 from itertools import product
@@ -103,7 +104,7 @@ def _add_loss_arguments(parser: argparse.ArgumentParser) -> None:
         "--beta",
         type=float,
         default=0.1,
-        help="weight of the log-probability ratios, per nat; a larger value keeps the policy closer to the reference ",
+        help="weight of the log-probability ratios, per nat; a larger value keeps the policy closer to the reference",
     )
     loss.add_argument("--loss_type", choices=LOSS_TYPES, default="sigmoid", help="preference term (default: sigmoid)")
     loss.add_argument(
@@ -128,14 +129,15 @@ def _add_loss_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check_arguments(args: argparse.Namespace) -> None:
     check_training_arguments(args)
-    if not args.beta > 0:
-        raise InputError(f"--beta {args.beta}: must be above 0")
+    if not 0 < args.beta < math.inf:
+        raise InputError(f"--beta {args.beta}: must be a number above 0")
     if not 0 <= args.label_smoothing < 0.5:
         raise InputError(f"--label_smoothing {args.label_smoothing}: must be at least 0 and below 0.5")
     if args.label_smoothing and args.loss_type not in ("sigmoid", "robust"):
         raise InputError(f"--label_smoothing has no meaning for --loss_type {args.loss_type}; leave it at 0")
-    if args.preference_weight < 0 or args.nll_weight < 0 or args.preference_weight + args.nll_weight == 0:
-        raise InputError("--preference_weight and --nll_weight must not be negative, nor both 0")
+    weights = (args.preference_weight, args.nll_weight)
+    if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
+        raise InputError("--preference_weight and --nll_weight must be finite and not negative, nor both 0")
     data_mix.check_data_files(args)
 
 
@@ -145,8 +147,7 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, AdapterPair, PairDat
 
     from scoring.completion_scorer import CompletionScorer
     from training import memory_estimate, policy_adapters
-    from training.pair_scores import PairData
-    from training.reference_cache import cache_key, reference_logps
+    from training.reference_cache import with_reference
 
     # Data
     sft_adapter = policy_adapters.require_sft_adapter(args.sft_model_path, SFT_REMEDY, args.lora_r)
@@ -190,17 +191,11 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, AdapterPair, PairDat
     run.scorer.choose([examples[index] for index in plan.step_indices(0)])
 
     # Reference: the untrained policy, scored before a checkpoint is loaded
-    scored = []
-    for name, dataset in (("train", train), ("val", val)):
-        reference = None
-        if args.reference == "cached":
-            packed = run.scorer.is_packed
-            key = cache_key(dataset.triplets, args.sft_model_path, base_name, base, placement, packed=packed)
-            reference = reference_logps(run, dataset, name, key)
-        scored.append(PairData(dataset, reference))
+    train_pairs = with_reference(run, train, "train", base_name, placement)
+    val_pairs = with_reference(run, val, "val", base_name, placement)
     if checkpoint:
         checkpoints.resume_from(run, checkpoint)
-    return run, pair, scored[0], scored[1]
+    return run, pair, train_pairs, val_pairs
 
 
 def load_pairs(
@@ -284,7 +279,7 @@ def train_loop(run: TrainingRun, pair: AdapterPair, train: PairData, val: PairDa
 
     args, plan, state = run.args, run.plan, run.state
     guard, timer, checked_epoch = NonFiniteGuard(), StepTimer(run, "Stage B"), -1
-    while state.step < plan.total_steps and not stop:
+    while state.step < plan.total_steps and not stop and not loop.stops_early(run):
         timer.start_step()
         learning_rate = set_learning_rate(run.optimizer, args, state.step, plan.total_steps)
         indices = plan.step_indices(state.step)  # the pairs of the step, on all processes
@@ -323,8 +318,6 @@ def train_loop(run: TrainingRun, pair: AdapterPair, train: PairData, val: PairDa
             loop.record_validation(run, evaluate(run, pair, val))
         if loop.checkpoint_is_due(run, stop):
             checkpoints.save_checkpoint(run)
-        if loop.stops_early(run):
-            break
     timer.close()
 
 

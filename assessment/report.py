@@ -15,7 +15,7 @@ from evaluation.stats import mcnemar_p, p_text, paired_share_interval, wilson_in
 from script_io.terminal import printable
 
 THRESHOLD = 0.15  # share of hallucinated summaries above which Stage B is worth its effort
-FEWEST_RATINGS = 10  # three hallucinated of three would decide; one slip of a new assessor must not
+FEWEST_RATINGS = 10  # four hallucinated of four would decide; the slips of a new assessor must not
 MOST_FURTHER_RATINGS = 10_000  # nobody rates more; the report then says "more than"
 Ratings = Mapping[str, Sequence[Rating]]  # text_sha256 -> given ratings of all assessors
 

@@ -27,8 +27,8 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Case:
-    """One summary on which there is disagreement; `remark` is printed after its name."""
+class Disagreement:
+    """A summary that the fact checker and the truth judge differently; `remark` is printed after its name."""
 
     name: str
     remark: str
@@ -48,11 +48,11 @@ class Case:
 
 @dataclass(frozen=True)
 class Section:
-    """Cases that disagree in the same way."""
+    """Summaries that are judged differently in the same way."""
 
     title: str
     explanation: str
-    cases: Sequence[Case]
+    disagreements: Sequence[Disagreement]
 
 
 @dataclass(frozen=True)

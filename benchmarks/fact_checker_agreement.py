@@ -34,7 +34,7 @@ from scipy.stats import rankdata, spearmanr
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in benchmarks/ only
 
-from benchmarks.disagreements import Case, Flag, Section, write_page
+from benchmarks.disagreements import Disagreement, Flag, Section, write_page
 from fact_checking.checker import check_summary
 from fact_checking.claims import FactCheck
 from script_io.csv_files import read_csv
@@ -193,11 +193,11 @@ def write_disagreements(path: Path, rows: Sequence[dict[str, str]], checks: Sequ
         flags += [Flag(row["id"], label, claim) for claim in check.errors]
         precision = row.get("factual_precision")
         remark = f"factual precision {precision}" if precision else ""
-        case = Case(row["id"], remark, row["clinical_note"], row["model_summary"], check.errors)
+        found = Disagreement(row["id"], remark, row["clinical_note"], row["model_summary"], check.errors)
         if check.has_hallucination and label == "factual":
-            alarms.append(case)
+            alarms.append(found)
         elif label == "hallucinated" and not check.has_hallucination:
-            missed.append(case)
+            missed.append(found)
     sections = (
         Section("Flagged, labelled factual", "Either a false alarm or an error that the people passed over.", alarms),
         Section("Labelled hallucinated, not flagged", "What the people marked, the checker did not see.", missed),

@@ -30,7 +30,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in benchmarks/ only
 
-from benchmarks import disagreements
+from benchmarks.disagreements import Disagreement, Section, write_page
 from benchmarks.shares import Share, share, share_line
 from demo.cases import NOTES, DemoCase, make_cases
 from demo.clinical_notes import Facts, check_summary, summary_and_kinds, true_statements, with_one_wrong_fact
@@ -40,7 +40,7 @@ from script_io.csv_files import read_csv
 from script_io.errors import ArgumentParser, InputError, at_least, run_script
 from script_io.files import write_json
 
-FIGURES_FILE, CASES_FILE = "fact_checker_demo_truth.json", "demo_disagreements.html"
+FIGURES_FILE, DISAGREEMENTS_FILE = "fact_checker_demo_truth.json", "demo_disagreements.html"
 TRUE_SHORT, TRUE_FULL = "true, short", "true, full"
 UNPARSED = "unparsed"
 
@@ -231,21 +231,21 @@ def print_figures(figures: dict[str, Any]) -> None:
         print(share_line("specificity", figure["specificity"]))
 
 
-def write_cases(path: Path, summaries: Sequence[Judged]) -> None:
+def write_disagreements(path: Path, summaries: Sequence[Judged]) -> None:
     """Write the page with the disagreements."""
-    cases = {
+    found = {
         wrong: [
-            disagreements.Case(each.name, each.kind, each.note, each.summary, each.check.errors)
+            Disagreement(each.name, each.kind, each.note, each.summary, each.check.errors)
             for each in summaries
             if each.is_wrong == wrong and not each.agrees
         ]
         for wrong in (False, True)
     }
     sections = (
-        disagreements.Section("True, but flagged", "False alarms of the checker.", cases[False]),
-        disagreements.Section("Wrong, not flagged", "The type of error follows the name.", cases[True]),
+        Section("True, but flagged", "False alarms of the checker.", found[False]),
+        Section("Wrong, not flagged", "The type of error follows the name.", found[True]),
     )
-    disagreements.write_page(path, "The fact checker and the truth", f"{len(summaries)} summaries.", sections)
+    write_page(path, "The fact checker and the truth", f"{len(summaries)} summaries.", sections)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -264,7 +264,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     data.add_argument("--seed", type=at_least(0), default=42, help="seed of the wrong summaries")
     output = parser.add_argument_group("Output")
     output.add_argument(
-        "--output_dir", type=Path, help=f"folder for {FIGURES_FILE} and {CASES_FILE} (default: print only)"
+        "--output_dir", type=Path, help=f"folder for {FIGURES_FILE} and {DISAGREEMENTS_FILE} (default: print only)"
     )
     return parser.parse_args(argv)
 
@@ -284,8 +284,8 @@ def main(args: argparse.Namespace) -> int:
     print_figures(figures)
     if args.output_dir:
         write_json(args.output_dir / FIGURES_FILE, figures)
-        write_cases(args.output_dir / CASES_FILE, everything)
-        print(f"Wrote {FIGURES_FILE} and {CASES_FILE} to {args.output_dir}")
+        write_disagreements(args.output_dir / DISAGREEMENTS_FILE, everything)
+        print(f"Wrote {FIGURES_FILE} and {DISAGREEMENTS_FILE} to {args.output_dir}")
     return 0
 
 

@@ -34,7 +34,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in benchmarks/ only
 
-from benchmarks.disagreements import Case, Section, write_page
+from benchmarks.disagreements import Disagreement, Section, write_page
 from benchmarks.hard_negatives_medec import read_pairs as read_medec
 from benchmarks.hard_negatives_pairs import Pair, add_data_arguments, read_pairs, read_summaries
 from benchmarks.shares import Share, share, share_line
@@ -45,7 +45,7 @@ from script_io.errors import ArgumentParser, run_script
 from script_io.files import write_json
 
 INVISIBLE = frozenset({"cause", "entity_merge", "order"})  # they move what the note says about something else
-FIGURES_FILE, CASES_FILE = "fact_checker_detection.json", "undetected_and_false_alarms.html"
+FIGURES_FILE, DISAGREEMENTS_FILE = "fact_checker_detection.json", "undetected_and_false_alarms.html"
 
 
 @dataclass(frozen=True)
@@ -159,15 +159,17 @@ def print_figures(figures: dict[str, Any]) -> None:
             print(share_line(f"  {kind}", figure))
 
 
-def write_cases(path: Path, checked: Sequence[Checked]) -> None:
+def write_disagreements(path: Path, checked: Sequence[Checked]) -> None:
     """Write the page with the undetected negatives and the flagged true versions."""
     undetected = [
-        Case(each.pair.pair_id, _edits_in_words(each.pair), each.pair.note, each.pair.rejected, each.rejected.errors)
+        Disagreement(
+            each.pair.pair_id, _edits_in_words(each.pair), each.pair.note, each.pair.rejected, each.rejected.errors
+        )
         for each in checked
         if not each.detected
     ]
     alarms = {
-        (each.pair.note, each.pair.chosen): Case(
+        (each.pair.note, each.pair.chosen): Disagreement(
             each.pair.source_id, each.pair.split, each.pair.note, each.pair.chosen, each.chosen.errors
         )
         for each in checked
@@ -194,7 +196,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     output.add_argument(
         "--output_dir",
         type=Path,
-        help=f"folder for {FIGURES_FILE} and {CASES_FILE}, which contains the texts (default: print only)",
+        help=f"folder for {FIGURES_FILE} and {DISAGREEMENTS_FILE}, which contains the texts (default: print only)",
     )
     return parser.parse_args(argv)
 
@@ -205,8 +207,8 @@ def main(args: argparse.Namespace) -> int:
     print_figures(figures)
     if args.output_dir:
         write_json(args.output_dir / FIGURES_FILE, figures)
-        write_cases(args.output_dir / CASES_FILE, checked)
-        print(f"Wrote {FIGURES_FILE} and {CASES_FILE} to {args.output_dir}")
+        write_disagreements(args.output_dir / DISAGREEMENTS_FILE, checked)
+        print(f"Wrote {FIGURES_FILE} and {DISAGREEMENTS_FILE} to {args.output_dir}")
     return 0
 
 

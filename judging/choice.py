@@ -168,7 +168,7 @@ def usage_text(usage: Mapping[str, Any]) -> str:
     text = f"{usage['prompt_tokens']:,} tokens sent and {usage['completion_tokens']:,} received"
     text += f" in {usage['replies']:,} replies"
     if usage["replies_without_usage"]:
-        text += f", {usage['replies_without_usage']:,} of which do not say their tokens"
+        text += f", {usage['replies_without_usage']:,} of them without a number of tokens"
     if usage["price_usd"] is None:
         return f"{text}; its price is not known, give --price_per_million"
     return f"{text}; ${usage['price_usd']:.4f} ({usage['prices']})"

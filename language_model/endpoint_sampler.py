@@ -118,7 +118,7 @@ class EndpointSampler:
 
 def answer_of(error: openai.APIError) -> str:
     """Return the error in one line, with the server's message even if it is not where OpenAI's servers put theirs."""
-    told, body = str(error), error.body or error.__cause__
-    if body and not (isinstance(body, dict) and "message" in body) and str(body) not in told:
-        told = f"{told} - {body}"
-    return " ".join(told.split())[:LONGEST_ANSWER]
+    message, body = str(error), error.body or error.__cause__
+    if body and not (isinstance(body, dict) and "message" in body) and str(body) not in message:
+        message = f"{message} - {body}"
+    return " ".join(message.split())[:LONGEST_ANSWER]

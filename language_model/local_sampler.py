@@ -211,7 +211,7 @@ def run_in_batches(
             continue
         # outside the `except` block, whose traceback would keep the tensors of the failed batch alive
         free_memory()
-        print(f"out of memory with {len(batch)} sequences at once; going on with {batch_size}", file=sys.stderr)
+        print(f"out of memory with {len(batch)} sequences at once; continuing with {batch_size}", file=sys.stderr)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Self
 
 
 class Server:
-    """An OpenAI-compatible server that completes every prompt with its own last words."""
+    """An OpenAI-compatible server whose completion repeats the prompt: `about PROMPT`."""
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, str | None, dict[str, Any]]] = []
-        self.failures: list[tuple[int, str]] = []  # answered first, one a request
+        self.failures: list[tuple[int, str]] = []  # answered first, one per request
         self.refuses_top_k = False
         outer = self
 
@@ -47,7 +47,7 @@ class Server:
         self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
         threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -123,14 +123,33 @@ def test_no_more_calls_than_allowed_at_a_time() -> None:
     assert most[0] == 4
 
 
+def assert_no_more_calls_start(called: list[int]) -> None:
+    before = len(called)
+    time.sleep(0.2)
+    assert len(called) <= before + 1  # a thread may have been about to make its call
+
+
 def test_the_first_error_ends_the_calls() -> None:
     called = []
 
     def fail(number: int) -> None:
         called.append(number)
-        time.sleep(0.001)  # lets the caller see the error before all calls are made
+        time.sleep(0.001)
         raise ValueError(number)
 
     with pytest.raises(ValueError, match=r"^0$"):
-        list(call_concurrently(fail, range(1000), 1))
-    assert len(called) < 1000
+        list(call_concurrently(fail, range(10_000), 1))
+    assert_no_more_calls_start(called)
+
+
+def test_no_call_starts_once_the_caller_has_stopped_iterating() -> None:
+    called = []
+
+    def call(number: int) -> None:
+        called.append(number)
+        time.sleep(0.001)
+
+    calls = call_concurrently(call, range(10_000), 1)
+    assert next(calls) == (0, None)
+    del calls
+    assert_no_more_calls_start(called)

@@ -212,7 +212,7 @@ def test_the_note_is_judged_and_stored(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [
         {"id": "plain", "prompt": build_prompt(f"{NOTE} Case 1.")},
         {"id": "both", "prompt": build_prompt(f"{NOTE} Case 2."), "clinical_note": f"{NOTE} Case 2.\n"},
-        {"id": "other", "prompt": f"Never write 850 mg. {NOTE}", "clinical_note": NOTE},
+        {"id": "other", "prompt": f"Example: metformin 850 mg twice daily. {NOTE}", "clinical_note": NOTE},
         {"id": "unknown", "prompt": f"Be brief. {NOTE}"},
     ]
     rows = [row | {"completions": [WRONG_DOSE, COMPLETE]} for row in rows]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import pytest
 from fake_server import Server
+from peft import LoraConfig
+from peft_adapters import LAYERS, save_with_peft
 from tiny_models import build_tiny_model
 
 from language_model.prompt_format import build_prompt
@@ -52,6 +55,20 @@ def test_library_as_the_contract_has_it(model: Path) -> None:
     again = SFTInference(str(model)).generate_summary(NOTES[0], 8, 0.7)
     assert again["generated_summary"] == result["generated_summary"]
     assert inference.generate_summary(NOTES[0], 8, 0.7, seed=1)["generated_summary"] != result["generated_summary"]
+
+
+def test_the_base_of_an_adapter_may_have_moved(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old = shutil.copytree(model, tmp_path / "old_place")
+    adapter = save_with_peft(tmp_path / "adapter", old, LoraConfig(target_modules=LAYERS))
+    expected = SFTInference(adapter, "cpu").generate_summary(NOTES[0], 8, 0)["generated_summary"]
+    moved = old.rename(tmp_path / "new_place")
+    with pytest.raises(InputError, match=r"old_place is not there; .* --base_model"):
+        SFTInference(adapter, "cpu")
+    found = SFTInference(adapter, "cpu", base_model=moved).generate_summary(NOTES[0], 8, 0)
+    assert found["generated_summary"] == expected
+    flags = ("--model_path", adapter, "--base_model", moved, "--temperature", "0")
+    assert run(*flags, "--clinical_note", NOTES[0]) == 0
+    assert f"Generated Summary:\n{expected}\n" in capsys.readouterr().out
 
 
 def test_many_notes_give_what_each_gives_alone_in_their_order(model: Path) -> None:
@@ -178,7 +195,7 @@ def script(*flags: str | Path, folder: Path) -> subprocess.CompletedProcess[str]
     return subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
 
 
-# 6 s. Proves what a real process does that has neither note nor terminal.
+# 6 s. Proves what a real process does if it has neither note nor terminal.
 def test_without_note_or_terminal_runs_the_built_in_note(model: Path, tmp_path: Path) -> None:
     result = script("--model_path", model, folder=tmp_path)
     assert result.returncode == 0, result.stderr

@@ -11,7 +11,7 @@ import torch
 from peft import AutoPeftModelForCausalLM
 from safetensors.torch import load_file
 from tiny_models import build_tiny_model
-from training_helpers import LINEAR, ROOT, write_phase1
+from training_helpers import ROOT, stage_a_flags, train_stage_a, write_phase1
 
 import stage_a_sft_training as stage_a
 from script_io.errors import InputError, RunError
@@ -27,20 +27,6 @@ def inputs(tmp_path_factory):
     return folder
 
 
-def command(inputs, output, *extra):
-    return [
-        *("--model_name", str(inputs / "base"), "--device", "cpu", "--output_dir", str(output)),
-        *("--train_data_path", str(inputs / "train.csv"), "--val_data_path", str(inputs / "val.csv")),
-        *("--batch_size", "4", "--learning_rate", "1e-2", "--lora_target_modules", *LINEAR),
-        *extra,
-    ]
-
-
-def train(inputs, output, *extra):
-    assert stage_a.main(stage_a.parse_args(command(inputs, output, *extra))) == 0
-    return output
-
-
 def metrics(output, kind):
     lines = (output / "metrics.jsonl").read_text().splitlines()
     return [row for row in map(json.loads, lines) if row["kind"] == kind]
@@ -51,7 +37,7 @@ def weights(output):
 
 
 def test_a_run_leaves_what_the_contract_names(inputs, tmp_path, capsys):
-    output = train(inputs, tmp_path / "run")
+    output = train_stage_a(inputs, tmp_path / "run")
     printed = capsys.readouterr().out
     for line in (
         "Loaded 10 examples from",
@@ -79,7 +65,7 @@ def test_a_run_leaves_what_the_contract_names(inputs, tmp_path, capsys):
 
 
 def test_the_saved_adapter_loads_by_itself_and_merges(inputs, tmp_path):
-    output = train(inputs, tmp_path / "run", "--num_epochs", "1")
+    output = train_stage_a(inputs, tmp_path / "run", "--num_epochs", "1")
     model = AutoPeftModelForCausalLM.from_pretrained(output / "final_model").eval()
     ids = torch.arange(3, 30).view(1, -1)
     with torch.no_grad():
@@ -91,30 +77,30 @@ def test_the_saved_adapter_loads_by_itself_and_merges(inputs, tmp_path):
 def test_accumulation_changes_no_gradient(inputs, tmp_path):
     # the loss is a mean over the tokens of the whole step, though the batches hold different numbers of them
     options = ("--num_epochs", "1", "--lora_dropout", "0")
-    whole = train(inputs, tmp_path / "1x4", *options)
-    parts = train(inputs, tmp_path / "4x1", *options, "--batch_size", "1", "--gradient_accumulation_steps", "4")
+    whole = train_stage_a(inputs, tmp_path / "1x4", *options)
+    parts = train_stage_a(inputs, tmp_path / "4x1", *options, "--batch_size", "1", "--gradient_accumulation_steps", "4")
     for one, other in zip(metrics(whole, "train"), metrics(parts, "train"), strict=True):
         assert one["loss"] == pytest.approx(other["loss"], abs=1e-6)
         assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-5)
 
 
 def test_checkpointing_changes_no_gradient(inputs, tmp_path):
-    plain = weights(train(inputs, tmp_path / "plain", "--lora_dropout", "0"))
-    less_memory = weights(train(inputs, tmp_path / "less", "--lora_dropout", "0", "--gradient_checkpointing"))
+    plain = weights(train_stage_a(inputs, tmp_path / "plain", "--lora_dropout", "0"))
+    less_memory = weights(train_stage_a(inputs, tmp_path / "less", "--lora_dropout", "0", "--gradient_checkpointing"))
     for name, tensor in plain.items():
         torch.testing.assert_close(tensor, less_memory[name], atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("bits", ["--use_8bit", "--use_4bit"])
 def test_quantised_bases_train(inputs, tmp_path, bits):
-    output = train(inputs, tmp_path / "run", bits)
+    output = train_stage_a(inputs, tmp_path / "run", bits)
     moved = [tensor.abs().max().item() for name, tensor in weights(output).items() if "lora_B" in name]
     assert len(moved) == 8
     assert min(moved) > 0
 
 
 def test_early_stopping_keeps_the_best_model(inputs, tmp_path):
-    output = train(inputs, tmp_path / "run", "--early_stopping_patience", "1", "--num_epochs", "40")
+    output = train_stage_a(inputs, tmp_path / "run", "--early_stopping_patience", "1", "--num_epochs", "40")
     stats = json.loads((output / "training_stats.json").read_text())
     assert stats["steps"] < 40 * 3
     losses = [row["loss"] for row in metrics(output, "val")]
@@ -127,10 +113,10 @@ def test_early_stopping_keeps_the_best_model(inputs, tmp_path):
 # 17 s. Proves that a run stopped by SIGTERM and resumed ends with the weights of an uninterrupted one.
 def test_sigterm_saves_a_checkpoint_and_resuming_ends_where_an_uninterrupted_run_does(inputs, tmp_path):
     options = ("--num_epochs", "60", "--batch_size", "1", "--logging_steps", "1")
-    whole = train(inputs, tmp_path / "whole", *options)
+    whole = train_stage_a(inputs, tmp_path / "whole", *options)
     cut = tmp_path / "cut"
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "stage_a_sft_training.py"), *command(inputs, cut, *options)],
+        [sys.executable, str(ROOT / "stage_a_sft_training.py"), *stage_a_flags(inputs, cut, *options)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -141,24 +127,24 @@ def test_sigterm_saves_a_checkpoint_and_resuming_ends_where_an_uninterrupted_run
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 143
     process.stdout.close()
-    train(inputs, cut, *options, "--resume")
+    train_stage_a(inputs, cut, *options, "--resume")
     other = weights(cut)
     for name, tensor in weights(whole).items():
         torch.testing.assert_close(tensor, other[name], atol=1e-5, rtol=0)
 
 
 def test_a_used_folder_is_refused_and_foreign_files_survive_overwriting(inputs, tmp_path):
-    output = train(inputs, tmp_path / "run", "--num_epochs", "1")
+    output = train_stage_a(inputs, tmp_path / "run", "--num_epochs", "1")
     (output / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="holds an earlier run"):
-        stage_a.main(stage_a.parse_args(command(inputs, output)))
-    train(inputs, output, "--num_epochs", "1", "--overwrite_output_dir")
+        stage_a.main(stage_a.parse_args(stage_a_flags(inputs, output)))
+    train_stage_a(inputs, output, "--num_epochs", "1", "--overwrite_output_dir")
     assert (output / "notes.txt").read_text() == "mine"
 
 
 def test_unknown_lora_modules_are_named_with_what_there_is(inputs, tmp_path):
     with pytest.raises(InputError, match=r"Wqkv.*q_proj"):
-        stage_a.main(stage_a.parse_args(command(inputs, tmp_path / "run", "--lora_target_modules", "Wqkv")))
+        stage_a.main(stage_a.parse_args(stage_a_flags(inputs, tmp_path / "run", "--lora_target_modules", "Wqkv")))
 
 
 def test_three_non_finite_steps_in_a_row_stop_the_run(capsys):

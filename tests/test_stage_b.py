@@ -265,9 +265,18 @@ def test_preference_rises_and_loss_falls(inputs, tmp_path):
     assert after["chosen_preference"] >= before["chosen_preference"]
 
 
-def test_the_control_needs_an_nll_term(inputs, tmp_path):
-    with pytest.raises(InputError, match="nor both 0"):
-        stage_b.main(arguments(inputs, tmp_path / "run", "--preference_weight", "0"))
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--preference_weight", "0"], "nor both 0"),  # the control needs an NLL term
+        (["--preference_weight", "nan"], "must be finite"),
+        (["--nll_weight", "inf"], "must be finite"),
+        (["--beta", "inf"], "--beta inf: must be a number above 0"),
+    ],
+)
+def test_weights_that_make_no_loss_are_refused(inputs, tmp_path, flags, message):
+    with pytest.raises(InputError, match=message):
+        stage_b.main(arguments(inputs, tmp_path / "run", *flags))
 
 
 def test_the_memory_that_a_run_needs_is_checked_before_the_weights_are_loaded(inputs, tmp_path, monkeypatch):

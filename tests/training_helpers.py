@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from tiny_models import build_tiny_model
 
+import stage_a_sft_training as stage_a
 from language_model.adapters import add_lora, save_adapter
 from language_model.loading import load_base_model, load_tokenizer
 from language_model.placement import Placement
@@ -73,6 +74,22 @@ def write_phase1(path: Path, count: int, seed: int = 0) -> Path:
         lines.append(f"r{number},A {age}-year-old with chest pain.{extra},Age {age}.{extra},factual,")
     path.write_text("\r\n".join(lines) + "\r\n", encoding="utf-8")
     return path
+
+
+def stage_a_flags(inputs: Path, output: Path, *extra: str) -> list[str]:
+    """The command line of a short Stage A on the base and the CSVs in `inputs`."""
+    return [
+        *("--model_name", str(inputs / "base"), "--device", "cpu", "--output_dir", str(output)),
+        *("--train_data_path", str(inputs / "train.csv"), "--val_data_path", str(inputs / "val.csv")),
+        *("--batch_size", "4", "--learning_rate", "1e-2", "--lora_target_modules", *LINEAR),
+        *extra,
+    ]
+
+
+def train_stage_a(inputs: Path, output: Path, *extra: str) -> Path:
+    """Run Stage A in this process and return its folder."""
+    assert stage_a.main(stage_a.parse_args(stage_a_flags(inputs, output, *extra))) == 0
+    return output
 
 
 def run(script: str, *arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

@@ -58,9 +58,9 @@ def resume_from(run: TrainingRun, checkpoint: Path) -> None:
     groups = run.optimizer.state_dict()["param_groups"]
     run.optimizer.load_state_dict({"state": entries, "param_groups": groups})
     state = read_json(checkpoint / STATE_FILE)
-    if run.grad_scaler.is_enabled():
-        run.grad_scaler.load_state_dict(state["grad_scaler"])
-    run.state = TrainingState(**{name: value for name, value in state.items() if name != "grad_scaler"})
+    if loss_scale := state.pop("grad_scaler", None):  # empty unless in float16; older checkpoints have none
+        run.grad_scaler.load_state_dict(loss_scale)
+    run.state = TrainingState(**state)
     if run.accelerator.is_main_process:
         truncate_metrics(run.folder, run.state.step)
     print(f"Resumed from {checkpoint} at step {run.state.step}")

@@ -29,6 +29,7 @@ def make_accelerator(args: argparse.Namespace, placement: Placement) -> Accelera
         raise InputError(f"--report_to {tracker} needs a package that is not installed; run: pip install {tracker}")
     accelerator = Accelerator(
         cpu=placement.device.type == "cpu",
+        mixed_precision="no",  # whatever accelerate's own configuration says: it would scale the loss a second time
         log_with=tracker,
         project_dir=args.output_dir,
         # No buffer changes, and no forward pass may wait: the processes have rows in different numbers

@@ -22,7 +22,7 @@ from language_model.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from language_model.placement import Placement
 from scoring.padded_logps import sum_dtype
 from script_io.errors import InputError
-from training.pair_scores import Logps, pair_logps
+from training.pair_scores import Logps, PairData, pair_logps
 from training.run import TrainingRun
 
 if TYPE_CHECKING:
@@ -59,13 +59,18 @@ def _base_identity(name: str, base: PreTrainedModel) -> list[object]:
     return [name, *([file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files)]
 
 
-def reference_logps(run: TrainingRun, dataset: DPODataset, name: str, key: str) -> Logps:
-    """Return the log-probabilities of every pair under the untrained policy, which is the reference.
+def with_reference(run: TrainingRun, dataset: DPODataset, name: str, base_name: str, placement: Placement) -> PairData:
+    """Return the triplets with their log-probabilities under the untrained policy, which is the reference.
 
-    They are read from the run's folder if the file of this `key` is there, else scored and saved.
+    They are read from the run's folder if the file of the same key is there, else scored and saved. With `--reference
+    live` there are none. `name` is `train` or `val`.
     """
+    if run.args.reference == "live":
+        return PairData(dataset, None)
+    adapter, base = run.args.sft_model_path, run.policy.get_base_model()
+    key = cache_key(dataset.triplets, adapter, base_name, base, placement, packed=run.scorer.is_packed)
     path = run.folder / "reference_logps" / f"{name}-{key[:16]}.safetensors"
-    return read_or_score(path, key, run.accelerator, lambda: score_reference(run, dataset, name))
+    return PairData(dataset, read_or_score(path, key, run.accelerator, lambda: score_reference(run, dataset, name)))
 
 
 def score_reference(run: TrainingRun, dataset: DPODataset, name: str) -> Logps:

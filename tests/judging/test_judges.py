@@ -400,7 +400,7 @@ def test_tokens_and_price_by_hand() -> None:
         assert judge.usage is not None
         assert judge.usage["price_usd"] is None  # another server has other prices for the same name
         assert usage_text(judge.usage) == (
-            "0 tokens sent and 0 received in 1 replies, 1 of which do not say their tokens; its price is not known, "
+            "0 tokens sent and 0 received in 1 replies, 1 of them without a number of tokens; its price is not known, "
             "give --price_per_million"
         )
 

@@ -43,7 +43,7 @@ NOTES = [
     for drug in ("apixaban 5 mg", "metformin 500 mg")
 ]
 STARTUP_SECONDS = 300.0  # for a busy machine; about 6 on an idle one
-# The command `transformers`, which ends with its standard input: also where the tests are killed.
+# The command `transformers`, which ends when its standard input is closed, so also when the tests are killed.
 TRANSFORMERS = """
 import os, sys, threading
 threading.Thread(target=lambda: (sys.stdin.read(), os._exit(1)), daemon=True).start()
@@ -76,13 +76,13 @@ class Served:
     log: Path
 
     def requests(self) -> int:
-        """Completions answered so far."""
+        """Return the number of completions answered so far."""
         return self.log.read_text().count('"POST /v1/completions HTTP/1.1" 200')
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """The page's exports, with random adapters in the place of trained ones, and its server on a free port."""
+    """Run the commands of the page, with random adapters instead of trained ones, and its server on a free port."""
     root = tmp_path_factory.mktemp("serving")
     (root / "models").mkdir()
     export_sft, export_dpo, serve, _ = documented_commands()
@@ -115,7 +115,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 def adapt_demo_base(folder: Path, seed: int, chat_template: str | None = None) -> None:
-    """Saves a random adapter, small enough that the model still writes words and still ends, like its base."""
+    """Save a random adapter, small enough that the model still writes words and ends its texts, like its base."""
     tokenizer = load_tokenizer(DEMO_BASE)
     tokenizer.chat_template = chat_template
     torch.manual_seed(seed)
@@ -129,7 +129,7 @@ def export(*flags: str) -> None:
 
 
 def port_of(process: subprocess.Popen[bytes], log: Path) -> int:
-    """The port that the server has taken, once it answers."""
+    """Return the port of the server once it answers."""
     deadline = time.monotonic() + STARTUP_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         if found := re.search(r"running on http://127\.0\.0\.1:(\d+)", log.read_text()):
@@ -147,7 +147,7 @@ def prompts(tmp_path: Path) -> Path:
 
 
 def complete(prompts: Path, name: str, *flags: object) -> list[dict[str, Any]]:
-    """The rows that generate_completions.py leaves in a file of this name."""
+    """Return the rows that generate_completions.py writes to a file of this name."""
     output = prompts.with_name(name)
     fixed = ["--prompts_path", str(prompts), "--output_path", str(output), "--device", "cpu"]
     assert generate_completions.main(generate_completions.parse_args([*fixed, *map(str, flags)])) == 0

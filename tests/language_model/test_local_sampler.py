@@ -50,7 +50,7 @@ def texts(sampler: LocalSampler, prompts: list[str], **settings: Any) -> list[li
 
 
 def greedy_by_hand(sampler: LocalSampler, prompt: str, max_new_tokens: int) -> tuple[list[int], bool]:
-    """One prompt alone, one forward pass a token, no cache and no padding."""
+    """Complete one prompt with one forward pass per token, no cache and no padding."""
     ids = encode_prompt(sampler.loaded.tokenizer, prompt, "plain")
     new: list[int] = []
     for _ in range(max_new_tokens):
@@ -198,7 +198,7 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(capsys: pytest.Capture
     results = list(run_in_batches(jobs, 8, generate))
     assert [completion.text for _, completion in results] == [str(index) for index in range(11)]
     assert sizes == [8, 4, 2, 2, 2, 2, 2, 1]
-    assert "going on with 4" in capsys.readouterr().err
+    assert "continuing with 4" in capsys.readouterr().err
 
 
 def test_out_of_memory_with_one_sequence_is_an_input_error_and_other_errors_pass() -> None:
@@ -310,5 +310,6 @@ def test_shorten_note_makes_room_and_keeps_what_fits_as_it_is(tmp_path: Path) ->
     assert "word0 " in seen
     assert "word399" in seen
     assert shortening._encode(short, 20) == dropping._encode(short, 20)
+    assert shortening.context_tokens is not None
     assert len(shortening._encode(long, 20)) + 20 <= shortening.context_tokens
     assert len(list(shortening.complete([long], SamplingSettings(max_new_tokens=20, temperature=0)))) == 1

@@ -1,5 +1,6 @@
 """What can go wrong while a stage trains, and that a run survives it: values that are not finite, kills, overflows."""
 
+import argparse
 import json
 import math
 import os
@@ -9,12 +10,13 @@ import sys
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from tiny_models import build_tiny_model
-from training_helpers import LINEAR, ROOT, write_phase1
+from training_helpers import CPU, ROOT, stage_a_flags, train_stage_a, write_phase1
 
 import stage_a_sft_training as stage_a
 from script_io.errors import InputError, RunError
-from training.processes import end_process
+from training.processes import end_process, make_accelerator
 from training.run import TrainingState
 from training.watching import NonFiniteGuard
 
@@ -26,20 +28,6 @@ def inputs(tmp_path_factory):
     write_phase1(folder / "train.csv", 8)
     write_phase1(folder / "val.csv", 3, seed=1)
     return folder
-
-
-def command(inputs, output, *extra):
-    return [
-        *("--model_name", str(inputs / "base"), "--device", "cpu", "--output_dir", str(output)),
-        *("--train_data_path", str(inputs / "train.csv"), "--val_data_path", str(inputs / "val.csv")),
-        *("--batch_size", "4", "--learning_rate", "1e-2", "--lora_target_modules", *LINEAR),
-        *extra,
-    ]
-
-
-def train(inputs, output, *extra):
-    assert stage_a.main(stage_a.parse_args(command(inputs, output, *extra))) == 0
-    return output
 
 
 def strict_json(path):
@@ -57,7 +45,7 @@ def test_a_validation_loss_that_is_not_a_number_is_said_and_stored_and_can_be_re
 ):
     with monkeypatch.context() as patch:
         patch.setattr(stage_a, "evaluate", lambda run, dataset: {"loss": math.nan})
-        output = train(inputs, tmp_path / "run", "--early_stopping_patience", "5")
+        output = train_stage_a(inputs, tmp_path / "run", "--early_stopping_patience", "5")
     told = capsys.readouterr()
     assert told.err.count("the validation loss is nan") == 2
     assert "Val Loss: nan" in told.out
@@ -67,9 +55,20 @@ def test_a_validation_loss_that_is_not_a_number_is_said_and_stored_and_can_be_re
     strict_json(output / "checkpoint_epoch_2" / "training_state.json")
     for name in ("checkpoint_epoch_2", "final_model"):
         shutil.rmtree(output / name)
-    train(inputs, output, "--early_stopping_patience", "5", "--resume")
+    train_stage_a(inputs, output, "--early_stopping_patience", "5", "--resume")
     assert losses(output, "val")[0] is None
     assert losses(output, "val")[1] > 0
+
+
+def test_a_run_that_stopped_early_takes_no_further_step_when_resumed(inputs, tmp_path, monkeypatch):
+    monkeypatch.setattr(stage_a, "evaluate", lambda run, dataset: {"loss": math.nan})
+    flags = ("--early_stopping_patience", "1")
+    output = train_stage_a(inputs, tmp_path / "run", *flags)
+    weights = (output / "final_model" / "adapter_model.safetensors").read_bytes()
+    shutil.rmtree(output / "final_model")  # as if killed before it was saved
+    train_stage_a(inputs, output, *flags, "--resume")
+    assert len(losses(output, "train")) == 2  # one epoch
+    assert (output / "final_model" / "adapter_model.safetensors").read_bytes() == weights
 
 
 def test_a_loss_that_is_not_a_number_is_never_the_best():
@@ -88,7 +87,7 @@ def test_an_epoch_of_which_every_step_is_skipped_ends_as_any_other(inputs, tmp_p
         return loss * math.nan if run.model.training and next(calls) < 2 else loss
 
     monkeypatch.setattr(stage_a, "summed_loss", nan_in_the_first_epoch)
-    output = train(inputs, tmp_path / "run")
+    output = train_stage_a(inputs, tmp_path / "run")
     assert "Train Loss: nan" in capsys.readouterr().out
     first, second = strict_json(output / "training_stats.json")["epochs"]
     assert first["train_loss"] is None
@@ -96,15 +95,15 @@ def test_an_epoch_of_which_every_step_is_skipped_ends_as_any_other(inputs, tmp_p
 
 
 def test_resuming_a_run_that_was_killed_before_its_first_checkpoint_starts_it_again(inputs, tmp_path, capsys):
-    whole = train(inputs, tmp_path / "whole")
+    whole = train_stage_a(inputs, tmp_path / "whole")
     killed = shutil.copytree(whole, tmp_path / "killed")
     for path in killed.glob("checkpoint_*"):
         shutil.rmtree(path)
     with pytest.raises(InputError, match="holds a final model but no checkpoint"):
-        train(inputs, killed, "--resume")
+        train_stage_a(inputs, killed, "--resume")
     shutil.rmtree(killed / "final_model")
     capsys.readouterr()
-    train(inputs, killed, "--resume")
+    train_stage_a(inputs, killed, "--resume")
     assert "holds no checkpoint yet; starting from the beginning" in capsys.readouterr().out
     assert losses(killed, "train") == losses(whole, "train")  # the killed run's lines are gone
 
@@ -120,7 +119,7 @@ def test_a_max_grad_norm_of_0_turns_clipping_off(inputs, tmp_path, monkeypatch, 
         return step(self, *args, **kwargs)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", noting)
-    output = train(inputs, tmp_path / "run", "--max_grad_norm", limit, "--num_epochs", "1")
+    output = train_stage_a(inputs, tmp_path / "run", "--max_grad_norm", limit, "--num_epochs", "1")
     rows = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
     before = [row["grad_norm"] for row in rows if row["kind"] == "train"]
     assert min(before) > 0.01
@@ -132,7 +131,9 @@ def test_a_max_grad_norm_of_0_turns_clipping_off(inputs, tmp_path, monkeypatch, 
 
 def gradient_of_first_rows(inputs, output, dtype, divisor, *, scaled=True):
     """The gradient of Stage A's loss on four examples, as one vector, in float64."""
-    args = stage_a.parse_args(command(inputs, output, "--dtype", dtype, "--lora_dropout", "0", "--max_grad_norm", "0"))
+    args = stage_a.parse_args(
+        stage_a_flags(inputs, output, "--dtype", dtype, "--lora_dropout", "0", "--max_grad_norm", "0")
+    )
     run, dataset, _ = stage_a.prepare(args)
     if not scaled:
         run.grad_scaler = torch.amp.GradScaler("cpu", enabled=False)
@@ -171,14 +172,25 @@ def test_an_overflow_halves_the_scale_and_is_no_fault_of_the_examples(capsys):
 def test_the_loss_scale_is_restored_with_a_checkpoint(inputs, tmp_path):
     flags = ("--dtype", "float16", "--save_steps", "1", "--num_epochs", "1")
     output = tmp_path / "run"
-    run, *data = stage_a.prepare(stage_a.parse_args(command(inputs, output, *flags)))
+    run, *data = stage_a.prepare(stage_a.parse_args(stage_a_flags(inputs, output, *flags)))
     run.grad_scaler = torch.amp.GradScaler("cpu", init_scale=2.0**30, growth_interval=50)
     stage_a.train_loop(run, *data, stage_a.StopRequest())
     scale = run.grad_scaler.get_scale()
     assert scale < 2.0**30  # the steps overflowed and were skipped, not blamed on the examples
-    resumed, *_ = stage_a.prepare(stage_a.parse_args(command(inputs, output, *flags, "--resume")))
+    resumed, *_ = stage_a.prepare(stage_a.parse_args(stage_a_flags(inputs, output, *flags, "--resume")))
     assert resumed.grad_scaler.state_dict() == run.grad_scaler.state_dict()
     assert resumed.grad_scaler.get_scale() == scale
+
+
+def test_a_float16_checkpoint_without_a_loss_scale_can_be_resumed(inputs, tmp_path):
+    """Checkpoints had none before the loss was scaled."""
+    flags = ("--dtype", "float16", "--num_epochs", "1")
+    path = train_stage_a(inputs, tmp_path / "run", *flags) / "checkpoint_epoch_1" / "training_state.json"
+    state = json.loads(path.read_text())
+    del state["grad_scaler"]
+    path.write_text(json.dumps(state))
+    run, *_ = stage_a.prepare(stage_a.parse_args(stage_a_flags(inputs, tmp_path / "run", *flags, "--resume")))
+    assert run.state.step == 2
 
 
 # ------------------------------------------------------------------------------------------ what is logged
@@ -199,7 +211,7 @@ def test_the_speed_of_a_step_does_not_include_the_evaluation_before_it(inputs, t
     monkeypatch.setattr(stage_a, "summed_loss", a_second_a_row)
     monkeypatch.setattr(stage_a, "evaluate", an_hour)
     monkeypatch.setattr("training.watching.time.perf_counter", lambda: clock["now"])
-    output = train(inputs, tmp_path / "run", "--eval_steps", "1", "--num_epochs", "1")
+    output = train_stage_a(inputs, tmp_path / "run", "--eval_steps", "1", "--num_epochs", "1")
     stats = strict_json(output / "training_stats.json")
     rows = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
     speeds = [row["tokens_per_second"] for row in rows if row["kind"] == "train"]
@@ -216,12 +228,19 @@ def test_trackers_get_training_and_validation_metrics(inputs, tmp_path, monkeypa
         return run, *data
 
     monkeypatch.setattr(stage_a, "prepare", with_tracker)
-    train(inputs, tmp_path / "run", "--num_epochs", "1")
+    train_stage_a(inputs, tmp_path / "run", "--num_epochs", "1")
     assert (2, {"val/loss"}) in logged
     assert any("train/grad_norm" in names for _, names in logged)
 
 
 # ------------------------------------------------------------------------------------- several processes
+
+
+def test_the_configuration_of_accelerate_does_not_change_the_precision(monkeypatch, tmp_path):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")  # as `accelerate launch` sets it
+    monkeypatch.setattr(AcceleratorState, "_shared_state", {})
+    args = argparse.Namespace(report_to="none", output_dir=str(tmp_path))
+    assert make_accelerator(args, CPU).mixed_precision == "no"
 
 
 PROGRAM = """
