@@ -193,7 +193,7 @@ def read_jsonl_notes(path: Path, column: str | None) -> list[Note]:
     """Return one note per line, from `column`, else from `clinical_note` or `prompt`."""
     notes = []
     for line, row in read_jsonl(path, (column,) if column else ()):
-        key = column or ("clinical_note" if "clinical_note" in row else "prompt")
+        key = column or ("prompt" if row.get("clinical_note") is None else "clinical_note")
         if key not in row:
             raise InputError(f"{path}, line {line}: no key clinical_note or prompt; name the key with --note_column")
         text = row[key]

@@ -83,7 +83,8 @@ def test_notes_of_every_kind_of_file(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("first note\n\nsecond note\n")
     write_csv(tmp_path / "a.csv", ["id", "visit"], [{"id": "x", "visit": "one, with\na line break"}])
     (tmp_path / "a.jsonl").write_text(
-        '{"id": "p", "clinical_note": "by note"}\n{"prompt": "Clinical Note: by prompt\\n\\nSummary:"}\n'
+        '{"id": "p", "clinical_note": "by note"}\n'
+        '{"clinical_note": null, "prompt": "Clinical Note: by prompt\\n\\nSummary:"}\n'
     )
     assert read_notes(tmp_path / "a.txt", None) == [Note("1", "first note"), Note("3", "second note")]
     assert read_notes(tmp_path / "a.csv", "visit") == [Note("x", "one, with\na line break")]

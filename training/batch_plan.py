@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
 from scoring.packed_rows import pack
@@ -121,7 +122,8 @@ class BatchPlan:
         order = epoch_order(self.num_examples, self.sources, self.seed, epoch)
         start = position * self.examples_per_step
         indices = order[start : start + self.examples_per_step]
-        return [*indices, *order[: max(0, self.num_processes - len(indices))]]
+        missing = max(0, self.num_processes - len(indices))
+        return [*indices, *islice(cycle(order), missing)]
 
     def rows(self, step: int, tokens: Callable[[int], int]) -> list[list[int]]:
         """Return the rows of this process in a step; `tokens(index)` is the length of an example."""

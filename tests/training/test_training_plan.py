@@ -38,6 +38,8 @@ def test_processes_share_each_step_and_none_is_left_without():
     assert sorted(first) == sorted(plans[0].step_indices(0))
     assert plans[0].steps_per_epoch == 2
     assert all(plan.rows(1, one_token) for plan in plans)  # one example is left for two processes
+    more_processes_than_examples = [BatchPlan(1, 1, 1, 1, seed=3, rank=rank, num_processes=4) for rank in range(4)]
+    assert [plan.rows(0, one_token) for plan in more_processes_than_examples] == [[[0]]] * 4
     dealt = [plan.evaluation_rows(5, 2, one_token) for plan in plans]
     assert dealt == [[[0, 2], [4]], [[1, 3]]]
 
