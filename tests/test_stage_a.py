@@ -11,7 +11,7 @@ import torch
 from peft import AutoPeftModelForCausalLM
 from safetensors.torch import load_file
 from tiny_models import build_tiny_model
-from training_helpers import ROOT, stage_a_flags, train_stage_a, write_phase1
+from training_helpers import ROOT, metrics, stage_a_flags, train_stage_a, write_phase1
 
 import stage_a_sft_training as stage_a
 from script_io.errors import InputError, RunError
@@ -25,11 +25,6 @@ def inputs(tmp_path_factory):
     write_phase1(folder / "train.csv", 10)
     write_phase1(folder / "val.csv", 5, seed=1)
     return folder
-
-
-def metrics(output, kind):
-    lines = (output / "metrics.jsonl").read_text().splitlines()
-    return [row for row in map(json.loads, lines) if row["kind"] == kind]
 
 
 def weights(output):

@@ -11,7 +11,7 @@ import torch
 from peft import AutoPeftModelForCausalLM
 from safetensors.torch import load_file
 from tiny_models import build_tiny_model
-from training_helpers import ROOT, random_adapter, tiny_base_and_adapter, write_triplets
+from training_helpers import ROOT, metrics, random_adapter, tiny_base_and_adapter, write_triplets
 
 import stage_b_dpo_training as stage_b
 from dpo_dataset import DPODataset
@@ -45,11 +45,6 @@ def arguments(inputs, output, *extra):
 def train(inputs, output, *extra):
     assert stage_b.main(arguments(inputs, output, *extra)) == 0
     return output
-
-
-def metrics(output, kind):
-    lines = (output / "metrics.jsonl").read_text().splitlines()
-    return [row for row in map(json.loads, lines) if row["kind"] == kind]
 
 
 def weights(output):

@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from tiny_models import build_tiny_model
@@ -90,6 +91,12 @@ def train_stage_a(inputs: Path, output: Path, *extra: str) -> Path:
     """Run Stage A in this process and return its folder."""
     assert stage_a.main(stage_a.parse_args(stage_a_flags(inputs, output, *extra))) == 0
     return output
+
+
+def metrics(output: Path, kind: str) -> list[dict[str, Any]]:
+    """The lines of one kind (`train` or `val`) in the metrics log of a run."""
+    lines = (output / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [row for row in map(json.loads, lines) if row["kind"] == kind]
 
 
 def run(script: str, *arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

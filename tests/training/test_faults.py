@@ -12,7 +12,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from tiny_models import build_tiny_model
-from training_helpers import CPU, ROOT, stage_a_flags, train_stage_a, write_phase1
+from training_helpers import CPU, ROOT, metrics, stage_a_flags, train_stage_a, write_phase1
 
 import stage_a_sft_training as stage_a
 from script_io.errors import InputError, RunError
@@ -36,8 +36,7 @@ def strict_json(path):
 
 
 def losses(output, kind):
-    rows = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
-    return [row["loss"] for row in rows if row["kind"] == kind]
+    return [row["loss"] for row in metrics(output, kind)]
 
 
 def test_a_validation_loss_that_is_not_a_number_is_said_and_stored_and_can_be_resumed(
@@ -120,8 +119,7 @@ def test_a_max_grad_norm_of_0_turns_clipping_off(inputs, tmp_path, monkeypatch, 
 
     monkeypatch.setattr(torch.optim.AdamW, "step", noting)
     output = train_stage_a(inputs, tmp_path / "run", "--max_grad_norm", limit, "--num_epochs", "1")
-    rows = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
-    before = [row["grad_norm"] for row in rows if row["kind"] == "train"]
+    before = [row["grad_norm"] for row in metrics(output, "train")]
     assert min(before) > 0.01
     assert seen == pytest.approx(before if limit == "0" else [1e-3] * len(before), rel=1e-3)
 
@@ -213,8 +211,7 @@ def test_the_speed_of_a_step_does_not_include_the_evaluation_before_it(inputs, t
     monkeypatch.setattr("training.watching.time.perf_counter", lambda: clock["now"])
     output = train_stage_a(inputs, tmp_path / "run", "--eval_steps", "1", "--num_epochs", "1")
     stats = strict_json(output / "training_stats.json")
-    rows = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
-    speeds = [row["tokens_per_second"] for row in rows if row["kind"] == "train"]
+    speeds = [row["tokens_per_second"] for row in metrics(output, "train")]
     assert stats["seconds"] == 2.0  # two steps of one row each
     assert sum(speeds) == pytest.approx(stats["tokens"])
 
