@@ -22,10 +22,13 @@ from functools import lru_cache
 from clinical import attributes, measurements, values
 from clinical.body_systems import topic_facts
 from clinical.lay_words import lay_findings
+from clinical.layout import ALLERGIES, FAMILY, Section, section_at, sections
 from clinical.lexicons import Concept, Phrase, Term, concepts, on_change, phrase_table
+from clinical.plain_form import plain_form
+from clinical.polarity import AFFIRMED, HISTORICAL, NEGATED, OPEN, UNCERTAIN, marked_polarity
 from clinical.relatives import relatives_meant, relatives_with
 from clinical.scope import ANSWERS, Span, Token, answer_flag, is_question, scopes, tokens_of
-from clinical.text import RegularForm, Turn, dialogue_turns, lower_case, regular_form, sentences
+from clinical.text import RegularForm, Turn, dialogue_turns, lower_case, sentences
 from clinical.values import FINDINGS, PROBLEMS, Fact, ignoring_case
 
 __all__ = ["Concept", "Fact", "concepts", "extract_facts", "sentences"]
@@ -80,12 +83,23 @@ def _is_part(name: Fact, lay: Fact) -> bool:
 
 _STATUS = ignoring_case(
     r"\b(?:(?P<started>started?(?: on)?|starting|initiated?|prescribed?|treat(?:ed)? with|began|begin|begun|plan:|"
-    r"adding|added)"
-    r"|(?P<stopped>stop(?:ped|ping)?|discontinued?|discontinuing|held|hold|came off|off of|quit))\b"
+    r"adding|added|add)"
+    r"|(?P<stopped>stop(?:ped|ping)?|discontinued?|discontinuing|held|hold|came off|off of|quit|withheld|"
+    r"omit(?:ted)?)"
+    r"|(?P<continued>continue[sd]?|continuing|cont|remains? on|unchanged)"
+    r"|(?P<increased>increase[sd]?|increasing|uptitrated?|raised?)"
+    r"|(?P<decreased>decrease[sd]?|decreasing|reduced?|reducing|lowered|taper(?:ed)?|downtitrated?))\b"
 )
 _STATUS_AFTER = ignoring_case(
     r"^(?:[^.;,\n]{0,40}?)\b(?:(?:was|were|is|has been|have been|will be)\s+)?"
-    r"(?:(?P<started>started|initiated|prescribed|begun)|(?P<stopped>stopped|discontinued|held))\b"
+    r"(?:(?P<started>started|initiated|prescribed|begun|added)|(?P<stopped>stopped|discontinued|held|withheld)"
+    r"|(?P<continued>continued|unchanged)|(?P<increased>increased|uptitrated|raised)"
+    r"|(?P<decreased>decreased|reduced|lowered|tapered))\b"
+)
+_DOSE_CHANGE = re.compile(
+    r"^[^.;,\n\d]{0,20}(?P<old>\d+(?:\.\d+)?)\s?(?:mg|mcg|units?|u|g|ml)?[^.;,\n\d]{0,12}(?:->|→|=>|\bto\b)\s?"
+    r"(?P<new>\d+(?:\.\d+)?)",
+    re.IGNORECASE,
 )
 _PROCEDURE_STATUS = ignoring_case(
     r"\b(?:(?P<planned>planned|scheduled|will (?:be|get|have|undergo|order|obtain|do)|plan:?|to be done|"
@@ -99,6 +113,19 @@ _ALLERGY = ignoring_case(
     r"|\b(?:reactions?|react(?:ed)?(?: \w+)?|intoleran(?:t|ces?)) to (?:(?:any|a|the|your) )*"
     r"(?:drugs?|medications?|medicines?)\b"
 )
+_ENDS_ALLERGIES = ignoring_case(
+    r"->|→|;|\b(?:so|on|takes?|taking|started|given|received|prescribed|instead|therefore|continues?|home meds?|"
+    r"meds|plan)\b"
+)
+_ADVERSE = ignoring_case(r"(?: \w+){0,2} caus(?:es|ed|ing)\b")  # "Penicillin caused a rash"
+
+
+def _is_just_before(text: str, drug: Fact, position: int) -> bool:
+    """Return whether a drug before the word "allergy" belongs to it: "penicillin allergy", "codeine: allergic"."""
+    return position - drug.end <= _NEAR_ALLERGY and not re.search(r"[.;]|->", text[drug.end : position])
+
+
+_NEAR_ALLERGY = 30  # characters
 _VACCINES = frozenset({"vaccine", "vaccines", "vaccination", "vaccinations", "immunization", "shot", "shots"})
 
 
@@ -165,7 +192,7 @@ def _drug_of(fact: Fact, drugs: Sequence[Fact], text: str, ends: Sequence[int]) 
     )
 
 
-def _bind_durations(facts: Sequence[Fact], findings: Sequence[Fact], ends: Sequence[int]) -> list[Fact]:
+def _bind_durations(facts: Sequence[Fact], findings: Sequence[Fact], text: str, ends: Sequence[int]) -> list[Fact]:
     """Set the nearest condition or symptom of the sentence as key of each duration."""
     problems = [fact for fact in findings if fact.type in PROBLEMS]
     starts = [problem.start for problem in problems]
@@ -176,10 +203,17 @@ def _bind_durations(facts: Sequence[Fact], findings: Sequence[Fact], ends: Seque
             index = bisect_left(starts, fact.start)
             around = problems[max(0, index - 8) : index + 8]
             near = [item for item in around if bisect_left(ends, item.end) == sentence and _distance(fact, item) <= 40]
-            nearest = min(near, key=lambda item: _distance(fact, item), default=None)
+            nearest = min(
+                near, key=lambda item: (_comma_between(text, fact, item), _distance(fact, item)), default=None
+            )
             fact = replace(fact, key=nearest.key) if nearest else fact  # noqa: PLW2901
         bound.append(fact)
     return bound
+
+
+def _comma_between(text: str, first: Fact, second: Fact) -> bool:
+    before, after = sorted((first, second), key=lambda fact: fact.start)
+    return "," in text[before.end : after.start]
 
 
 def _distance(first: Fact, second: Fact) -> int:
@@ -204,6 +238,9 @@ def _status_facts(text: str, findings: Sequence[Fact], bounds: Sequence[Span]) -
 
 def _drug_status(text: str, drug: Fact, start: int, end: int) -> str | None:
     following = text[drug.end : end]
+    if change := _DOSE_CHANGE.match(following):
+        old, new = float(change["old"]), float(change["new"])
+        return "increased" if new > old else "decreased" if new < old else None
     if match := _STATUS_AFTER.match(following.split(" and ")[0]):
         return match.lastgroup
     before = list(_STATUS.finditer(text, start, drug.start))
@@ -212,9 +249,23 @@ def _drug_status(text: str, drug: Fact, start: int, end: int) -> str | None:
     return before[-1].lastgroup
 
 
-def _with_allergies(text: str, findings: Sequence[Fact], bounds: Sequence[Span]) -> list[Fact]:
-    """Turn drugs named as allergies into facts of type `allergy`. Allergies without a drug have the value `any`."""
-    changed = list(findings)
+def _with_allergies(
+    text: str, findings: Sequence[Fact], bounds: Sequence[Span], parts: Sequence[Section]
+) -> list[Fact]:
+    """Turn drugs named as allergies into facts of type `allergy`. Allergies without a drug have the value `any`.
+
+    The reactions listed in a section on allergies are no findings of the visit, so they are left out.
+    """
+    inside = [section_at(parts, fact.start) == ALLERGIES for fact in findings]
+    changed = [
+        replace(fact, type="allergy") if is_listed and fact.type == "drug" else fact
+        for fact, is_listed in zip(findings, inside, strict=True)
+        if not (is_listed and fact.type in PROBLEMS)
+    ]
+    changed = [
+        replace(fact, type="allergy") if fact.type == "drug" and _ADVERSE.match(text, fact.end) else fact
+        for fact in changed
+    ]
     for match in _ALLERGY.finditer(text):
         if any(f.start <= match.start() < f.end and f.type != "allergy" for f in findings):  # "allergic rhinitis"
             continue
@@ -222,6 +273,8 @@ def _with_allergies(text: str, findings: Sequence[Fact], bounds: Sequence[Span])
         start, end = bounds[index]
         reach = bounds[index + 1][1] if text[end - 1] == "?" and index + 1 < len(bounds) else end
         named = [i for i, f in enumerate(changed) if f.type in ("drug", "allergy") and start <= f.start < reach]
+        named = [i for i in named if not _ENDS_ALLERGIES.search(text, match.end(), changed[i].start)]
+        named = [i for i in named if changed[i].end > match.start() or _is_just_before(text, changed[i], match.start())]
         for i in named:
             changed[i] = replace(changed[i], type="allergy")
         if not named:
@@ -229,10 +282,17 @@ def _with_allergies(text: str, findings: Sequence[Fact], bounds: Sequence[Span])
     return sorted(changed, key=lambda fact: fact.start)
 
 
-def _family_history(text: str, fact: Fact, bounds: Sequence[Span], meant: Mapping[int, str]) -> list[Fact]:
-    """Return one `family_history` fact for each relative who has the condition, according to the sentence."""
+def _family_history(
+    text: str, fact: Fact, bounds: Sequence[Span], meant: Mapping[int, str], parts: Sequence[Section]
+) -> list[Fact]:
+    """Return one `family_history` fact for each relative who has the condition, according to the sentence.
+
+    In a section on family history, a condition without a relative belongs to a relative who is not named ("").
+    """
     names = relatives_with(text, (fact.start, fact.end), bounds[fact.sentence])
     names = names or [meant[fact.sentence]] if fact.sentence in meant else names
+    if not names and section_at(parts, fact.start) == FAMILY:
+        names = [""]
     return [replace(fact, type="family_history", value=name) for name in dict.fromkeys(names)]
 
 
@@ -246,27 +306,36 @@ def extract_facts(text: str) -> list[Fact]:
 
 @lru_cache(maxsize=2048)
 def _extract(text: str) -> tuple[Fact, ...]:
-    form = regular_form(text)
+    form = plain_form(text)
     plain = form.text
     tokens, bounds, turns = tokens_of(plain), sentences(plain), dialogue_turns(plain)
+    parts = [] if turns else sections(plain)
     named = list(_findings(plain, tokens))
     if turns:
         named = _with_lay_words(len(plain), named, list(lay_findings(plain)))
-    findings = _with_allergies(plain, named, bounds) if bounds else []
+    findings = _with_allergies(plain, named, bounds, parts) if bounds else []
     values = _value_facts(plain, tokens, turns, findings, [end for _, end in bounds])
-    facts = [*_scoped(plain, bounds, turns, findings), *_scoped(plain, bounds, turns, values)]
+    facts = [*_scoped(plain, bounds, turns, findings, parts), *_scoped(plain, bounds, turns, values, [])]
     meant = relatives_meant(plain, bounds, turns)
     facts = [replace(fact, family=True) if fact.sentence in meant else fact for fact in facts]
     facts += _status_facts(plain, [fact for fact in facts if fact.type in ("drug", "procedure")], bounds)
     familial = [fact for fact in facts if fact.family and fact.type == "condition" and not fact.negated]
-    facts += [history for fact in familial for history in _family_history(plain, fact, bounds, meant)]
+    facts += [history for fact in familial for history in _family_history(plain, fact, bounds, meant, parts)]
     facts += _denials_of_others(plain, bounds, turns)
     facts += topic_facts(plain) if turns else ()
-    placed = _placed(text, form, facts) if form.changes else facts
+    placed = _placed(text, form, facts) if form.changes or plain != text else facts
     return tuple(sorted(placed, key=lambda fact: (fact.start, fact.end, fact.type)))
 
 
 on_change(_extract.cache_clear)
+
+
+def scoped_spans(text: str, spans: Sequence[Span]) -> list[Fact]:
+    """Return a fact of type `word` with scope flags for each span of `plain_form(text).text`, placed in that form."""
+    plain = plain_form(text).text
+    words = [Fact("word", start, end, "", word, word) for start, end in spans if (word := plain[start:end].lower())]
+    turns = dialogue_turns(plain)
+    return _scoped(plain, sentences(plain), turns, words, [] if turns else sections(plain))
 
 
 def _placed(text: str, form: RegularForm, facts: Sequence[Fact]) -> Iterator[Fact]:
@@ -283,28 +352,34 @@ def _value_facts(
 ) -> list[Fact]:
     """Return values and attributes, sorted by start. Text that an earlier pattern has read is not read again."""
     lower = lower_case(text)
+    measured = [*measurements.vital_facts(lower, tokens), *measurements.lab_facts(lower, tokens)]
     facts = _without_overlaps(
         len(text),
-        list(values.age_facts(lower)),
-        [*measurements.vital_facts(lower, tokens), *measurements.lab_facts(lower, tokens)],
+        [fact for fact in measured if fact.type != "change"],
+        list(values.age_facts(lower, in_dialogue=bool(turns))),
         list(values.frequency_facts(lower)),
         [*values.dose_facts(lower), *values.duration_facts(lower)],
         list(values.date_facts(lower)),
     )
+    facts = values.of_whole_numbers(lower, facts)
+    changes = [fact for fact in measured if fact.type == "change"]
     inside = [fact for fact in findings if not text[fact.start : fact.end].isalpha()]
     taken = _Taken(len(text), [*facts, *inside])
     facts += [fact for fact in values.number_facts(lower) if not taken.overlaps(fact)]
-    facts = _bind_durations(_bind_to_drugs(facts, findings, text, ends), findings, ends)
+    facts = _bind_durations(_bind_to_drugs(facts, findings, text, ends), findings, text, ends)
     qualifiers = attributes.attribute_facts(text, findings)
     sides = _without_overlaps(
         len(text), list(values.laterality_facts(lower, findings)), list(values.sex_facts(text, tokens, turns))
     )
-    return sorted([*facts, *sides, *qualifiers], key=lambda fact: fact.start)
+    return sorted([*facts, *changes, *sides, *qualifiers], key=lambda fact: fact.start)
 
 
-def _scoped(text: str, bounds: Sequence[Span], turns: Sequence[Turn], facts: Sequence[Fact]) -> list[Fact]:
+def _scoped(
+    text: str, bounds: Sequence[Span], turns: Sequence[Turn], facts: Sequence[Fact], parts: Sequence[Section]
+) -> list[Fact]:
     """Return the facts with their sentence number and scope flags."""
     fact_starts = [fact.start for fact in facts]
+    marked = {} if turns else marked_polarity(text, facts)
     scoped: list[Fact] = []
     for index, (start, end) in enumerate(bounds):
         inside = facts[bisect_left(fact_starts, start) : bisect_left(fact_starts, end)]
@@ -314,10 +389,29 @@ def _scoped(text: str, bounds: Sequence[Span], turns: Sequence[Turn], facts: Seq
         flags = scopes(sentence, tuple((fact.start - start, fact.end - start) for fact in inside))
         about = _about_the_sentence(text, index, bounds, turns)
         answer = about & ANSWERS
-        for fact, flag in zip(inside, flags, strict=True):
+        first = bisect_left(fact_starts, start)
+        for number, (fact, flag) in enumerate(zip(inside, flags, strict=True), start=first):
             own = about - answer | {"asked"} if answer and _taken_for_granted(text, fact) else about
-            scoped.append(_with_flags(text, fact, flag | own, index))
+            said = _as_marked(flag, marked.get(number)) if fact.type in _MARKED else flag
+            if fact.type in FINDINGS and _PAST_HABIT.fullmatch(text, fact.start, fact.end):
+                said = said | {"historical"}
+            if section_at(parts, fact.start) == FAMILY:
+                said = said | {"family"}
+            scoped.append(_with_flags(text, fact, said | own, index))
     return scoped
+
+
+_MARKED = frozenset({*FINDINGS, "word"})  # types of facts whose polarity notation can mark
+_PAST_HABIT = ignoring_case(r"smoked|drank|(?:ex|former)[ -]?smoker|ex[ -]?drinker|used to (?:smoke|drink)")
+_FLAGS_OF_MARKS = {AFFIRMED: "", NEGATED: "negated", OPEN: "asked", UNCERTAIN: "uncertain", HISTORICAL: "historical"}
+
+
+def _as_marked(flags: Set[str], mark: str | None) -> Set[str]:
+    """Return the flags with the polarity that notation gives to the finding."""
+    if mark is None:
+        return flags
+    own = {_FLAGS_OF_MARKS[mark]} - {""}
+    return flags - ({"negated"} if mark in (AFFIRMED, NEGATED, HISTORICAL) else set()) | own
 
 
 def _with_flags(text: str, fact: Fact, flags: Set[str], sentence: int) -> Fact:
@@ -327,7 +421,8 @@ def _with_flags(text: str, fact: Fact, flags: Set[str], sentence: int) -> Fact:
 
 
 _OWNER = ignoring_case(
-    r"\b(?:patient|pt|he|she|his|her|him|i|i'm|i've|my|me|you|your|we|mr|mrs|ms|miss|sir|ma'am|old|y/?o|male|female|man"
+    r"\b(?:patient|pt|he|she|his|her|him|i|i'm|i've|my|me|you|your|we|mr|mrs|ms|miss|sir|ma'am|old|y/?o|male|"
+    r"female|man"
     r"|woman|lady|gentleman|boy|girl|child|baby|infant|son|daughter|husband|wife)\b"
 )
 

@@ -2,39 +2,35 @@
 
 Files of names (drugs, conditions, symptoms, procedures, organisms) have three columns: `name` (canonical), `group`
 (similar names; `general` for words too general to be exchanged) and `synonyms` (separated by semicolons; a synonym of
-up to five letters, all capitals, matches capitals only). The other files hold pairs of drugs that sound alike,
-spellings of dose units, and the normal limits of vital signs and laboratory tests. `lexicons/README.md` describes the
-files and names their sources.
+up to five letters, all capitals, matches capitals only). The other files hold abbreviations, pairs of drugs that sound
+alike, spellings of dose units, and the normal limits of vital signs and laboratory tests. `lexicons/README.md`
+describes the files and names their sources.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
+from clinical.lexicon_files import (
+    ABBREVIATIONS,
+    BUILT_IN,
+    NAME_COLUMNS,
+    NAME_FILES,
+    add_lexicon_dir,
+    all_rows,
+    folders,
+    number_of,
+    on_change,
+    remove_lexicon_dir,
+    rows_of,
+    table,
+)
 from clinical.scope import tokens_of
-from script_io.csv_files import read_csv
 from script_io.errors import InputError
 
-_BUILT_IN = Path(__file__).resolve().parents[1] / "lexicons"
-_NAME_FILES = {  # type of fact -> file
-    "drug": "drugs.csv",
-    "condition": "conditions.csv",
-    "symptom": "symptoms.csv",
-    "procedure": "procedures.csv",
-    "organism": "organisms.csv",
-}
-_COLUMNS: dict[str, tuple[str, ...]] = dict.fromkeys(_NAME_FILES.values(), ("name", "group", "synonyms"))
-_COLUMNS |= {
-    "sound_alikes.csv": ("name", "confused_with"),
-    "units.csv": ("spelling", "factor", "base_unit"),
-    "reference_ranges.csv": ("name", "low", "high", "unit", "plausible_low", "plausible_high", "decimals"),
-}
-_folders = [_BUILT_IN]  # a user's folders come first, in the order in which they were added
-_callbacks: list[Callable[[], object]] = []
+__all__ = ["NAME_COLUMNS", "NAME_FILES", "add_lexicon_dir", "on_change", "remove_lexicon_dir"]
 
 
 @dataclass(frozen=True)
@@ -70,108 +66,39 @@ class Range:
     decimals: int  # decimal places of a written value
 
 
-Phrase = tuple[str, ...]
+@dataclass(frozen=True)
+class Abbreviation:
+    """One meaning of an abbreviation, as `written`. `exact`: only with these capitals.
 
-
-# ------------------------------------------------------------------------------------- files and folders
-
-
-def on_change(callback: Callable[[], object]) -> Callable[[], object]:
-    """Register a callback for changes of the word lists, such as the `cache_clear` of a cache. Return the callback."""
-    _callbacks.append(callback)
-    return callback
-
-
-def add_lexicon_dir(path: Path) -> list[str]:
-    """Add a user's CSV files to the word lists of this process, and return the names of the files.
-
-    The files have the names and columns of the built-in files. A user's row overrides a built-in row with the same
-    name, phrase or spelling. Raises InputError if the folder holds no CSV file, a file has an unknown name or a row
-    is invalid; then nothing is added.
+    `before` and `after` are alternatives of words, or of classes such as "<dose>", directly before and after it. A
+    meaning that names any is meant only next to one of them.
     """
-    path, names = Path(path).resolve(), _csv_names(Path(path))
-    if path in _folders:
-        return names
-    _folders.insert(len(_folders) - 1, path)
-    try:
-        _forget()
-        _load_all()
-    except InputError:
-        _folders.remove(path)
-        _forget()
-        raise
-    return names
+
+    written: str
+    expansion: str
+    exact: bool
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+
+    @property
+    def has_context(self) -> bool:
+        return bool(self.before or self.after)
 
 
-def remove_lexicon_dir(path: Path) -> None:
-    """Undo `add_lexicon_dir`. A folder that was not added is ignored."""
-    path = Path(path).resolve()
-    if path in _folders[:-1]:
-        _folders.remove(path)
-        _forget()
-
-
-def _csv_names(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; name a folder with CSV files such as drugs.csv")
-    names = sorted(path.name for path in folder.iterdir() if path.suffix.lower() == ".csv")
-    if not names:
-        raise InputError(f"{folder}: holds no CSV file; add at least one of {', '.join(_COLUMNS)}")
-    for name in names:
-        if name not in _COLUMNS:
-            raise InputError(f"{folder / name}: no lexicon has this name; use one of {', '.join(_COLUMNS)}")
-    return names
-
-
-def _load_all() -> None:
-    for load in (_lexicon, sound_alikes, units, reference_ranges):
-        load()
-
-
-def _forget() -> None:
-    for cached in (_lexicon, concepts, sound_alikes, units, reference_ranges):
-        cached.cache_clear()
-    for callback in _callbacks:
-        callback()
-
-
-def _rows(folder: Path, file_name: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield (location for error messages, row with stripped cells). The first column is never empty."""
-    columns = _COLUMNS[file_name]
-    path = folder / file_name
-    for line, row in read_csv(path, columns) if folder == _BUILT_IN or path.exists() else ():
-        where = f"{path}, line {line}"
-        if not row[columns[0]].strip():
-            raise InputError(f"{where}: {columns[0]} is empty; fill it in or remove the row")
-        yield where, {column: cell.strip() for column, cell in row.items()}
-
-
-def _all_rows(file_name: str) -> Iterator[tuple[str, dict[str, str]]]:
-    for folder in _folders:
-        yield from _rows(folder, file_name)
-
-
-def _number(where: str, column: str, cell: str) -> float:
-    try:
-        value = float(cell)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise InputError(f"{where}: {column} is {cell!r}, not a number; write a number such as 0.5")
-    return value
+Phrase = tuple[str, ...]
 
 
 # ----------------------------------------------------------------------------------------------- names
 
 
-@lru_cache(maxsize=1)
+@table
 def _lexicon() -> tuple[dict[Phrase, Term], dict[str, int], dict[tuple[str, str], Concept]]:
     """Map phrase -> term, first word -> length of its longest phrase, (type, name in lower case) -> concept."""
     phrases: dict[Phrase, Term] = {}
     known: dict[tuple[str, str], Concept] = {}
-    for folder in _folders:
-        for kind, file_name in _NAME_FILES.items():
-            for where, row in _rows(folder, file_name):
+    for folder in folders:
+        for kind, file_name in NAME_FILES.items():
+            for where, row in rows_of(folder, file_name):
                 known.setdefault((kind, row["name"].lower()), Concept(row["name"], row["group"]))
                 for phrase, term in _terms(where, kind, row):
                     phrases.setdefault(phrase, term)
@@ -185,11 +112,16 @@ def _terms(where: str, kind: str, row: dict[str, str]) -> Iterator[tuple[Phrase,
     if not row["group"]:
         raise InputError(f"{where}: group is empty; write a group of names like {row['name']}, or general")
     for synonym in filter(None, map(str.strip, [row["name"], *row["synonyms"].split(";")])):
-        phrase = tuple(token.word for token in tokens_of(synonym))
+        phrase = phrase_of(synonym)
         if not any(map(str.isalnum, "".join(phrase))):
             raise InputError(f"{where}: {synonym!r} has no letter or digit; write it in words")
         capitals_only = len(synonym) <= 5 and synonym.upper() == synonym and synonym.isalpha()
         yield phrase, Term(kind, row["name"].lower(), capitals_only)
+
+
+def phrase_of(name: str) -> Phrase:
+    """Return the words and marks of a name in lower case, as `phrase_table` has them."""
+    return tuple(token.word for token in tokens_of(name))
 
 
 def phrase_table() -> tuple[dict[Phrase, Term], dict[str, int]]:
@@ -197,16 +129,81 @@ def phrase_table() -> tuple[dict[Phrase, Term], dict[str, int]]:
     return _lexicon()[:2]
 
 
-@lru_cache(maxsize=len(_NAME_FILES))
+@lru_cache(maxsize=len(NAME_FILES))
 def concepts(fact_type: str) -> dict[str, Concept]:
     """Map the names of one type, in lower case as in `Fact.value`, to their concepts, in the order of the lexicon."""
     return {name: concept for (kind, name), concept in _lexicon()[2].items() if kind == fact_type}
 
 
+on_change(concepts.cache_clear)
+
+
+# --------------------------------------------------------------------------------------- abbreviations
+
+CONTEXT_CLASSES = (
+    "<percent>",
+    "<number>",
+    "<dose>",
+    "<degree>",
+    "<body part>",
+    "<heading>",
+    "<drug>",
+    "<acuity>",
+    "<age>",
+)
+
+
+@table
+def abbreviations() -> dict[str, tuple[Abbreviation, ...]]:
+    """Map each abbreviation in lower case to its meanings. Meanings with a context and a user's meanings come first.
+
+    A user's meaning without a context replaces the built-in meanings without a context.
+    """
+    found: dict[str, list[Abbreviation]] = {}
+    for folder in folders:
+        added: dict[str, list[Abbreviation]] = {}
+        for where, row in rows_of(folder, ABBREVIATIONS):
+            added.setdefault(row["abbreviation"].lower(), []).append(_abbreviation(where, row))
+        for key, rows in added.items():
+            known = found.setdefault(key, [])
+            known += [row for row in rows if row.has_context or not _replaced(row, known)]
+    return {key: tuple(sorted(rows, key=lambda row: not row.has_context)) for key, rows in found.items()}
+
+
+def _replaced(row: Abbreviation, known: Iterable[Abbreviation]) -> bool:
+    """Return whether one of the `known` rows already gives the meaning without a context."""
+    return any(
+        not earlier.has_context and (earlier.written == row.written or not (earlier.exact and row.exact))
+        for earlier in known
+    )
+
+
+def _abbreviation(where: str, row: dict[str, str]) -> Abbreviation:
+    written = row["abbreviation"]
+    if any(map(str.isspace, written)) or not written[0].isalnum():
+        raise InputError(f"{where}: abbreviation is {written!r}; it starts with a letter or digit and has no spaces")
+    if not row["expansion"]:
+        raise InputError(f"{where}: expansion is empty; write what {written} means")
+    if row["case"] not in ("", "exact"):
+        raise InputError(f"{where}: case is {row['case']!r}; write exact, or leave it empty for any case")
+    before, after = (_context(where, column, row[column]) for column in ("before", "after"))
+    return Abbreviation(written, row["expansion"], bool(row["case"]), before, after)
+
+
+def _context(where: str, column: str, cell: str) -> tuple[str, ...]:
+    words = tuple(map(str.strip, cell.split("|"))) if cell else ()
+    if "" in words:
+        raise InputError(f"{where}: {column} has an empty alternative; write words separated by single | marks")
+    for word in words:
+        if word.startswith("<") and word not in CONTEXT_CLASSES:
+            raise InputError(f"{where}: {column} has {word}; use a word or one of {', '.join(CONTEXT_CLASSES)}")
+    return words
+
+
 # -------------------------------------------------------------------------- sound-alikes, units, limits
 
 
-@lru_cache(maxsize=1)
+@table
 def sound_alikes() -> dict[str, tuple[str, ...]]:
     """Map each drug name in lower case to the names, as written, that it is confused with.
 
@@ -214,12 +211,12 @@ def sound_alikes() -> dict[str, tuple[str, ...]]:
     by `Fact.text` first, then by `Fact.key`, the generic name.
     """
     confused: dict[str, dict[str, None]] = {}
-    for folder in _folders:
-        for where, row in _rows(folder, "sound_alikes.csv"):
+    for folder in folders:
+        for where, row in rows_of(folder, "sound_alikes.csv"):
             names = (row["name"], row["confused_with"])
             drugs = [_drug_named(name) for name in names]
             if problem := _problem_of_pair(names, drugs):
-                if folder == _BUILT_IN:  # a user's file gives the name another meaning
+                if folder == BUILT_IN:  # a user's file gives the name another meaning
                     continue
                 raise InputError(f"{where}: {problem}")
             for name, other in zip(names, reversed(names), strict=True):
@@ -229,7 +226,7 @@ def sound_alikes() -> dict[str, tuple[str, ...]]:
 
 def _drug_named(name: str) -> str:
     """Return the lexicon's name of a drug in lower case, or "" if `name` is not a drug."""
-    term = phrase_table()[0].get(tuple(token.word for token in tokens_of(name)))
+    term = phrase_table()[0].get(phrase_of(name))
     return term.name if term and term.type == "drug" else ""
 
 
@@ -240,33 +237,33 @@ def _problem_of_pair(names: tuple[str, str], drugs: list[str]) -> str:
     return f"{names[0]} and {names[1]} are the same drug; name two different drugs" if drugs[0] == drugs[1] else ""
 
 
-@lru_cache(maxsize=1)
+@table
 def units() -> dict[str, tuple[float, str]]:
     """Map each spelling of a dose unit (lower case, singular) to (factor, base unit): "mcg" -> (0.001, "mg")."""
     known: dict[str, tuple[float, str]] = {}
-    for where, row in _all_rows("units.csv"):
-        factor = _number(where, "factor", row["factor"])
+    for where, row in all_rows("units.csv"):
+        factor = number_of(where, "factor", row["factor"])
         if factor <= 0 or not row["base_unit"]:
             raise InputError(f"{where}: expected a factor above 0 and a base_unit, such as mcg,0.001,mg")
         known.setdefault(row["spelling"].lower(), (factor, row["base_unit"]))
     return known
 
 
-@lru_cache(maxsize=1)
+@table
 def reference_ranges() -> dict[str, Range]:
     """Map each vital sign and laboratory test, named as in `Fact.key`, to its limits.
 
     Systolic and diastolic blood pressure have separate entries.
     """
     known: dict[str, Range] = {}
-    for where, row in _all_rows("reference_ranges.csv"):
+    for where, row in all_rows("reference_ranges.csv"):
         known.setdefault(row["name"].lower(), _range(where, row))
     return known
 
 
 def _range(where: str, row: dict[str, str]) -> Range:
-    low, high = (_number(where, end, row[end]) if row[end] else None for end in ("low", "high"))
-    floor, ceiling = (_number(where, end, row[end]) for end in ("plausible_low", "plausible_high"))
+    low, high = (number_of(where, end, row[end]) if row[end] else None for end in ("low", "high"))
+    floor, ceiling = (number_of(where, end, row[end]) for end in ("plausible_low", "plausible_high"))
     ends = [floor, *(end for end in (low, high) if end is not None), ceiling]
     if len(ends) < 3 or ends != sorted(ends) or floor == ceiling or (low is not None and low == high):
         raise InputError(f"{where}: expected plausible_low <= low < high <= plausible_high; low or high may be empty")

@@ -9,40 +9,60 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from clinical.scope import Token
-from clinical.values import NUMBER, Fact, parsed_number, plain_number, scaled
+from clinical.values import NUMBER, Fact, parsed_number, plain_number
 
 _IS = (  # text allowed between a name and its value
-    r"(?:\s*(?::|=|,|is|was|of|at|to|were|are|came back|came out|today|level|levels|count|reading|rate|value|found|be|"
-    r"in the|a|about|around|still|elevated|normal|low|high|currently|now|on room air|as)){0,5}\s*"
+    r"(?:\s*(?::|=|,|~|-(?=[\d<>])|\b(?:is|was|of|at|to|were|are|came back|came out|today|levels?|count|reading|rate|"
+    r"value|found|be|in the|a|about|around|approximately|still|elevated|normal|low|high|currently|now|on room air|as|"
+    r"has been|had been|been|remains?|remained|stable|fell|dropped|decreased|rose|increased|improved|worsened|peaked|"
+    r"went|from|up|down|baseline|initial|initially|admission|on|measured|noted|result|trended|max|goal|target)\b)"
+    r"){0,7}\s*"
 )
+_COMPARATOR = (
+    r"(?P<comparator>[<>≤≥]=?|(?:less|lower|fewer|greater|more|higher) than|below|under|above|over|at least|"
+    r"at most)?\s*"
+)
+_MORE = frozenset({">", "≥", ">=", "greater than", "more than", "higher than", "above", "over", "at least"})
 _BLOOD_PRESSURE = re.compile(
     rf"(?:(?<![a-z])(?P<name>bp|b/p|blood pressures?){_IS})?"
     r"(?<![\d./])(?P<systolic>\d{2,3})\s*(?:/|over|by)\s*(?P<diastolic>\d{2,3})\b(?!/)"
 )
 _VITAL_NAMES: tuple[tuple[str, str, str], ...] = (
-    ("heart rate", r"heart rate|hr|pulse|pulse rate", r"bpm|beats"),
+    ("heart rate", r"heart rates?|hr|pulse rate|pulse", r"bpm|beats(?: per minute)?"),
     (
         "temperature",
-        r"temperature|temp|t(?=[ :=]+\d{2}\.\d)|fever of",
+        r"temperature|temp|tmax|tm(?=[ :=]?\d{2})|t(?=[ :=]*(?:3[4-9]|4[0-2]|9[4-9]|10[0-7])(?:\.\d)?(?![\d/]))|"
+        r"fever(?: up)? (?:of|to)|febrile to",
         r"(?:°|degrees?)?\s*(?:celsius|fahrenheit|[cf]\b)",
     ),
-    ("respiratory rate", r"respiratory rate|respirations?|rr|resp rate|resp", r"breaths"),
+    ("respiratory rate", r"respiratory rate|respirations?|rr|resp rate|resps?", r"breaths(?: per minute)?"),
     (
         "oxygen saturation",
-        r"spo2|sao2|o2 sats?|oxygen saturations?|oxygen sats?|o2 saturations?|"
-        r"pulse ox(?:ygenation|imetry)?|sats?|saturation",
+        r"spo2|sp02|sao2|o2 ?sats?|oxygen saturations?|oxygen sats?|o2 saturations?|"
+        r"pulse ox(?:ygenation|imetry)?|sats|sat(?! with)|satting|saturating|saturations?|desat\w*",
         "%",
     ),
-    ("weight", r"weight|weighs|weighing|weighed|wt", r"kg|kilograms?|kilos?|pounds?|lbs?"),
-    ("body mass index", r"bmi|body mass index", r"kg/m2"),
-    ("pain score", r"pain score|pain level", "/10"),
+    ("weight", r"(?<!birth )weight|weighs|weighing|weighed|wt", r"kg|kilograms?|kilos?|pounds?|lbs?|g\b|grams?"),
+    ("body mass index", r"bmi|body mass index", r"kg/m2|kg/m²"),
+    (
+        "pain score",
+        r"pain (?:score|level)|pain(?=[ :]*(?:is|was|rated|at|,|:)?[ ]*(?:as |at |a )?\d{1,2} ?/)",
+        r"/ ?10",
+    ),
+)
+_VALUE = (
+    rf"{_IS}{_COMPARATOR}(?<![\d.])(?P<low>{NUMBER})(?![\d]|[.,]\d)"
+    rf"(?:\s*(?:-(?!>)|–|to)\s*(?P<high>{NUMBER})(?![\d.]*\d))?"
 )
 _VITALS = tuple(
     (
         name,
-        re.compile(rf"\b(?:{names}){_IS}(?P<low>{NUMBER})(?:\s*(?:-|to)\s*(?P<high>{NUMBER}))?\s*(?P<unit>{units})?"),
+        re.compile(
+            rf"(?<![a-z])(?:{names}){_VALUE}\s*(?P<unit>{units})?(?!\s*(?:weeks?|days?|months?|years?|hours?)\b)"
+        ),
     )
     for name, names, units in _VITAL_NAMES
 )
@@ -51,37 +71,50 @@ _PLAUSIBLE = {
     "temperature": (25, 115),
     "respiratory rate": (4, 80),
     "oxygen saturation": (30, 100),
+    "pain score": (0, 10),
 }
 
 _LAB_NAMES: tuple[tuple[str, str], ...] = (
-    ("hemoglobin a1c", r"hemoglobin a1c|hba1c|a1c|a one c|glycated hemoglobin|hgba1c"),
+    ("hemoglobin a1c", r"hemoglobin a1c|hba1c|a1c|a one c|glycated hemoglobin|hgba1c|hb a1c|glycosylated hemoglobin"),
     ("hemoglobin", r"hemoglobin|haemoglobin|hgb|hb"),
-    ("hematocrit", r"hematocrit|hct|crit"),
-    ("white cell count", r"white (?:blood )?cell counts?|white (?:blood )?counts?|white cells?|wbcs?|leukocytes?"),
-    ("platelets", r"platelet counts?|platelets?|plts?"),
-    ("potassium", r"potassium|k\+"),
-    ("sodium", r"sodium|na\+"),
-    ("chloride", r"chloride"),
+    ("hematocrit", r"hematocrit|haematocrit|hct|crit"),
+    (
+        "white cell count",
+        r"white (?:blood )?cell counts?|white (?:blood )?counts?|white cells?|wbcs?|wcc|leukocytes?|"
+        r"leukocytosis|white count",
+    ),
+    ("platelets", r"platelet counts?|platelets?|plts?|thrombocytes?"),
+    ("potassium", r"potassium|k\+|k(?=[ :=~-]{0,3}[1-9]\.\d)"),
+    ("sodium", r"sodium|na\+|na(?=[ :=~-]{0,3}1[0-7]\d\b)"),
+    ("chloride", r"chloride|cl-?(?=[ :=~-]{0,3}(?:[89]\d|1[0-3]\d)\b)"),
     ("bicarbonate", r"bicarbonate|bicarb|hco3|co2"),
-    ("creatinine", r"creatinine|cr(?=\s+\d)"),
-    ("urea nitrogen", r"blood urea nitrogen|bun|urea"),
-    ("glucose", r"(?:fasting )?(?:blood )?(?:glucose|sugars?)|fingersticks?|accu-cheks?|accucheks?"),
-    ("calcium", r"calcium"),
-    ("magnesium", r"magnesium"),
-    ("phosphorus", r"phosphorus|phosphate"),
-    ("troponin", r"troponins?(?: [it])?"),
+    (
+        "creatinine",
+        r"(?:serum )?creatinine|creat|scr|cr(?=[ :=~-]{0,3}(?:[<>~]|\d|peaked|rose|up|was|is|of|on|at|down|"
+        r"stable|baseline))",
+    ),
+    ("urea nitrogen", r"blood urea nitrogen|bun|urea|ur(?=[ :=]\d)"),
+    (
+        "glucose",
+        r"(?:fasting )?(?:blood )?(?:glucose|sugars?)|fingersticks?|accu-cheks?|accucheks?|glu(?=[ :=-])|fsbg|"
+        r"fsbs|bsl?(?=[ :=-]{1,2}\d)|cbg|bgl?(?=[ :=-]{1,2}\d)",
+    ),
+    ("calcium", r"calcium|ca(?=[ :=-]{1,2}\d{1,2}\.\d)"),
+    ("magnesium", r"magnesium|mg(?=[ :=-]{1,2}\d\.\d\b)"),
+    ("phosphorus", r"phosphorus|phosphate|phos|po4"),
+    ("troponin", r"(?:hs-?|high[- ]sensitivity )?(?:troponins?(?: [it])?|trops?|tni|tnt)"),
     ("creatine kinase", r"creatine kinase|cpk|ck"),
     ("thyroid stimulating hormone", r"thyroid[- ]stimulating hormone|tsh"),
-    ("free t4", r"free t4|t4"),
-    ("lactate", r"lactate|lactic acid"),
+    ("free t4", r"free t4|ft4|t4"),
+    ("lactate", r"lactates?|lactic acid|lac(?=[ :=-]{1,2}\d)"),
     ("c-reactive protein", r"c[- ]reactive protein|crp"),
     ("sedimentation rate", r"sedimentation rate|sed rate|esr"),
     ("d-dimer", r"d[- ]dimer"),
-    ("bilirubin", r"(?:total )?bilirubin|bili"),
-    ("albumin", r"albumin"),
+    ("bilirubin", r"(?:total )?bilirubin|(?:t|total )?[ .]?bili|tbili"),
+    ("albumin", r"albumin|alb(?=[ :=-]{1,2}\d)"),
     ("ast", r"ast|sgot"),
     ("alt", r"alt|sgpt"),
-    ("alkaline phosphatase", r"alkaline phosphatase|alk phos"),
+    ("alkaline phosphatase", r"alkaline phosphatase|alk ?phos|alp"),
     ("lipase", r"lipase"),
     ("amylase", r"amylase"),
     ("inr", r"inr"),
@@ -93,17 +126,58 @@ _LAB_NAMES: tuple[tuple[str, str], ...] = (
     ("bnp", r"nt[- ]probnp|ntprobnp|probnp|bnp"),
     ("ferritin", r"ferritin"),
     ("psa", r"psa"),
-    ("ejection fraction", r"ejection fraction|lvef|ef"),
-    ("egfr", r"egfr|gfr"),
-    ("ph", r"ph(?=\s+[67]\.)"),
+    ("ejection fraction", r"(?:left ventricular )?ejection fraction|lvef|ef"),
+    ("egfr", r"(?:estimated )?glomerular filtration rate|egfr|gfr"),
+    ("ph", r"ph(?=[ :=]+(?:of |was |is )?[67]\.)"),
+)
+# measurements and scores without a normal limit
+_OTHER_NAMES: tuple[tuple[str, str], ...] = (
+    ("viral load", r"(?:hiv )?viral load|vl(?=[ :=<>])|hiv rna"),
+    ("cd4 count", r"cd4(?:\+)?(?: t)?(?:[- ]cell)?(?: count)?"),
+    ("neutrophil count", r"anc|absolute neutrophil count|neutrophils?|neuts?"),
+    ("fev1", r"fev1|fev 1"),
+    ("vitamin d", r"vitamin d(?: level)?|25-oh vitamin d"),
+    ("cea", r"cea"),
+    ("beta-hcg", r"(?:beta[- ]?|b-?|β-?)hcg|hcg"),
+    ("gravida", r"gravida|g(?=\d{1,2} ?p\d)"),
+    ("estimated blood loss", r"estimated blood loss|ebl|blood loss"),
+    ("urine output", r"urine output|uop|uo(?=[ :=]\d)"),
+    ("peep", r"peep"),
+    ("fio2", r"fio2"),
+    ("anion gap", r"anion gap|ag(?=[ :=]\d)"),
+    ("mean arterial pressure", r"mean arterial pressure|maps?(?=[ :=<>]{1,3}\d)"),
+    ("ankle-brachial index", r"abi|ankle[- ]brachial index"),
+    ("gleason score", r"gleason(?: score)?"),
+    ("apnea-hypopnea index", r"ahi|apnea[- ]hypopnea index"),
+    ("vancomycin level", r"vanc(?:omycin)? (?:trough|level)"),
+    ("uric acid", r"uric acid"),
+    ("ammonia", r"ammonia|nh3"),
+    ("procalcitonin", r"procalcitonin|pct"),
+    ("birth weight", r"birth ?weight|bw"),
+    ("height", r"height|ht(?=[ :=]\d)"),
+    ("gcs", r"gcs|glasgow coma (?:scale|score)"),
+    ("intraocular pressure", r"iop|intraocular pressure"),
 )
 _LAB_VALUE = (
-    rf"{_IS}(?<![\d.])(?P<low>{NUMBER})(?:\s*(?:-|to)\s*(?P<high>{NUMBER}))?"
-    r"(?!\s*(?:mg(?!\s*/)|mcg|times|days?|weeks?|months?|years?|tab|hours?)\b)"
+    rf"{_VALUE}(?!\s*(?:mg(?!\s*/)|mcg|times|days?|weeks?|months?|years?|tab|hours?|units)\b)"
     r"(?:\s*(?P<unit>g/dl|g/l|mg/dl|mmol/l|meq/l|umol/l|[µμ]mol/l|k/ul|x ?10\^?[39]/?u?l?|ng/ml|ng/l|miu/l|mg/l|"
-    r"%|percent|[kmu]+/[a-z]+))?"
+    r"%|percent|[kmu]+/[a-z]+|copies/ml|cells|ml|mmhg|cm ?h2o|cmh2o))?"
 )
-_LABS = tuple((name, re.compile(rf"(?<![a-z])(?:{names}){_LAB_VALUE}")) for name, names in _LAB_NAMES)
+_LABS = tuple((name, re.compile(rf"(?<![a-z])(?:{names}){_LAB_VALUE}")) for name, names in (*_LAB_NAMES, *_OTHER_NAMES))
+# the next value of the same measurement: "Cr 2.1 (baseline 1.2)", "88% RA -> 93% on 2L"
+_NEXT_VALUE = re.compile(
+    rf"(?:\s*(?:%|\(|\)|,|/(?=\s?\d)|->|→|=>|-->|–>|;|\b(?:kg|f|c|on|ra|room air|baseline|bl|to|then|now|and|"
+    rf"peaked|peak|at|"
+    rf"discharge|admission|today|yesterday|down|up|from|improved|increased|decreased|rose|fell|rising|trending|"
+    rf"trended|"
+    rf"repeat|rechecked|was|is|before|after|initially|initial|prior|previously|last|mg/dl|g/dl|mmol/l|meq/l|"
+    rf"ng/ml|day|"
+    rf"nadir|nadired|max|with|later|but|by|the|of|following|reached|rpt|day \d+|\d+ hours? (?:later|"
+    rf"ago))(?![a-z]))\s*)"
+    rf"{{1,8}}(?<![\d.])(?P<low>{NUMBER})(?![\d]|[.,]\d|/|\s*(?:l\b|liters?|days?|weeks?|hours?|months?|years?|"
+    rf"h\b|/))(?P<high>)"
+    rf"(?P<comparator>)\s*(?P<unit>%|kg|lbs?)?"
+)
 _LAB_FACTORS = {
     ("hemoglobin", "g/l"): 0.1,
     ("albumin", "g/l"): 0.1,
@@ -131,19 +205,28 @@ def _patterns_by_word(patterns: Sequence[tuple[str, re.Pattern[str]]], names: Se
 
 
 _VITALS_BY_WORD = _patterns_by_word(_VITALS, [names for _, names, _ in _VITAL_NAMES])
-_LABS_BY_WORD = _patterns_by_word(_LABS, [names for _, names in _LAB_NAMES])
+_LABS_BY_WORD = _patterns_by_word(_LABS, [names for _, names in (*_LAB_NAMES, *_OTHER_NAMES)])
 
 
-def _measurements(text: str, tokens: Sequence[Token], table: _Patterns) -> Iterator[tuple[str, re.Match[str]]]:
-    """Yield (name, match) from left to right, without overlaps."""
+def _measurements(text: str, tokens: Sequence[Token], table: _Patterns) -> Iterator[tuple[str, list[re.Match[str]]]]:
+    """Yield (name, matches of its values) from left to right, without overlaps.
+
+    The first match begins with the name. The others are further values of the same measurement, as in "2.1 -> 1.5".
+    """
     done = 0
     for token in tokens:
         patterns = table.get(token.word) or table.get(token.word.rstrip("0123456789"), [])  # "hgb9.1"
         for name, pattern in patterns if token.start >= done else []:
             if match := pattern.match(text, token.start):
-                yield name, match
-                done = match.end()
+                matches = [match]
+                while len(matches) < _MOST_VALUES and (following := _NEXT_VALUE.match(text, matches[-1].end())):
+                    matches.append(following)
+                yield name, matches
+                done = matches[-1].end()
                 break
+
+
+_MOST_VALUES = 8  # of one measurement in a row
 
 
 def vital_facts(text: str, tokens: Sequence[Token]) -> Iterator[Fact]:
@@ -156,26 +239,92 @@ def vital_facts(text: str, tokens: Sequence[Token]) -> Iterator[Fact]:
             and 15 <= diastolic < systolic
         ):
             yield Fact("vital", match.start(), match.end(), "", "blood pressure", f"{systolic}/{diastolic}")
-    for name, match in _measurements(text, tokens, _VITALS_BY_WORD):
+    for name, matches in _measurements(text, tokens, _VITALS_BY_WORD):
         low, high = _PLAUSIBLE.get(name, (0.0, 1e9))
-        if low <= parsed_number(match["low"]) <= high:
-            yield Fact("vital", match.start(), match.end(), "", name, _vital_value(name, match))
+        unit = next((match["unit"] for match in matches if match["unit"]), "")
+        readings = _readings(text, matches)
+        for start, end, reading in readings:
+            if low <= reading.low <= high:
+                yield Fact("vital", start, end, "", name, _vital_value(name, reading, unit))
+        yield from _changes(name, text, readings)
 
 
-def _vital_value(name: str, match: re.Match[str]) -> str:
-    unit, number = match["unit"] or "", parsed_number(match["low"])
-    if name == "temperature" and ("f" in unit or number > 45):
-        return plain_number(round((number - 32) / 1.8, 1))  # degrees Celsius
+@dataclass(frozen=True)
+class _Reading:
+    """A value, or a range if it has a `high` end. `limit` is "<" or ">" if the value is only a limit."""
+
+    low: float
+    high: float | None
+    limit: str
+
+    def text(self, factor: float = 1.0) -> str:
+        ends = [plain_number(end * factor) for end in (self.low, self.high) if end is not None]
+        return self.limit + "-".join(ends)
+
+
+def _readings(text: str, matches: Sequence[re.Match[str]]) -> list[tuple[int, int, _Reading]]:
+    """Return (start, end, reading) of each value; "from 4.2 to 1.9" has two values and is no range."""
+    found = []
+    for match in matches:
+        low, high = parsed_number(match["low"]), parsed_number(match["high"]) if match["high"] else None
+        written = match["comparator"]
+        limit = "" if not written else ">" if written in _MORE else "<"
+        if high is not None and (high < low or _FROM.search(text, max(0, match.start("low") - 8), match.start("low"))):
+            found.append((match.start(), match.end("low"), _Reading(low, None, limit)))
+            found.append((match.start("high"), match.end(), _Reading(high, None, "")))
+        else:
+            found.append((match.start(), match.end(), _Reading(low, high, limit)))
+    return found
+
+
+def _vital_value(name: str, reading: _Reading, unit: str) -> str:
+    if name == "temperature" and ("f" in unit or reading.low > 45):
+        return plain_number(round((reading.low - 32) / 1.8, 1))  # degrees Celsius
     if name == "weight" and unit.startswith(("p", "l")):
-        return plain_number(round(number * 0.45359237, 1))  # kilograms
-    return scaled(match)
+        return plain_number(round(reading.low * 0.45359237, 1))  # kilograms
+    return reading.text()
+
+
+_FROM = re.compile(r"\bfrom\s*$")
+_ASIDE = re.compile(
+    r"baseline|\bbl\b|prior|previously|last|\((?!\s*(?:down|up|decreased|increased|from))|,|;|/|\band\b"
+)
+_UP = re.compile(r"\b(?:rose|risen|increased|up|rising|climbed|gained)\b")
+_DOWN = re.compile(r"\b(?:fell|fallen|decreased|dropped|down|reduced|declined|lost|falling)\b")
+
+
+def _changes(name: str, text: str, readings: Sequence[tuple[int, int, _Reading]]) -> Iterator[Fact]:
+    """Yield a fact of type `change` for each step between neighbouring values: "down 4.2 1.9".
+
+    Its value is the direction, the value before (or ?) and the value after.
+    """
+    start, end = readings[0][0], readings[-1][1]
+    values = [reading.low for _, _, reading in readings]
+    if len(values) == 1:
+        said = text[start:end]
+        if way := "up" if _UP.search(said) else "down" if _DOWN.search(said) else "":
+            yield Fact("change", start, end, "", name, f"{way} ? {plain_number(values[0])}")
+    for old, (new_start, new_end, reading) in zip(values, readings[1:], strict=False):
+        ends = [old, reading.low]
+        if new_start > start and re.search(r"\bfrom\b", text[new_start:new_end]):  # "18 (down from 96)"
+            ends.reverse()
+        if ends[0] != ends[1] and not _ASIDE.search(text[new_start:new_end]):
+            direction = "up" if ends[1] > ends[0] else "down"
+            yield Fact("change", start, end, "", name, f"{direction} {plain_number(ends[0])} {plain_number(ends[1])}")
 
 
 def lab_facts(text: str, tokens: Sequence[Token]) -> Iterator[Fact]:
     """Yield the laboratory values."""
-    for name, match in _measurements(text, tokens, _LABS_BY_WORD):
-        factor = _LAB_FACTORS.get((name, match["unit"] or ""), 1.0)
-        if name in ("white cell count", "platelets") and parsed_number(match["low"]) >= 1000:
-            factor = 0.001  # from cells per microlitre to thousands of cells per microlitre
-        value = scaled(match, factor) if factor in (1.0, 0.001, 0.1) else f"{parsed_number(match['low']) * factor:.1f}"
-        yield Fact("lab", match.start(), match.end(), "", name, value)
+    for name, matches in _measurements(text, tokens, _LABS_BY_WORD):
+        unit = next((match["unit"] for match in matches if match["unit"]), "")
+        readings = _readings(text, matches)
+        for start, end, reading in readings:
+            yield Fact("lab", start, end, "", name, _lab_value(name, reading, unit))
+        yield from _changes(name, text, readings)
+
+
+def _lab_value(name: str, reading: _Reading, unit: str) -> str:
+    factor = _LAB_FACTORS.get((name, unit), 1.0)
+    if name in ("white cell count", "platelets") and reading.low >= 1000:
+        factor = 0.001  # from cells per microlitre to thousands of cells per microlitre
+    return reading.text(factor) if factor in (1.0, 0.001, 0.1) else f"{reading.low * factor:.1f}"

@@ -42,27 +42,35 @@ _TRIGGERS: dict[tuple[str, str], str] = {
         "no|denies|denied|deny|denying|without|negative for|no evidence of|no sign of|no signs of|no history of|"
         "no reports of|no complaints of|no known|absence of|absent|free of|rules out|ruled out for|never had|"
         "never|neither|nor|no family history of|does not have|do not have|did not have|not have|n't have|"
-        "not had|n't had|no longer has|unremarkable for|non|none of|denial of|fails to reveal|resolved|"
+        "not had|n't had|no longer has|unremarkable for|none of|denial of|fails to reveal|resolved|"
         "not reporting|not report|not having|not experiencing|not experience|not complaining of|not complain of|"
         "not endorse|not notice|not noticed"
     ),
-    ("negated", "near"): "not|n't|cannot|unable to|lack of|negative",
+    ("negated", "near"): "not|n't|cannot|unable to|lack of|negative|non|nil",
     ("negated", "back"): (
         "ruled out|was ruled out|were ruled out|is ruled out|has been ruled out|excluded|was excluded|denied|"
-        "were denied|was denied|negative|absent|unlikely|is unlikely|, denies .|, denied .|"
+        "were denied|was denied|negative|absent|unlikely|is unlikely|nonreactive|non reactive|not detected|"
+        "not present|"
+        "not seen|not identified|not found|not appreciated|not elicited|not palpable|undetectable|no growth|"
+        "none seen|"
+        "was not seen|were not seen|not demonstrated|not visualized|not observed|was unlikely|were unlikely|"
+        "thought unlikely|was thought unlikely|, denies .|, denied .|"
         ": no .|: no ;|: no ,|: none|: negative .|: negative ;|: denied ."
     ),
     ("uncertain", "run"): (
         "suspected|suspect|suspicion of|suspicion for|suspicious for|possible|possibly|probable|probably|likely|"
         "presumed|presumptive|concern for|concerning for|concerned for|concerned about|worried about|may have|"
         "might have|could be|may be|might be|could have|question of|questionable|consistent with possible|"
-        "versus|vs|rule out|r/o|to rule out|differential includes|apparent|cannot exclude|not sure|evaluate for|"
+        "versus|vs|rule out|r/o|to rule out|differential includes|apparent|cannot exclude|could not exclude|"
+        "can not exclude|cannot rule out|could not rule out|not sure|evaluate for|"
         "concerns of|concern of|unknown history of|"
         "appears to be|seems to be|if"
     ),
     ("uncertain", "back"): (
-        "is suspected|was suspected|suspected|is possible|is likely|is probable|possible|likely|is a concern|"
-        "cannot be excluded|in question"
+        "is suspected|was suspected|suspected|suspect|is possible|is likely|is probable|possible|likely|is a concern|"
+        "cannot be excluded|in question|could not be excluded|not excluded|not be excluded|cannot be ruled out|"
+        "could not be ruled out|not ruled out|to be ruled out|is to be ruled out|being ruled out|to be excluded|"
+        "is being considered|was considered|remains possible|was possible|was suspected"
     ),
     ("historical", "wide"): (
         "history of|past medical history of|past history of|hx of|h/o|history significant for|medical history|"
@@ -107,11 +115,26 @@ _TRIGGERS: dict[tuple[str, str], str] = {
         "presents with her mother|presents with his father|"
         "presents with her father|comes in with his mother|comes in with her mother|accompanied by his mother|"
         "accompanied by her mother|accompanied by mother|brought in by his mother|brought in by her mother|"
-        "past weeks|past months|past years|past days|no improvement|no benefit|no response|no effect|not help|n't help|"
+        "past weeks|past months|past years|past days|no improvement|no benefit|no response|no effect|not help|"
+        "n't help|"
         "not helped|n't helped|not helping|n't helping|not respond|n't respond|not responded|not work|n't work|"
         "not improve|n't improve|not too sure|never felt|can't stop|cannot stop|not treated for"
     ),
 }
+
+
+_KIN = "mother|father|mom|dad|brother|sister|son|daughter|aunt|uncle|grandmother|grandfather|parents|parent|family"
+_OWNERS = ("", "his ", "her ", "the ", "their ")
+_BROUGHT = ("brought in by", "brought by", "accompanied by", "per", "according to", "lives with", "here with", "told")
+_TELLS = (
+    "states|reports|says|denies|notes|noted|reported|stated|called|describes|feels|noticed|thinks|concerned|at bedside"
+)
+# a relative who tells of the patient: "brought in by mother", "mother reports"
+_TRIGGERS["pseudo", ""] += "".join(
+    [f"|{before} {owner}{kin}" for before in _BROUGHT for owner in _OWNERS for kin in _KIN.split("|")]
+    + [f"|{kin} {verb}" for kin in _KIN.split("|") for verb in _TELLS.split("|")]
+    + ["|non rebreather|non small|non st|non stemi|non insulin|non healing|not only"]
+)
 
 
 Meaning = tuple[str, str]  # kind, direction
@@ -238,7 +261,8 @@ def _between(text: str, first: Span, second: Span) -> str:
 # ------------------------------------------------------------------------------- question and answer
 
 _FILLER = (
-    r"^\W*(?:(?:um+|uh+|er|oh|ah|well|actually|hmm?|okay|ok|alright|so|let's see|let me think|doctor|honestly|luckily|"
+    r"^\W*(?:(?:um+|uh+|er|oh|ah|well|actually|hmm?|okay|ok|alright|so|let's see|let me think|doctor|honestly|"
+    r"luckily|"
     r"thankfully|fortunately|unfortunately|thank (?:god|goodness|you)|hopefully|i mean|no idea but|sir|ma'am|see|"
     r"good question|as of now|not really sure but)\W+)*"
 )
@@ -246,7 +270,8 @@ _NO = re.compile(
     _FILLER + r"(?:no|nope|nah|none|never|negative|neither|nothing|zero|"
     r"not(?! (?:too |so |that |very |really )?(?:bad|good|great|well)\b)|"
     r"(?:absolutely|definitely|certainly|of course|probably) not|i don't know of any|"
-    r"(?:i|we|they|you) (?:(?:do|have|did|am|was|are|were|had) ?(?:not|n't)|don't|haven't|didn't|wasn't|aren't|never)|"
+    r"(?:i|we|they|you) (?:(?:do|have|did|am|was|are|were|had) ?(?:not|n't)|don't|haven't|didn't|wasn't|aren't|"
+    r"never)|"
     r"i'm not|i've (?:never|not)|i can't (?:think|say|recall)|(?:everything|all|that|it)(?:'s| is| seems?| has been) "
     r"(?:all |pretty |just |been )?(?:fine|good|normal|okay|clear|negative)|all (?:good|normal|fine|clear)|"
     r"(?:he|she|it|that|there) (?:(?:does|has|did|is|was) ?(?:not|n't)|doesn't|hasn't|didn't|isn't|wasn't|never))\b"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 MONTHS = "January February March April May June July August September October November December".split()
@@ -104,12 +104,15 @@ class RegularForm:
         return change[side] if position < change[1] else position - change[1] + change[3]
 
 
-def regular_form(text: str) -> RegularForm:
-    """Return `text` with spelled-out numbers as digits and dictated letters joined."""
+Rewrite = tuple[int, int, str]  # start and end in the text, and the new words
+
+
+def rewritten(text: str, rewrites: Iterable[Rewrite]) -> RegularForm:
+    """Return `text` with the rewrites made. Of rewrites that overlap, the one given first is made."""
     pieces: list[str] = []
     changes: list[tuple[int, int, int, int]] = []
     done = length = 0
-    for start, end, new in _rewrites(text):
+    for start, end, new in _without_overlaps(rewrites):
         pieces += [text[done:start], new]
         length += start - done + len(new)
         changes.append((length - len(new), length, start, end))
@@ -117,7 +120,23 @@ def regular_form(text: str) -> RegularForm:
     return RegularForm("".join([*pieces, text[done:]]), tuple(changes))
 
 
-def _rewrites(text: str) -> list[tuple[int, int, str]]:
+def _without_overlaps(rewrites: Iterable[Rewrite]) -> list[Rewrite]:
+    kept: list[Rewrite] = []
+    for rewrite in rewrites:
+        index = bisect_left(kept, rewrite)
+        follows = index == 0 or kept[index - 1][1] <= rewrite[0]
+        if follows and (index == len(kept) or rewrite[1] <= kept[index][0]):
+            kept.insert(index, rewrite)
+    return kept
+
+
+def regular_form(text: str) -> RegularForm:
+    """Return `text` with spelled-out numbers as digits and dictated letters joined."""
+    return rewritten(text, spoken_rewrites(text))
+
+
+def spoken_rewrites(text: str) -> list[Rewrite]:
+    """Return the rewrites of spelled-out numbers, dates and dictated letters, in the order of the text."""
     found = [(m.start(), m.end(), m[0].replace(" ", "")) for m in _DICTATED_LETTERS.finditer(text)]
     if " or" in text:
         found += [(m.start(), m.end(), "or ") for m in _HEDGED_RANGE.finditer(text)]
@@ -245,7 +264,7 @@ def _ends_sentence(text: str, start: int, mark: re.Match[str]) -> bool:
 # ---------------------------------------------------------------------------------------------- turns
 
 _SPEAKER = re.compile(  # at the start of a line, or after a sentence if turns share a line
-    r"(?m)(?:^[ \t]*\[(\w+)\]"
+    r"(?m)(?:^[ \t]*\[(\w{2,})\]"
     r"|(?:^[ \t]*|(?<=[.?!])[ \t]+)(Doctor|Patient|Guest_\w+|Clinician|Nurse|Provider)[ ]?:)[ \t]*"
 )
 

@@ -152,14 +152,16 @@ _DURATION = re.compile(
 )
 # text before "a day" that makes it a duration; "two packs a day" is a rate
 _LASTS = re.compile(
-    r"(?:^|[^a-z\s]|\b(?:for|in|about|over|within|after|nearly|almost|than|like|maybe|last(?:s|ed|ing)?|only|just|past"
+    r"(?:^|[^a-z\s]|\b(?:for|in|about|over|within|after|nearly|almost|than|like|maybe|last(?:s|ed|ing)?|only|"
+    r"just|past"
     r"|was|is|been|once|during|or|and|approximately|around|every|through|of|to|next|took|takes|at least|another|half"
     r"|before))\s*$"
 )
 _PASSES = re.compile(r" (?:ago|later|old|off|before|after|history|prior|earlier|long|or|period|supply)\b|-")
 _FOLLOW_UP = re.compile(
-    r"\b(?:follow(?:ed|ing)?[- ]?up|return|review|recheck|come back|see (?:you|him|her|me|us|them)|re-?evaluat\w+)\b"
-    r"[^.;?!\n]{0,50}?\b(?:in|after|within|at)(?: about| approximately| around)?[ ]*$"
+    r"\b(?:follow(?:ed|ing)?[- ]?up|return|review|recheck|come back|rtc|return to clinic|see (?:you|him|her|me|"
+    r"us|them)|re-?evaluat\w+)\b"
+    r"(?:(?:dr\.|[^.;?!\n]){0,50}?\b(?:in|after|within|at)(?: about| approximately| around)?[ ]*|:?[ ]{0,2})$"
 )
 
 _NOT_OF_AGE = (
@@ -173,9 +175,11 @@ _AGE = re.compile(
     r"|\baged?:? (?:of |is )?(?P<age3>\d{1,3})\b(?!\s*(?:mg|%|to|-))"
     r"|\bhow old[^?\n]{0,40}\?(?:[^?\n]{0,80}\?)?\s*(?:\[?[A-Za-z_]+\]?:?)?[^\n\d?]{0,60}?\b(?P<age4>\d{1,3})\b"
     r"(?! (?:month|week|day|decade))"
-    r"|(?<!scale )(?<!score )(?<!status )(?<!level )(?<!rate )(?<!pain )(?<!it )(?<!that )\b(?:is|be) (?P<age5>\d{1,3})"
+    r"|(?<!scale )(?<!score )(?<!status )(?<!level )(?<!rate )(?<!pain )(?<!it )(?<!that )\b(?:is|"
+    r"be) (?P<age5>\d{1,3})"
     r"(?=(?: years?(?: old)?)?\s*(?:[.,!?]|$|sir\b|ma'am\b))"
-    r"|\b(?:i'm|i am|you're|you are|he is|she is|he's|she's|turned|turning)(?: now| only| about| already| just| like)? "
+    r"|\b(?:i'm|i am|you're|you are|he is|she is|he's|she's|turned|turning)(?: now| only| about| already| just|"
+    r" like)? "
     rf"(?P<age6>\d{{1,3}})(?![\d.,]*\d|%|/| ?(?:{_NOT_OF_AGE})|-)(?: years?\b)?"
     r"|\b(?P<age7>\d{1,3})(?: years (?:young|on (?:this|the) (?:earth|planet))|(?:st|nd|rd|th) birthday)"
 )
@@ -199,7 +203,8 @@ _BEFORE_SEX = re.compile(r"(?:\d (?:y/?o )?|\by/?o |old )$")
 
 _BODY_PARTS = (
     "abdomen|ankle|arm|armpit|axilla|back|breast|buttock|calf|cheek|chest|clavicle|collarbone|ear|elbow|extremity|"
-    "extremities|eye|eyelid|face|femur|fibula|finger|flank|foot|feet|forearm|forehead|groin|hamstring|hand|heel|hemibody|"
+    "extremities|eye|eyelid|face|femur|fibula|finger|flank|foot|feet|forearm|forehead|groin|hamstring|hand|heel|"
+    "hemibody|"
     "hemisphere|hip|humerus|jaw|kidney|knee|leg|limb|lobe|lung|neck|nostril|ovary|patella|pinky|radius|rib|scapula|"
     "shin|shoulder|shoulder blade|side|temple|testicle|thigh|thumb|tibia|toe|tonsil|upper quadrant|"
     "lower quadrant|ventricle|wrist|handed"
@@ -240,13 +245,23 @@ _DATE = re.compile(
     r"|(?<![\d.,/])(?P<only>(?:19|20)\d\d)(?![\d,/]|\.\d)\b"
 )
 _BARE_NUMBER = re.compile(
-    rf"(?<![\w.,/:#-])(?P<low>{NUMBER})(?!\d|(?:st|nd|rd|th)\b)(?P<unit>%)?(?:[ -]+(?P<noun>[a-z]+))?(?![\w]*:\d)"
+    r"(?P<limit>(?<![-=–])[<>≤≥]=?\s?|\b(?:less than|under|below|greater than|more than|over|above) )?"
+    rf"(?<![\w.,/:#])(?<![\w)]-)(?P<low>{NUMBER})(?![.,]?\d|(?:st|nd|rd|th)\b)"
+    rf"(?:(?:[-–]|[ ]to[ ])(?P<high>{NUMBER})(?![\d/]|[.,]\d))?(?P<unit>%)?(?:[ -]+(?P<noun>[a-z]+))?(?![\w]*:\d)"
 )
+_OVER = frozenset({">", "≥", ">=", "greater than", "more than", "over", "above"})
 
 
 def dose_facts(text: str) -> Iterator[Fact]:
     for match in _dose().finditer(text):
         factor, unit = units()[match["unit"]]
+        if match["high"] and text.endswith("from ", 0, match.start()):  # "from 24 to 28 units" is no range
+            for end in ("low", "high"):
+                value = plain_number(parsed_number(match[end]) * factor)
+                yield Fact(
+                    "dose", match.start(end), match.end(end) if end == "low" else match.end(), "", "", f"{value} {unit}"
+                )
+            continue
         yield Fact("dose", match.start(), match.end(), "", "", f"{scaled(match, factor)} {unit}")
 
 
@@ -287,8 +302,25 @@ def _is_lasting(text: str, match: re.Match[str]) -> bool:
     return before is not None or _PASSES.match(text, match.end()) is not None
 
 
-def age_facts(text: str) -> Iterator[Fact]:
+_WHOLE_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+
+
+def of_whole_numbers(text: str, facts: Sequence[Fact]) -> list[Fact]:
+    """Return the facts that neither begin nor end inside a number, such as the 5 of "5.9"."""
+    inner = bytearray(len(text) + 1)
+    for match in _WHOLE_NUMBER.finditer(text):
+        inner[match.start() + 1 : match.end()] = b"\1" * (match.end() - match.start() - 1)
+    return [fact for fact in facts if not (inner[fact.start] or inner[fact.end])]
+
+
+_SUBJECT = re.compile(r"\b(?:he|she|patient|pt|who|baby|child|infant|mother|father) (?:now |currently )?$")
+
+
+def age_facts(text: str, *, in_dialogue: bool) -> Iterator[Fact]:
+    """Yield the ages. In written text, "is 5" is an age only after a person."""
     for match in _AGE.finditer(text) if any(map(str.isdigit, text)) else ():
+        if match["age5"] and not in_dialogue and not _SUBJECT.search(text, max(0, match.start() - 24), match.start()):
+            continue
         if match["years"]:
             value = plain_number(int(match["years"]) + int(match["months"]) / 12)
             yield Fact("age", match.start(), match.end(), "", "", value)
@@ -354,9 +386,10 @@ def date_facts(text: str) -> Iterator[Fact]:
 
 
 def number_facts(text: str) -> Iterator[Fact]:
+    """Yield the other numbers and ranges. The key is the noun after the number, a limit has < or > in its value."""
     for match in _BARE_NUMBER.finditer(text):
         noun = (match["noun"] or "").rstrip("s")
-        end = match.end("unit") if match["unit"] else match.end("low")
-        yield Fact(
-            "number", match.start(), end, "", noun, plain_number(parsed_number(match["low"])) + (match["unit"] or "")
-        )
+        end = match.end("unit") if match["unit"] else match.end("high") if match["high"] else match.end("low")
+        limit = (match["limit"] or "").strip()
+        sign = "" if not limit else ">" if limit in _OVER else "<"
+        yield Fact("number", match.start("low"), end, "", noun, sign + scaled(match) + (match["unit"] or ""))

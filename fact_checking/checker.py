@@ -26,6 +26,8 @@ from fact_checking.claims import (
 )
 from fact_checking.comparison import ATTRIBUTES, STATUSES, Comparison, NoteFacts, compare, numbers_in
 from fact_checking.content_words import WordSupport, content_words, family
+from fact_checking.unread_notation import UnreadNotation
+from fact_checking.wording import Wording, wording_claims
 
 _LIST_MARK = re.compile(r"[.)](?:\s|$)")
 # all that a fact says, without its place in the text
@@ -40,12 +42,24 @@ def check_summary(note: str, summary: str) -> FactCheck:
     note_facts = NoteFacts(_distinct(extract_facts(note), where_findings=True).values(), in_dialogue=in_dialogue)
     note_sentences, support = _NoteSentences(note), WordSupport(note)
     summary_facts = [fact for fact in extract_facts(text) if not _is_list_number(text, fact)]
-    comparisons = {key: _compare(fact, note_facts, support) for key, fact in _distinct(summary_facts).items()}
+    reading = None if in_dialogue else UnreadNotation(note)
+    comparisons = {key: _compare(fact, note_facts, support, reading) for key, fact in _distinct(summary_facts).items()}
     judged = [(fact, comparisons[_meaning_of(fact)]) for fact in summary_facts]
     claims = [_claim(fact, comparison, summary, note, note_sentences) for fact, comparison in judged if comparison]
     claims += _word_claims(text, [fact for fact, c in judged if c or fact.type not in ATTRIBUTES], support)
+    if not in_dialogue:
+        claims += _without_repeats(wording_claims(Wording(note), Wording(text), summary_facts), claims, len(text))
     claims += _sex_claims(text, summary_facts, note_facts, in_dialogue=in_dialogue)
     return FactCheck(tuple(sorted(claims, key=lambda claim: (claim.start, claim.end, claim.type))))
+
+
+def _without_repeats(found: Iterable[Claim], claims: Sequence[Claim], length: int) -> list[Claim]:
+    """Return the found claims that no error among `claims` overlaps."""
+    taken = bytearray(length)
+    for claim in claims:
+        if claim.is_wrong and claim.level == ERROR:
+            taken[claim.start : claim.end] = b"\1" * (claim.end - claim.start)
+    return [claim for claim in found if not any(taken[claim.start : claim.end])]
 
 
 def _distinct(facts: Sequence[Fact], *, where_findings: bool = False) -> dict[object, Fact]:
@@ -105,16 +119,24 @@ def _is_list_number(text: str, fact: Fact) -> bool:
     return fact.type == "number" and opens and _LIST_MARK.match(text, fact.end) is not None
 
 
-def _compare(fact: Fact, note_facts: NoteFacts, support: WordSupport) -> Comparison | None:
-    """Compare a fact as `compare` does, but leave a finding open if the note has all of its words.
+def _compare(
+    fact: Fact, note_facts: NoteFacts, support: WordSupport, unread: UnreadNotation | None
+) -> Comparison | None:
+    """Compare a fact as `compare` does, but leave it open if the note may state it in a form that no rule reads.
 
-    It is not supported either: "no chest pain, abdominal x-ray" has both words of "abdominal pain".
+    A finding is open if the note has all of its words. It is not supported: "no chest pain, abdominal x-ray" has
+    both words of "abdominal pain". In a written note, it is also open if an abbreviation that no rule reads may stand
+    for it, and a value is open if the note has its numbers without saying what they measure.
     """
     comparison = compare(fact, note_facts)
-    if comparison and comparison.verdict == UNSUPPORTED and fact.type in FINDINGS:
-        words = content_words(fact.text)
-        if words and all(support.has(word) for _, word in words):
-            return Comparison(UNVERIFIABLE, None, comparison.error_type)
+    if not comparison or comparison.verdict != UNSUPPORTED:
+        return comparison
+    words = content_words(fact.text) if fact.type in FINDINGS else []
+    # a written note names a procedure by part of its name: "home O2", "urine dip"
+    enough = any if unread is not None and fact.type == "procedure" else all
+    may_be_stated = bool(words) and enough(support.has(word) for _, word in words)
+    if may_be_stated or (unread is not None and unread.may_state(fact)):
+        return Comparison(UNVERIFIABLE, None, comparison.error_type)
     return comparison
 
 

@@ -14,13 +14,13 @@ from functools import lru_cache
 
 from clinical.body_systems import systems_of
 from clinical.facts import Fact, concepts
+from clinical.plain_form import plain_form
 from clinical.relatives import same_relative
-from clinical.text import regular_form
 from clinical.values import FINDINGS, PROBLEMS
 from fact_checking.claims import CONTRADICTED, SUPPORTED, UNSUPPORTED, UNVERIFIABLE
 
 STATUSES = frozenset({"drug_status", "procedure_status"})
-ATTRIBUTES = frozenset({"severity", "acuity", "stage", "direction", "cause", "order", "route"})
+ATTRIBUTES = frozenset({"severity", "acuity", "stage", "direction", "cause", "order", "route", "change"})
 _HABITS = frozenset(
     "smoking;alcohol use;alcohol abuse;drug abuse;cocaine use;marijuana use;methamphetamine use;chewing tobacco".split(
         ";"
@@ -39,9 +39,16 @@ _PAIN_IN = {f"{part} pain": region for part, region in _REGIONS.items() if regio
 _SAID_FREELY = frozenset({"condition", "symptom", "procedure"})
 _PARTS_OF_NAMES = frozenset({"pain", "fall", "use", "mass"})  # "X pain" is not always a kind of "pain"
 _ONCE_A_DAY = frozenset({"morning", "evening", "bedtime"})
+_OPPOSITE_STATUS = {
+    "started": ("stopped",),
+    "stopped": ("started", "continued", "increased"),
+    "continued": ("stopped",),
+    "increased": ("decreased", "stopped"),
+    "decreased": ("increased",),
+}
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _YEAR = re.compile(r"(?<![\d/])(?:19|20)\d\d$|(?<=/)(?:(?:19|20)\d\d|[3-9][2-9]|[4-9]\d)$")
-_NO_UNIT = frozenset({"", "daily", "once", "twice", "every", "at", "in", "and"})  # words after a number without a unit
+NO_UNIT = frozenset({"", "daily", "once", "twice", "every", "at", "in", "and"})  # words after a number without a unit
 _AT_AGE = re.compile(r"age|.*\bof age$", re.IGNORECASE)
 _IN_YEARS = re.compile(r"old$|y/?o$|years?$", re.IGNORECASE)
 _ARTICLES = frozenset({"0", "1"})  # may be said without a number: "a pack a day", "none"
@@ -110,6 +117,8 @@ def _compare_values(fact: Fact, note_facts: NoteFacts) -> Comparison:
     rivals = [other for other in others if other.key == fact.key and fact.key]
     candidates = rivals or [other for other in others if not (fact.key and other.key)]
     agreeing = next((other for other in candidates if agrees(fact, other)), None)
+    if not agreeing and (limit := next((other for other in candidates if _differ_by_limit(fact, other)), None)):
+        return Comparison(UNVERIFIABLE, limit, fact.type)
     bare = None if agreeing or rivals or fact.type == "frequency" else _bare_number(fact, note_facts)
     return Comparison(UNVERIFIABLE, bare, fact.type) if bare else _decide(fact, agreeing, rivals)
 
@@ -117,9 +126,15 @@ def _compare_values(fact: Fact, note_facts: NoteFacts) -> Comparison:
 def _bare_number(fact: Fact, note_facts: NoteFacts) -> Fact | None:
     """Return the note's fact with the same number but no unit or name, or None: "twenty daily" for 20 mg."""
     written = numbers_in(fact.text)
-    bare = (other for other in note_facts if other.type in ("number", "age", "dose") and other.key in _NO_UNIT)
+    bare = (other for other in note_facts if other.type in ("number", "age", "dose") and other.key in NO_UNIT)
     candidates = (other for other in bare if written & numbers_in(other.text))
     return next((other for other in candidates if not _IN_YEARS.search(other.text)), None)
+
+
+def _differ_by_limit(fact: Fact, other: Fact) -> bool:
+    """Return whether one value is a limit ("<20") and the other is its number."""
+    limits = [each.value for each in (fact, other) if each.value[0] in "<>"]
+    return len(limits) == 1 and fact.value.lstrip("<>") == other.value.lstrip("<>")
 
 
 def agrees(fact: Fact, other: Fact) -> bool:
@@ -133,12 +148,12 @@ def agrees(fact: Fact, other: Fact) -> bool:
 
 def _compare_age(fact: Fact, note_facts: NoteFacts) -> Comparison:
     """Compare the patient's age. A relative's age or an age in the past ("at age 7") may match any number."""
-    ages = _same_type(fact, note_facts)
+    ages = [age for age in _same_type(fact, note_facts) if note_facts.in_dialogue or age.family == fact.family]
     # "8 months old" and "8-month" differ by rounding only; "five decades" is read as a duration
     years = [(age, float(age.value)) for age in ages] + [
         (other, float(other.value.split()[0]) / 8760)
         for other in note_facts
-        if other.type == "duration" and "-" not in other.value
+        if other.type == "duration" and "-" not in other.value and (note_facts.in_dialogue or not ages)
     ]
     age = float(fact.value)
     near = next((other for other, value in years if abs(value - age) < min(0.05, 0.05 * age + 0.0001)), None)
@@ -189,13 +204,15 @@ def _compare_side(fact: Fact, note_facts: NoteFacts) -> Comparison:
     rivals = [other for other in others if other.key == fact.key and fact.key and not other.asked]
     agreeing = next((other for other in rivals if other.value == fact.value), None)
     unbound = next((other for other in others if not other.key and other.value == fact.value), None)
+    elsewhere = next((other for other in others if other.value == fact.value), None)
+    if rivals and not (agreeing or unbound) and elsewhere and not note_facts.in_dialogue:
+        return Comparison(UNVERIFIABLE, elsewhere, fact.type)
     if rivals:
         return _decide(fact, agreeing or unbound, rivals)
     near = [other for other in others if _is_near(fact.key, other.key)]
     agreeing = next((other for other in near if other.value == fact.value), None)
     if not agreeing and fact.value == "both" and {other.value for other in near} >= {"left", "right"}:
         agreeing = near[0]
-    elsewhere = next((other for other in others if other.value == fact.value), None)
     if elsewhere and not agreeing:
         return Comparison(UNVERIFIABLE, elsewhere, fact.type)
     return _decide(fact, agreeing, [])
@@ -208,12 +225,27 @@ def _is_near(part: str, other: str) -> bool:
 
 def _compare_numbers(fact: Fact, note_facts: NoteFacts) -> Comparison:
     """Compare dates and numbers without a unit, first with numbers of the same things, then with all facts."""
+    if fact.value[0] in "<>":
+        return _compare_limits(fact, note_facts)
     wanted = _spellings(fact)
-    counted = fact.type == "number" and fact.key not in _NO_UNIT
+    counted = fact.type == "number" and fact.key not in NO_UNIT
     rivals = [other for other in _same_type(fact, note_facts) if counted and other.key == fact.key]
     agreeing = next((other for other in rivals or note_facts if wanted & {other.value, *numbers_in(other.text)}), None)
     if not agreeing and wanted <= _ARTICLES:
         return Comparison(UNVERIFIABLE, None, fact.type)
+    return _decide(fact, agreeing, rivals)
+
+
+def _compare_limits(fact: Fact, note_facts: NoteFacts) -> Comparison:
+    """Compare a limit ("under 20") with limits of the same number. Its number alone leaves it open."""
+    number = fact.value[1:]
+    same_number = [
+        other for other in note_facts if other.value.lstrip("<>") == number or number in numbers_in(other.text)
+    ]
+    agreeing = next((other for other in same_number if other.value[:1] == fact.value[0]), None)
+    rivals = [other for other in same_number if other.value[:1] in ("<", ">")]
+    if same_number and not agreeing and not rivals:
+        return Comparison(UNVERIFIABLE, same_number[0], fact.type)
     return _decide(fact, agreeing, rivals)
 
 
@@ -233,7 +265,7 @@ def _spellings(fact: Fact) -> set[str]:
 @lru_cache(maxsize=10_000)
 def numbers_in(text: str) -> frozenset[str]:
     """Return the numbers as written, without conversion of units: 7 for "seven pounds"."""
-    return frozenset(_NUMBER.findall(regular_form(text).text))
+    return frozenset(_NUMBER.findall(plain_form(text).text))
 
 
 def _compare_findings(fact: Fact, note_facts: NoteFacts) -> Comparison | None:
@@ -247,6 +279,8 @@ def _compare_findings(fact: Fact, note_facts: NoteFacts) -> Comparison | None:
     own = [other for other in mentions if not other.asked and (fact.family or not other.family)]
     same_polarity = [other for other in own if _same_polarity(fact, other)]
     same_certainty = [other for other in same_polarity if other.uncertain == fact.uncertain]
+    if fact.key in _HABITS and (past := _past_habit(fact, same_certainty, note_facts)):
+        return past
     if same_certainty or (same_polarity and (fact.negated or fact.type not in PROBLEMS)):
         return Comparison(SUPPORTED, (same_certainty or same_polarity)[0], fact.type)
     if asked:  # whatever the answer was, it may agree
@@ -264,6 +298,14 @@ def _compare_findings(fact: Fact, note_facts: NoteFacts) -> Comparison | None:
     if fact.type == "symptom" and all(other.historical != fact.historical for other in own):
         return Comparison(UNVERIFIABLE, own[0], "negation")
     return Comparison(CONTRADICTED, own[0], "negation")
+
+
+def _past_habit(fact: Fact, mentions: Sequence[Fact], note_facts: NoteFacts) -> Comparison | None:
+    """Return a contradiction if a written note says of a habit only that it is over, and the fact that it goes on."""
+    if note_facts.in_dialogue or fact.negated or fact.historical or not mentions:
+        return None
+    past = all(other.historical for other in mentions)
+    return Comparison(CONTRADICTED, mentions[0], "certainty") if past else None
 
 
 def _compare_unnamed(fact: Fact, note_facts: NoteFacts) -> Comparison:
@@ -341,9 +383,27 @@ def _names_same(fact: Fact, other: Fact) -> bool:
 def _compare_where_stated(fact: Fact, note_facts: NoteFacts) -> Comparison | None:
     """Compare statuses and attributes (started, severe, due to X), if the note has one for the same finding."""
     rivals = [other for other in _same_type(fact, note_facts) if fact.key and other.key == fact.key]
+    if fact.type == "drug_status":
+        agreeing = [other for other in rivals if other.value == fact.value]
+        rivals = [*agreeing, *(other for other in rivals if other.value in _OPPOSITE_STATUS.get(fact.value, ()))]
+    mentions = note_facts.by_value.get(fact.key, [])
+    if fact.type in STATUSES and not note_facts.in_dialogue and len(rivals) < len(mentions):
+        return None  # another mention, without a status, may be meant
     if not rivals:
         return None
     return _decide(fact, next((other for other in rivals if other.value == fact.value), None), rivals)
+
+
+def _compare_change(fact: Fact, note_facts: NoteFacts) -> Comparison | None:
+    """Compare a change of a measurement ("down 4.2 1.9") with the note's changes that share one of its numbers."""
+    direction, *numbers = fact.value.split()
+    rivals = [
+        other
+        for other in _same_type(fact, note_facts)
+        if other.key == fact.key and set(numbers) & set(other.value.split()[1:]) - {"?"}
+    ]
+    agreeing = next((other for other in rivals if other.value.split()[0] == direction), None)
+    return _decide(fact, agreeing, rivals) if rivals else None
 
 
 def _compare_nothing(fact: Fact, note_facts: NoteFacts) -> None:
@@ -360,6 +420,8 @@ def _compare_allergy(fact: Fact, note_facts: NoteFacts) -> Comparison:
     same = [other for other in others if other.key == fact.key]
     agreeing = next((other for other in same if other.negated == fact.negated), None)
     denied_all = [other for other in others if other.key == "any" and other.negated and not fact.negated]
+    if not same and not denied_all and (taken := note_facts.by_value.get(fact.key)) and not note_facts.in_dialogue:
+        return Comparison(UNVERIFIABLE, taken[0], fact.type)  # the note may tell of its side effects
     return _decide(fact, agreeing, [*same, *denied_all])
 
 
@@ -385,6 +447,7 @@ _RULES: dict[str, Rule] = {
     "number": _compare_numbers,
     "date": _compare_numbers,
     **dict.fromkeys(STATUSES | ATTRIBUTES, _compare_where_stated),
+    "change": _compare_change,
     "denial": _compare_nothing,
     "topic": _compare_nothing,
     "allergy": _compare_allergy,

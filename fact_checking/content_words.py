@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import cached_property, lru_cache
 from typing import Any
 
-from clinical.text import regular_form
+from clinical.plain_form import plain_form
 
 _WORD = re.compile(r"[^\W\d_](?:[^\W\d_]|['’](?=[^\W\d_]))+")
 _HEADING = re.compile(r"(?:^|(?<=[.;:]))[ \t]*[A-Z][\w/&-]*(?: [A-Za-z][\w/&-]*){0,3}:", re.MULTILINE)
@@ -164,6 +164,11 @@ def content_words(text: str) -> list[tuple[int, str]]:
     return [(start, word) for start, word in _words(text) if word.lower() not in _STOP_WORDS]
 
 
+def is_content_word(word: str) -> bool:
+    """Return whether a word in lower case has content, as `content_words` decides."""
+    return word not in _STOP_WORDS and len(word) > 1
+
+
 def _words(text: str) -> Iterator[tuple[int, str]]:
     for match in _WORD.finditer(text):
         yield match.start(), _POSSESSIVE.sub("", match[0])
@@ -204,7 +209,7 @@ class WordSupport:
     """The words of one note."""
 
     def __init__(self, note: str) -> None:
-        self._words = {word.lower() for text in (note, regular_form(note).text) for _, word in _words(text)}
+        self._words = {word.lower() for text in (note, plain_form(note).text) for _, word in _words(text)}
         self._stems = {_stem(word) for word in self._words}
         self._content = self._words - _STOP_WORDS
 

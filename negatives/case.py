@@ -11,7 +11,7 @@ from itertools import accumulate
 from typing import TypeVar
 
 from clinical.facts import Fact, concepts, extract_facts, sentences
-from clinical.text import regular_form
+from clinical.plain_form import plain_form
 from clinical.values import PROBLEMS, parsed_number, plain_number
 from fact_checking.claims import CITATION, without_citations
 
@@ -204,7 +204,7 @@ class Case:
     def __post_init__(self) -> None:
         self.text = without_citations(self.chosen)
         self.note_facts = extract_facts(self.note)
-        numbers = NUMBER.findall(regular_form(self.note).text)
+        numbers = NUMBER.findall(plain_form(self.note).text)
         self.note_numbers = frozenset(plain_number(parsed_number(number)) for number in numbers)
         self.facts = extract_facts(self.text)
         self.named = frozenset(fact.key for fact in [*self.note_facts, *self.facts])

@@ -1,0 +1,207 @@
+"""Rewrite the notation of typed notes in words: "62F", "x7d", "q2wk", "38,5 °C", "↑".
+
+Each rewrite is (start, end, new words); see `clinical.text.rewritten`. Only notation with one meaning is here.
+Abbreviations, which may have several, are in `clinical.abbreviations`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+from clinical.text import Rewrite
+
+_UNITS_OF_TIME = {
+    unit: name
+    for name, units in (
+        ("minute", "min mins minute"),
+        ("hour", "h hr hrs hour"),
+        ("day", "d day"),
+        ("week", "w wk wks week"),
+        ("month", "mo mos mth mths month"),
+        ("year", "y yr yrs year"),
+    )
+    for unit in units.split()
+}
+_TIME = "|".join(sorted(_UNITS_OF_TIME, key=len, reverse=True))
+_SEX = {"f": "female", "m": "male"}
+_NUMBER = r"\d+(?:\.\d+)?"
+_SIGN_CODES = {
+    "od": "once daily",
+    "om": "every morning",
+    "on": "every night",
+    "bd": "twice daily",
+    "bds": "twice daily",
+    "tds": "three times daily",
+    "qds": "four times daily",
+    "qd": "daily",
+    "qday": "daily",
+    "nocte": "at bedtime",
+    "mane": "every morning",
+}
+_SIGNATURE_REACH = 24  # characters before a signature code in which its dose is looked for
+_DOSED = re.compile(
+    r"\d\s?(?:mg|mcg|[µμ]g|g|ml|units?|u|iu|meq|mmol|puffs?|tabs?|caps?|drops?|gtts?|%|mg/\w+|tablets?|capsules?)\.?"
+    r"(?: (?:po|sc|sl|s/c|iv|im|pr|oral|neb|nebs|inhaled|topically|orally))?$",
+    re.IGNORECASE,
+)
+
+
+def _age_and_sex(match: re.Match[str]) -> str | None:
+    groups = match.groupdict()
+    number = int(groups["age"] or groups["spaced"])
+    unit = _UNITS_OF_TIME[groups["unit"].lower()] if groups.get("unit") else "year"
+    most = {"year": 115, "month": 60, "week": 60, "day": 60}.get(unit, 0)
+    return f"{number}-{unit}-old {_SEX[match['sex'].lower()]}" if number <= most else None
+
+
+def _length(match: re.Match[str]) -> str:
+    number = "".join(match["number"].split())
+    return f"{number} {_UNITS_OF_TIME[match['unit'].lower()]}{'' if number == '1' else 's'}"
+
+
+def _for_a_time(match: re.Match[str]) -> str:
+    return f"for {_length(match)}"
+
+
+def _every(match: re.Match[str]) -> str:
+    return f"every {''.join(match['number'].split())} {_UNITS_OF_TIME[match['unit'].lower()]}s"
+
+
+_PERIODS = {
+    "wk": "weekly",
+    "week": "weekly",
+    "mo": "monthly",
+    "month": "monthly",
+    "am": "every morning",
+    "pm": "every evening",
+    "hs": "at bedtime",
+}
+
+
+def _per(match: re.Match[str]) -> str:
+    if match["q"]:
+        return _PERIODS[match["q"].lower()]
+    return " a week" if match["per"][0].lower() == "w" else " a day"
+
+
+def _signature(match: re.Match[str]) -> str | None:
+    """Return the words of a signature code after a dose, or None: "OD" is also the right eye, "on" a preposition."""
+    before = match.string[max(0, match.start() - _SIGNATURE_REACH) : match.start()]
+    code = match["code"].lower()
+    dosed = code in ("bd", "bds", "tds", "qds") or _DOSED.search(before)
+    if not dosed or (code == "on" and match.string[match.end() :].lstrip(" ")[:1].isalnum()):
+        return None
+    return f" {_SIGN_CODES[code]}"
+
+
+Replace = Callable[[re.Match[str]], str | None]
+_RANGE = rf"(?P<number>{_NUMBER}(?:\s*[-–/]\s*{_NUMBER})?)"
+# text that every match contains, pattern, new words; None leaves the text as it is
+_PATTERNS: tuple[tuple[str, re.Pattern[str], Replace], ...] = (
+    (  # "62F", "45 M" at the start of a sentence; not "98.6F" and not "T 99F"
+        "FM",
+        re.compile(
+            r"(?:(?<![\w.,/:-])(?<![Tt] )(?<![Tt]emp )(?P<age>\d{2,3}|[1-9])(?=[FM])"
+            r"|(?:(?<=^)|(?<=\n)|(?<=[.:] )|(?<= a )|"
+            r"(?<= an ))(?P<spaced>\d{1,3})[ -])(?P<sex>[FM])(?![\w/°'’-])(?! [A-Z](?: |$))"
+        ),
+        _age_and_sex,
+    ),
+    (  # "71yo f", "3 mo M", "62 y/o F", "26yr F"
+        "fFmM",
+        re.compile(
+            r"(?<![\w.,/:-])(?P<age>\d{1,3})[ -]?(?:(?P<unit>mo|mth|wk|d|day|month|week)s?\.?(?:[ /-]?o(?:ld)?\b)?"
+            r"|y(?:ears?|rs?)?\.?(?:[ ./-]*o(?:ld)?\b)?\.?)[ ,-]{1,2}(?P<sex>[FMfm])(?![\w/°'’-])"
+        ),
+        _age_and_sex,
+    ),
+    (  # "x7d", "x 3 wks", "× 10 days"
+        "x×X",
+        re.compile(rf"(?<!\w)[xX×][ ]?{_RANGE}[ ]?(?P<unit>{_TIME})s?\b(?!/)", re.IGNORECASE),
+        _for_a_time,
+    ),
+    (  # "q2wk", "q 3 months"; hours are read by clinical.values
+        "qQ",
+        re.compile(rf"\bq[ ]?{_RANGE}[ ]?(?P<unit>w|wk|week|mo|month|d|day|min)s?\b", re.IGNORECASE),
+        _every,
+    ),
+    (  # "5 d", "6 wks", "3d", "24h"; not "5 D" of lenses, "5-mo-old", "2 w/"
+        "dhwmy",
+        re.compile(
+            rf"(?<![\w.,/°-]){_RANGE}[ ]?(?P<unit>d|h|hr|w|wk|mo|mth|yr|y)s?\b(?![/\w'’-])(?!\.\d)(?! ?(?:old|o\b))"
+        ),
+        _length,
+    ),
+    (  # "10 U", "12U": insulin
+        "Uu",
+        re.compile(r"(?<![\w.,/-])(?P<number>\d{1,3})[ ]?(?:U|u)(?![\w/&])"),
+        lambda match: f"{match['number']} units",
+    ),
+    (  # "500 mg bd", "10 mg/d od", "2 tabs tds"
+        "dDnN",
+        re.compile(r"(?<=\w)[ ](?P<code>od|om|on|bds?|tds|qds|qd|qday|nocte|mane)(?![\w/:])", re.IGNORECASE),
+        _signature,
+    ),
+    (  # decimal comma: "38,5", "0,125"; "1,204" is a thousand
+        ",",
+        re.compile(r"(?<![\w.,:;/-])(?P<whole>\d{1,3}),(?P<fraction>\d{1,2}|(?<=0,)\d{3})(?![\d,]|\.\d)"),
+        lambda match: f"{match['whole']}.{match['fraction']}",
+    ),
+    (  # "qwk", "10 mg/wk", "3x/wk", "q AM"
+        "qQ/",
+        re.compile(
+            r"\b(?:q ?(?P<q>wk|week|mo|month|am|pm|hs)\b|(?<=[a-z\d])/(?P<per>wk|week|d|day)\b(?![ ]?\d))",
+            re.IGNORECASE,
+        ),
+        _per,
+    ),
+    (  # "3/52", "2/7": British weeks and days; "2/12" may be a date
+        "/",
+        re.compile(r"(?<![\d/.])(?P<number>\d{1,2})/(?P<unit>52)(?![\d/])"),
+        lambda match: f"{match['number']} weeks",
+    ),
+    (  # sides: "R knee", "nostril L"; not "2 L" and not "L/min"
+        "RL",
+        re.compile(r"(?<![\w./>+-])(?<!\d )(?<!\d\.\d )(?P<side>[RL])(?=[ ,;.)(-]|$|\n)(?!\.[A-Z ])(?! ?[/>=])"),
+        lambda match: {"R": "right", "L": "left"}[match["side"]],
+    ),
+    ("↑", re.compile(r"[↑⬆]+\s?"), lambda match: "increased "),
+    ("↓", re.compile(r"[↓⬇]+\s?"), lambda match: "decreased "),
+    ("+ve", re.compile(r"(?<!\w)\+ve\b"), lambda match: "positive"),
+    ("-ve", re.compile(r"(?<!\w)[-–]ve\b"), lambda match: "negative"),
+    ("½", re.compile(r"(?<=\d)\s?½"), lambda match: ".5"),
+    ("[**", re.compile(r"\[\*\*(?![\d-]+\*\*\])[^\]\n]{0,60}\*\*\]"), lambda match: "X"),  # a de-identification mask
+)
+# British spellings, as stems: "haemoglobin", "oedema", "diarrhoea", "caesarean"
+_BRITISH = re.compile(
+    r"(?<![A-Za-z])[A-Za-z]*?(?:haem|aem(?=i)|(?<!i)oed(?=em)|(?<![a-z])oesoph|rrhoea|caes|paed|faec|gynaec|"
+    r"anaes|foet|pnoea|coel|tumour|"
+    r"orrhoe|leuco(?=cy|pen)|caec|aetio|oestr|anaem|ischaem)[a-z]*",
+    re.IGNORECASE,
+)
+_SPELLINGS = (("ae", "e"), ("oe", "e"), ("tumour", "tumor"), ("leuco", "leuko"))
+
+
+def _american(match: re.Match[str]) -> str:
+    word = match[0]
+    for british, american in _SPELLINGS:
+        word = re.sub(british, american, word, flags=re.IGNORECASE)
+    return word if match[0].islower() else word.capitalize()
+
+
+def notation_rewrites(text: str) -> Iterator[Rewrite]:
+    """Yield the rewrites of a written text. Where two overlap, the first is meant."""
+    for characters, pattern, replace in _PATTERNS:
+        present = (
+            characters in text
+            if characters in ("[**", "+ve", "-ve")
+            else any(character in text for character in characters)
+        )
+        for match in pattern.finditer(text) if present else ():
+            new = replace(match)
+            if new is not None:
+                yield match.start(), match.end(), new
+    if "ae" in text or "oe" in text or "our" in text or "euco" in text:
+        for match in _BRITISH.finditer(text):
+            yield match.start(), match.end(), _american(match)

@@ -1,0 +1,96 @@
+"""Find the parts of a written note that no rule reads, and the facts that they may state.
+
+A claim that the note does not name is not wrong if the note has an abbreviation that may mean it: "HST" may be a
+horseshoe tear. Such a claim is left open.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cached_property
+
+from clinical.abbreviations import abbreviation_rewrites, possible_meanings
+from clinical.facts import Fact, extract_facts
+from clinical.lexicons import phrase_table
+from clinical.plain_form import plain_form
+from clinical.values import FINDINGS
+from fact_checking.comparison import NO_UNIT, numbers_in
+
+_ABBREVIATION = re.compile(r"(?<![\w])(?=\w*[A-Z]\w*[A-Z])[A-Za-z]{2,6}(?![a-z])|(?<![\w])[A-Z]{2,6}(?=\d)")
+_ATTACHED = re.compile(r"(?<=[A-Za-z#(/~-])\d+(?:\.\d+)?|\d+(?:\.\d+)?(?=[/+-])")
+_TRUNCATED = re.compile(r"(?<!\w)[A-Za-z]{4,9}(?!\w)")
+_WORD = re.compile(r"[A-Za-z]{2,}")
+_LEAST_CUT = 2  # letters that a truncated word lacks at least
+_LONGEST_INITIALS = 4  # letters of an abbreviation of one word ("OM", osteomyelitis)
+_JOINING = frozenset({"of", "the", "and", "to", "in", "with", "by", "for", "on", "or", "a"})
+_NAMED = frozenset({*FINDINGS, "allergy", "family_history"})
+_MEASURED = frozenset({"age", "dose", "duration", "follow_up", "frequency", "lab", "number", "vital", "date"})
+
+
+class UnreadNotation:
+    """The abbreviations, truncated words and numbers of one written note."""
+
+    def __init__(self, note: str) -> None:
+        self._note = note
+
+    def may_state(self, fact: Fact) -> bool:
+        """Return whether the note may state the fact in a form that no rule reads."""
+        if fact.type in _NAMED:
+            return self._is_abbreviated(fact)
+        numbers = numbers_in(fact.text)
+        return fact.type in _MEASURED and bool(numbers) and numbers <= self._numbers
+
+    def _is_abbreviated(self, fact: Fact) -> bool:
+        names = {fact.key, fact.text.lower()}
+        if names & self._possible_names:
+            return True
+        return any(self._has_short_form(name) for name in names)
+
+    def _has_short_form(self, name: str) -> bool:
+        words = _WORD.findall(name.lower())
+        if len(words) > 1:
+            return not self._abbreviations.isdisjoint(_initials(words))
+        return bool(words) and any(_shortens(short, words[0]) for short in self._abbreviations | self._truncated)
+
+    @cached_property
+    def _numbers(self) -> frozenset[str]:
+        """Return the numbers without a unit or a noun: 5 in "finasteride 5 daily", 6 in "C6", 2 in "2/12"."""
+        loose = (fact for fact in extract_facts(self._note) if fact.type in ("number", "date") and fact.key in NO_UNIT)
+        attached = frozenset(_ATTACHED.findall(plain_form(self._note).text))
+        return attached.union(*(numbers_in(fact.text) for fact in loose))
+
+    @cached_property
+    def _abbreviations(self) -> frozenset[str]:
+        """Return the abbreviations without a meaning in the word lists, in lower case."""
+        read = {start for start, _, _ in abbreviation_rewrites(self._note)}
+        phrases, _ = phrase_table()
+        found = (match for match in _ABBREVIATION.finditer(self._note) if match.start() not in read)
+        return frozenset(short for match in found if ((short := match[0].lower()),) not in phrases)
+
+    @cached_property
+    def _truncated(self) -> frozenset[str]:
+        return frozenset(word.lower() for word in _TRUNCATED.findall(self._note))
+
+    @cached_property
+    def _possible_names(self) -> frozenset[str]:
+        """Return the names of the facts that abbreviations with several meanings may state."""
+        meanings = (meaning for _, _, found in possible_meanings(self._note) for meaning in found)
+        return frozenset(fact.key for meaning in meanings for fact in extract_facts(meaning))
+
+
+def _initials(words: list[str]) -> Iterator[str]:
+    yield "".join(word[0] for word in words)
+    yield "".join(word[0] for word in words if word not in _JOINING)
+
+
+def _shortens(short: str, word: str) -> bool:
+    """Return whether `short` is the beginning of the word, or letters of it in order that begin with its first."""
+    if len(word) < len(short) + _LEAST_CUT:
+        return False
+    if word.startswith(short):
+        return True
+    if len(short) > _LONGEST_INITIALS or short[0] != word[0] or len(short) < 2:
+        return False
+    rest = iter(word)
+    return all(letter in rest for letter in short)

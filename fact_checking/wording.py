@@ -1,0 +1,275 @@
+"""Compare the wording of a written note and its summary around sides, numbers, opposites and denials.
+
+The facts of `clinical` have a subject from the word lists. Here the subject is any content word: "right mesial
+sclerosis" against "left mesial sclerosis", "ketones 5.9" against "ketones 0.9", "no filling defect" against "a filling
+defect". Only written notes are compared so, because speakers spread a statement over several turns.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence, Set
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import takewhile
+
+from clinical.facts import Fact, scoped_spans
+from clinical.plain_form import plain_form
+from fact_checking.claims import CONTRADICTED, ERROR, Claim
+from fact_checking.content_words import family, is_content_word
+
+_TOKEN = re.compile(r"[A-Za-z][A-Za-z'’]*|\d+(?:[.,]\d+)*%?|[<>]")
+_CLAUSE_END = re.compile(r"[.?!](?=\s|$)|[;\n]|\b(?:but|whereas|while|although)\b|->|→")
+_SIDES = {"left": "left", "right": "right", "bilateral": "both", "bilaterally": "both", "both": "both"}
+_REACH_OF_SIDE = 3  # content words after a side, and before it, that it may describe
+_REACH_OF_NUMBER = 3  # numbers in a row after a word
+_CONTEXT = 6  # content words before and after a number
+_MOST_MENTIONS = 20  # of one word of the note, a limit for long texts
+# each line: words of one meaning, a bar, words of the opposite meaning
+_OPPOSITES = tuple(
+    tuple(frozenset(side.split()) for side in line.split("|"))
+    for line in """
+increased increase increasing rose risen rising raised higher gained | decreased decrease decreasing fell fallen \
+falling reduced lowered lower lost declined dropped
+improved improving improvement better resolved resolving cleared | worsened worsening worse deteriorated exacerbated
+laparoscopic laparoscopically | open
+positive reactive detected | negative nonreactive undetected
+attached intact | detached ruptured torn
+benign | malignant
+unilateral | bilateral
+home | facility rehabilitation hospice
+survived alive living | died deceased dead
+normal unremarkable | abnormal
+provoked | unprovoked
+""".strip().splitlines()
+)
+_POLES = frozenset(word for pair in _OPPOSITES for pole in pair for word in pole)
+_REACH_OF_OPPOSITE = 2  # content words before and after
+_NOT_DENIED = frozenset(
+    """change changes need plan plans time times day days other others further longer new prior previous acute distress
+    evidence sign signs history known significant complaint complaints issue issues difficulty use symptom symptoms
+    medication medications medicine treatment family personal patient side effect effects contrast""".split()
+)
+_DENIAL_BEFORE = re.compile(
+    r"\b(?:no|without|denie[sd]|nil|not|never|negative for|absence of|free of)\b(?: (?:any|evidence of|signs? of))?"
+    r"(?: [a-z/-]+){0,2} $",
+    re.IGNORECASE,
+)
+_DENIED_FIELD = re.compile(r"\s*:\s*(?:none|no\b|nil|neg|absent|denied)", re.IGNORECASE)
+_SHORTEST_DENIED = 4  # letters
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word or number at `start` to `end` of the plain form, in lower case, and the number of its clause."""
+
+    text: str
+    start: int
+    end: int
+    clause: int
+
+    @property
+    def is_number(self) -> bool:
+        return self.text[0].isdigit()
+
+    @property
+    def roots(self) -> frozenset[str]:
+        """Return the forms under which the word is compared; a number has only itself."""
+        return frozenset([self.text]) if self.is_number else family(self.text)
+
+
+class Wording:
+    """The words of one text in plain form, with indices by root."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self.form = plain_form(text)
+        ends = [match.start() for match in _CLAUSE_END.finditer(self.form.text)]
+        self.words = [
+            Word(match[0].lower(), match.start(), match.end(), bisect_right(ends, match.start()))
+            for match in _TOKEN.finditer(self.form.text)
+        ]
+        self.content = [word for word in self.words if word.is_number or is_content_word(word.text)]
+        self._starts = [word.start for word in self.content]
+
+    @cached_property
+    def by_root(self) -> dict[str, list[int]]:
+        """Map each root to the indices of its first words in `content`."""
+        found: dict[str, list[int]] = {}
+        for index, word in enumerate(self.content):
+            for root in word.roots:
+                indices = found.setdefault(root, [])
+                if len(indices) < _MOST_MENTIONS:
+                    indices.append(index)
+        return found
+
+    @cached_property
+    def scoped(self) -> list[Fact]:
+        """Return the content words with the flags of their scope."""
+        return scoped_spans(self._text, [(word.start, word.end) for word in self.content])
+
+    def after(self, word: Word, reach: int) -> list[Word]:
+        """Return the next content words of the clause, at most `reach`."""
+        index = bisect_right(self._starts, word.start)
+        return [each for each in self.content[index : index + reach] if each.clause == word.clause]
+
+    def before(self, word: Word, reach: int) -> list[Word]:
+        """Return the content words of the clause before the word, the nearest first, at most `reach`."""
+        index = bisect_left(self._starts, word.start)
+        return [each for each in self.content[max(0, index - reach) : index][::-1] if each.clause == word.clause]
+
+    def span(self, word: Word) -> tuple[int, int]:
+        """Return the span of the word in the original text."""
+        return self.form.original_span(word.start, word.end)
+
+    def claim(self, kind: str, word: Word) -> Claim:
+        """Return the claim that the note contradicts this word of the summary."""
+        start, end = self.span(word)
+        return Claim(kind, self._text[start:end], start, end, CONTRADICTED, ERROR, None, None)
+
+
+def _roots_of(words: Iterable[Word]) -> frozenset[str]:
+    return frozenset(root for word in words for root in word.roots)
+
+
+def wording_claims(note: Wording, summary: Wording, facts: Sequence[Fact]) -> Iterator[Claim]:
+    """Yield the claims of the summary whose wording the note contradicts."""
+    covered = _covered(summary, [fact for fact in facts if fact.type != "number"])
+    yield from _side_claims(note, summary)
+    yield from _opposite_claims(note, summary)
+    yield from _denial_claims(note, summary, covered)
+    yield from _number_claims(note, summary, covered)
+
+
+def _covered(summary: Wording, facts: Sequence[Fact]) -> frozenset[Word]:
+    """Return the content words that facts cover."""
+    taken = bytearray(max((fact.end for fact in facts), default=0))
+    for fact in facts:
+        taken[fact.start : fact.end] = b"\1" * (fact.end - fact.start)
+    return frozenset(word for word in summary.content if any(taken[slice(*summary.span(word))]))
+
+
+# ---------------------------------------------------------------------------------------------- sides
+
+
+def _described(wording: Wording, side: Word) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the roots of the words after a side and before it that it may describe, up to the next side."""
+    around = wording.after(side, _REACH_OF_SIDE), wording.before(side, _REACH_OF_SIDE)
+    after, before = (_roots_of(takewhile(lambda word: word.text not in _SIDES, words)) for words in around)
+    return after, before
+
+
+def _side_claims(note: Wording, summary: Wording) -> Iterator[Claim]:
+    """Yield a claim for each side whose words the note has with the other side only."""
+    sides_of: dict[str, set[str]] = {}
+    for side in note.words:
+        if side.text in _SIDES:
+            for root in frozenset.union(*_described(note, side)):
+                sides_of.setdefault(root, set()).add(_SIDES[side.text])
+    for side in summary.words:
+        if side.text in _SIDES:
+            after, before = _described(summary, side)
+            told = {known for root in after or before for known in sides_of.get(root, ())}
+            if told and "both" not in told and _SIDES[side.text] not in told | ({"both"} if len(told) > 1 else set()):
+                yield summary.claim("laterality", side)
+
+
+# ------------------------------------------------------------------------------------------ opposites
+
+
+def _opposite_claims(note: Wording, summary: Wording) -> Iterator[Claim]:
+    """Yield a claim for each word of the summary if the note has its opposite, and not it, about the same things."""
+    near_poles: dict[str, set[str]] = {}  # pole word -> roots near it in the note
+    for word in note.words:
+        if word.text in _POLES:
+            near_poles.setdefault(word.text, set()).update(_anchors(note, word))
+    for word in summary.words:
+        for first, second in _OPPOSITES if word.text in _POLES else ():
+            if word.text not in first and word.text not in second:
+                continue
+            same, opposite = (first, second) if word.text in first else (second, first)
+            anchors = _anchors(summary, word)
+            against, agreeing = (
+                any(not anchors.isdisjoint(near_poles.get(each, ())) for each in pole) for pole in (opposite, same)
+            )
+            if against and not agreeing:
+                yield summary.claim("direction", word)
+
+
+def _anchors(wording: Wording, word: Word) -> frozenset[str]:
+    """Return the roots of the content words of the clause that are nearest to a word."""
+    near = [*wording.before(word, _REACH_OF_OPPOSITE), *wording.after(word, _REACH_OF_OPPOSITE)]
+    return _roots_of(each for each in near if each.text not in _POLES)
+
+
+# -------------------------------------------------------------------------------------------- denials
+
+
+def _denial_claims(note: Wording, summary: Wording, covered: Set[Word]) -> Iterator[Claim]:
+    """Yield a claim for each noun that the summary affirms and the note only denies, or the other way round."""
+    for fact, word in zip(summary.scoped, summary.content, strict=True):
+        if word in covered or fact.asked or fact.uncertain or not _may_be_denied(summary, word):
+            continue
+        places = sorted({index for root in word.roots for index in note.by_root.get(root, ())})
+        if places and _is_reversed(note, places, summary, word, fact):
+            yield summary.claim("negation", word)
+
+
+def _may_be_denied(wording: Wording, word: Word) -> bool:
+    """Return whether the word looks like a noun that names a finding, and is no modifier of the next word."""
+    if word.is_number or len(word.text) < _SHORTEST_DENIED or word.text in _NOT_DENIED:
+        return False
+    following = wording.after(word, 1)
+    is_head = not following or bool(wording.form.text[word.end : following[0].start].strip())
+    return is_head and not word.text.endswith(("ed", "ing"))
+
+
+def _is_reversed(note: Wording, places: Sequence[int], summary: Wording, word: Word, fact: Fact) -> bool:
+    """Return whether every mention of the note clearly says the opposite of the summary."""
+    mentions = [note.scoped[index] for index in places]
+    if any(mention.asked or mention.uncertain for mention in mentions):
+        return False
+    if _is_denied(summary, word, fact):
+        return not any(mention.negated for mention in mentions)
+    denied = (_is_denied(note, note.content[index], mention) for index, mention in zip(places, mentions, strict=True))
+    return not fact.negated and all(denied)
+
+
+def _is_denied(wording: Wording, word: Word, fact: Fact) -> bool:
+    """Return whether a denial is directly before the word, with at most two words between, or in its field."""
+    before = wording.form.text[max(0, word.start - 40) : word.start]
+    after = wording.form.text[word.end : word.end + 12]
+    return fact.negated and bool(_DENIAL_BEFORE.search(before) or _DENIED_FIELD.match(after))
+
+
+# -------------------------------------------------------------------------------------------- numbers
+
+
+def _number_claims(note: Wording, summary: Wording, covered: Set[Word]) -> Iterator[Claim]:
+    """Yield a claim for each bare number if the note has other numbers after the same word, and not this one.
+
+    A number that the note has near another word of the number's clause is left alone.
+    """
+    for number in summary.content:
+        before = summary.before(number, 1)
+        if not number.is_number or number in covered or not before or before[0].is_number:
+            continue
+        told = {
+            each.text.rstrip("%")
+            for root in before[0].roots
+            for index in note.by_root.get(root, ())
+            for each in takewhile(lambda word: word.is_number, note.after(note.content[index], _REACH_OF_NUMBER))
+        }
+        own = _roots_of(word for word in summary.before(number, _CONTEXT) + summary.after(number, _CONTEXT))
+        if told and number.text.rstrip("%") not in told and not _is_near(note, number, own):
+            yield summary.claim("number", number)
+
+
+def _is_near(note: Wording, number: Word, roots: Set[str]) -> bool:
+    """Return whether the note has the number near one of the words."""
+    return any(
+        not roots.isdisjoint(each.roots)
+        for index in note.by_root.get(number.text, ())
+        for each in note.before(note.content[index], _CONTEXT) + note.after(note.content[index], _CONTEXT)
+    )
