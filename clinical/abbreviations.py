@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from clinical.lexicons import Abbreviation, abbreviations, on_change, phrase_table
-from clinical.text import Rewrite
+from clinical.text import Rewrite, lower_case
 
 _TOKEN = re.compile(r"(?<![\w/&])(?:[A-Za-z]|\d(?=[A-Za-z/]))[\w/&+'’]*(?:[.-][\w/&+]+)*")
 _PART = re.compile(r"[^/\-+&]+")
@@ -41,7 +41,8 @@ _CLASSES = {
 def abbreviation_rewrites(text: str) -> Iterator[Rewrite]:
     """Yield the expansion of each abbreviation that has one meaning where it is."""
     for start, end, meanings in _abbreviations_in(text):
-        if len(meanings) == 1:
+        is_written_out = lower_case(text[start : start + len(meanings[0])]) == meanings[0].lower()  # "COVID-19"
+        if len(meanings) == 1 and not is_written_out:
             yield start, end, meanings[0]
 
 

@@ -34,6 +34,9 @@ from clinical.values import FINDINGS, PROBLEMS, Fact, ignoring_case
 __all__ = ["Concept", "Fact", "concepts", "extract_facts", "sentences"]
 
 
+_CHANGE_OF_VALUE = ignoring_case(r" (?:by|from|to) \d| to (?:about )?\d")
+
+
 def _findings(text: str, tokens: Sequence[Token]) -> Iterator[Fact]:
     """Yield the longest lexicon phrase at each position. A final plural "s" is ignored."""
     phrases, longest = phrase_table()
@@ -46,7 +49,8 @@ def _findings(text: str, tokens: Sequence[Token]) -> Iterator[Fact]:
             if term:
                 start, end = tokens[index].start, tokens[index + length - 1].end
                 following = tokens[index + length].word if index + length < len(tokens) else ""
-                if following in _VACCINES or (term.capitals_only and following == ":"):
+                is_change = term.name == "falls" and _CHANGE_OF_VALUE.match(text, end)  # "pressure fell by 30"
+                if is_change or following in _VACCINES or (term.capitals_only and following == ":"):
                     break  # "flu vaccine" is not flu; "MS:" is a heading
                 yield Fact(term.type, start, end, "", term.name, term.name)
                 index += length - 1
@@ -117,7 +121,7 @@ _ENDS_ALLERGIES = ignoring_case(
     r"->|→|;|\b(?:so|on|takes?|taking|started|given|received|prescribed|instead|therefore|continues?|home meds?|"
     r"meds|plan)\b"
 )
-_ADVERSE = ignoring_case(r"(?: \w+){0,2} caus(?:es|ed|ing)\b")  # "Penicillin caused a rash"
+_ADVERSE = ignoring_case(r",?(?: \w+){0,2} caus(?:es|ed|ing)\b")  # "Penicillin caused a rash"
 
 
 def _is_just_before(text: str, drug: Fact, position: int) -> bool:
@@ -156,8 +160,19 @@ def _without_overlaps(length: int, *groups: Sequence[Fact]) -> list[Fact]:
     return kept
 
 
-def _bind_to_drugs(facts: Sequence[Fact], findings: Sequence[Fact], text: str, ends: Sequence[int]) -> list[Fact]:
-    """Set the drug as key of each dose and frequency. A frequency without a drug is dropped."""
+_TIMES_OF_DAY = frozenset({"morning", "evening", "bedtime"})  # without a drug, they say when something happened
+_RATE = ignoring_case(r"\W*(?:per|an?|each|every) ")  # without a drug, "packs per day" is no frequency
+
+
+def _is_told_alone(text: str, frequency: Fact) -> bool:
+    """Return whether a frequency without a drug is one: "dialysis three times a week"."""
+    return frequency.value not in _TIMES_OF_DAY and not _RATE.match(text, frequency.start)
+
+
+def _bind_to_drugs(
+    facts: Sequence[Fact], findings: Sequence[Fact], text: str, ends: Sequence[int], *, in_dialogue: bool
+) -> list[Fact]:
+    """Set the drug as key of each dose and frequency. In a dialogue, a frequency without a drug is dropped."""
     drugs = [fact for fact in findings if fact.type == "drug"]
     starts = [drug.start for drug in drugs]
     bound = []
@@ -167,9 +182,12 @@ def _bind_to_drugs(facts: Sequence[Fact], findings: Sequence[Fact], text: str, e
             continue
         index = bisect_left(starts, fact.end)
         drug = _drug_of(fact, drugs[max(0, index - 2) : index + 1], text, ends)
-        if drug or fact.type == "dose":
+        if drug or fact.type == "dose" or (not in_dialogue and _is_told_alone(text, fact)):
             bound.append(replace(fact, key=drug.key) if drug else fact)
     return bound
+
+
+_SEPARATE = re.compile(r"[;+&]|,(?! [a-z]+ly\b)")
 
 
 def _drug_of(fact: Fact, drugs: Sequence[Fact], text: str, ends: Sequence[int]) -> Fact | None:
@@ -185,7 +203,8 @@ def _drug_of(fact: Fact, drugs: Sequence[Fact], text: str, ends: Sequence[int]) 
         return after
     if before and bisect_left(ends, before.end) == sentence:
         return before
-    if after and bisect_left(ends, after.end) == sentence and after.start - fact.end < 40:
+    gap = text[fact.end : after.start] if after else ""
+    if after and bisect_left(ends, after.end) == sentence and len(gap) < 40 and not _SEPARATE.search(gap):
         return after
     return (
         before if before and sentence - bisect_left(ends, before.end) <= 2 and fact.start - before.end < 120 else None
@@ -366,10 +385,12 @@ def _value_facts(
     inside = [fact for fact in findings if not text[fact.start : fact.end].isalpha()]
     taken = _Taken(len(text), [*facts, *inside])
     facts += [fact for fact in values.number_facts(lower) if not taken.overlaps(fact)]
-    facts = _bind_durations(_bind_to_drugs(facts, findings, text, ends), findings, text, ends)
+    facts = _bind_durations(_bind_to_drugs(facts, findings, text, ends, in_dialogue=bool(turns)), findings, text, ends)
     qualifiers = attributes.attribute_facts(text, findings)
     sides = _without_overlaps(
-        len(text), list(values.laterality_facts(lower, findings)), list(values.sex_facts(text, tokens, turns))
+        len(text),
+        list(values.laterality_facts(lower, findings, in_dialogue=bool(turns))),
+        list(values.sex_facts(text, tokens, turns)),
     )
     return sorted([*facts, *changes, *sides, *qualifiers], key=lambda fact: fact.start)
 
@@ -393,12 +414,32 @@ def _scoped(
         for number, (fact, flag) in enumerate(zip(inside, flags, strict=True), start=first):
             own = about - answer | {"asked"} if answer and _taken_for_granted(text, fact) else about
             said = _as_marked(flag, marked.get(number)) if fact.type in _MARKED else flag
+            if fact.type == "procedure" and (_has_negative_result(text, fact) or _is_source(text, fact)):
+                said = said - {"negated"}
             if fact.type in FINDINGS and _PAST_HABIT.fullmatch(text, fact.start, fact.end):
                 said = said | {"historical"}
             if section_at(parts, fact.start) == FAMILY:
                 said = said | {"family"}
             scoped.append(_with_flags(text, fact, said | own, index))
     return scoped
+
+
+_NEGATIVE_RESULT = ignoring_case(r"[^.;,\n]{0,30}?\b(?:negative|neg|normal|unremarkable|clear)\b")
+_DENIED_BEFORE = ignoring_case(r"\b(?:no|not|never|without|denie[sd]|declined|refused)\b[^.;,\n]{0,30}$")
+
+
+def _has_negative_result(text: str, test: Fact) -> bool:
+    """Return whether a test was done with a negative result: "biopsy cores were negative"."""
+    before = text[max(0, test.start - 40) : test.start]
+    return _NEGATIVE_RESULT.match(text, test.end) is not None and not _DENIED_BEFORE.search(before)
+
+
+_AS_SOURCE = ignoring_case(r"\b(?:on|by|during|at|after|via|from) (?:the |a |an |his |her )?(?:\w+ )?$")
+
+
+def _is_source(text: str, test: Fact) -> bool:
+    """Return whether the test showed what its sentence denies: "no thrombus on echocardiography"."""
+    return _AS_SOURCE.search(text, max(0, test.start - 30), test.start) is not None
 
 
 _MARKED = frozenset({*FINDINGS, "word"})  # types of facts whose polarity notation can mark

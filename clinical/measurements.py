@@ -18,7 +18,8 @@ _IS = (  # text allowed between a name and its value
     r"(?:\s*(?::|=|,|~|-(?=[\d<>])|\b(?:is|was|of|at|to|were|are|came back|came out|today|levels?|count|reading|rate|"
     r"value|found|be|in the|a|about|around|approximately|still|elevated|normal|low|high|currently|now|on room air|as|"
     r"has been|had been|been|remains?|remained|stable|fell|dropped|decreased|rose|increased|improved|worsened|peaked|"
-    r"went|from|up|down|baseline|initial|initially|admission|on|measured|noted|result|trended|max|goal|target)\b)"
+    r"res|residual|reduced|raised|lowered|weaned|titrated|climbed|declined|has|fallen|risen|went|from|up|down|"
+    r"baseline|initial|initially|admission|on|measured|noted|result|trended|max|goal|target)\b)"
     r"){0,7}\s*"
 )
 _COMPARATOR = (
@@ -166,7 +167,8 @@ _LAB_VALUE = (
 _LABS = tuple((name, re.compile(rf"(?<![a-z])(?:{names}){_LAB_VALUE}")) for name, names in (*_LAB_NAMES, *_OTHER_NAMES))
 # the next value of the same measurement: "Cr 2.1 (baseline 1.2)", "88% RA -> 93% on 2L"
 _NEXT_VALUE = re.compile(
-    rf"(?:\s*(?:%|\(|\)|,|/(?=\s?\d)|->|→|=>|-->|–>|;|\b(?:kg|f|c|on|ra|room air|baseline|bl|to|then|now|and|"
+    rf"(?:\s*(?:%|\(['’]?\w{1, 10}\)|\(|\)|,| - |/(?=\s?\d)|->|→|=>|-->|–>|;|\b(?:kg|f|c|on|ra|room air|baseline|"
+    rf"bl|to|then|now|and|"
     rf"peaked|peak|at|"
     rf"discharge|admission|today|yesterday|down|up|from|improved|increased|decreased|rose|fell|rising|trending|"
     rf"trended|"
@@ -308,7 +310,7 @@ def _changes(name: str, text: str, readings: Sequence[tuple[int, int, _Reading]]
         ends = [old, reading.low]
         if new_start > start and re.search(r"\bfrom\b", text[new_start:new_end]):  # "18 (down from 96)"
             ends.reverse()
-        if ends[0] != ends[1] and not _ASIDE.search(text[new_start:new_end]):
+        if ends[0] != ends[1] and not _ASIDE.search(text[new_start:new_end].partition(plain_number(reading.low))[0]):
             direction = "up" if ends[1] > ends[0] else "down"
             yield Fact("change", start, end, "", name, f"{direction} {plain_number(ends[0])} {plain_number(ends[1])}")
 

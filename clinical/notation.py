@@ -39,6 +39,7 @@ _SIGN_CODES = {
     "nocte": "at bedtime",
     "mane": "every morning",
 }
+_BARE_DOSE = re.compile(r"[A-Za-z] \d+(?:\.\d+)?$")
 _SIGNATURE_REACH = 24  # characters before a signature code in which its dose is looked for
 _DOSED = re.compile(
     r"\d\s?(?:mg|mcg|[µμ]g|g|ml|units?|u|iu|meq|mmol|puffs?|tabs?|caps?|drops?|gtts?|%|mg/\w+|tablets?|capsules?)\.?"
@@ -85,10 +86,27 @@ def _per(match: re.Match[str]) -> str:
     return " a week" if match["per"][0].lower() == "w" else " a day"
 
 
+def _european(match: re.Match[str]) -> str | None:
+    """Return the words of a European dosing code, None if the doses of a day differ."""
+    doses = match["doses"].split("-")
+    given = [index for index, dose in enumerate(doses) if dose != "0"]
+    if len({doses[index] for index in given}) != 1:
+        return None
+    alone = {0: "every morning", 2: "every evening", 3: "at bedtime"}
+    return alone.get(given[0], "daily") if len(given) == 1 else f"{len(given)} times daily"
+
+
+def _british_time(match: re.Match[str]) -> str:
+    before = "for" if match["before"].lower() == "x" else match["before"]
+    return f"{before} {match['number']} { {'7': 'days', '52': 'weeks', '12': 'months'}[match['unit']] }"
+
+
 def _signature(match: re.Match[str]) -> str | None:
     """Return the words of a signature code after a dose, or None: "OD" is also the right eye, "on" a preposition."""
     before = match.string[max(0, match.start() - _SIGNATURE_REACH) : match.start()]
     code = match["code"].lower()
+    if code == match["code"] and _BARE_DOSE.search(before):
+        return f" {_SIGN_CODES[code]}"  # "rivaroxaban 15 od"
     dosed = code in ("bd", "bds", "tds", "qds") or _DOSED.search(before)
     if not dosed or (code == "on" and match.string[match.end() :].lstrip(" ")[:1].isalnum()):
         return None
@@ -135,7 +153,7 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str], Replace], ...] = (
     ),
     (  # "10 U", "12U": insulin
         "Uu",
-        re.compile(r"(?<![\w.,/-])(?P<number>\d{1,3})[ ]?(?:U|u)(?![\w/&])"),
+        re.compile(r"(?<![\w.,/-])(?P<number>\d{1,3}(?:\.\d)?)[ ]?(?:U|u)(?![\w&])"),
         lambda match: f"{match['number']} units",
     ),
     (  # "500 mg bd", "10 mg/d od", "2 tabs tds"
@@ -156,7 +174,16 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str], Replace], ...] = (
         ),
         _per,
     ),
-    (  # "3/52", "2/7": British weeks and days; "2/12" may be a date
+    (  # "x4/7", "for 2/12": British days, weeks and months
+        "/",
+        re.compile(
+            r"\b(?P<before>for|x|in|over|last|past|every)[ ]?(?P<number>\d{1,2})/(?P<unit>7|52|"
+            r"12)(?![\d/])",
+            re.IGNORECASE,
+        ),
+        _british_time,
+    ),
+    (  # "3/52": weeks; "2/12" alone may be a date
         "/",
         re.compile(r"(?<![\d/.])(?P<number>\d{1,2})/(?P<unit>52)(?![\d/])"),
         lambda match: f"{match['number']} weeks",
@@ -165,6 +192,24 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str], Replace], ...] = (
         "RL",
         re.compile(r"(?<![\w./>+-])(?<!\d )(?<!\d\.\d )(?P<side>[RL])(?=[ ,;.)(-]|$|\n)(?!\.[A-Z ])(?! ?[/>=])"),
         lambda match: {"R": "right", "L": "left"}[match["side"]],
+    ),
+    (  # "wt down 6 kg", "weight ↓"
+        "Ww",
+        re.compile(r"\b(?:wt|weight)\.? (?P<way>down|loss|decreased|↓|up|gain|↑)(?!\w)", re.IGNORECASE),
+        lambda match: "weight gain" if match["way"] in ("up", "gain", "↑") else "weight loss",
+    ),
+    (  # "@0812", "at 0812 h": a time of day
+        "@hH",
+        re.compile(
+            r"(?:(?<=@)|(?<=@ ))(?P<h>[01]\d|2[0-3])(?P<m>[0-5]\d)\b|\b(?P<h2>[01]\d|"
+            r"2[0-3])(?P<m2>[0-5]\d)(?=h\b)"
+        ),
+        lambda match: f"{match['h'] or match['h2']}:{match['m'] or match['m2']}",
+    ),
+    (  # European doses a day, morning-noon-evening(-night): "1-0-1", "0-0-0-1"
+        "-",
+        re.compile(r"(?<![\w.,/-])(?P<doses>[0-3](?:-[0-3]){2,3})(?![\w/-])"),
+        _european,
     ),
     ("↑", re.compile(r"[↑⬆]+\s?"), lambda match: "increased "),
     ("↓", re.compile(r"[↓⬇]+\s?"), lambda match: "decreased "),

@@ -42,18 +42,21 @@ _TRIGGERS: dict[tuple[str, str], str] = {
         "no|denies|denied|deny|denying|without|negative for|no evidence of|no sign of|no signs of|no history of|"
         "no reports of|no complaints of|no known|absence of|absent|free of|rules out|ruled out for|never had|"
         "never|neither|nor|no family history of|does not have|do not have|did not have|not have|n't have|"
-        "not had|n't had|no longer has|unremarkable for|none of|denial of|fails to reveal|resolved|"
+        "not had|n't had|no longer has|unremarkable for|none of|denial of|fails to reveal|"
         "not reporting|not report|not having|not experiencing|not experience|not complaining of|not complain of|"
         "not endorse|not notice|not noticed"
     ),
-    ("negated", "near"): "not|n't|cannot|unable to|lack of|negative|non|nil",
+    ("negated", "near"): "not|n't|cannot|unable to|lack of|negative|non|nil|resolved|no longer",
     ("negated", "back"): (
         "ruled out|was ruled out|were ruled out|is ruled out|has been ruled out|excluded|was excluded|denied|"
-        "were denied|was denied|negative|absent|unlikely|is unlikely|nonreactive|non reactive|not detected|"
+        "were denied|was denied|negative|absent|unlikely|is unlikely|nonreactive|non reactive|was not to be|"
+        "is not to be|"
+        "not indicated|"
+        "not detected|"
         "not present|"
         "not seen|not identified|not found|not appreciated|not elicited|not palpable|undetectable|no growth|"
         "none seen|"
-        "was not seen|were not seen|not demonstrated|not visualized|not observed|was unlikely|were unlikely|"
+        "not demonstrated|not visualized|not observed|was unlikely|were unlikely|"
         "thought unlikely|was thought unlikely|, denies .|, denied .|"
         ": no .|: no ;|: no ,|: none|: negative .|: negative ;|: denied ."
     ),
@@ -87,7 +90,8 @@ _TRIGGERS: dict[tuple[str, str], str] = {
         "in her family|in the family|in my family|in your family|side of the family|relatives|relative|"
         "his son|her son|my son|his daughter|her daughter|my daughter|son had|daughter had|son has|daughter has|"
         "son with|daughter with|son who|daughter who|son was|daughter was|mother's|father's|mom's|dad's|brother's|"
-        "sister's|sons|daughters|mgm|mgf|pgm|pgf|my family has|my family had|family has|family had|"
+        "sister's|sons|daughters|mgm|mgf|pgm|pgf|husband had|husband has|wife had|wife has|spouse has|"
+        "partner has|partner had|husband with|wife with|my family has|my family had|family has|family had|"
         "children have|family member|family members"
     ),
     ("end", "end"): (
@@ -129,6 +133,13 @@ _BROUGHT = ("brought in by", "brought by", "accompanied by", "per", "according t
 _TELLS = (
     "states|reports|says|denies|notes|noted|reported|stated|called|describes|feels|noticed|thinks|concerned|at bedside"
 )
+_SHOWN = (
+    "seen noted found identified detected diagnosed reported present given taken used started needed required "
+    "performed done demonstrated visualized observed appreciated evident confirmed indicated recommended prescribed "
+    "documented felt described elicited mentioned"
+).split()
+_NOT_SHOWN = ("was not", "were not", "is not", "are not", "has not been", "have not been", "was never")
+_TRIGGERS["negated", "back"] += "".join(f"|{was} {shown}" for was in _NOT_SHOWN for shown in _SHOWN)
 # a relative who tells of the patient: "brought in by mother", "mother reports"
 _TRIGGERS["pseudo", ""] += "".join(
     [f"|{before} {owner}{kin}" for before in _BROUGHT for owner in _OWNERS for kin in _KIN.split("|")]

@@ -215,6 +215,11 @@ _LATERALITY = re.compile(
     rf"(?P<part>{_BODY_PARTS})s?\b)"
 )
 _SIDE = re.compile(r"\b(?P<side>left|right|bilateral)\b(?P<sided>[ -]sided)?[ ]+")
+UNNAMED_PART = "part"  # key of a side whose body part is not known
+_SIDE_OF_ANYTHING = re.compile(
+    r"(?<![a-z-])(?<!he )(?<!patient )(?<!pt )(?<!all )(?<!is )(?:left|right)(?![a-z]|[ -]hand(?:ed)?\b)"
+    r"(?! (?:the|a|an|him|her|them|with|without|against|to|in|as|now|away|before|after|when|at|for|work|home)\b)"
+)
 _SIDES = {
     "left": "left",
     "lt": "left",
@@ -291,6 +296,8 @@ def duration_facts(text: str) -> Iterator[Fact]:
             value = plain_number((1.5 if match["half"] else whole) * hours)
         else:
             ends = [end for name in ("low", "high", "low2", "high2") if (end := match[name])]
+            if len(ends) > 1 and text.endswith("from ", 0, match.start()):  # "from 90 to 20 minutes" is no range
+                ends = ends[1:]
             value = "-".join(plain_number(parsed_number(end) * hours) for end in ends)
         is_return = _FOLLOW_UP.search(text, max(0, match.start() - 90), match.start())
         yield Fact("follow_up" if is_return else "duration", match.start(), match.end(), "", "", f"{value} hours")
@@ -349,10 +356,10 @@ def sex_facts(text: str, tokens: Sequence[Token], turns: Sequence[Turn]) -> Iter
         yield Fact("sex", start, start + len(spoken), "", "pronoun" if kind == "pronoun" else "patient", sex)
 
 
-def laterality_facts(text: str, findings: Sequence[Fact]) -> Iterator[Fact]:
+def laterality_facts(text: str, findings: Sequence[Fact], *, in_dialogue: bool) -> Iterator[Fact]:
     """Yield the sides. The key is the body part within the next two words, or the finding directly after the side.
 
-    A side without either ("the left one") has the key "".
+    A side without either ("the left one") has the key "", or in written text UNNAMED_PART.
     """
     done = set()
     for match in _LATERALITY.finditer(text):
@@ -369,7 +376,11 @@ def laterality_facts(text: str, findings: Sequence[Fact]) -> Iterator[Fact]:
     for match in _SIDE.finditer(text):
         fact = starts.get(match.end())
         if fact and match.start() not in done:
+            done.add(match.start())
             yield Fact("laterality", match.start("side"), match.end("side"), "", fact.key, _SIDES[match["side"]])
+    for match in _SIDE_OF_ANYTHING.finditer(text) if not in_dialogue else ():
+        if match.start() not in done:
+            yield Fact("laterality", match.start(), match.end(), "", UNNAMED_PART, _SIDES[match[0]])
 
 
 def date_facts(text: str) -> Iterator[Fact]:
@@ -392,4 +403,10 @@ def number_facts(text: str) -> Iterator[Fact]:
         end = match.end("unit") if match["unit"] else match.end("high") if match["high"] else match.end("low")
         limit = (match["limit"] or "").strip()
         sign = "" if not limit else ">" if limit in _OVER else "<"
+        low_end = match.end("low")
+        if match["high"] and text.endswith("from ", 0, match.start("low")):  # "from 14 to 10" is no range
+            yield Fact("number", match.start("low"), low_end, "", "", plain_number(parsed_number(match["low"])))
+            value = plain_number(parsed_number(match["high"])) + (match["unit"] or "")
+            yield Fact("number", match.start("high"), end, "", noun, value)
+            continue
         yield Fact("number", match.start("low"), end, "", noun, sign + scaled(match) + (match["unit"] or ""))

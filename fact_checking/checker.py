@@ -12,7 +12,7 @@ from operator import attrgetter
 from clinical.facts import Fact, concepts, extract_facts, sentences
 from clinical.relatives import relatives_with
 from clinical.text import dialogue_turns
-from clinical.values import FINDINGS
+from clinical.values import FINDINGS, UNNAMED_PART
 from fact_checking.claims import (
     CONTRADICTED,
     ERROR,
@@ -42,15 +42,29 @@ def check_summary(note: str, summary: str) -> FactCheck:
     note_facts = NoteFacts(_distinct(extract_facts(note), where_findings=True).values(), in_dialogue=in_dialogue)
     note_sentences, support = _NoteSentences(note), WordSupport(note)
     summary_facts = [fact for fact in extract_facts(text) if not _is_list_number(text, fact)]
+    if in_dialogue:
+        summary_facts = [fact for fact in summary_facts if not _is_unbound(fact)]
     reading = None if in_dialogue else UnreadNotation(note)
     comparisons = {key: _compare(fact, note_facts, support, reading) for key, fact in _distinct(summary_facts).items()}
     judged = [(fact, comparisons[_meaning_of(fact)]) for fact in summary_facts]
     claims = [_claim(fact, comparison, summary, note, note_sentences) for fact, comparison in judged if comparison]
     claims += _word_claims(text, [fact for fact, c in judged if c or fact.type not in ATTRIBUTES], support)
     if not in_dialogue:
-        claims += _without_repeats(wording_claims(Wording(note), Wording(text), summary_facts), claims, len(text))
+        settled = [fact for fact, comparison in judged if not comparison or not _may_be_denied(fact, comparison)]
+        found = wording_claims(Wording(note), Wording(text), summary_facts, settled)
+        claims += _without_repeats(found, claims, len(text))
     claims += _sex_claims(text, summary_facts, note_facts, in_dialogue=in_dialogue)
     return FactCheck(tuple(sorted(claims, key=lambda claim: (claim.start, claim.end, claim.type))))
+
+
+def _may_be_denied(fact: Fact, comparison: Comparison) -> bool:
+    """Return whether the wording can settle an open finding: its word alone, because parts of a name prove nothing."""
+    return comparison.verdict == UNVERIFIABLE and len(content_words(fact.text)) == 1
+
+
+def _is_unbound(fact: Fact) -> bool:
+    """Return whether a side or frequency has no subject. Conversations say these in too many ways to compare them."""
+    return (fact.type, fact.key) in (("laterality", UNNAMED_PART), ("frequency", ""))
 
 
 def _without_repeats(found: Iterable[Claim], claims: Sequence[Claim], length: int) -> list[Claim]:
@@ -112,6 +126,20 @@ def _names_a_class(text: str) -> bool:
     return any("class" in known[fact.key].group for fact in extract_facts(text) if fact.key in known)
 
 
+# words that say only what kind of finding it is: the note may leave them out ("Boerhaave unlikely")
+_KIND_WORDS = frozenset("syndrome disease disorder condition tear infection injury fracture score".split())
+
+
+_GENERAL_NAMES = frozenset({"surgery", "cancer"})
+
+
+def _is_general(fact: Fact) -> bool:
+    """Return whether a finding is too general for a note, which names the operation or the drug itself."""
+    known = concepts("drug") if fact.type == "drug" else {}
+    is_class = fact.key in known and "class" in known[fact.key].group
+    return is_class or (fact.key in _GENERAL_NAMES and not fact.negated)
+
+
 def _is_list_number(text: str, fact: Fact) -> bool:
     """Return whether a number only counts the items of a list: the 2 in "1. Gout. 2. Asthma."."""
     before = text[max(0, fact.start - 20) : fact.start].rstrip(" \t")
@@ -131,8 +159,13 @@ def _compare(
     comparison = compare(fact, note_facts)
     if not comparison or comparison.verdict != UNSUPPORTED:
         return comparison
-    words = content_words(fact.text) if fact.type in FINDINGS else []
+    kinds = FINDINGS if unread is None else (*FINDINGS, "family_history")
+    words = content_words(fact.text) if fact.type in kinds else []
     # a written note names a procedure by part of its name: "home O2", "urine dip"
+    if unread is not None:
+        words = [word for word in words if word[1].lower() not in _KIND_WORDS] or words
+    if unread is not None and words and _is_general(fact):
+        return Comparison(UNVERIFIABLE, None, comparison.error_type)
     enough = any if unread is not None and fact.type == "procedure" else all
     may_be_stated = bool(words) and enough(support.has(word) for _, word in words)
     if may_be_stated or (unread is not None and unread.may_state(fact)):

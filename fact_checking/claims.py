@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 SUPPORTED, CONTRADICTED, UNSUPPORTED, UNVERIFIABLE = "supported", "contradicted", "unsupported", "unverifiable"
@@ -42,11 +43,15 @@ class Claim:
 class FactCheck:
     """All claims of a summary, in the order of the text.
 
-    `graded_score` is the score of a judge that grades claims instead of sorting them.
+    `graded_score` is the score of a judge that grades claims instead of sorting them. `grades` are the judge's grades
+    of the whole summary, by the item of its rubric. `probability` is a learnt judge's probability that at least one
+    statement is unsupported.
     """
 
     claims: tuple[Claim, ...]
     graded_score: float | None = None
+    grades: Mapping[str, int] | None = None
+    probability: float | None = None
 
     @property
     def errors(self) -> tuple[Claim, ...]:

@@ -16,7 +16,7 @@ from clinical.body_systems import systems_of
 from clinical.facts import Fact, concepts
 from clinical.plain_form import plain_form
 from clinical.relatives import same_relative
-from clinical.values import FINDINGS, PROBLEMS
+from clinical.values import FINDINGS, PROBLEMS, UNNAMED_PART
 from fact_checking.claims import CONTRADICTED, SUPPORTED, UNSUPPORTED, UNVERIFIABLE
 
 STATUSES = frozenset({"drug_status", "procedure_status"})
@@ -48,7 +48,12 @@ _OPPOSITE_STATUS = {
 }
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _YEAR = re.compile(r"(?<![\d/])(?:19|20)\d\d$|(?<=/)(?:(?:19|20)\d\d|[3-9][2-9]|[4-9]\d)$")
-NO_UNIT = frozenset({"", "daily", "once", "twice", "every", "at", "in", "and"})  # words after a number without a unit
+NO_UNIT = frozenset(  # words after a number without a unit
+    (
+        "daily once twice every at in and qd qday od bd bid tid tds qds qid qhs qam qpm po prn per weekly nightly for "
+        "to or then"
+    ).split()
+) | {""}
 _AT_AGE = re.compile(r"age|.*\bof age$", re.IGNORECASE)
 _IN_YEARS = re.compile(r"old$|y/?o$|years?$", re.IGNORECASE)
 _ARTICLES = frozenset({"0", "1"})  # may be said without a number: "a pack a day", "none"
@@ -201,9 +206,10 @@ def _is_of_another(fact: Fact, other: Fact, note_facts: NoteFacts) -> bool:
 def _compare_side(fact: Fact, note_facts: NoteFacts) -> Comparison:
     """Compare the side of a body part. Without a side of this part, a side of a near part or of no part may agree."""
     others = _same_type(fact, note_facts)
-    rivals = [other for other in others if other.key == fact.key and fact.key and not other.asked]
+    named = fact.key not in ("", UNNAMED_PART)
+    rivals = [other for other in others if other.key == fact.key and named and not other.asked]
     agreeing = next((other for other in rivals if other.value == fact.value), None)
-    unbound = next((other for other in others if not other.key and other.value == fact.value), None)
+    unbound = next((o for o in others if o.key in ("", UNNAMED_PART) and o.value == fact.value), None)
     elsewhere = next((other for other in others if other.value == fact.value), None)
     if rivals and not (agreeing or unbound) and elsewhere and not note_facts.in_dialogue:
         return Comparison(UNVERIFIABLE, elsewhere, fact.type)
@@ -219,7 +225,7 @@ def _compare_side(fact: Fact, note_facts: NoteFacts) -> Comparison:
 
 
 def _is_near(part: str, other: str) -> bool:
-    unbound = {"", "side"} & {part, other}
+    unbound = {"", "side", UNNAMED_PART} & {part, other}
     return bool(unbound) or (part in _REGIONS and _REGIONS[part] == _REGIONS.get(other))
 
 

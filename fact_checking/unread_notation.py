@@ -18,7 +18,7 @@ from clinical.values import FINDINGS
 from fact_checking.comparison import NO_UNIT, numbers_in
 
 _ABBREVIATION = re.compile(r"(?<![\w])(?=\w*[A-Z]\w*[A-Z])[A-Za-z]{2,6}(?![a-z])|(?<![\w])[A-Z]{2,6}(?=\d)")
-_ATTACHED = re.compile(r"(?<=[A-Za-z#(/~-])\d+(?:\.\d+)?|\d+(?:\.\d+)?(?=[/+-])")
+_ATTACHED = re.compile(r"(?<=[A-Za-z#])\d+(?:\.\d+)?(?!\w)|(?<![\d.])\d+(?=/\d)|(?<=\d/)\d+(?![\d.])")
 _TRUNCATED = re.compile(r"(?<!\w)[A-Za-z]{4,9}(?!\w)")
 _WORD = re.compile(r"[A-Za-z]{2,}")
 _LEAST_CUT = 2  # letters that a truncated word lacks at least
@@ -50,8 +50,19 @@ class UnreadNotation:
     def _has_short_form(self, name: str) -> bool:
         words = _WORD.findall(name.lower())
         if len(words) > 1:
-            return not self._abbreviations.isdisjoint(_initials(words))
+            return not self._abbreviations.isdisjoint(_initials(words)) or self._has_short_ending(words)
         return bool(words) and any(_shortens(short, words[0]) for short in self._abbreviations | self._truncated)
+
+    def _has_short_ending(self, words: list[str]) -> bool:
+        """Return whether the note has the first words and the initials of the others: "bicuspid AV"."""
+        return any(
+            f"{' '.join(words[:cut])} {''.join(word[0] for word in words[cut:])}" in self._lower
+            for cut in range(1, len(words) - 1)
+        )
+
+    @cached_property
+    def _lower(self) -> str:
+        return self._note.lower()
 
     @cached_property
     def _numbers(self) -> frozenset[str]:

@@ -19,7 +19,7 @@ from clinical.plain_form import plain_form
 from fact_checking.claims import CONTRADICTED, ERROR, Claim
 from fact_checking.content_words import family, is_content_word
 
-_TOKEN = re.compile(r"[A-Za-z][A-Za-z'’]*|\d+(?:[.,]\d+)*%?|[<>]")
+_TOKEN = re.compile(r"[A-Za-z][A-Za-z'’]*|\d+(?:[.,:/]\d+)*%?|[<>]")
 _CLAUSE_END = re.compile(r"[.?!](?=\s|$)|[;\n]|\b(?:but|whereas|while|although)\b|->|→")
 _SIDES = {"left": "left", "right": "right", "bilateral": "both", "bilaterally": "both", "both": "both"}
 _REACH_OF_SIDE = 3  # content words after a side, and before it, that it may describe
@@ -34,16 +34,25 @@ increased increase increasing rose risen rising raised higher gained | decreased
 falling reduced lowered lower lost declined dropped
 improved improving improvement better resolved resolving cleared | worsened worsening worse deteriorated exacerbated
 laparoscopic laparoscopically | open
+persists persistent persisted unresolved | resolved gone
 positive reactive detected | negative nonreactive undetected
 attached intact | detached ruptured torn
 benign | malignant
 unilateral | bilateral
+likely probable probably possible possibly suspected presumed questionable suspect | definite definitely confirmed \
+proven established
+declined refused | accepted agreed
+removed | inserted placed
+unchanged stable | grown enlarged larger smaller
+resistant | sensitive susceptible
+paused suspended stopped discontinued held | continued continues ongoing resumed
 home | facility rehabilitation hospice
 survived alive living | died deceased dead
 normal unremarkable | abnormal
 provoked | unprovoked
 """.strip().splitlines()
 )
+_NOT = re.compile(r"(?:\bnot|n't|\bnever|\bno longer|\bwithout|\bnon-?) ?$", re.IGNORECASE)
 _POLES = frozenset(word for pair in _OPPOSITES for pole in pair for word in pole)
 _REACH_OF_OPPOSITE = 2  # content words before and after
 _NOT_DENIED = frozenset(
@@ -133,13 +142,16 @@ def _roots_of(words: Iterable[Word]) -> frozenset[str]:
     return frozenset(root for word in words for root in word.roots)
 
 
-def wording_claims(note: Wording, summary: Wording, facts: Sequence[Fact]) -> Iterator[Claim]:
-    """Yield the claims of the summary whose wording the note contradicts."""
-    covered = _covered(summary, [fact for fact in facts if fact.type != "number"])
+def wording_claims(note: Wording, summary: Wording, facts: Sequence[Fact], settled: Sequence[Fact]) -> Iterator[Claim]:
+    """Yield the claims of the summary whose wording the note contradicts.
+
+    `facts` are the facts of the summary, `settled` those whose verdict is not open.
+    """
     yield from _side_claims(note, summary)
     yield from _opposite_claims(note, summary)
-    yield from _denial_claims(note, summary, covered)
-    yield from _number_claims(note, summary, covered)
+    yield from _denial_claims(note, summary, _covered(summary, settled))
+    bound = [fact for fact in facts if fact.type != "number"]
+    yield from _number_claims(note, summary, _covered(summary, bound))
 
 
 def _covered(summary: Wording, facts: Sequence[Fact]) -> frozenset[Word]:
@@ -171,7 +183,7 @@ def _side_claims(note: Wording, summary: Wording) -> Iterator[Claim]:
         if side.text in _SIDES:
             after, before = _described(summary, side)
             told = {known for root in after or before for known in sides_of.get(root, ())}
-            if told and "both" not in told and _SIDES[side.text] not in told | ({"both"} if len(told) > 1 else set()):
+            if told and "both" not in told and side.text != "both" and _SIDES[side.text] not in told:
                 yield summary.claim("laterality", side)
 
 
@@ -180,20 +192,24 @@ def _side_claims(note: Wording, summary: Wording) -> Iterator[Claim]:
 
 def _opposite_claims(note: Wording, summary: Wording) -> Iterator[Claim]:
     """Yield a claim for each word of the summary if the note has its opposite, and not it, about the same things."""
-    near_poles: dict[str, set[str]] = {}  # pole word -> roots near it in the note
+    near_poles: dict[tuple[str, bool], set[str]] = {}  # pole word, whether it is denied -> roots near it
     for word in note.words:
         if word.text in _POLES:
-            near_poles.setdefault(word.text, set()).update(_anchors(note, word))
+            denied = _NOT.search(note.form.text, max(0, word.start - 12), word.start) is not None
+            near_poles.setdefault((word.text, denied), set()).update(_anchors(note, word))
     for word in summary.words:
         for first, second in _OPPOSITES if word.text in _POLES else ():
             if word.text not in first and word.text not in second:
                 continue
             same, opposite = (first, second) if word.text in first else (second, first)
             anchors = _anchors(summary, word)
-            against, agreeing = (
-                any(not anchors.isdisjoint(near_poles.get(each, ())) for each in pole) for pole in (opposite, same)
+            is_denied = _NOT.search(summary.form.text, max(0, word.start - 12), word.start) is not None
+            against = [(each, is_denied) for each in opposite] + [(each, not is_denied) for each in same]
+            agreeing = [(each, is_denied) for each in same] + [(each, not is_denied) for each in opposite]
+            told, denied = (
+                any(not anchors.isdisjoint(near_poles.get(k, ())) for k in keys) for keys in (agreeing, against)
             )
-            if against and not agreeing:
+            if denied and not told:
                 yield summary.claim("direction", word)
 
 
@@ -231,7 +247,10 @@ def _is_reversed(note: Wording, places: Sequence[int], summary: Wording, word: W
     if any(mention.asked or mention.uncertain for mention in mentions):
         return False
     if _is_denied(summary, word, fact):
-        return not any(mention.negated for mention in mentions)
+        return not any(
+            mention.negated or _DENIAL_BEFORE.search(note.form.text[max(0, mention.start - 40) : mention.start])
+            for mention in mentions
+        )
     denied = (_is_denied(note, note.content[index], mention) for index, mention in zip(places, mentions, strict=True))
     return not fact.negated and all(denied)
 
@@ -253,7 +272,7 @@ def _number_claims(note: Wording, summary: Wording, covered: Set[Word]) -> Itera
     """
     for number in summary.content:
         before = summary.before(number, 1)
-        if not number.is_number or number in covered or not before or before[0].is_number:
+        if not number.is_number or ":" in number.text or number in covered or not before or before[0].is_number:
             continue
         told = {
             each.text.rstrip("%")

@@ -7,9 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from clinical import lexicons
 from fact_checking.checker import unsound_claims
 from negatives.case import Case, Corpus
 from negatives.example_index import Example
@@ -66,9 +64,3 @@ def _verified(
         for negative in verified_negatives(case, name, rng, count * _CHOICE.get(name, 1), rejected_for)
     ]
     return list({negative.rejected: negative for negative in found}.values()), rejected_for
-
-
-def add_lexicons(folders: Sequence[Path]) -> None:
-    """Add the user's word lists to this process."""
-    for folder in folders:
-        lexicons.add_lexicon_dir(folder)

@@ -9,8 +9,10 @@ import pytest
 from clinical import lexicons, measurements
 from clinical.facts import extract_facts
 from clinical.lexicons import (
+    Abbreviation,
     Concept,
     Range,
+    abbreviations,
     add_lexicon_dir,
     concepts,
     on_change,
@@ -24,6 +26,7 @@ from script_io.errors import InputError
 
 LEXICONS = Path(lexicons.__file__).parents[1] / "lexicons"
 NAMES = "name,group,synonyms\n"
+SHORT = "abbreviation,expansion,case,before,after\n"
 RANGES = "name,low,high,unit,plausible_low,plausible_high,decimals\n"
 
 
@@ -170,6 +173,65 @@ def test_the_parser_reads_every_unit():
         assert (float(amount), unit) == (pytest.approx(4 * factor), base_unit), spelling
 
 
+# ------------------------------------------------------------------------------------- abbreviations
+
+
+def meanings(written):
+    return [row.expansion for row in abbreviations()[written.lower()]]
+
+
+def plain_meanings(written):
+    """Return the meanings without a context that apply to these capitals."""
+    rows = abbreviations().get(written.lower(), ())
+    return {row.expansion for row in rows if not row.has_context and (not row.exact or row.written == written)}
+
+
+@pytest.mark.parametrize(
+    ("written", "expansion"),
+    [
+        ("SOB", "shortness of breath"),
+        ("htn", "hypertension"),
+        ("s/p", "status post"),
+        ("n/v/d", "nausea, vomiting, diarrhea"),
+        ("f/c", "fevers, chills"),
+        ("NKDA", "no known drug allergies"),
+        ("RLL", "right lower lobe"),
+        ("tds", "three times daily"),
+    ],
+)
+def test_an_abbreviation_has_its_meaning(written, expansion):
+    assert plain_meanings(written) == {expansion}
+
+
+def test_meanings_with_a_context_come_first():
+    rows = abbreviations()["ra"]
+    assert next(row.expansion for row in rows if row.has_context) == "room air"
+    assert rows[0].before[0] == "<percent>"
+    assert rows[-1] == Abbreviation("RA", "rheumatoid arthritis", True, (), ())
+
+
+@pytest.mark.parametrize("written", ["BS", "AS", "ED", "d/c", "levo"])
+def test_an_ambiguous_abbreviation_keeps_its_meanings(written):
+    assert len(plain_meanings(written)) > 1
+
+
+def test_words_of_plain_english_have_their_meaning_in_capitals_only():
+    """In lower case these are words: no row without a context may rewrite them."""
+    words = "as all am an and at be cap do for from had has he her his if in is it me no not of on or pet so the to us"
+    assert {word for word in words.split() if plain_meanings(word)} <= {"cap"}
+
+
+def test_every_abbreviated_finding_is_read_as_the_finding():
+    for written, name in {"HLD": "hyperlipidemia", "CKD": "chronic kidney disease", "DM2": "type 2 diabetes"}.items():
+        (expansion,) = plain_meanings(written)
+        assert name in [fact.value for fact in extract_facts(f"He has {expansion}.")], written
+
+
+def test_no_meaning_is_listed_twice():
+    for key, rows_of_key in abbreviations().items():
+        assert len(set(rows_of_key)) == len(rows_of_key), key
+
+
 # ----------------------------------------------------------------------------------- a user's folder
 
 
@@ -210,9 +272,30 @@ def test_a_users_row_goes_before_a_built_in_one(folder):
     assert "metformin" not in sound_alikes()  # the built-in pair gives way
 
 
+def test_a_users_abbreviation_replaces_the_built_in_meaning_but_not_its_contexts(folder):
+    (folder / "abbreviations.csv").write_text(SHORT + "RA,refractory anemia,exact,,\nRA,renal artery,exact,,stent\n")
+    built_in = meanings("RA")
+    add_lexicon_dir(folder)
+    assert plain_meanings("RA") == {"refractory anemia"}
+    assert meanings("RA") == ["renal artery", *built_in[:-1], "refractory anemia"]
+
+
+def test_a_users_abbreviation_of_other_capitals_leaves_the_built_in_one(folder):
+    (folder / "abbreviations.csv").write_text(SHORT + "ra,right ankle,exact,,\n")
+    add_lexicon_dir(folder)
+    assert plain_meanings("RA") == {"rheumatoid arthritis"}
+    assert plain_meanings("ra") == {"right ankle"}
+
+
 @pytest.mark.parametrize(
     ("file_name", "content", "message"),
     [
+        ("abbreviations.csv", SHORT + "XQ,,,,\n", "line 2: expansion is empty"),
+        ("abbreviations.csv", SHORT + "XQ,x,capitals,,\n", "line 2: case is 'capitals'; write exact"),
+        ("abbreviations.csv", SHORT + "X Q,x,,,\n", "line 2: abbreviation is 'X Q'"),
+        ("abbreviations.csv", SHORT + "(XQ,x,,,\n", "line 2: abbreviation is '(XQ'"),
+        ("abbreviations.csv", SHORT + "XQ,x,,on||at,\n", "line 2: before has an empty alternative"),
+        ("abbreviations.csv", SHORT + "XQ,x,,,<organ>\n", "line 2: after has <organ>; use a word or one of <percent>"),
         ("drogs.csv", NAMES, "drogs.csv: no lexicon has this name"),
         ("drugs.csv", "name,synonyms\nx,y\n", "line 1: missing column group"),
         ("drugs.csv", NAMES, "no rows"),
