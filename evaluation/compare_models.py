@@ -38,7 +38,7 @@ SIDES = ("first", "second")
 COLUMNS = ("reference_summary", "hallucination_types", "claims", "claims_supported", "coverage", "summary_words")
 Row = Mapping[str, str]
 Pair = tuple[Row, Row]
-COMPARED_SETTINGS = ("judge", "temperature", "max_new_tokens")
+COMPARED_SETTINGS = ("judge", "lexicons", "temperature", "max_new_tokens")
 SHORTER = 0.9  # ratio of the mean words below which fewer errors may be due to the length alone
 
 

@@ -23,13 +23,14 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in evaluation/ only
 
-from evaluation.metrics import ROW_COLUMNS, Example, Row, Summary, aggregate, summary_row
+from clinical.lexicon_flag import add_lexicon_argument, add_lexicons, lexicon_settings
+from evaluation.metrics import ROW_COLUMNS, Example, Row, Summary, aggregate, grades_text, summary_row
 from evaluation.partial_summaries import PartialSummaries, model_state
 from evaluation.report import write_evaluation_report
 from fact_checking.claims import without_citations
-from judging.choice import add_judge_arguments, judge_of_arguments, usage_text
+from judging.choice import add_judge_arguments, independent_judge, judge_of_arguments, usage_text
 from judging.judge import Judge
-from judging.pair_makers import has_made_pairs, judges_of_training_pairs, model_of_judge
+from judging.pair_makers import has_made_pairs, is_relative, judges_of_training_pairs, model_of_judge
 from language_model.placement import add_base_model_argument, add_model_arguments
 from language_model.prompt_format import build_prompt
 from language_model.sampler_flags import add_sampling_arguments, local_sampler, sampling_settings
@@ -74,8 +75,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     data.add_argument(
         "--max_examples", type=at_least(1), help="number of notes to evaluate, from the top of the file (default: all)"
     )
+    add_lexicon_argument(data)
     add_sampling_arguments(parser, temperature=0.0)
-    add_judge_arguments(parser)
+    add_judge_arguments(parser, with_rubric=True)
     add_model_arguments(parser)
     output = parser.add_argument_group("Output")
     output.add_argument(
@@ -192,7 +194,9 @@ def settings_of(args: argparse.Namespace, judge: Judge) -> dict[str, Any]:
         "model": args.model_path or str(args.predictions),
         "judge": judge.name,
         "judge_made_training_pairs": None if trained_on is None else has_made_pairs(judge.name, trained_on),
+        "judge_is_relative": is_relative(judge.name, args.model_path) if generated else None,
         "judge_usage": judge.usage,
+        "lexicons": lexicon_settings(args.lexicon_dir),
         "test_data": str(args.test_data) if generated else str(args.predictions),
         "temperature": args.temperature if generated else None,
         "max_new_tokens": args.max_new_tokens if generated else None,
@@ -200,6 +204,19 @@ def settings_of(args: argparse.Namespace, judge: Judge) -> dict[str, Any]:
         "seed": args.seed,
         "versions": package_versions(PACKAGES),
     }
+
+
+def second_opinion(
+    args: argparse.Namespace, judge: Judge, examples: Sequence[Example], summaries: Sequence[Summary]
+) -> dict[str, Any] | None:
+    """Return the hallucination rate by a judge that made none of the model's training pairs, if `judge` made some."""
+    makers = judges_of_training_pairs(args.model_path) if args.model_path else None
+    other = independent_judge(judge, makers or ())
+    if other is None:
+        return None
+    figures = aggregate(judge_summaries(other, examples, summaries), args.seed)
+    names = ("hallucination_rate", "hallucination_rate_ci95", "n")
+    return {"judge": other.name, **{name: figures[name] for name in names}}
 
 
 def percent(summary: dict[str, Any], name: str) -> str:
@@ -223,7 +240,11 @@ def print_result(summary: dict[str, Any], output_dir: Path) -> None:
     if summary["median_seconds"] is not None:
         median, p95 = summary["median_seconds"], summary["p95_seconds"]
         print(f"Seconds a summary:  median {median:.2f}, 95% within {p95:.2f}, at batch size {summary['batch_size']}")
+    if summary["judge_grades"]:
+        print(f"Grades:             {grades_text(summary['judge_grades'])}")
     print(f"Judge:              {summary['judge']}")
+    if second := summary["second_judge"]:
+        print(f"Another judge:      {percent(second, 'hallucination_rate')} of {second['n']}, by {second['judge']}")
     if summary["judge_failures"]:
         print(f"Judge failures:     {summary['judge_failures']} of {summary['summaries']} summaries, in no rate above")
     if summary["judge_usage"]:
@@ -256,11 +277,17 @@ def warnings_of(summary: dict[str, Any]) -> list[str]:
             "the model better than other judges do; use another judge (--judge nli, --judge openai) or people "
             "(manual_assessment_tool.py)"
         )
+    if summary["judge_is_relative"]:
+        found.append(
+            f"the judge {summary['judge']} and the model come from the same base, so the judge shares its habits and "
+            "rates it better than other judges do; use a judge with another base, or people"
+        )
     return found
 
 
 def main(args: argparse.Namespace) -> int:
     """Generate or read summaries, judge them and write the results."""
+    add_lexicons(args.lexicon_dir)
     judge = judge_of_arguments(args, args.device)
     left_out: list[str] = []
     partial: PartialSummaries | None = None
@@ -274,6 +301,7 @@ def main(args: argparse.Namespace) -> int:
         examples, summaries, left_out, partial = generate(args, examples)
     rows = judge_summaries(judge, examples, summaries)
     summary = {**settings_of(args, judge), "left_out": left_out, **aggregate(rows, args.seed)}
+    summary["second_judge"] = second_opinion(args, judge, examples, summaries)
     write_csv(args.output_dir / RESULTS_FILE, ROW_COLUMNS, rows)
     write_json(args.output_dir / SUMMARY_FILE, summary)
     write_evaluation_report(args.output_dir)

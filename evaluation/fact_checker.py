@@ -7,7 +7,7 @@ Out: the claims of the summary, each supported, contradicted, unsupported or unv
      "he" or "she" when the note does not say the sex.
 
     python evaluation/fact_checker.py --note "Started apixaban 5 mg twice daily." --summary "Apixaban 10 mg daily."
-    python evaluation/fact_checker.py --note @note.txt --summary @summary.txt
+    python evaluation/fact_checker.py --note @note.txt --summary @summary.txt --lexicon_dir my_lexicons
 
 What it misses: statements in words outside its lexicons (at most it marks the words for review); relations between
 facts (the right words, wrongly joined); denials of something that the note mentions in another context; and medical
@@ -24,6 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in evaluation/ only
 
+from clinical.lexicon_flag import add_lexicon_argument, add_lexicons
 from fact_checking.checker import check_summary
 from fact_checking.explanation import explain
 from script_io.errors import ArgumentParser, InputError, run_script
@@ -38,6 +39,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--note", required=True, help="the clinical note; @FILE: read a UTF-8 file, -: read standard input"
     )
     data.add_argument("--summary", required=True, help="the summary to check; @FILE and - as for --note")
+    add_lexicon_argument(data)
     return parser.parse_args(argv)
 
 
@@ -58,6 +60,7 @@ def main(args: argparse.Namespace) -> int:
     """Print the claims of one summary."""
     if args.note == args.summary == "-":
         raise InputError("--note and --summary: only one of them can be -; give the other as text or @FILE")
+    add_lexicons(args.lexicon_dir)
     note, summary = _text_of(args.note, "--note"), _text_of(args.summary, "--summary")
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     print(explain(note, summary, check_summary(note, summary), colour=colour))

@@ -23,6 +23,9 @@ unfinished_rate         share of summaries that ended at the limit of new tokens
 by_type                 for each kind of error: `claims` that are wrong, `summaries` with at least one, their share
                         (`rate`, Wilson), and the wrong claims over the claims of all kinds (`claim_rate`, Wilson). The
                         claim rates sum to claim_error_rate
+judge_grades            for each item of the judge's rubric the mean grade, its bootstrap interval over summaries
+                        (`ci95`) and the number of graded summaries (`n`); empty without --rubric. The interval is null
+                        if all grades are equal, because then resampling shows no spread
 citation_accuracy       citations whose sentences exist and support the statement before them, over the citations that
                         can be checked (citation_accuracy_n), where malformed ones count as wrong; bootstrap over
                         summaries. `citations` counts all, `citations_malformed` the ones that cannot be read, and
@@ -67,6 +70,7 @@ ROW_COLUMNS = (
     "unsupported_spans",
     "claims",
     "claims_supported",
+    "judge_grades",
     "coverage",
     "rouge_l",
     "summary_words",
@@ -132,6 +136,7 @@ def _verdict_cells(check: FactCheck | None) -> Row:
         json.dumps(wrong, ensure_ascii=False),
         len(claims),
         sum(claim.verdict == SUPPORTED for claim in claims),
+        json.dumps(dict(check.grades)) if check.grades else "",
     )
     return dict(zip(names, cells, strict=True))
 
@@ -186,6 +191,7 @@ def aggregate(rows: Sequence[Mapping[str, Any]], seed: int = 42) -> dict[str, An
         **_share("repeated_rate", numbers(rows, "repeated")),
         **_share("unfinished_rate", [1 - finished for finished in numbers(rows, "finished")]),
         "by_type": by_type(judged),
+        "judge_grades": mean_grades(judged, seed),
         **citation_figures(rows, seed),
         **latency(numbers(rows, "seconds")),
     }
@@ -202,6 +208,31 @@ def claim_rates(rows: Sequence[Mapping[str, Any]], seed: int) -> dict[str, Any]:
         "claim_error_rate_ci95": share_interval(wrong, claims, seed),
         "claim_error_rate_wilson95": wilson_interval(int(sum(wrong)), total) if total else None,
     }
+
+
+def mean_grades(rows: Sequence[Mapping[str, Any]], seed: int) -> dict[str, dict[str, Any]]:
+    """Return mean, interval and n of each item that the judge has graded, by name."""
+    grades: dict[str, list[float]] = {}
+    for row in rows:
+        for item, grade in json.loads(row.get("judge_grades") or "{}").items():
+            grades.setdefault(item, []).append(grade)
+    return {
+        item: {
+            "mean": sum(given) / len(given),
+            "ci95": ratio_interval(given, [1.0] * len(given), seed) if len(set(given)) > 1 else None,
+            "n": len(given),
+        }
+        for item, given in grades.items()
+    }
+
+
+def grades_text(grades: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return `accurate 4.20 (95% interval 3.90 to 4.50, n=20); cited 1.00 (n=20)` for figures of `mean_grades`."""
+    parts = []
+    for item, figures in grades.items():
+        interval = "95% interval {:.2f} to {:.2f}, ".format(*figures["ci95"]) if figures["ci95"] else ""
+        parts.append(f"{item} {figures['mean']:.2f} ({interval}n={figures['n']})")
+    return "; ".join(parts)
 
 
 def citation_figures(rows: Sequence[Mapping[str, Any]], seed: int) -> dict[str, Any]:

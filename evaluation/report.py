@@ -24,7 +24,7 @@ from markupsafe import Markup
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in evaluation/ only
 
 from clinical.facts import sentences
-from evaluation.metrics import by_type
+from evaluation.metrics import by_type, grades_text
 from evaluation.pages.category_chart import chart
 from evaluation.pages.marked_text import Span, note_pieces, number_flags, segments
 from evaluation.stats import p_text
@@ -192,6 +192,15 @@ def _measure(summary: Mapping[str, Any], name: str, written: str, meaning: str) 
     }
 
 
+def _second_judge(figures: Mapping[str, Any] | None) -> str:
+    """Return the rate of the second judge, such as `12.0% (95% interval 8.0% to 17.0%, n=200) by facts`."""
+    if not figures or figures["hallucination_rate"] is None:
+        return ""
+    low, high = figures["hallucination_rate_ci95"]
+    rate = f"{figures['hallucination_rate']:.1%} (95% interval {low:.1%} to {high:.1%}, n={figures['n']})"
+    return f"{rate} by {figures['judge']}"
+
+
 def write_evaluation_report(folder: Path) -> Path:
     """Write `report.html` into an evaluation folder and return its path."""
     summary, rows = read_evaluation(folder)
@@ -201,7 +210,10 @@ def write_evaluation_report(folder: Path) -> Path:
         summary=summary,
         measures=[_measure(summary, *measure) for measure in _MEASURES if _is_shown(summary, measure[0])],
         calibration=summary.get("calibration"),
+        grades=grades_text(summary.get("judge_grades") or {}),
         judge_made_training_pairs=summary.get("judge_made_training_pairs"),
+        judge_is_relative=summary.get("judge_is_relative"),
+        second_judge=_second_judge(summary.get("second_judge")),
         drawn=chart({"": summary["by_type"]}, summary["summaries"] - summary["judge_failures"]),
         verdicts=VERDICTS.values(),
         examples=(

@@ -1,8 +1,7 @@
-"""The nli judge on a tiny model made here, the openai judge against a server on this machine."""
+"""The openai judge against a server on this machine."""
 
 from __future__ import annotations
 
-import itertools
 import json
 import threading
 import time
@@ -12,18 +11,14 @@ from typing import Any
 
 import openai
 import pytest
-import torch
 from fake_server import Server
-from tiny_models import build_tokenizer
 
-from fact_checking.checker import check_summary
 from fact_checking.claims import FactCheck
-from judging.choice import FactsJudge, make_judge, usage_text
-from judging.nli_judge import CONTRADICTION, ENTAILMENT, NliJudge, label_index, statements_of
-from judging.openai_judge import BadReply, OpenAIJudge, parse_claims
-from judging.pair_makers import has_made_pairs, judges_behind, judges_of_training_pairs, model_of_judge
+from judging.choice import make_judge, usage_text
+from judging.claim_replies import BadReply, parse_reply
+from judging.openai_judge import OpenAIJudge
+from judging.rubrics import RUBRICS
 from script_io.errors import InputError
-from script_io.files import write_json, write_jsonl
 
 NOTE = "A 54-year-old woman takes metformin 500 mg twice daily. She denies fever. Pain in the left knee."
 SUMMARY = "Takes metformin 850 mg. Denies fever."
@@ -52,164 +47,6 @@ class JudgeServer(Server):
     def settings(self) -> list[tuple[bool, bool]]:
         """Return (asks for structured output, asks for temperature 0) for each request."""
         return [("response_format" in body, body.get("temperature") == 0) for _, _, body in self.requests]
-
-
-def build_nli_model(folder: Path, labels: list[str], architecture: str = "llama", *, zero: bool = True) -> str:
-    """Save a tiny classifier and return its folder; with `zero`, its logits are zero for every input."""
-    from transformers import AutoConfig, AutoModelForSequenceClassification
-
-    tokenizer = build_tokenizer("llama")
-    config = AutoConfig.for_model(
-        architecture,
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=256,
-        pad_token_id=tokenizer.pad_token_id,
-        id2label=dict(enumerate(labels)),
-        label2id={label: index for index, label in enumerate(labels)},
-        initializer_range=0.5,
-    )
-    torch.manual_seed(0)
-    model = AutoModelForSequenceClassification.from_config(config)
-    if zero:
-        model.score.weight.data.zero_()
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
-def nli(tmp_path_factory: pytest.TempPathFactory) -> NliJudge:
-    labels = ["entailment", "neutral", "contradiction"]
-    return NliJudge(build_nli_model(tmp_path_factory.mktemp("nli"), labels), "cpu")
-
-
-def with_logits(judge: NliJudge, monkeypatch: pytest.MonkeyPatch, logits: list[float]) -> None:
-    """Add known logits to the model's zeros."""
-    forward = judge.model.score.forward
-    monkeypatch.setattr(judge.model.score, "forward", lambda hidden: forward(hidden) + torch.tensor(logits))
-
-
-def test_nli_verdicts_follow_the_probabilities(nli: NliJudge, monkeypatch: pytest.MonkeyPatch) -> None:
-    """softmax(2, 0, 0) gives 0.787 to the first label; the score is 1 - 0.787 for each of two sentences."""
-    high = torch.tensor([2.0, 0.0, 0.0]).softmax(-1)
-    for logits, verdict, entailed in (
-        ([2.0, 0.0, 0.0], "supported", high[0]),
-        ([0.0, 2.0, 0.0], "unsupported", high[1]),
-        ([0.0, 0.0, 2.0], "contradicted", high[1]),
-    ):
-        with monkeypatch.context() as patch:
-            with_logits(nli, patch, logits)
-            check = nli.check(NOTE, SUMMARY)
-        assert [claim.verdict for claim in check.claims] == [verdict, verdict]
-        assert check.score == pytest.approx(2 * (1 - float(entailed)), abs=1e-5)
-        assert [SUMMARY[claim.start : claim.end] for claim in check.claims] == [
-            "Takes metformin 850 mg.",
-            "Denies fever.",
-        ]
-
-
-def test_nli_windows_cover_a_long_note_and_overlap(nli: NliJudge) -> None:
-    note = " ".join(f"Sentence number {i} of a long note." for i in range(80))
-    statements = statements_of(SUMMARY)
-    nli._add_windows(note, statements)
-    for statement in statements:
-        spans = [window.span for window in statement.windows]
-        assert len(spans) > 2
-        assert spans[0][0] == 0
-        assert spans[-1][1] == len(note)
-        assert all(first[1] > second[0] for first, second in itertools.pairwise(spans))
-
-
-def test_nli_takes_the_best_window(nli: NliJudge, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Logits by the words of a window: one window of the long note entails, another contradicts, most do neither."""
-
-    def forward(**inputs: torch.Tensor) -> Any:
-        texts = nli.tokenizer.batch_decode(inputs["input_ids"])
-        # the sentence of the summary comes after the note's window
-        logits = [[3.0 * ("apple" in t), 1.0, 3.0 * ("pear" in t and "plum" in t.split("pear")[-1])] for t in texts]
-        return SimpleNamespace(logits=torch.tensor(logits))
-
-    filler = " ".join(f"Sentence number {i}." for i in range(60))
-    note = f"An apple a day. {filler} And a pear for dinner. {filler}"
-    monkeypatch.setattr(nli.model, "forward", forward)
-    check = nli.check(note, "Eats fruit. A plum.")
-    assert check is not None
-    entailed = float(torch.tensor([3.0, 1.0, 0.0]).softmax(-1)[0])
-    assert [claim.verdict for claim in check.claims] == ["supported", "supported"]
-    assert check.score == pytest.approx(2 * (1 - entailed), abs=1e-5)
-    assert all("apple" in (claim.evidence or "") for claim in check.claims)
-    check = nli.check(note.replace("apple", "onion"), "Eats fruit. A plum.")
-    assert check is not None
-    assert [claim.verdict for claim in check.claims] == ["unsupported", "contradicted"]
-    assert "pear" in (check.claims[1].evidence or "")
-
-
-@pytest.mark.parametrize("architecture", ["llama", "bert"])
-def test_nli_batches_give_what_each_summary_gives_alone(architecture: str, tmp_path: Path) -> None:
-    """Random weights: the logits depend on every token, and would on padding."""
-    model = build_nli_model(tmp_path, ["ENTAILMENT", "NEUTRAL", "CONTRADICTION"], architecture, zero=False)
-    judge = NliJudge(model, "cpu")
-    judge.batch_size = 3
-    pairs = [(NOTE, SUMMARY), ("Fever. " * 90, "Has a fever since Monday evening. Pain."), ("", "x"), (NOTE, " ")]
-    together = judge.check_all(pairs)
-    scores = []
-    for pair, check in zip(pairs, together, strict=True):
-        alone = judge.check(*pair)
-        assert check is not None
-        assert alone is not None
-        assert check.score == pytest.approx(alone.score, abs=1e-5)
-        assert [claim.verdict for claim in check.claims] == [claim.verdict for claim in alone.claims]
-        scores.append(round(check.score, 4))
-    assert len(set(scores)) == 4  # they differ, so a mixed-up order would show
-    assert scores[-1] == 0
-
-
-def test_nli_skips_what_says_nothing_and_fails_on_what_is_too_long(nli: NliJudge) -> None:
-    check = nli.check(NOTE, "Denies fever. [Evidence: S2].")
-    assert check is not None
-    assert [claim.text for claim in check.claims] == ["Denies fever."]
-    before = nli.failures
-    endless = "pain and " * 200
-    assert nli.check_all([(NOTE, endless), (NOTE, SUMMARY)])[0] is None
-    assert nli.failures == before + 1
-
-
-@pytest.mark.parametrize(
-    ("labels", "entailment", "contradiction"),
-    [
-        ({0: "CONTRADICTION", 1: "NEUTRAL", 2: "ENTAILMENT"}, 2, 0),
-        ({0: "entailment", 1: "neutral", 2: "contradiction"}, 0, 2),
-        ({0: "contradiction", 1: "entailment", 2: "neutral"}, 1, 0),
-        ({0: "entailment", 1: "not_entailment"}, 0, None),
-        ({0: "not_entailment", 1: "Entailment"}, 1, None),
-        ({0: "SUPPORTS", 1: "REFUTES", 2: "NOT ENOUGH INFO"}, 0, 1),
-        ({0: "LABEL_0", 1: "LABEL_1", 2: "LABEL_2"}, None, None),
-        ({0: "unsupported", 1: "supported"}, 1, None),
-    ],
-)
-def test_labels_of_common_models(labels: dict[int, str], entailment: int | None, contradiction: int | None) -> None:
-    assert (label_index(labels, ENTAILMENT), label_index(labels, CONTRADICTION)) == (entailment, contradiction)
-
-
-def test_nli_refuses_what_is_no_nli_model(tmp_path: Path) -> None:
-    model = build_nli_model(tmp_path, ["LABEL_0", "LABEL_1"])
-    with pytest.raises(InputError, match=r"no label for entailment \(found LABEL_0, LABEL_1\).*id2label of a copy"):
-        NliJudge(model, "cpu")
-    with pytest.raises(InputError, match="needs --judge_model"):
-        make_judge("nli")
-    with pytest.raises(InputError, match="cannot be loaded"):
-        make_judge("nli", str(tmp_path / "absent"))
-
-
-def test_nli_refuses_a_device_that_is_not_there(nli: NliJudge) -> None:
-    if torch.cuda.is_available():
-        pytest.skip("this machine has CUDA")
-    with pytest.raises(InputError, match="--device cuda: this machine"):
-        NliJudge(nli.model.name_or_path, "cuda")
 
 
 def test_openai_judge_reads_claims_and_sends_no_citation() -> None:
@@ -438,12 +275,12 @@ def test_nothing_leaves_the_machine_through_a_proxy(monkeypatch: pytest.MonkeyPa
 )
 def test_bad_replies(text: str) -> None:
     with pytest.raises(BadReply):
-        parse_claims(text, NOTE, SUMMARY)
+        parse_reply(text, NOTE, SUMMARY)
 
 
 def test_reply_in_a_code_fence_and_with_invented_evidence() -> None:
     claims = [{"text": "Denies fever", "type": "weird", "verdict": "supported", "evidence": "She has no fever."}]
-    (claim,) = parse_claims(f"```json\n{json.dumps({'claims': claims})}\n```", NOTE, SUMMARY)
+    (claim,) = parse_reply(f"```json\n{json.dumps({'claims': claims})}\n```", NOTE, SUMMARY).claims
     assert (claim.type, claim.evidence, claim.evidence_start) == ("other", None, None)
 
 
@@ -452,7 +289,7 @@ def test_a_repeated_claim_is_placed_at_the_next_occurrence_of_its_words() -> Non
     summary = "Aspirin daily in May; aspirin  Daily in June."
     stated = [("aspirin daily", kind) for kind in ("drug", "frequency", "drug", "frequency", "drug")]
     claims = [{"text": text, "type": kind, "verdict": "supported", "evidence": None} for text, kind in stated]
-    placed = parse_claims(json.dumps({"claims": claims}), NOTE, summary)
+    placed = parse_reply(json.dumps({"claims": claims}), NOTE, summary).claims
     assert [(claim.type, claim.start, claim.text) for claim in placed] == [
         ("drug", 0, "Aspirin daily"),
         ("frequency", 0, "Aspirin daily"),
@@ -460,25 +297,6 @@ def test_a_repeated_claim_is_placed_at_the_next_occurrence_of_its_words() -> Non
         ("drug", 22, "aspirin  Daily"),
         ("frequency", 22, "aspirin  Daily"),
     ]
-
-
-@pytest.mark.parametrize(
-    "address", ["https://example.org/v1", "http://localhost.example.org/v1", "http://127.0.0.1@example.org/v1"]
-)
-def test_notes_leave_the_machine_only_with_consent(address: str) -> None:
-    with pytest.raises(InputError, match="add --yes"):
-        make_judge("openai", "m", base_url=address)
-    assert make_judge("openai", "m", base_url=address, assume_yes=True).name == "openai:m"
-
-
-def test_settings_that_a_judge_would_not_read_are_refused() -> None:
-    with pytest.raises(InputError, match="the facts judge has no model"):
-        make_judge("facts", "some/model")
-    for name in ("facts", "nli"):
-        with pytest.raises(InputError, match="--judge_base_url is for --judge openai"):
-            make_judge(name, "some/model", base_url="http://localhost/v1")
-    with pytest.raises(InputError, match="is no address"):
-        make_judge("openai", "m", base_url="localhost:8000/v1")
 
 
 def test_another_criterion_is_another_judge(tmp_path: Path) -> None:
@@ -490,61 +308,95 @@ def test_another_criterion_is_another_judge(tmp_path: Path) -> None:
     assert make_judge("openai", "m", base_url=url).name == "openai:m"
 
 
-def test_facts_judge_is_the_fact_checker() -> None:
-    judge = make_judge("facts")
-    assert isinstance(judge, FactsJudge)
-    assert judge.check(NOTE, SUMMARY) == check_summary(NOTE, SUMMARY)
-    assert judge.check_all([(NOTE, SUMMARY), (NOTE, "")], "Judging") == [check_summary(NOTE, SUMMARY), FactCheck(())]
-    assert judge.usage is None
+# ----------------------------------------------------------------------------------------------- rubrics
 
 
-# ------------------------------------------------------------------------------------- judges of the pairs
+def graded(**grades: Any) -> str:
+    return json.dumps(json.loads(GOOD) | {"grades": grades})
 
 
-def trained_on(folder: Path, pairs: list[dict[str, Any]], earlier: Path) -> Path:
-    """Write the configuration of a model that Stage B trained on these pairs, starting from `earlier`."""
-    folder.mkdir()
-    write_jsonl(folder / "pairs.jsonl", pairs)
-    write_json(folder / "dpo_config.json", {"pair_judges": judges_behind(folder / "pairs.jsonl", earlier)})
-    return folder
+def test_grades_come_in_the_reply_with_the_claims() -> None:
+    cited = SUMMARY + " [Evidence: S2]"
+    with JudgeServer(graded(accurate=2, cited=5)) as server:
+        judge = make_judge("openai", "m", base_url=server.url, rubric="pdsqi9")
+        check = judge.check(NOTE, cited)
+        plain = judge.check(NOTE, SUMMARY)
+        bodies = [body for _, _, body in server.requests]
+    assert check is not None
+    assert check.grades == {"accurate": 2, "cited": 5}
+    assert [claim.text for claim in check.claims] == ["Denies fever"]
+    assert plain is not None
+    assert (judge.name, len(bodies)) == ("openai:m, rubric pdsqi9", 2)
+    schema = bodies[0]["response_format"]["json_schema"]["schema"]
+    assert schema["required"] == ["claims", "grades"]
+    assert schema["properties"]["grades"]["properties"]["cited"]["enum"] == [1, 2, 3, 4, 5]
+    asked = bodies[0]["messages"][0]["content"]
+    assert all(meaning in asked for item in RUBRICS["pdsqi9"] for meaning in item.grades.values())
+    # the citations, and the sentences that they name, are there for the grade alone; claims are without citations
+    first, second = (json.loads(body["messages"][1]["content"]) for body in bodies)
+    assert first["summary"] == SUMMARY + " " * len(" [Evidence: S2]")
+    assert first["summary_with_citations"] == cited
+    assert first["sentences_of_the_note"]["S2"] == "She denies fever."
+    assert second == {"note": NOTE, "summary": SUMMARY}
 
 
-def test_which_judges_made_the_pairs_of_a_model(tmp_path: Path) -> None:
-    sft = tmp_path / "sft"
-    sft.mkdir()
-    assert judges_of_training_pairs(sft) is None  # a base model: nobody knows
-    write_json(sft / "sft_config.json", {})
-    assert judges_of_training_pairs(sft) == set()
-    labelled = {"prompt": "p", "edits": [{"verdict": "labelled"}]}
-    first = trained_on(tmp_path / "first", [labelled, {"prompt": "p", "judge": "nli:x"}, {"prompt": "q"}], sft)
-    assert judges_of_training_pairs(first) == {"nli:x"}
-    made = {"prompt": "p", "edits": [{"verdict": "contradicted"}]}
-    second = trained_on(tmp_path / "second", [made], first)
-    assert judges_of_training_pairs(second) == {"facts", "nli:x"}  # both rounds
-    assert judges_of_training_pairs(str(trained_on(tmp_path / "third", [labelled], sft))) == set()
+def test_the_risk_is_graded_without_citations() -> None:
+    with JudgeServer(graded(risk=4)) as server:
+        check = OpenAIJudge("m", server.url, rubric="risk").check(NOTE, SUMMARY + " [Evidence: S2]")
+        sent = json.loads(server.requests[0][2]["messages"][1]["content"])
+    assert check is not None
+    assert check.grades == {"risk": 4}
+    assert sent.keys() == {"note", "summary"}
 
 
-def test_the_same_judge_is_known_by_every_spelling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = build_nli_model(tmp_path / "nli", ["entailment", "neutral", "contradiction"])
-    monkeypatch.chdir(tmp_path)
-    names = {make_judge("nli", spelled, device="cpu").name for spelled in (model, "nli", "./nli/")}
-    assert names == {f"nli:{model}"}
-    assert has_made_pairs(f"nli:{model}", {"facts", "nli:./nli"})  # stored as it was spelled
-    assert not has_made_pairs(f"nli:{model}", {"facts", "nli:hub/nli"})
+@pytest.mark.parametrize(
+    "grades",
+    [
+        {},
+        {"accurate": 4},
+        {"accurate": 6, "cited": 1},
+        {"accurate": 0, "cited": 1},
+        {"accurate": "4", "cited": 1},
+        {"accurate": 3.5, "cited": 1},
+        {"accurate": 4.0, "cited": 1},
+        {"accurate": True, "cited": 1},
+        {"accurate": None, "cited": 1},
+        {"accurate": [4], "cited": 1},
+        {"accurate": 4, "cited": 1, "useful": 5},
+    ],
+)
+def test_a_grade_that_is_not_one_of_the_rubric_is_a_failure(grades: dict[str, Any]) -> None:
+    with pytest.raises(BadReply, match="grade"):
+        parse_reply(graded(**grades), NOTE, SUMMARY, RUBRICS["pdsqi9"])
+    with JudgeServer(graded(**grades)) as server:
+        judge = OpenAIJudge("m", server.url, rubric="pdsqi9")
+        assert judge.check(NOTE, SUMMARY) is None
+        assert (len(server.requests), judge.failures) == (3, 1)
 
 
-def test_a_criterion_does_not_hide_the_judge_of_the_pairs(tmp_path: Path) -> None:
-    (tmp_path / "criterion.txt").write_text("Only doses count.")
-    url = "http://localhost:8000/v1"
-    strict = make_judge("openai", "m", base_url=url, criterion_file=tmp_path / "criterion.txt").name
-    assert model_of_judge(strict) == "openai:m"
-    assert has_made_pairs(strict, {"openai:m"})
-    assert has_made_pairs("openai:m", {strict})
-    assert not has_made_pairs(strict, {"openai:m2", "facts", "nli:m"})
-    assert not has_made_pairs(strict, ())
+@pytest.mark.parametrize("grades", ["4", [4, 1], None])
+def test_grades_that_are_no_object_are_refused(grades: Any) -> None:
+    with pytest.raises(BadReply, match="grades must be an object with accurate, cited"):
+        parse_reply(json.dumps(json.loads(GOOD) | {"grades": grades}), NOTE, SUMMARY, RUBRICS["pdsqi9"])
+    with pytest.raises(BadReply, match="grades must be an object"):
+        parse_reply(GOOD, NOTE, SUMMARY, RUBRICS["pdsqi9"])
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"pair_judges": null}', '{"pair_judges": 3}'])
-def test_pairs_that_cannot_be_told(content: str, tmp_path: Path) -> None:
-    (tmp_path / "dpo_config.json").write_text(content)
-    assert judges_of_training_pairs(tmp_path) is None
+def test_after_a_wrong_grade_the_judge_asks_again() -> None:
+    with JudgeServer(graded(risk=5), graded(risk=1)) as server:
+        check = OpenAIJudge("m", server.url, rubric="risk").check(NOTE, SUMMARY)
+        again = server.requests[1][2]["messages"][2]["content"]
+    assert check is not None
+    assert check.grades == {"risk": 1}
+    assert "the grade of risk must be one of 1, 2, 3, 4" in again
+
+
+def test_without_a_rubric_nothing_is_graded() -> None:
+    with JudgeServer(graded(risk=3)) as server:
+        judge = OpenAIJudge("m", server.url)
+        check = judge.check(NOTE, SUMMARY)
+        assert list(judge.settings["response_format"]["json_schema"]["schema"]["properties"]) == ["claims"]
+    assert check is not None
+    assert check.grades is None
+    with JudgeServer(GOOD) as server:
+        assert OpenAIJudge("m", server.url, rubric="risk").check(NOTE, " ") == FactCheck(())  # nothing is sent
