@@ -49,7 +49,7 @@ def _findings(text: str, tokens: Sequence[Token]) -> Iterator[Fact]:
             if term:
                 start, end = tokens[index].start, tokens[index + length - 1].end
                 following = tokens[index + length].word if index + length < len(tokens) else ""
-                is_change = term.name == "falls" and _CHANGE_OF_VALUE.match(text, end)  # "pressure fell by 30"
+                is_change = term.name == "fall" and _CHANGE_OF_VALUE.match(text, end)  # "pressure fell by 30"
                 if is_change or following in _VACCINES or (term.capitals_only and following == ":"):
                     break  # "flu vaccine" is not flu; "MS:" is a heading
                 yield Fact(term.type, start, end, "", term.name, term.name)

@@ -21,18 +21,20 @@ _SIGNED = re.compile(r"\s*(?:\([-+]\)|[-+])[A-Za-z]")
 _ENDS_SENTENCE = re.compile(r"[.?!;][\"')\]]*\s*$")
 # a line that ends with such a word, a comma or a slash is not complete
 _INCOMPLETE = re.compile(
-    r"(?:[,/&+=(]|(?<!\w)-|->|→|\b(?:a|an|and|are|as|at|by|denie[sd]|denying|for|from|had|has|have|her|his|in|"
+    r"(?:[,/&+=(]|(?<!\w)-|->|→|(?<!: )\b(?:a|an|and|are|as|at|by|denie[sd]|denying|for|from|had|has|have|her|his|in|"
     r"into|is|no|"
     r"nor|not|of|on|or|per|than|that|the|their|to|twice|via|was|were|which|who|with|without|w/o?|h/o|s/p|c/o|"
     r"r/o))\s*$",
     re.IGNORECASE,
 )
+_CONTINUATION = re.compile(r"\s*(?:->|→|=>|\d[\d.,]* ?(?:mg|mcg|g|ml|units?|%|tablets?)(?!\w))", re.IGNORECASE)
 _FIRST_WORD = re.compile(r"\s*(\S+)")
 # A greedy wrap breaks a line only where the next word does not fit. Lists of short items can look like that by chance,
 # so a narrow text needs more of such breaks.
 _WIDE, _NARROW = 40, 20  # characters
 _FEWEST_BREAKS = {_WIDE: 2, _NARROW: 6}
 _SHARE_OF_BREAKS = 0.75
+_FEW_CAPITALS = 0.5  # share of the lines that begin with a small letter
 
 
 _GAP_BETWEEN_FIELDS = re.compile(r"(?<=[\w)\]%+]) [ \t](?=[ \t]*[A-Z\[☐☑])")
@@ -96,13 +98,13 @@ def _share_of_small_starts(lines: Sequence[str]) -> float:
 
 
 def _continues(line: str, following: str, *, is_full: bool, is_wrapped: bool, small: float) -> bool:
-    if _INCOMPLETE.search(line) or line.rstrip().endswith(":"):
+    if _INCOMPLETE.search(line) or line.rstrip().endswith(":") or _CONTINUATION.match(following):
         return True
     start = following.lstrip()[0]
-    if is_wrapped:
-        return is_full
+    if is_wrapped and is_full:
+        return True
     # a list of lower-case items has few capitals at its line starts
-    return (start.islower() or start in "(%") and small < 0.5
+    return (start.islower() or start in "(%") and (is_wrapped or small < _FEW_CAPITALS)
 
 
 # ------------------------------------------------------------------------------------------- sections

@@ -75,6 +75,8 @@ _PLAUSIBLE = {
     "pain score": (0, 10),
 }
 
+_FULL_NAME = re.compile(r"(?:heart rate|temperature|respiratory rate|oxygen saturation|pain (?:score|level))\b")
+
 _LAB_NAMES: tuple[tuple[str, str], ...] = (
     ("hemoglobin a1c", r"hemoglobin a1c|hba1c|a1c|a one c|glycated hemoglobin|hgba1c|hb a1c|glycosylated hemoglobin"),
     ("hemoglobin", r"hemoglobin|haemoglobin|hgb|hb"),
@@ -232,21 +234,18 @@ _MOST_VALUES = 8  # of one measurement in a row
 
 
 def vital_facts(text: str, tokens: Sequence[Token]) -> Iterator[Fact]:
-    """Yield the vital signs. Implausible values are skipped."""
+    """Yield the vital signs. Implausible values are skipped unless the name is written in full."""
     for match in _BLOOD_PRESSURE.finditer(text) if any(mark in text for mark in ("/", "over", "by")) else ():
         systolic, diastolic = int(match["systolic"]), int(match["diastolic"])
-        if (
-            (match["name"] or (systolic >= 70 and diastolic >= 30))
-            and 40 <= systolic <= 300
-            and 15 <= diastolic < systolic
-        ):
+        plausible = 40 <= systolic <= 300 and 15 <= diastolic < systolic
+        if match["name"] or (plausible and systolic >= 70 and diastolic >= 30):
             yield Fact("vital", match.start(), match.end(), "", "blood pressure", f"{systolic}/{diastolic}")
     for name, matches in _measurements(text, tokens, _VITALS_BY_WORD):
         low, high = _PLAUSIBLE.get(name, (0.0, 1e9))
         unit = next((match["unit"] for match in matches if match["unit"]), "")
         readings = _readings(text, matches)
         for start, end, reading in readings:
-            if low <= reading.low <= high:
+            if low <= reading.low <= high or _FULL_NAME.match(text, start):
                 yield Fact("vital", start, end, "", name, _vital_value(name, reading, unit))
         yield from _changes(name, text, readings)
 

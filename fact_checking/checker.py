@@ -167,6 +167,8 @@ def _compare(
     if unread is not None and words and _is_general(fact):
         return Comparison(UNVERIFIABLE, None, comparison.error_type)
     enough = any if unread is not None and fact.type == "procedure" else all
+    if unread is not None and fact.negated and words and support.has(words[-1][1]):
+        return Comparison(UNVERIFIABLE, None, comparison.error_type)  # "no effusion" may deny a pleural effusion
     may_be_stated = bool(words) and enough(support.has(word) for _, word in words)
     if may_be_stated or (unread is not None and unread.may_state(fact)):
         return Comparison(UNVERIFIABLE, None, comparison.error_type)
