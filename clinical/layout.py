@@ -34,7 +34,7 @@ _FIRST_WORD = re.compile(r"\s*(\S+)")
 _WIDE, _NARROW = 40, 20  # characters
 _FEWEST_BREAKS = {_WIDE: 2, _NARROW: 6}
 _SHARE_OF_BREAKS = 0.75
-_FEW_CAPITALS = 0.5  # share of the lines that begin with a small letter
+_FEW_CAPITALS = 0.8  # share of the lines that begin with a small letter
 
 
 _GAP_BETWEEN_FIELDS = re.compile(r"(?<=[\w)\]%+]) [ \t](?=[ \t]*[A-Z\[☐☑])")

@@ -237,9 +237,19 @@ def _compare_numbers(fact: Fact, note_facts: NoteFacts) -> Comparison:
     counted = fact.type == "number" and fact.key not in NO_UNIT
     rivals = [other for other in _same_type(fact, note_facts) if counted and other.key == fact.key]
     agreeing = next((other for other in rivals or note_facts if wanted & {other.value, *numbers_in(other.text)}), None)
+    if not agreeing and "-" in fact.value and (ends := _stated_ends(fact, note_facts)):
+        return Comparison(UNVERIFIABLE, ends, fact.type)
     if not agreeing and wanted <= _ARTICLES:
         return Comparison(UNVERIFIABLE, None, fact.type)
     return _decide(fact, agreeing, rivals)
+
+
+def _stated_ends(fact: Fact, note_facts: NoteFacts) -> Fact | None:
+    """Return a fact with an end of a range ("1 to 10") if the note has all its ends; 0 and 1 need no mention."""
+    ends = numbers_in(fact.text) - _ARTICLES
+    with_ends = [other for other in note_facts if ends & numbers_in(other.text)]
+    found = {number for other in with_ends for number in numbers_in(other.text)}
+    return with_ends[0] if with_ends and ends <= found else None
 
 
 def _compare_limits(fact: Fact, note_facts: NoteFacts) -> Comparison:
