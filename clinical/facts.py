@@ -121,6 +121,7 @@ _ENDS_ALLERGIES = ignoring_case(
     r"->|→|;|\b(?:so|on|takes?|taking|started|given|received|prescribed|instead|therefore|continues?|home meds?|"
     r"meds|plan)\b"
 )
+REACTION = "reaction"  # value of an allergy that the text tells as a reaction to a drug
 _ADVERSE = ignoring_case(r",?(?: \w+){0,2} caus(?:es|ed|ing)\b")  # "Penicillin caused a rash"
 
 
@@ -282,7 +283,9 @@ def _with_allergies(
         if not (is_listed and fact.type in PROBLEMS)
     ]
     changed = [
-        replace(fact, type="allergy") if fact.type == "drug" and _ADVERSE.match(text, fact.end) else fact
+        replace(fact, type="allergy", value=REACTION)
+        if fact.type == "drug" and _ADVERSE.match(text, fact.end)
+        else fact
         for fact in changed
     ]
     for match in _ALLERGY.finditer(text):

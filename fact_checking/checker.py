@@ -126,18 +126,26 @@ def _names_a_class(text: str) -> bool:
     return any("class" in known[fact.key].group for fact in extract_facts(text) if fact.key in known)
 
 
-# words that say only what kind of finding it is: the note may leave them out ("Boerhaave unlikely")
+# the note may leave out these words after a name ("Boerhaave unlikely")
 _KIND_WORDS = frozenset("syndrome disease disorder condition tear infection injury fracture score".split())
 
 
-_GENERAL_NAMES = frozenset({"surgery", "cancer"})
+_OPERATED = re.compile(
+    r"\b(?:post|pre)[- ]?op(?:erative)?|\bs/p\b|\bsurg|\w(?:ectomy|plasty|otomy|rrhaphy)\b", re.IGNORECASE
+)
 
 
-def _is_general(fact: Fact) -> bool:
-    """Return whether a finding is too general for a note, which names the operation or the drug itself."""
-    known = concepts("drug") if fact.type == "drug" else {}
-    is_class = fact.key in known and "class" in known[fact.key].group
-    return is_class or (fact.key in _GENERAL_NAMES and not fact.negated)
+def _is_general(fact: Fact, note_facts: NoteFacts, note: str) -> bool:
+    """Return whether the note may name the kind of a general finding: an operation, or a drug of a class."""
+    if fact.negated:
+        return False
+    if fact.key == "surgery":
+        return _OPERATED.search(note) is not None
+    known = concepts("drug")
+    if fact.type != "drug" or fact.key not in known or "class" not in known[fact.key].group:
+        return False
+    groups = (known[drug.key].group for drug in note_facts.by_type.get("drug", []) if drug.key in known)
+    return any(fact.key.removesuffix("s") in group for group in groups)
 
 
 def _is_list_number(text: str, fact: Fact) -> bool:
@@ -163,13 +171,13 @@ def _compare(
     words = content_words(fact.text) if fact.type in kinds else []
     # a written note names a procedure by part of its name: "home O2", "urine dip"
     if unread is not None:
-        words = [word for word in words if word[1].lower() not in _KIND_WORDS] or words
-    if unread is not None and words and _is_general(fact):
+        named = [word for word in words if word[1].lower() not in _KIND_WORDS]
+        words = named if named and all(word[0].isupper() for _, word in named) else words
+    if unread is not None and words and _is_general(fact, note_facts, unread.note):
         return Comparison(UNVERIFIABLE, None, comparison.error_type)
-    enough = any if unread is not None and fact.type == "procedure" else all
     if unread is not None and fact.negated and words and support.has(words[-1][1]):
         return Comparison(UNVERIFIABLE, None, comparison.error_type)  # "no effusion" may deny a pleural effusion
-    may_be_stated = bool(words) and enough(support.has(word) for _, word in words)
+    may_be_stated = bool(words) and all(support.has(word) for _, word in words)
     if may_be_stated or (unread is not None and unread.may_state(fact)):
         return Comparison(UNVERIFIABLE, None, comparison.error_type)
     return comparison

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from clinical.body_systems import systems_of
-from clinical.facts import Fact, concepts
+from clinical.facts import REACTION, Fact, concepts
 from clinical.plain_form import plain_form
 from clinical.relatives import same_relative
 from clinical.values import FINDINGS, PROBLEMS, UNNAMED_PART
@@ -436,7 +436,8 @@ def _compare_allergy(fact: Fact, note_facts: NoteFacts) -> Comparison:
     same = [other for other in others if other.key == fact.key]
     agreeing = next((other for other in same if other.negated == fact.negated), None)
     denied_all = [other for other in others if other.key == "any" and other.negated and not fact.negated]
-    if not same and not denied_all and (taken := note_facts.by_value.get(fact.key)) and not note_facts.in_dialogue:
+    taken = note_facts.by_value.get(fact.key)
+    if fact.value == REACTION and taken and not same and not denied_all and not note_facts.in_dialogue:
         return Comparison(UNVERIFIABLE, taken[0], fact.type)  # the note may tell of its side effects
     return _decide(fact, agreeing, [*same, *denied_all])
 

@@ -12,17 +12,16 @@ from functools import cached_property
 
 from clinical.abbreviations import abbreviation_rewrites, possible_meanings
 from clinical.facts import Fact, extract_facts
-from clinical.lexicons import phrase_table
+from clinical.lexicons import abbreviations, phrase_table
 from clinical.plain_form import plain_form
 from clinical.values import FINDINGS
 from fact_checking.comparison import NO_UNIT, numbers_in
 
 _ABBREVIATION = re.compile(r"(?<![\w])(?=\w*[A-Z]\w*[A-Z])[A-Za-z]{2,6}(?![a-z])|(?<![\w])[A-Z]{2,6}(?=\d)")
 _ATTACHED = re.compile(r"(?<=[A-Za-z#])\d+(?:\.\d+)?(?!\w)|(?<![\d.])\d+(?=/\d)|(?<=\d/)\d+(?![\d.])")
-_TRUNCATED = re.compile(r"(?<!\w)[A-Za-z]{4,9}(?!\w)")
+_TRUNCATED = re.compile(r"(?<!\w)[A-Za-z]{6,9}(?!\w)")
 _WORD = re.compile(r"[A-Za-z]{2,}")
 _LEAST_CUT = 2  # letters that a truncated word lacks at least
-_LONGEST_INITIALS = 4  # letters of an abbreviation of one word ("OM", osteomyelitis)
 _JOINING = frozenset({"of", "the", "and", "to", "in", "with", "by", "for", "on", "or", "a"})
 _NAMED = frozenset({*FINDINGS, "allergy", "family_history"})
 _MEASURED = frozenset({"age", "dose", "duration", "follow_up", "frequency", "lab", "number", "vital", "date"})
@@ -32,7 +31,7 @@ class UnreadNotation:
     """The abbreviations, truncated words and numbers of one written note."""
 
     def __init__(self, note: str) -> None:
-        self._note = note
+        self.note = note
 
     def may_state(self, fact: Fact) -> bool:
         """Return whether the note may state the fact in a form that no rule reads."""
@@ -61,32 +60,42 @@ class UnreadNotation:
         )
 
     @cached_property
+    def _facts(self) -> list[Fact]:
+        return extract_facts(self.note)
+
+    @cached_property
     def _lower(self) -> str:
-        return self._note.lower()
+        return self.note.lower()
 
     @cached_property
     def _numbers(self) -> frozenset[str]:
         """Return the numbers without a unit or a noun: 5 in "finasteride 5 daily", 6 in "C6", 2 in "2/12"."""
-        loose = (fact for fact in extract_facts(self._note) if fact.type in ("number", "date") and fact.key in NO_UNIT)
-        attached = frozenset(_ATTACHED.findall(plain_form(self._note).text))
+        loose = (fact for fact in self._facts if fact.type in ("number", "date") and fact.key in NO_UNIT)
+        attached = frozenset(_ATTACHED.findall(plain_form(self.note).text))
         return attached.union(*(numbers_in(fact.text) for fact in loose))
 
     @cached_property
     def _abbreviations(self) -> frozenset[str]:
         """Return the abbreviations without a meaning in the word lists, in lower case."""
-        read = {start for start, _, _ in abbreviation_rewrites(self._note)}
+        read = {start for start, _, _ in abbreviation_rewrites(self.note)}
         phrases, _ = phrase_table()
-        found = (match for match in _ABBREVIATION.finditer(self._note) if match.start() not in read)
-        return frozenset(short for match in found if ((short := match[0].lower()),) not in phrases)
+        for fact in self._facts:  # "BP 120/80" names a value, and is no back pain
+            if fact.type in _MEASURED:
+                read.update(range(fact.start, fact.end))
+        found = (match for match in _ABBREVIATION.finditer(self.note) if match.start() not in read)
+        known = abbreviations()
+        return frozenset(
+            short for match in found if (short := match[0].lower()) not in known and (short,) not in phrases
+        )
 
     @cached_property
     def _truncated(self) -> frozenset[str]:
-        return frozenset(word.lower() for word in _TRUNCATED.findall(self._note))
+        return frozenset(word.lower() for word in _TRUNCATED.findall(self.note))
 
     @cached_property
     def _possible_names(self) -> frozenset[str]:
         """Return the names of the facts that abbreviations with several meanings may state."""
-        meanings = (meaning for _, _, found in possible_meanings(self._note) for meaning in found)
+        meanings = (meaning for _, _, found in possible_meanings(self.note) for meaning in found)
         return frozenset(fact.key for meaning in meanings for fact in extract_facts(meaning))
 
 
@@ -96,12 +105,5 @@ def _initials(words: list[str]) -> Iterator[str]:
 
 
 def _shortens(short: str, word: str) -> bool:
-    """Return whether `short` is the beginning of the word, or letters of it in order that begin with its first."""
-    if len(word) < len(short) + _LEAST_CUT:
-        return False
-    if word.startswith(short):
-        return True
-    if len(short) > _LONGEST_INITIALS or short[0] != word[0] or len(short) < 2:
-        return False
-    rest = iter(word)
-    return all(letter in rest for letter in short)
+    """Return whether `short` is the beginning of the word and lacks some letters of it."""
+    return word.startswith(short) and len(word) >= len(short) + _LEAST_CUT
