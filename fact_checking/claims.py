@@ -45,13 +45,14 @@ class FactCheck:
 
     `graded_score` is the score of a judge that grades claims instead of sorting them. `grades` are the judge's grades
     of the whole summary, by the item of its rubric. `probability` is a learnt judge's probability that at least one
-    statement is unsupported.
+    statement is unsupported. `flagged` is the decision of a judge that weighs all evidence instead of counting errors.
     """
 
     claims: tuple[Claim, ...]
     graded_score: float | None = None
     grades: Mapping[str, int] | None = None
     probability: float | None = None
+    flagged: bool | None = None
 
     @property
     def errors(self) -> tuple[Claim, ...]:
@@ -60,7 +61,8 @@ class FactCheck:
 
     @property
     def has_hallucination(self) -> bool:
-        return bool(self.errors)
+        """Return whether the summary counts as hallucinated: `flagged`, or else whether it has an error."""
+        return bool(self.errors) if self.flagged is None else self.flagged
 
     @property
     def score(self) -> float:

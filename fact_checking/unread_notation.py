@@ -10,9 +10,8 @@ import re
 from collections.abc import Iterator
 from functools import cached_property
 
-from clinical.abbreviations import abbreviation_rewrites, possible_meanings
+from clinical.abbreviations import possible_meanings
 from clinical.facts import Fact, extract_facts
-from clinical.lexicons import abbreviations, phrase_table
 from clinical.plain_form import plain_form
 from clinical.values import FINDINGS
 from fact_checking.comparison import NO_UNIT, numbers_in
@@ -76,17 +75,13 @@ class UnreadNotation:
 
     @cached_property
     def _abbreviations(self) -> frozenset[str]:
-        """Return the abbreviations without a meaning in the word lists, in lower case."""
-        read = {start for start, _, _ in abbreviation_rewrites(self.note)}
-        phrases, _ = phrase_table()
+        """Return the abbreviations that name no value, in lower case; one in the word lists may have other meanings."""
+        read: set[int] = set()
         for fact in self._facts:  # "BP 120/80" names a value, and is no back pain
             if fact.type in _MEASURED:
                 read.update(range(fact.start, fact.end))
         found = (match for match in _ABBREVIATION.finditer(self.note) if match.start() not in read)
-        known = abbreviations()
-        return frozenset(
-            short for match in found if (short := match[0].lower()) not in known and (short,) not in phrases
-        )
+        return frozenset(match[0].lower() for match in found)
 
     @cached_property
     def _truncated(self) -> frozenset[str]:
