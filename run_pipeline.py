@@ -28,6 +28,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from clinical.lexicon_flag import add_lexicon_argument, add_lexicons
 from demo.recipes import DEMO_RECIPE, SMALL_RECIPE, Recipe
 from evaluation.acceptance import Check, acceptance, is_accepted, verdict
 from language_model.model_files import DEMO_BASE
@@ -62,6 +63,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="folder of the base model if it was moved after Stage A (default: the path that the adapter names)",
     )
     data.add_argument("--phase1_dir", default="phase1_data/sft", metavar="FOLDER", help="folder of the Phase 1 CSVs")
+    add_lexicon_argument(data)
     chain = parser.add_argument_group("Chain")
     chain.add_argument("--rounds", type=at_least(1), default=1, help="rounds of sampling, judging and Stage B")
     chain.add_argument(
@@ -133,6 +135,10 @@ class Pipeline:
         common = ["--output_dir", str(self.folder / name), "--overwrite_output_dir", "--seed", str(self.args.seed)]
         length = ["--max_length", str(self.args.max_length), "--overflow", self.args.overflow]
         return [*common, *length, "--device", self.args.device]
+
+    def lexicon_flags(self) -> list[str]:
+        """Return the flag for scripts that read facts, if it was given."""
+        return ["--lexicon_dir", *map(str, self.args.lexicon_dir)] if self.args.lexicon_dir else []
 
     def memory_flags(self) -> list[str]:
         """Return the flag for training that does without the memory estimate, if it was given."""
@@ -212,6 +218,7 @@ def preference_pairs(pipeline: Pipeline, phase1: Path, model: Path, number: int)
         "generate_phase2_data.py",
         *("--phase1_dir", phase1, "--phase2_dir", folder / "negatives", "--seed", seed),
         *pipeline.recipe.negatives,
+        *pipeline.lexicon_flags(),
     )
     completions = folder / "completions.jsonl"
     if completions.exists() and newest([model]) > newest([completions]):
@@ -232,6 +239,7 @@ def preference_pairs(pipeline: Pipeline, phase1: Path, model: Path, number: int)
         *("--completions_path", completions, "--output_dir", folder / "on_policy"),
         # the same seed in every round, so that no prompt validates in one round and trains in another
         *("--seed", str(pipeline.args.seed + 1)),
+        *pipeline.lexicon_flags(),
     )
     negatives, on_policy = folder / "negatives", folder / "on_policy"
     validation = (negatives / "val_dpo.jsonl", on_policy / "val.jsonl")
@@ -288,6 +296,7 @@ def evaluate(pipeline: Pipeline, name: str, model: Path | str, phase1: Path) -> 
             *("--overflow", pipeline.args.overflow),
             *pipeline.recipe.generation,
             *limit,
+            *pipeline.lexicon_flags(),
             extra=[] if name == "base" else pipeline.base_flags(),
         )
         figures[mode] = read_json(folder / "evaluation_summary.json")
@@ -341,6 +350,7 @@ def main(args: argparse.Namespace) -> int:
     if args.demo and args.phase1_dir == "phase1_data/sft":
         args.phase1_dir = str(ROOT / args.phase1_dir)  # works from any working folder
     check_arguments(args)
+    add_lexicons(args.lexicon_dir)  # fails here rather than after Stage A
     demo_folder = "runs/demo_small" if args.small else "runs/demo"
     folder = Path(args.output_dir or (demo_folder if args.demo else "runs/pipeline"))
     recipe = SMALL_RECIPE if args.small else DEMO_RECIPE if args.demo else Recipe()

@@ -30,10 +30,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata, spearmanr
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in benchmarks/ only
 
+from benchmarks.agreement_metrics import Array, auroc, balanced_accuracy, share, spearman, stratified_auroc
 from benchmarks.disagreements import Disagreement, Flag, Section, write_page
 from fact_checking.checker import check_summary
 from fact_checking.claims import FactCheck
@@ -41,8 +41,6 @@ from script_io.csv_files import read_csv
 from script_io.errors import ArgumentParser, InputError, at_least, run_script
 from script_io.files import write_json
 
-Array = NDArray[np.float64]
-STRATA = 5
 COLUMNS = ("clinical_note", "model_summary", "has_hallucination")
 LABELS = {"0": "factual", "1": "hallucinated"}
 FIGURES_FILE, DISAGREEMENTS_FILE = "fact_checker_agreement.json", "disagreements.html"
@@ -66,45 +64,6 @@ class Labelled:
 
     def rows(self, indices: NDArray[np.int64]) -> Labelled:
         return Labelled(*(getattr(self, name)[indices] for name in self.__dataclass_fields__))
-
-
-def auroc(score: Array, label: Array) -> float:
-    """Return the probability that a hallucinated summary outranks a factual one; ties count half."""
-    concordant, pairs = concordance(score, label)
-    return concordant / pairs if pairs else float("nan")
-
-
-def concordance(score: Array, label: Array) -> tuple[float, int]:
-    """Return (concordant pairs, pairs) of a hallucinated and a factual summary: the Mann-Whitney U."""
-    positives = int(label.sum())
-    pairs = positives * (len(label) - positives)
-    return float(rankdata(score)[label == 1].sum()) - positives * (positives + 1) / 2, pairs
-
-
-def stratified_auroc(score: Array, label: Array, words: Array) -> float:
-    """Return the AUROC over pairs of similar length: pairs within a quintile of the word count, pooled."""
-    edges = np.quantile(words, np.linspace(0, 1, STRATA + 1)[1:-1])
-    stratum = np.searchsorted(edges, words, side="left")
-    counts = [concordance(score[stratum == s], label[stratum == s]) for s in range(STRATA)]
-    pairs = sum(count for _, count in counts)
-    return sum(concordant for concordant, _ in counts) / pairs if pairs else float("nan")
-
-
-def share(true: Array, of: Array) -> float:
-    """Return the sum of `true` divided by the sum of `of`; NaN if that is zero."""
-    return float(true.sum() / of.sum()) if of.sum() else float("nan")
-
-
-def balanced_accuracy(predicted: Array, label: Array) -> float:
-    """Return the mean of sensitivity and specificity."""
-    return (share(predicted * label, label) + share((1 - predicted) * (1 - label), 1 - label)) / 2
-
-
-def spearman(score: Array, imprecision: Array) -> float:
-    """Return the rank correlation over summaries with a known precision; NaN if one side is constant."""
-    known = ~np.isnan(imprecision)
-    sides = score[known], imprecision[known]
-    return float(spearmanr(*sides).statistic) if all(len(np.unique(side)) > 1 for side in sides) else float("nan")
 
 
 METRICS: dict[str, Callable[[Labelled], float]] = {

@@ -1,15 +1,17 @@
 """Make a judge by its name, and the command-line flags that choose one.
 
     judge = make_judge("facts")                                                 # rules, see fact_checking/checker.py
-    judge = make_judge("nli", "path/of/an/nli/model", device="cpu")             # entailment, see nli_judge.py
+    judge = make_judge("nli", "path/of/an/nli/model", device="cpu")             # see nli_judge.py, span_judge.py
+    judge = make_judge("detector", "path/of/a/detector")                        # trained judge, see detector.py
+    judge = make_judge("likelihood", "path/of/a/causal/model")                  # see likelihood_judge.py
     judge = make_judge("openai", "gpt-4o-mini", base_url=URL, assume_yes=True)  # see openai_judge.py
     check = judge.check(note, summary)          # FactCheck, or None if the judge failed, which is no verdict
     checks = judge.check_all(pairs, "Judging")  # in batches, or several requests at a time
     judge.name, judge.failures, judge.usage     # name in result files; failures so far; tokens and price
 
-`facts` is deterministic and offline. `nli` takes any sequence-classification model with a label for entailment, and is
-offline too. `openai` sends notes to the given address: `make_judge` refuses this without `assume_yes`, unless the
-address is this machine.
+`facts` is deterministic and offline. `nli` takes a sequence-classification model with a label for entailment or a
+single logit for support, or a token-classification model that marks unsupported words. It is offline too. `openai`
+sends notes to the given address: `make_judge` refuses this without `assume_yes`, unless the address is this machine.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -27,14 +29,17 @@ from tqdm import tqdm
 from fact_checking.checker import check_summary
 from fact_checking.claims import FactCheck
 from judging.judge import FACTS, Judge, NoteAndSummary, hides
+from judging.pair_makers import has_made_pairs
+from judging.rubrics import RUBRICS
 from script_io.errors import InputError
 from script_io.files import read_text
 
-JUDGES = (FACTS, "nli", "openai")
+JUDGES = (FACTS, "nli", "detector", "likelihood", "openai")
+_MODEL_OF = {"detector": "a detector of judging.train_detector", "likelihood": "a causal language model or an adapter"}
 DEFAULT_OPENAI_MODEL = "gpt-4o-mini"
 _OPENAI_URL = "https://api.openai.com/v1"
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-_OPENAI_FLAGS = ("judge_base_url", "criterion_file", "price_per_million")
+_OPENAI_FLAGS = ("judge_base_url", "criterion_file", "price_per_million", "rubric")
 
 
 class FactsJudge:
@@ -60,29 +65,38 @@ def make_judge(
     base_url: str | None = None,
     criterion_file: Path | None = None,
     price_per_million: Sequence[float] | None = None,
+    rubric: str | None = None,
+    evidence_model: Path | None = None,
     assume_yes: bool = False,
     device: str = "auto",
 ) -> Judge:
     """Return the judge of this name, one of JUDGES.
 
     The text in `criterion_file` replaces the openai judge's definition of an error. `price_per_million` is in dollars,
-    for tokens sent and for tokens received. Raises InputError if the model or the consent is missing, or if an argument
+    for tokens sent and for tokens received. `rubric` is a key of RUBRICS, for grades next to the claims of the openai
+    judge. Raises InputError if the model or the consent is missing, or if an argument
     is for another judge.
     """
     if name != "openai":
-        for flag, value in zip(_OPENAI_FLAGS, (base_url, criterion_file, price_per_million), strict=True):
+        for flag, value in zip(_OPENAI_FLAGS, (base_url, criterion_file, price_per_million, rubric), strict=True):
             if value is not None:
                 raise InputError(f"--{flag} is for --judge openai; leave it out")
+    if evidence_model is not None and name != FACTS:
+        raise InputError(f"--evidence_model is for --judge facts; for --judge {name}, leave it out")
     if name == FACTS:
         if model:
-            raise InputError("--judge_model is for --judge nli and openai; the facts judge has no model")
-        return FactsJudge()
+            raise InputError(
+                "--judge_model is not for --judge facts; a detector next to the rules is named by --evidence_model"
+            )
+        return _facts_judge(evidence_model, device)
+    if name in ("detector", "likelihood"):
+        if not model:
+            raise InputError(f"--judge {name} needs --judge_model: the folder of {_MODEL_OF[name]}")
+        return _learnt_judge(name, model, device)
     if name == "nli":
-        from judging.nli_judge import NliJudge
-
         if not model:
             raise InputError("--judge nli needs --judge_model: the path of a natural language inference model")
-        return NliJudge(model, device)
+        return _classifier_judge(model, device)
     if name == "openai":
         from judging.openai_judge import OpenAIJudge
 
@@ -94,8 +108,59 @@ def make_judge(
             raise InputError(f"--price_per_million {given}: give two prices in dollars, 0 or more")
         if not assume_yes and not stays_here:
             raise InputError(f"--judge openai sends every note and summary to {url}; add --yes if that is allowed")
-        return OpenAIJudge(model or DEFAULT_OPENAI_MODEL, url, criterion, price_per_million, stays_here=stays_here)
+        named = model or DEFAULT_OPENAI_MODEL
+        return OpenAIJudge(named, url, criterion, price_per_million, rubric=rubric, stays_here=stays_here)
     raise InputError(f"--judge {name}: there is no such judge; choose one of {', '.join(JUDGES)}")
+
+
+def _facts_judge(evidence_model: Path | None, device: str) -> Judge:
+    """Return the rules, alone or with a detector."""
+    if evidence_model is None:
+        return FactsJudge()
+    from judging.detector import EvidenceJudge, WordDetector
+
+    return EvidenceJudge(WordDetector(evidence_model, device))
+
+
+def _learnt_judge(name: str, model: str, device: str) -> Judge:
+    """Return the judge `detector` or `likelihood`."""
+    if name == "detector":
+        from judging.detector import DetectorJudge, WordDetector
+
+        return DetectorJudge(WordDetector(Path(model), device))
+    from judging.likelihood_judge import LikelihoodJudge
+
+    return LikelihoodJudge(model, device)
+
+
+def independent_judge(judge: Judge, makers: Iterable[str]) -> Judge | None:
+    """Return a judge at hand that made none of a model's pairs, if `judge` made some; else None.
+
+    `makers` are the names of the judges that made the pairs. The rules are always at hand, and with an evidence model
+    the detector alone is.
+    """
+    makers = list(makers)
+    if not has_made_pairs(judge.name, makers):
+        return None
+    if not has_made_pairs(FACTS, makers):
+        return FactsJudge()
+    words = getattr(judge, "words", None)
+    if judge.name.startswith(f"{FACTS}+") and words is not None:
+        from judging.detector import DetectorJudge
+
+        detector = DetectorJudge(words)
+        return None if has_made_pairs(detector.name, makers) else detector
+    return None
+
+
+def _classifier_judge(model: str, device: str) -> Judge:
+    """Return the judge that reads the kind of head which the checkpoint has."""
+    from judging.checkpoint_head import EACH_TOKEN, load_checkpoint
+    from judging.nli_judge import NliJudge
+    from judging.span_judge import SpanJudge
+
+    checkpoint = load_checkpoint(model, device)
+    return SpanJudge(checkpoint) if checkpoint.head == EACH_TOKEN else NliJudge(checkpoint)
 
 
 def _read_criterion(path: Path) -> str:
@@ -112,21 +177,28 @@ def _is_this_machine(url: str) -> bool:
     return address.hostname in _LOOPBACK
 
 
-def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of all scripts that judge summaries."""
+def add_judge_arguments(parser: argparse.ArgumentParser, *, with_rubric: bool = False) -> None:
+    """Add the flags of all scripts that judge summaries; `with_rubric` if the script has a use for grades."""
     group = parser.add_argument_group("Judge")
     group.add_argument(
         "--judge",
         choices=JUDGES,
         default=FACTS,
-        help="facts: rules, offline; nli: an entailment model, offline; openai: a language model behind an "
-        "OpenAI-compatible API",
+        help="facts: rules; nli: an entailment model; detector: a judge trained on marked words; likelihood: a causal "
+        "language model's own evidence; openai: a language model behind an OpenAI-compatible API; all but openai are "
+        "offline",
     )
     group.add_argument(
         "--judge_model",
         metavar="MODEL",
-        help="folder or hub id of the nli model, or name of the openai model "
-        f"(default: none for nli, {DEFAULT_OPENAI_MODEL} for openai)",
+        help="folder or hub id of the nli model, folder of the detector or of the likelihood model, or name of the "
+        f"openai model (default: {DEFAULT_OPENAI_MODEL} for openai, none for the others)",
+    )
+    group.add_argument(
+        "--evidence_model",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of a detector that judges together with the rules, for --judge facts (default: none)",
     )
     group.add_argument(
         "--judge_base_url",
@@ -147,6 +219,13 @@ def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
         help="prices of the openai judge in dollars per million tokens sent and received, to print its cost (default: "
         "OpenAI's list price if known)",
     )
+    if with_rubric:
+        group.add_argument(
+            "--rubric",
+            choices=sorted(RUBRICS),
+            help="grades by the openai judge, next to its claims: pdsqi9, truth and citations from 1 to 5, 5 is best; "
+            "risk, from 1 to 4, 1 is best (default: none)",
+        )
     group.add_argument("--yes", action="store_true", help="allow the openai judge to send notes to another machine")
 
 
@@ -158,6 +237,8 @@ def judge_of_arguments(args: argparse.Namespace, device: str = "auto") -> Judge:
         base_url=args.judge_base_url,
         criterion_file=args.criterion_file,
         price_per_million=args.price_per_million,
+        rubric=getattr(args, "rubric", None),
+        evidence_model=args.evidence_model,
         assume_yes=args.yes,
         device=device,
     )

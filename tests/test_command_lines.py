@@ -299,8 +299,9 @@ CHOICES = {
     ("stage_a_sft_training", "report_to"): ("none", "tensorboard", "wandb", "trackio"),
     ("stage_b_dpo_training", "loss_type"): ("sigmoid", "ipo", "hinge", "robust"),
     ("stage_b_dpo_training", "reference"): ("cached", "live"),
-    ("judge_completions", "judge"): ("facts", "nli", "openai"),
-    ("evaluation.evaluate_model", "judge"): ("facts", "nli", "openai"),
+    ("judge_completions", "judge"): ("facts", "nli", "detector", "likelihood", "openai"),
+    ("evaluation.evaluate_model", "judge"): ("facts", "nli", "detector", "likelihood", "openai"),
+    ("evaluation.evaluate_model", "rubric"): ("pdsqi9", "risk"),
     ("export_model", "quantize"): ("none", "8bit", "4bit"),
 }
 
@@ -418,6 +419,7 @@ INFER = "--model_path sft --clinical_note Cough. --device cpu"
 EVALUATE = "--model_path sft --test_data good.csv --output_dir out --device cpu"
 PREDICTED = "--predictions predictions.csv --output_dir out"
 EXPORT = "--model_path sft --output_dir out --device cpu"
+LABELS = "--labels good.csv --base_model base --output_dir out"
 JUDGE = "--completions_path completions.jsonl --output_dir out"
 AGREEMENT = "benchmarks.fact_checker_agreement"
 DETECTION = "benchmarks.fact_checker_detection"
@@ -502,12 +504,21 @@ MISTAKES = [
             ("openai --yes --judge_base_url http:///v1", ("--judge_base_url http:///v1: is no address",)),
             ("openai --judge_base_url https://example.org/v1", ("https://example.org/v1; add --yes",)),
             ("facts --judge_base_url http://localhost/v1", ("--judge_base_url is for --judge openai",)),
+            ("nli --judge_model base", ("base", "has no classification head (LlamaForCausalLM); name an NLI model")),
         )
     ),
     *(
         Mistake(script, f"{rest} --judge nli --judge_model {model}", ("--judge_model", model, "name an NLI model"))
         for model in ("./none", "weightless_base", "./nothing")
         for script, rest in (("judge_completions", JUDGE), ("evaluation.evaluate_model", PREDICTED))
+    ),
+    *(
+        Mistake("evaluation.evaluate_model", f"{PREDICTED} --judge {flags}", (says,))
+        for flags, says in (
+            ("nli --judge_model base --rubric risk", "--rubric is for --judge openai; leave it out"),
+            ("facts --rubric pdsqi9", "--rubric is for --judge openai; leave it out"),
+            ("openai --rubric best", "--rubric: invalid choice: 'best'"),
+        )
     ),
     # numbers out of range, refused before anything is read
     Mistake("evaluation.evaluate_model", f"{PREDICTED} --seed -1", ("--seed: -1", "must be at least 0")),
@@ -595,8 +606,48 @@ MISTAKES = [
     Mistake("sft_inference", f"{INFER} --output_file good.csv/out.jsonl --max_new_tokens 1", ("cannot write there",)),
     Mistake("generate_phase2_data", "--phase1_dir phase1_good --phase2_dir good.csv", ("cannot write there",)),
     Mistake("generate_phase2_data", "--phase1_dir phase1_good --adversarial_ratio 0", ("--adversarial_ratio 0.0",)),
-    Mistake("generate_phase2_data", "--phase1_dir phase1_good --lexicon_dir nowhere", ("nowhere: no such folder",)),
+    # folders of word lists
+    *(
+        Mistake(script, f"{arguments} --lexicon_dir nowhere", ("nowhere: no such folder",))
+        for script, arguments in (
+            ("generate_phase2_data", "--phase1_dir phase1_good"),
+            ("judge_completions", JUDGE),
+            ("evaluation.evaluate_model", PREDICTED),
+            ("evaluation.fact_checker", "--note Cough. --summary Cough."),
+            ("run_pipeline", "--demo"),
+        )
+    ),
+    Mistake("clinical.import_terms", "--rxnorm none.rrf --output_dir out", ("none.rrf", "cannot be read")),
+    Mistake("clinical.import_terms", "--umls good.csv --output_dir out", ("good.csv, line 1", "18 fields")),
+    Mistake("clinical.import_terms", "--umls none.rrf --relations none.rrf --output_dir out", ("--relations",)),
     Mistake("benchmarks.hard_negatives", "--phase1_dir phase1_good --phase2_dir nowhere", ("train_dpo.jsonl", NO_FILE)),
+    # judges that learn
+    *(
+        Mistake(script, f"{rest} {flags}", (words,))
+        for script, rest in (("judge_completions", JUDGE), ("evaluation.evaluate_model", PREDICTED))
+        for flags, words in (
+            ("--judge detector", "--judge detector needs --judge_model"),
+            ("--judge likelihood", "--judge likelihood needs --judge_model"),
+            ("--judge detector --judge_model nowhere", "nowhere: no such folder; train a detector with: python -m"),
+            ("--judge detector --judge_model base", "base: holds no detector (detector.json is missing)"),
+            ("--evidence_model base", "base: holds no detector (detector.json is missing)"),
+            ("--judge likelihood --judge_model nowhere", "--judge_model nowhere: no such folder"),
+            ("--judge likelihood --judge_model base", "base: has no threshold yet; set it with: python -m judging.cal"),
+            ("--judge detector --judge_model base --evidence_model base", "--evidence_model is for --judge facts"),
+        )
+    ),
+    Mistake("judge_completions", f"{JUDGE} --max_length_ratio 0.5", ("--max_length_ratio 0.5", "1 or more")),
+    Mistake("judge_completions", f"{JUDGE} --chosen_below 1.5", ("--chosen_below 1.5", "from 0 to 1")),
+    Mistake("judge_completions", f"{JUDGE} --rejected_above 0.9", ("--rejected_above is for a judge with prob",)),
+    Mistake("judging.train_detector", f"{LABELS} --labels none.jsonl", ("none.jsonl", NO_FILE)),
+    Mistake("judging.train_detector", f"{LABELS} --specificity 1", ("--specificity 1.0", "below 1")),
+    Mistake("judging.train_detector", f"{LABELS} --learning_rate 0", ("--learning_rate 0.0", "above 0")),
+    Mistake("judging.train_detector", "--labels good.csv --base_model base --output_dir base", ("base: is not empty",)),
+    Mistake("judging.refit_detector", "--judge_model nowhere", ("nowhere", NO_FILE)),
+    Mistake("judging.calibrate", "--judge_model nowhere --phase1_dir phase1_good", ("nowhere: no such folder",)),
+    Mistake("judging.calibrate", "--judge_model base --phase1_dir nowhere", ("nowhere", NO_FILE)),
+    Mistake("demo.smollm2", "--output_dir out --wheel none.whl", ("none.whl: no such file",)),
+    Mistake("benchmarks.trained_judge", "--judge_model nowhere", ("nowhere", NO_FILE)),
     Mistake("benchmarks.hard_negatives_scale", "--notes 0", ("argument --notes: 0: must be at least 1",)),
     Mistake("benchmarks.hard_negatives_scale", "--adversarial_ratio 0", ("--adversarial_ratio 0.0",)),
     Mistake(AGREEMENT, "--labels good.csv --resamples 0", ("argument --resamples: 0: must be at least 1",)),

@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "assessment": "evaluation script_io",
     "demo": "evaluation fact_checking script_io",
     "evaluation": "judging fact_checking clinical language_model script_io",
-    "judging": "fact_checking clinical language_model script_io",
+    "judging": "negatives scoring fact_checking clinical language_model script_io",
     "negatives": "fact_checking clinical script_io",
     "training": "dpo_dataset language_model scoring dpo_loss script_io",
     "fact_checking": "clinical script_io",

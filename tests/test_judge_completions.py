@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,9 @@ import stage_b_dpo_training
 from dpo_dataset import DPODataset
 from dpo_dataset import row_problem as triplet_problem
 from evaluation.stats import ratio_interval
-from judge_completions import (
-    OUTCOMES,
-    JudgedCompletion,
-    PairingResult,
-    main,
-    make_pair,
-    parse_args,
-    read_completions,
-    split_by_prompt,
-)
+from fact_checking.claims import Claim, FactCheck
+from judge_completions import main, parse_args, read_completions, split_by_prompt
+from judging.preference_pairs import OUTCOMES, JudgedCompletion, PairingResult, PairLimits, make_pair
 from language_model.prompt_format import build_prompt
 from script_io.errors import InputError
 
@@ -108,8 +102,62 @@ def test_prompts_that_come_to_no_pair() -> None:
 
 def test_no_pair_below_the_margin() -> None:
     good, bad = completion("50 mg", score=0.25), completion("500 mg", 1, score=1.0)
-    assert make_pair([good, bad], min_margin=0.75).outcome == "pair"
-    assert make_pair([good, bad], min_margin=0.76).outcome == "within_margin"
+    assert make_pair([good, bad], limits=PairLimits(0.75)).outcome == "pair"
+    assert make_pair([good, bad], limits=PairLimits(0.76)).outcome == "within_margin"
+
+
+def graded(text: str, probability: float, *, errors: int = 0, coverage: float = 1.0) -> JudgedCompletion:
+    return JudgedCompletion(text, True, errors, probability, coverage, probability=probability)
+
+
+LIMITS = PairLimits(chosen_below=0.2, rejected_above=0.8, max_length_ratio=1.5)
+
+
+def test_a_judge_with_probabilities_abstains_between_its_limits() -> None:
+    sure, unsure, wrong = graded("left knee pain", 0.1), graded("left knee ache", 0.5), graded("right knee pain", 0.9)
+    assert make_pair([unsure, sure, wrong], limits=LIMITS) == PairingResult("pair", sure, wrong)
+    nothing_to_choose = make_pair([unsure, wrong], limits=LIMITS)
+    assert nothing_to_choose.outcome == "uncertain"
+    assert "no text to choose: lowest probability of an error 0.50, limit 0.20" in nothing_to_choose.reason
+    nothing_to_reject = make_pair([unsure, sure], limits=LIMITS)
+    assert nothing_to_reject.outcome == "uncertain"
+    assert "no text to reject: highest probability of an error 0.50, limit 0.80" in nothing_to_reject.reason
+
+
+def test_an_error_of_the_rules_is_never_chosen_however_low_the_probability() -> None:
+    contradicted, wrong = graded("left knee pain", 0.1, errors=1), graded("right knee pain", 0.9)
+    assert make_pair([contradicted, wrong], limits=LIMITS).outcome == "uncertain"
+    reference = replace(graded("pain in left knee", 0.05), is_reference=True)
+    assert make_pair([contradicted, wrong], reference, LIMITS).chosen == reference
+    doubtful_reference = replace(reference, probability=0.3)
+    assert make_pair([contradicted, wrong], doubtful_reference, LIMITS).outcome == "uncertain"
+
+
+def test_a_pair_of_sure_texts_is_near_in_length_and_wording() -> None:
+    near, far = graded("left knee pain for two weeks", 0.19), graded("gonalgia", 0.01)
+    wrong = graded("right knee pain for two weeks", 0.9)
+    assert make_pair([far, near, wrong], limits=LIMITS).chosen == near
+    assert make_pair([far, wrong], limits=LIMITS).outcome == "lengths_differ"
+    assert make_pair([far, wrong], limits=replace(LIMITS, max_length_ratio=None)).outcome == "pair"
+
+
+def test_no_text_is_chosen_with_a_finding_that_may_be_denied() -> None:
+    claim = Claim("negation", "diabetes", 0, 8, "unverifiable", "review", None, None)
+    unclear = JudgedCompletion.of("diabetes", FactCheck((claim,)), finished=True, coverage=1.0)
+    wrong = completion("diabetes of the left knee", 1)
+    assert make_pair([unclear, wrong]).outcome == "uncertain"
+    clear = JudgedCompletion.of("diabetes", FactCheck(()), finished=True, coverage=1.0)
+    assert make_pair([unclear, clear, wrong]) == PairingResult("pair", clear, wrong)
+
+
+def test_the_outcome_of_each_prompt_is_stored_with_its_reason(completions_path: Path, tmp_path: Path) -> None:
+    assert main(parse_args(["--completions_path", str(completions_path), "--output_dir", str(tmp_path / "out")])) == 0
+    rows = [json.loads(line) for line in (tmp_path / "out" / "outcomes.jsonl").read_text().splitlines()]
+    stats = json.loads((tmp_path / "out" / "judge_stats.json").read_text())
+    assert len(rows) == stats["prompts"]
+    for name, count in stats["outcomes"].items():
+        assert sum(row["outcome"] == name for row in rows) == count
+    assert all(row["reason"] for row in rows)
 
 
 def triplet(number: int) -> dict[str, Any]:
@@ -281,7 +329,7 @@ def test_a_judge_that_fails_is_counted_and_gives_no_verdict(
         (["--min_margin", "-1"], "--min_margin -1.0"),
         (["--min_margin", "nan"], "--min_margin nan"),
         (["--criterion_file", "x"], "--criterion_file is for --judge openai"),
-        (["--judge_model", "x"], "--judge_model is for --judge nli and openai"),
+        (["--judge_model", "x"], "--judge_model is not for --judge facts"),
     ],
 )
 def test_flags_that_cannot_be_meant(completions_path: Path, flags: list[str], words: str) -> None:

@@ -165,6 +165,7 @@ def test_flags_are_handed_to_the_scripts_that_know_them(tmp_path, monkeypatch):
     commands = {}
     monkeypatch.setattr(run_pipeline, "launch", lambda command, log: commands.setdefault(log.stem, command) and 0)
     flags = ["--demo", "--base_model", "moved", "--ignore_memory_estimate", "--device", "cpu"]
+    flags += ["--lexicon_dir", "names", "more_names"]
     pipeline = run_pipeline.Pipeline(run_pipeline.parse_args(flags), Recipe(), tmp_path)
     sft = run_pipeline.stage_a(pipeline, tmp_path, "base")
     run_pipeline.stage_b(pipeline, "dpo", sft, run_pipeline.Pairs((tmp_path / "a",), (tmp_path / "b",)), ())
@@ -177,6 +178,8 @@ def test_flags_are_handed_to_the_scripts_that_know_them(tmp_path, monkeypatch):
     with_base = {name for name, command in commands.items() if "--base_model" in command}
     assert with_base == {"dpo", "completions_1", "evaluate_dpo_greedy"}
     assert {name for name, command in commands.items() if "--ignore_memory_estimate" in command} == {"sft", "dpo"}
+    reading_facts = {name for name, command in commands.items() if "--lexicon_dir" in command}
+    assert reading_facts == {"negatives_1", "judging_1", "evaluate_dpo_greedy", "evaluate_base_greedy"}
     for script, *arguments in commands.values():
         importlib.import_module(script.removesuffix(".py").replace("/", ".")).parse_args(arguments)
 

@@ -88,15 +88,17 @@ def test_what_makes_two_evaluations_differ_is_told(tmp_path: Path, capsys: pytes
     second = evaluation(tmp_path / "second", dict.fromkeys(range(4), RIGHT), reference=WRONG)
     path = second / "evaluation_summary.json"
     changed = {"judge": "openai:x, criterion 0123abcd", "temperature": 0.7, "judge_made_training_pairs": True}
+    changed["lexicons"] = ["names sha256:0123"]
     write_json(path, {**read_json(path), **changed})
     capsys.readouterr()
     warnings = compared(first, second)["warnings"]
-    assert warnings[:3] == [
+    assert warnings[:4] == [
         "judge differs: facts and openai:x, criterion 0123abcd",
+        "lexicons differs: None and ['names sha256:0123']",
         "temperature differs: None and 0.7",
         "4 notes have different references; their coverage cannot be compared",
     ]
-    assert warnings[3].startswith("the judge openai:x made the pairs that the second was trained on")
+    assert warnings[4].startswith("the judge openai:x made the pairs that the second was trained on")
     printed = capsys.readouterr().err
     assert all(f"warning: {warning}" in printed for warning in warnings)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from conftest import ROOT
+from fake_server import Server
 from tiny_models import build_tiny_model
 
 from evaluation.evaluate_model import main, parse_args, read_predictions, read_test_data, settings_of
@@ -114,6 +115,36 @@ def test_predictions_are_evaluated_without_a_model(tmp_path: Path, capsys: pytes
     assert "\n  with coverage:    88.9% (95% interval 66.7% to 100.0%) of the references' facts, n=3\n" in printed
     assert "\n  with length:      5.3 words on average (references: 5.0); 0.0%" in printed
     assert "Next: python manual_assessment_tool.py --results_csv" in printed
+
+
+class GradingServer(Server):
+    """Answers that the whole summary is one supported claim, with the number of its words as the risk."""
+
+    def completion(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        summary = json.loads(body["messages"][1]["content"])["summary"]
+        claim = {"text": summary, "type": "other", "verdict": "supported", "evidence": None}
+        text = json.dumps({"claims": [claim], "grades": {"risk": len(summary.split())}})
+        answer = super().completion(path, body)
+        answer["choices"][0]["message"]["content"] = text
+        return answer
+
+
+def test_grades_of_a_rubric_are_stored_and_a_grade_out_of_range_is_a_failure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Risks of 2 and 4; the third summary has five words, and no risk of 5 exists."""
+    predictions = write_predictions(tmp_path, ["Denies fever.", "Has gout at 61.", "He has asthma, no cough."])
+    out = tmp_path / "out"
+    with GradingServer() as server:
+        flags = ["--judge", "openai", "--judge_model", "m", "--judge_base_url", server.url, "--rubric", "risk"]
+        main(parse_args(["--predictions", str(predictions), "--output_dir", str(out), *flags]))
+    rows = [row for _, row in read_csv(out / "evaluation_results.csv", ROW_COLUMNS)]
+    assert [row["judge_grades"] for row in rows] == ['{"risk": 2}', '{"risk": 4}', ""]
+    summary = read_json(out / "evaluation_summary.json")
+    assert (summary["judge"], summary["judge_failures"]) == ("openai:m, rubric risk", 1)
+    assert summary["judge_grades"] == {"risk": {"mean": 3, "ci95": [2, 4], "n": 2}}
+    assert "\nGrades:             risk 3.00 (95% interval 2.00 to 4.00, n=2)\n" in capsys.readouterr().out
+    assert "risk 3.00 (95% interval 2.00 to 4.00, n=2)" in (out / "report.html").read_text(encoding="utf-8")
 
 
 def test_predictions_that_cannot_be_written_are_refused_before_judging(

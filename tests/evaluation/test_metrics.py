@@ -12,6 +12,7 @@ from evaluation.metrics import (
     Row,
     Summary,
     aggregate,
+    grades_text,
     is_repetitive,
     latency,
     rouge_l,
@@ -19,6 +20,7 @@ from evaluation.metrics import (
 )
 from evaluation.stats import wilson_interval
 from fact_checking.checker import check_summary
+from fact_checking.claims import FactCheck
 
 NOTE = "A 54-year-old woman takes metformin 500 mg twice daily. She denies fever. Pain in the left knee."
 REFERENCE = "54-year-old woman on metformin 500 mg twice daily."
@@ -114,11 +116,36 @@ def test_aggregate_counts_failures_of_the_judge_apart() -> None:
     assert summary["coverage_n"] == 2  # needs no judge
 
 
+def graded_row(accurate: int, risk: int | None = None) -> Row:
+    grades = {"accurate": accurate} | ({} if risk is None else {"risk": risk})
+    return summary_row(Example("e1", NOTE, "", ""), Summary("Fever."), FactCheck((), grades=grades))
+
+
+def test_mean_grades_by_hand() -> None:
+    """accurate: (5 + 2 + 5) / 3 = 4, from 2 three times to 5 three times; risk: all equal, so no interval."""
+    rows = [graded_row(5, 1), graded_row(2, 1), graded_row(5), row(REFERENCE)]
+    assert rows[0]["judge_grades"] == '{"accurate": 5, "risk": 1}'
+    assert rows[3]["judge_grades"] == ""
+    grades = aggregate(rows)["judge_grades"]
+    assert grades == {
+        "accurate": {"mean": 4, "ci95": (2, 5), "n": 3},
+        "risk": {"mean": 1, "ci95": None, "n": 2},
+    }
+    assert grades_text(grades) == "accurate 4.00 (95% interval 2.00 to 5.00, n=3); risk 1.00 (n=2)"
+    assert aggregate([row(REFERENCE)])["judge_grades"] == {}
+
+
+def test_results_from_before_there_were_grades_are_read() -> None:
+    old = row(REFERENCE)
+    del old["judge_grades"]
+    assert aggregate([old])["judge_grades"] == {}
+
+
 def test_aggregate_of_what_csv_reads_is_the_same() -> None:
-    rows = [row(REFERENCE), row("Takes aspirin."), row("")]
+    rows = [row(REFERENCE), row("Takes aspirin."), row(""), graded_row(3, 2), graded_row(4, 1)]
     texts = [{name: str(value) for name, value in cells.items()} for cells in rows]
     assert aggregate(texts) == aggregate(rows)
-    assert aggregate(rows)["empty_rate"] == pytest.approx(1 / 3)
+    assert aggregate(rows)["empty_rate"] == pytest.approx(1 / 5)
 
 
 def test_no_error_found_is_not_no_error() -> None:

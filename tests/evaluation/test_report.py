@@ -6,6 +6,7 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,7 +55,14 @@ def test_no_verdict_is_not_taken_for_no_error(tmp_path: Path, failures: int) -> 
     assert ("the judge failed on every summary." in page) == (failures == 2)
 
 
-def written_page(folder: Path, judged: dict[str, str] | None = None, **figures: int) -> str:
+def test_the_report_has_the_grades_if_there_are_any(tmp_path: Path) -> None:
+    page = written_page(tmp_path, judge_grades={"risk": {"mean": 1.5, "ci95": [1, 2], "n": 8}})
+    assert "<p>Mean grades by the judge: risk 1.50 (95% interval 1.00 to 2.00, n=8).</p>" in page
+    assert "Mean grades" not in written_page(tmp_path, judge_grades={})
+    assert "Mean grades" not in written_page(tmp_path)  # an evaluation from before there were grades
+
+
+def written_page(folder: Path, judged: dict[str, str] | None = None, **figures: Any) -> str:
     """The report of one summary, `850 mg`."""
     row = {"example_id": "a", "clinical_note": NOTE, "generated_summary": "850 mg", "has_hallucination": ""}
     row |= {"unsupported_spans": "", **(judged or {})}

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tiny_classifiers import NLI_LABELS, build_classifier
 
-from judging.choice import make_judge
-from judging.pair_makers import has_made_pairs, judges_behind, judges_of_training_pairs, model_of_judge
+from judging.choice import FactsJudge, independent_judge, make_judge
+from judging.pair_makers import (
+    has_made_pairs,
+    is_relative,
+    judges_behind,
+    judges_of_training_pairs,
+    model_of_judge,
+    parts_of_judge,
+)
 from script_io.files import write_json, write_jsonl
 
 
@@ -61,3 +69,40 @@ def test_a_criterion_does_not_hide_the_judge_of_the_pairs(tmp_path: Path) -> Non
 def test_pairs_that_cannot_be_told(content: str, tmp_path: Path) -> None:
     (tmp_path / "dpo_config.json").write_text(content)
     assert judges_of_training_pairs(tmp_path) is None
+
+
+def test_rules_with_a_detector_are_two_makers_of_pairs() -> None:
+    assert parts_of_judge("facts+detector:/judge") == {"facts", "detector:/judge"}
+    assert parts_of_judge("openai:a+b") == {"openai:a+b"}
+    assert has_made_pairs("facts", {"facts+detector:/judge"})
+    assert has_made_pairs("detector:/judge", {"facts+detector:/judge"})
+    assert has_made_pairs("facts+detector:/judge", {"facts"})
+    assert not has_made_pairs("facts+detector:/judge", {"detector:/other"})
+
+
+def test_a_judge_is_related_to_a_model_with_the_same_base(tmp_path: Path) -> None:
+    for name, base in (("judge", "base"), ("policy", "base"), ("other", "hub/other"), ("base", None)):
+        (tmp_path / name).mkdir()
+        if base:
+            named = str(tmp_path / base) if base == "base" else base
+            write_json(tmp_path / name / "adapter_config.json", {"base_model_name_or_path": named})
+    for judge in (
+        f"detector:{tmp_path / 'judge'}",
+        f"facts+detector:{tmp_path / 'judge'}",
+        f"likelihood:{tmp_path / 'base'}",
+    ):
+        assert is_relative(judge, tmp_path / "policy")
+        assert is_relative(judge, tmp_path / "base")
+        assert not is_relative(judge, tmp_path / "other")
+    assert not is_relative("facts", tmp_path / "policy")
+    assert not is_relative(f"nli:{tmp_path / 'judge'}", tmp_path / "policy")
+
+
+def test_a_judge_that_made_no_pairs_is_found_if_there_is_one() -> None:
+    facts: Any = FactsJudge()
+    detector: Any = SimpleNamespace(name="detector:/judge")
+    assert independent_judge(facts, ()) is None  # no second opinion is needed
+    assert independent_judge(facts, {"openai:m"}) is None
+    assert isinstance(independent_judge(detector, {"detector:/judge"}), FactsJudge)
+    assert independent_judge(detector, {"facts+detector:/judge"}) is None
+    assert independent_judge(facts, {"facts"}) is None

@@ -1,0 +1,72 @@
+"""The figures of a trained judge on summaries whose truth is known by construction."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import trained_judge
+from benchmarks.trained_judge_pairs import measure_pairs
+from fact_checking.checker import check_summary
+from judging.detector_settings import Prediction
+from judging.word_scores import WordScore
+
+WRONG, RIGHT = "Chest pain with fever.", "Chest pain at rest."  # "fever" is the only unsupported word
+
+
+def predictions(count: int) -> list[Prediction]:
+    """Two summaries of each of `count` notes, with a detector that is always right."""
+    found = []
+    for number in range(count):
+        note = f"Patient {number} has chest pain at rest."
+        for summary, spans in ((RIGHT, ()), (WRONG, ((16, 21),))):
+            score = 0.9 if spans else 0.05
+            words = (WordScore(0, 5, 0.05), WordScore(16, 21, score)) if spans else (WordScore(0, 5, 0.05),)
+            found.append(Prediction(note, summary, bool(spans), spans, words, score))
+    return found
+
+
+def test_a_perfect_detector_makes_perfect_pairs(tmp_path: Path) -> None:
+    known = predictions(60)
+    rows = [
+        {
+            "clinical_note": each.note,
+            "generated_summary": each.summary,
+            "reference_summary": RIGHT,
+            "is_reference": False,
+        }
+        for each in known
+    ]
+    (tmp_path / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    checks = [check_summary(each.note, each.summary) for each in known]
+    perfect = np.array([0.9 if each.has_error else 0.1 for each in known]) + np.linspace(0, 0.05, len(known))
+    found = measure_pairs(tmp_path / "labels.jsonl", known, checks, perfect)
+    assert found["outcomes"].get("pair", 0) == found["pairs"] > 40
+    assert (found["chosen_false"]["count"], found["rejected_true"]["count"]) == (0, 0)
+    upside_down = measure_pairs(tmp_path / "labels.jsonl", known, checks, 1 - perfect)
+    assert upside_down["pairs"] == 0  # no limit on the other folds is sure enough
+
+
+def test_the_script_prints_and_writes_the_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        {
+            "clinical_note": each.note,
+            "generated_summary": each.summary,
+            "has_error": each.has_error,
+            "spans": each.spans,
+            "words": [(word.start, word.end, word.score) for word in each.words],
+            "summary_probability": each.summary_probability,
+        }
+        for each in predictions(20)
+    ]
+    (tmp_path / "out_of_fold.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = ["--judge_model", str(tmp_path), "--resamples", "5", "--output", str(tmp_path / "figures.json")]
+    assert trained_judge.main(trained_judge.parse_args(command)) == 0
+    figures = json.loads((tmp_path / "figures.json").read_text())["real samples"]
+    assert (figures["n"], figures["notes"], figures["with_error"]) == (40, 20, 20)
+    assert figures["figures"]["detector"]["auroc"]["value"] == 1.0
+    assert figures["stretches"]["overlapped"] == figures["stretches"]["stretches"] == 20
+    assert "rules and detector" in capsys.readouterr().out
