@@ -175,7 +175,7 @@ def _compare(
         words = named if named and all(word[0].isupper() for _, word in named) else words
     if unread is not None and words and _is_general(fact, note_facts, unread.note):
         return Comparison(UNVERIFIABLE, None, comparison.error_type)
-    if unread is not None and fact.negated and words and support.has(words[-1][1]):
+    if unread is not None and fact.negated and words and unread.denies(words[-1][1]):
         return Comparison(UNVERIFIABLE, None, comparison.error_type)  # "no effusion" may deny a pleural effusion
     may_be_stated = bool(words) and all(support.has(word) for _, word in words)
     if may_be_stated or (unread is not None and unread.may_state(fact)):

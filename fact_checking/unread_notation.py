@@ -39,6 +39,11 @@ class UnreadNotation:
         numbers = numbers_in(fact.text)
         return fact.type in _MEASURED and bool(numbers) and numbers <= self._numbers
 
+    def denies(self, word: str) -> bool:
+        """Return whether the note denies something that the word names."""
+        denial = rf"\b(?:no|not|nil|without|denie[sd]|negative for)\b[^.;\n]{{0,40}}\b{re.escape(word)}"
+        return re.search(denial, plain_form(self.note).text, re.IGNORECASE) is not None
+
     def _is_abbreviated(self, fact: Fact) -> bool:
         names = {fact.key, fact.text.lower()}
         if names & self._possible_names:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,7 @@ Array = NDArray[np.float64]
 PENALTY = 10.0  # of the squared weights of standardised features
 FOLDS = 5
 POLARITY = "negation"  # type of the claims that a finding is present or denied
+_FREQUENT_ERRORS = ("condition", "symptom", "drug", "number", "duration", "procedure", "age", "date", "laterality")
 DOUBTFUL, LIKELY = 0.25, 0.6  # probabilities of a word
 _NEWTON_STEPS = 50
 
@@ -36,7 +38,9 @@ def rule_features(check: FactCheck) -> dict[str, float]:
     """
     errors = check.errors
     doubtful = sum(claim.is_wrong for claim in check.claims) - len(errors)
+    by_type = Counter(claim.type for claim in errors)
     return {
+        **{f"rules_{kind}": float(by_type[kind]) for kind in _FREQUENT_ERRORS},
         "rules_polarity": math.log1p(sum(claim.type == POLARITY for claim in errors)),
         "rules_contradicted": math.log1p(_other(errors, CONTRADICTED)),
         "rules_unsupported": math.log1p(_other(errors, UNSUPPORTED)),
@@ -67,15 +71,29 @@ def detector_features(words: Sequence[WordScore], summary_probability: float) ->
 
 
 def joint_features(words: Sequence[WordScore], check: FactCheck) -> dict[str, float]:
-    """Return what the detector says where the rules support nothing, and where they find something wrong."""
+    """Return what the detector says of the claims of the rules by verdict, and of words outside supported claims."""
     supported = [claim for claim in check.claims if claim.verdict == SUPPORTED]
     wrong = [claim for claim in check.claims if claim.is_wrong]
     elsewhere = [word.score for word in words if not _lies_in(word, supported)]
+    kinds = {
+        "errors": check.errors,
+        "doubtful": [claim for claim in wrong if claim.level != ERROR],
+        "open": [claim for claim in check.claims if claim.verdict == UNVERIFIABLE],
+        "supported": supported,
+    }
+    highest = {kind: [_highest(words, claim) for claim in claims] for kind, claims in kinds.items()}
     return {
+        **{f"joint_{kind}": math.log1p(sum(scores)) for kind, scores in highest.items()},
+        **{f"joint_{kind}_max": max(highest[kind], default=0.0) for kind in ("errors", "doubtful")},
         "joint_sum_elsewhere": math.log1p(sum(elsewhere)),
         "joint_max_elsewhere": logit(max(elsewhere, default=0.0)),
         "joint_sum_on_wrong": math.log1p(sum(word.score for word in words if _lies_in(word, wrong))),
     }
+
+
+def _highest(words: Sequence[WordScore], claim: Claim) -> float:
+    """Return the highest score of the words of a claim."""
+    return max((word.score for word in words if _lies_in(word, [claim])), default=0.0)
 
 
 def _lies_in(word: WordScore, claims: Sequence[Claim]) -> bool:
