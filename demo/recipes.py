@@ -55,7 +55,7 @@ SMALL_RECIPE = Recipe(
     stage_a=("--learning_rate", "2e-3", "--num_epochs", "1", *_TINY_STAGE_A),
     negatives=("--adversarial_ratio", "0.1"),
     sampling=(
-        "--num_completions", "6", "--temperature", "1.0", "--max_prompts", "80", "--batch_size", "128",
+        "--num_completions", "6", "--temperature", "1.0", "--max_prompts", "140", "--batch_size", "128",
         "--max_new_tokens", "64",
     ),
     stage_b=(
