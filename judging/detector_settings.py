@@ -40,7 +40,7 @@ TRAIN_COMMAND = "python -m judging.train_detector"
 PREDICTIONS_FILE = "out_of_fold.jsonl"  # in the folder of a detector
 # A pair's chosen text has a probability below the first limit, its rejected text one above the second. The limits are
 # the widest at which at most these shares of the summaries beyond them are false, or true.
-MOST_FALSE_CHOSEN, MOST_TRUE_REJECTED = 0.16, 0.07
+MOST_FALSE_CHOSEN, MOST_TRUE_REJECTED = 0.16, 0.04
 _FEWEST_BEYOND_LIMIT = 20  # summaries; the share over fewer says little
 
 
