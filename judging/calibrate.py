@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from clinical.lexicon_flag import add_lexicon_argument, add_lexicons
 from judging.combination import error_rates, fit, length_feature, likelihood_features, out_of_fold, threshold_at
 from judging.detector_settings import pair_limits
 from judging.judge import NoteAndSummary
@@ -56,6 +57,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="share of factual summaries, above 0 and below 1, that the threshold leaves unflagged",
     )
     parser.add_argument("--seed", type=at_least(0), default=42, help="seed of the choice of negatives")
+    add_lexicon_argument(parser)
     parser.add_argument("--device", default="auto", choices=("auto", "cuda", "mps", "cpu"), help="device of the model")
     return parser.parse_args(argv)
 
@@ -124,6 +126,7 @@ def main(args: argparse.Namespace) -> int:
 
     if not 0 < args.specificity < 1:
         raise InputError(f"--specificity {args.specificity}: give a share above 0 and below 1, such as 0.9")
+    add_lexicons(args.lexicon_dir)
     require_causal_model(args.judge_model)
     path = args.phase1_dir / VALIDATION_FILE
     pairs = make_pairs(read_factual(path), args.seed)

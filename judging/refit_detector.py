@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from clinical.lexicon_flag import add_lexicon_argument, add_lexicons
 from judging.detector_settings import (
     PREDICTIONS_FILE,
     SETTINGS_FILE,
@@ -38,11 +39,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="share of faultless summaries, above 0 and below 1, that the thresholds leave unflagged (default: as "
         "before)",
     )
+    add_lexicon_argument(parser)
     return parser.parse_args(argv)
 
 
 def main(args: argparse.Namespace) -> int:
     """Read the predictions, fit, and store."""
+    add_lexicons(args.lexicon_dir)
     remedy = f"train the detector again with: {TRAIN_COMMAND}"
     settings = read_json(args.judge_model / SETTINGS_FILE, remedy)
     rows = read_jsonl(args.judge_model / PREDICTIONS_FILE, ("words", "spans", "summary_probability"), remedy)

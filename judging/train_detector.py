@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clinical.lexicon_flag import add_lexicon_argument, add_lexicons
 from judging.combination import FOLDS, fold_of
 from judging.detector_settings import PREDICTIONS_FILE, Prediction, fit_settings, print_settings
 from judging.marked_summaries import MarkedSummary, read_marked
@@ -58,6 +59,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="FILE",
         help="triplets to learn from first; dialogues that are also in --labels are left out (default: none)",
     )
+    add_lexicon_argument(data)
     model = parser.add_argument_group("Model")
     model.add_argument(
         "--base_model", required=True, metavar="MODEL", help="folder or hub id of a causal language model"
@@ -229,7 +231,7 @@ def settings_of(args: argparse.Namespace, predicted: Sequence[dict[str, Any]]) -
     """Return the content of `detector.json`. Files are named without their folders."""
     files = [*args.labels, *args.hard_negatives]
     arguments = vars(args) | {
-        name: [path.name for path in getattr(args, name)] for name in ("labels", "hard_negatives")
+        name: [path.name for path in getattr(args, name)] for name in ("labels", "hard_negatives", "lexicon_dir")
     }
     return {
         "base_model": Path(args.base_model).name,
@@ -263,6 +265,7 @@ def main(args: argparse.Namespace) -> int:
     from judging.token_detector import save_detector
 
     check_args(args)
+    add_lexicons(args.lexicon_dir)
     refuse_used_folder(args)
     labelled = read_all(args.labels)
     check_labels(labelled, args.folds)

@@ -613,6 +613,9 @@ MISTAKES = [
             ("generate_phase2_data", "--phase1_dir phase1_good"),
             ("judge_completions", JUDGE),
             ("evaluation.evaluate_model", PREDICTED),
+            ("judging.train_detector", LABELS),
+            ("judging.refit_detector", "--judge_model base"),
+            ("judging.calibrate", "--judge_model base --phase1_dir phase1_good"),
             ("evaluation.fact_checker", "--note Cough. --summary Cough."),
             ("run_pipeline", "--demo"),
         )
