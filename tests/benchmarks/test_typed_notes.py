@@ -1,0 +1,35 @@
+import json
+
+import pytest
+
+from benchmarks import typed_notes
+
+NOTE = "62F w/ HTN. Diabetes: No. K 5.9. Allergies: penicillin."
+PAIRS = [
+    ("She has no diabetes.", "She has diabetes.", "told apart"),
+    ("Potassium was 5.9.", "Potassium was 5.1.", "told apart"),
+    ("She has gout.", "She has asthma.", "both flagged"),
+    ("She has hypertension.", "She has hypertension.", "neither flagged"),
+    ("She has diabetes.", "She has no diabetes.", "inverted"),
+]
+
+
+def test_outcomes_and_shares_are_counted():
+    rows = [{"note": NOTE, "true": true, "wrong": wrong, "kind": "any: x"} for true, wrong, _ in PAIRS]
+    assert [outcome for outcome, _ in typed_notes.pair_outcomes(rows)] == [outcome for _, _, outcome in PAIRS]
+    figures = typed_notes.pair_figures(rows)
+    assert (figures["told apart"]["count"], figures["told apart"]["n"]) == (2, 5)
+    assert figures["false alarms"]["share"] == pytest.approx(2 / 5)
+    assert figures["by_kind"] == {"any": [2, 5]}
+
+
+def test_the_file_has_the_figures_that_are_printed(tmp_path, capsys):
+    path, out = tmp_path / "dense.jsonl", tmp_path / "out.json"
+    rows = [{"note": NOTE, "summary": true, "wrong": 0} for true, _, _ in PAIRS[:2]]
+    rows += [{"note": NOTE, "summary": PAIRS[0][1], "wrong": 1}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert typed_notes.main(typed_notes.parse_args(["--dense", str(path), "--output_file", str(out)])) == 0
+    figures = json.loads(out.read_text())["dense"]
+    assert figures["true summaries that pass"]["count"] == figures["true summaries that pass"]["n"] == 2
+    assert figures["wrong summaries found"]["share"] == 1
+    assert "true summaries that pass      2 of    2 = 100.0%" in " ".join(capsys.readouterr().out.split("\n"))
