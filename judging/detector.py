@@ -87,12 +87,13 @@ class DetectorJudge:
     """The detector alone. Its claims are the stretches of words that it marks."""
 
     usage = None
+    part, prefix = ALONE, ""  # the fitted part of the detector's settings, and the beginning of the judge's name
 
     def __init__(self, words: WordDetector) -> None:
         """Raise InputError if the detector's thresholds cannot be read."""
         self.words = words
-        self.fitted = self.words.fitted(ALONE)
-        self.name = f"detector:{self.words.folder}"
+        self.fitted = self.words.fitted(self.part)
+        self.name = f"{self.prefix}detector:{self.words.folder}"
         self.pair_limits = (self.fitted.chosen_below, self.fitted.rejected_above)
         self.failures = 0
 
@@ -105,11 +106,11 @@ class DetectorJudge:
         scored = self.words.score(pairs, progress)
         self.failures += scored.count(None)
         return [
-            None if each is None else self._check(summary, *each)
-            for (_, summary), each in zip(pairs, scored, strict=True)
+            None if each is None else self._check(note, summary, *each)
+            for (note, summary), each in zip(pairs, scored, strict=True)
         ]
 
-    def _check(self, summary: str, words: list[WordScore], summary_probability: float) -> FactCheck:
+    def _check(self, note: str, summary: str, words: list[WordScore], summary_probability: float) -> FactCheck:
         if not words:
             return FactCheck((), graded_score=0.0, probability=0.0)
         features = summary_features(summary, words, summary_probability, None)
@@ -117,31 +118,10 @@ class DetectorJudge:
         return learnt_check(summary, words, self.fitted.word_threshold, probability, self.fitted.threshold)
 
 
-class EvidenceJudge:
+class EvidenceJudge(DetectorJudge):
     """The rules with the detector: the errors of the rules stay, the detector grades what they cannot read."""
 
-    usage = None
-
-    def __init__(self, words: WordDetector) -> None:
-        """Raise InputError if the detector's thresholds cannot be read."""
-        self.words = words
-        self.fitted = self.words.fitted(WITH_RULES)
-        self.name = f"{FACTS}+detector:{self.words.folder}"
-        self.pair_limits = (self.fitted.chosen_below, self.fitted.rejected_above)
-        self.failures = 0
-
-    def check(self, note: str, summary: str) -> FactCheck | None:
-        """See `Judge`."""
-        return self.check_all([(note, summary)])[0]
-
-    def check_all(self, pairs: Sequence[NoteAndSummary], progress: str | None = None) -> list[FactCheck | None]:
-        """See `Judge`."""
-        scored = self.words.score(pairs, progress)
-        self.failures += scored.count(None)
-        return [
-            None if each is None else self._check(note, summary, *each)
-            for (note, summary), each in zip(pairs, scored, strict=True)
-        ]
+    part, prefix = WITH_RULES, f"{FACTS}+"
 
     def _check(self, note: str, summary: str, words: list[WordScore], summary_probability: float) -> FactCheck:
         rules = check_summary(note, summary)
