@@ -29,7 +29,7 @@ from clinical.polarity import AFFIRMED, HISTORICAL, NEGATED, OPEN, UNCERTAIN, ma
 from clinical.relatives import relatives_meant, relatives_with
 from clinical.scope import ANSWERS, Span, Token, answer_flag, is_question, scopes, tokens_of
 from clinical.text import RegularForm, Turn, dialogue_turns, lower_case, sentences
-from clinical.values import FINDINGS, PROBLEMS, Fact, ignoring_case
+from clinical.values import FINDINGS, PROBLEMS, Fact, covered, ignoring_case
 
 __all__ = ["Concept", "Fact", "concepts", "extract_facts", "sentences"]
 
@@ -138,9 +138,7 @@ class _Taken:
     """The characters that facts cover."""
 
     def __init__(self, length: int, facts: Iterable[Fact] = ()) -> None:
-        self._characters = bytearray(length)
-        for fact in facts:
-            self.add(fact)
+        self._characters = covered(length, facts)
 
     def add(self, fact: Fact) -> None:
         self._characters[fact.start : fact.end] = b"\1" * (fact.end - fact.start)

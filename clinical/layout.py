@@ -35,8 +35,6 @@ _WIDE, _NARROW = 40, 20  # characters
 _FEWEST_BREAKS = {_WIDE: 2, _NARROW: 6}
 _SHARE_OF_BREAKS = 0.75
 _FEW_CAPITALS = 0.8  # share of the lines that begin with a small letter
-
-
 _GAP_BETWEEN_FIELDS = re.compile(r"(?<=[\w)\]%+]) [ \t](?=[ \t]*[A-Z\[☐☑])")
 
 
@@ -53,20 +51,17 @@ def unwrapped(text: str) -> str:
     if "\n" not in text:
         return text
     lines = text.split("\n")
-    inner = [not _is_boundary(line, following) for line, following in pairwise(lines)]
+    breaks = list(pairwise(lines))
+    inner = [not _is_boundary(*each) for each in breaks]
     width = max(len(line.rstrip()) for line in lines)
-    full = [is_inner and not _fits(line, following, width) for is_inner, (line, following) in _zip(inner, lines)]
+    full = [is_inner and not _fits(*each, width) for is_inner, each in zip(inner, breaks, strict=True)]
     is_wrapped = _is_wrapped(inner, full, width)
     starts_small = _share_of_small_starts(lines)
     pieces = [lines[0]]
-    for is_inner, is_full, (line, following) in zip(inner, full, pairwise(lines), strict=True):
+    for is_inner, is_full, (line, following) in zip(inner, full, breaks, strict=True):
         soft = is_inner and _continues(line, following, is_full=is_full, is_wrapped=is_wrapped, small=starts_small)
         pieces += [" " if soft else "\n", following]
     return "".join(pieces)
-
-
-def _zip(inner: Sequence[bool], lines: Sequence[str]) -> list[tuple[bool, tuple[str, str]]]:
-    return list(zip(inner, pairwise(lines), strict=True))
 
 
 def _is_boundary(line: str, following: str) -> bool:

@@ -8,9 +8,10 @@ Units are converted to base units: mg, mL, hours. Vital signs and laboratory val
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 from clinical.lexicons import on_change, units
 from clinical.scope import Token
@@ -48,6 +49,24 @@ FINDINGS = (*PROBLEMS, "drug", "procedure", "organism")
 
 NUMBER = r"(?:\d+(?:,\d{3})*(?:\.\d+)?|\.\d+)"
 _RANGE = rf"(?P<low>{NUMBER})(?:\s*(?:-|–|to|or)\s*(?P<high>{NUMBER}))?"
+
+
+class Spanned(Protocol):
+    """Something with a span."""
+
+    @property
+    def start(self) -> int: ...
+
+    @property
+    def end(self) -> int: ...
+
+
+def covered(length: int, items: Iterable[Spanned]) -> bytearray:
+    """Return one byte for each of `length` characters: 1 if an item covers it."""
+    taken = bytearray(length)
+    for item in items:
+        taken[item.start : item.end] = b"\1" * (item.end - item.start)
+    return taken
 
 
 def ignoring_case(expression: str) -> re.Pattern[str]:

@@ -6,13 +6,14 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import fields
-from functools import cached_property
+from functools import cached_property, lru_cache
 from operator import attrgetter
 
 from clinical.facts import Fact, concepts, extract_facts, sentences
+from clinical.lexicons import on_change
 from clinical.relatives import relatives_with
 from clinical.text import dialogue_turns
-from clinical.values import FINDINGS, UNNAMED_PART
+from clinical.values import FINDINGS, UNNAMED_PART, covered
 from fact_checking.claims import (
     CONTRADICTED,
     ERROR,
@@ -44,17 +45,26 @@ def check_summary(note: str, summary: str) -> FactCheck:
     summary_facts = [fact for fact in extract_facts(text) if not _is_list_number(text, fact)]
     if in_dialogue:
         summary_facts = [fact for fact in summary_facts if not _is_unbound(fact)]
-    reading = None if in_dialogue else UnreadNotation(note)
-    comparisons = {key: _compare(fact, note_facts, support, reading) for key, fact in _distinct(summary_facts).items()}
+    unread, note_wording = (None, None) if in_dialogue else _read_written(note)
+    comparisons = {key: _compare(fact, note_facts, support, unread) for key, fact in _distinct(summary_facts).items()}
     judged = [(fact, comparisons[_meaning_of(fact)]) for fact in summary_facts]
     claims = [_claim(fact, comparison, summary, note, note_sentences) for fact, comparison in judged if comparison]
     claims += _word_claims(text, [fact for fact, c in judged if c or fact.type not in ATTRIBUTES], support)
-    if not in_dialogue:
+    if note_wording is not None:
         settled = [fact for fact, comparison in judged if not comparison or not _may_be_denied(fact, comparison)]
-        found = wording_claims(Wording(note), Wording(text), summary_facts, settled)
+        found = wording_claims(note_wording, Wording(text), summary_facts, settled)
         claims += _without_repeats(found, claims, len(text))
     claims += _sex_claims(text, summary_facts, note_facts, in_dialogue=in_dialogue)
     return FactCheck(tuple(sorted(claims, key=lambda claim: (claim.start, claim.end, claim.type))))
+
+
+@lru_cache(maxsize=64)
+def _read_written(note: str) -> tuple[UnreadNotation, Wording]:
+    """Return what is read of a written note; several summaries of one note are checked in a row."""
+    return UnreadNotation(note), Wording(note)
+
+
+on_change(_read_written.cache_clear)
 
 
 def _may_be_denied(fact: Fact, comparison: Comparison) -> bool:
@@ -69,10 +79,7 @@ def _is_unbound(fact: Fact) -> bool:
 
 def _without_repeats(found: Iterable[Claim], claims: Sequence[Claim], length: int) -> list[Claim]:
     """Return the found claims that no error among `claims` overlaps."""
-    taken = bytearray(length)
-    for claim in claims:
-        if claim.is_wrong and claim.level == ERROR:
-            taken[claim.start : claim.end] = b"\1" * (claim.end - claim.start)
+    taken = covered(length, (claim for claim in claims if claim.is_wrong and claim.level == ERROR))
     return [claim for claim in found if not any(taken[claim.start : claim.end])]
 
 
@@ -169,7 +176,6 @@ def _compare(
         return comparison
     kinds = FINDINGS if unread is None else (*FINDINGS, "family_history")
     words = content_words(fact.text) if fact.type in kinds else []
-    # a written note names a procedure by part of its name: "home O2", "urine dip"
     if unread is not None:
         named = [word for word in words if word[1].lower() not in _KIND_WORDS]
         words = named if named and all(word[0].isupper() for _, word in named) else words
@@ -234,13 +240,11 @@ def _claim(fact: Fact, comparison: Comparison, summary: str, note: str, note_sen
 
 def _word_claims(text: str, facts: Sequence[Fact], support: WordSupport) -> Iterator[Claim]:
     """Yield a claim for each content word that is outside all `facts` and not in the note."""
-    covered = bytearray(len(text))
-    for fact in facts:
-        covered[fact.start : fact.end] = b"\1" * (fact.end - fact.start)
+    taken = covered(len(text), facts)
     for start, word in content_words(text):
         end = start + len(word)
         is_cut = end == len(text)  # without a full stop the last word may be incomplete
-        if not any(covered[start:end]) and not (support.means(word) or (is_cut and support.completes(word))):
+        if not any(taken[start:end]) and not (support.means(word) or (is_cut and support.completes(word))):
             yield Claim("word", word, start, end, UNSUPPORTED, REVIEW, None, None)
 
 

@@ -16,6 +16,7 @@ from itertools import takewhile
 
 from clinical.facts import Fact, scoped_spans
 from clinical.plain_form import plain_form
+from clinical.values import covered
 from fact_checking.claims import CONTRADICTED, ERROR, Claim
 from fact_checking.content_words import family, is_content_word
 
@@ -156,9 +157,7 @@ def wording_claims(note: Wording, summary: Wording, facts: Sequence[Fact], settl
 
 def _covered(summary: Wording, facts: Sequence[Fact]) -> frozenset[Word]:
     """Return the content words that facts cover."""
-    taken = bytearray(max((fact.end for fact in facts), default=0))
-    for fact in facts:
-        taken[fact.start : fact.end] = b"\1" * (fact.end - fact.start)
+    taken = covered(max((fact.end for fact in facts), default=0), facts)
     return frozenset(word for word in summary.content if any(taken[slice(*summary.span(word))]))
 
 
@@ -222,10 +221,10 @@ def _anchors(wording: Wording, word: Word) -> frozenset[str]:
 # -------------------------------------------------------------------------------------------- denials
 
 
-def _denial_claims(note: Wording, summary: Wording, covered: Set[Word]) -> Iterator[Claim]:
+def _denial_claims(note: Wording, summary: Wording, told_by_facts: Set[Word]) -> Iterator[Claim]:
     """Yield a claim for each noun that the summary affirms and the note only denies, or the other way round."""
     for fact, word in zip(summary.scoped, summary.content, strict=True):
-        if word in covered or fact.asked or fact.uncertain or not _may_be_denied(summary, word):
+        if word in told_by_facts or fact.asked or fact.uncertain or not _may_be_denied(summary, word):
             continue
         places = sorted({index for root in word.roots for index in note.by_root.get(root, ())})
         if places and _is_reversed(note, places, summary, word, fact):
@@ -265,14 +264,14 @@ def _is_denied(wording: Wording, word: Word, fact: Fact) -> bool:
 # -------------------------------------------------------------------------------------------- numbers
 
 
-def _number_claims(note: Wording, summary: Wording, covered: Set[Word]) -> Iterator[Claim]:
+def _number_claims(note: Wording, summary: Wording, told_by_facts: Set[Word]) -> Iterator[Claim]:
     """Yield a claim for each bare number if the note has other numbers after the same word, and not this one.
 
     A number that the note has near another word of the number's clause is left alone.
     """
     for number in summary.content:
         before = summary.before(number, 1)
-        if not number.is_number or ":" in number.text or number in covered or not before or before[0].is_number:
+        if not number.is_number or ":" in number.text or number in told_by_facts or not before or before[0].is_number:
             continue
         told = {
             each.text.rstrip("%")

@@ -10,20 +10,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from fact_checking.checker import check_summary
-from fact_checking.claims import FactCheck, without_citations
+from fact_checking.claims import FactCheck
 from judging.detector_settings import ALONE, SETTINGS_FILE, WITH_RULES, Fitted, summary_features
 from judging.detector_training import token_probabilities
-from judging.judge import FACTS, NoteAndSummary, hides
+from judging.judge import FACTS, NoteAndSummary
 from judging.learnt_check import joined_check, learnt_check
 from judging.packed_summaries import pack_summaries, row_tokens
+from judging.shared_notes import WordJudge, scores_by_note
 from judging.token_detector import load_detector, read_settings
 from judging.word_scores import WordScore, word_scores
 from language_model.placement import placement_for
 
-SUMMARIES_PER_ROW = 8  # summaries of the same note that are computed together
 WordsOfSummary = tuple[list[WordScore], float]  # the words, and the probability that the summary has an error
 
 
@@ -45,22 +43,11 @@ class WordDetector:
 
     def score(self, pairs: Sequence[NoteAndSummary], progress: str | None = None) -> list[WordsOfSummary | None]:
         """Return the words of each summary; None for a note that is too long for the model, with a warning."""
-        found: list[WordsOfSummary | None] = [None] * len(pairs)
-        by_note: dict[str, list[int]] = {}
-        for place, (note, summary) in enumerate(pairs):
-            if not summary.strip():
-                found[place] = ([], 0.0)
-            elif self._fits(note, summary):
-                by_note.setdefault(note, []).append(place)
-        with tqdm(total=len(pairs), desc=progress, unit="summary", disable=hides(progress)) as bar:
-            for note, places in by_note.items():
-                for first in range(0, len(places), SUMMARIES_PER_ROW):
-                    part = places[first : first + SUMMARIES_PER_ROW]
-                    scored = self._score_row(note, [without_citations(pairs[place][1]) for place in part])
-                    for place, words in zip(part, scored, strict=True):
-                        found[place] = words
-                    bar.update(len(part))
-        return found
+        scored = scores_by_note(pairs, self._is_read, self._score_row, progress)
+        return [each if summary.strip() else ([], 0.0) for (_, summary), each in zip(pairs, scored, strict=True)]
+
+    def _is_read(self, note: str, summary: str) -> bool:
+        return bool(summary.strip()) and self._fits(note, summary)
 
     def _fits(self, note: str, summary: str) -> bool:
         if self.context_tokens is None:
@@ -83,34 +70,20 @@ class WordDetector:
         ]
 
 
-class DetectorJudge:
+class DetectorJudge(WordJudge[WordsOfSummary]):
     """The detector alone. Its claims are the stretches of words that it marks."""
 
-    usage = None
     part, prefix = ALONE, ""  # the fitted part of the detector's settings, and the beginning of the judge's name
 
     def __init__(self, words: WordDetector) -> None:
         """Raise InputError if the detector's thresholds cannot be read."""
+        super().__init__(words, f"{self.prefix}detector:{words.folder}")
         self.words = words
-        self.fitted = self.words.fitted(self.part)
-        self.name = f"{self.prefix}detector:{self.words.folder}"
+        self.fitted = words.fitted(self.part)
         self.pair_limits = (self.fitted.chosen_below, self.fitted.rejected_above)
-        self.failures = 0
 
-    def check(self, note: str, summary: str) -> FactCheck | None:
-        """See `Judge`."""
-        return self.check_all([(note, summary)])[0]
-
-    def check_all(self, pairs: Sequence[NoteAndSummary], progress: str | None = None) -> list[FactCheck | None]:
-        """See `Judge`. The summaries of a note share its computation."""
-        scored = self.words.score(pairs, progress)
-        self.failures += scored.count(None)
-        return [
-            None if each is None else self._check(note, summary, *each)
-            for (note, summary), each in zip(pairs, scored, strict=True)
-        ]
-
-    def _check(self, note: str, summary: str, words: list[WordScore], summary_probability: float) -> FactCheck:
+    def _verdict(self, note: str, summary: str, scores: WordsOfSummary) -> FactCheck:
+        words, summary_probability = scores
         if not words:
             return FactCheck((), graded_score=0.0, probability=0.0)
         features = summary_features(summary, words, summary_probability, None)
@@ -123,7 +96,8 @@ class EvidenceJudge(DetectorJudge):
 
     part, prefix = WITH_RULES, f"{FACTS}+"
 
-    def _check(self, note: str, summary: str, words: list[WordScore], summary_probability: float) -> FactCheck:
+    def _verdict(self, note: str, summary: str, scores: WordsOfSummary) -> FactCheck:
+        words, summary_probability = scores
         rules = check_summary(note, summary)
         if not words:
             return rules

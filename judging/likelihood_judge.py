@@ -11,13 +11,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from fact_checking.claims import FactCheck, without_citations
+from fact_checking.claims import FactCheck
 from judging.combination import Combination, length_feature, likelihood_features
-from judging.judge import NoteAndSummary, hides
+from judging.judge import NoteAndSummary
 from judging.learnt_check import learnt_check
 from judging.likelihood import EvidenceScorer
+from judging.shared_notes import WordJudge, scores_by_note
 from judging.word_scores import WordScore, word_scores
 from language_model.loading import load_for_inference
 from language_model.model_files import load_config
@@ -25,7 +24,6 @@ from script_io.errors import InputError
 from script_io.files import read_json
 
 CALIBRATION_FILE = "likelihood_calibration.json"
-SUMMARIES_PER_ROW = 8  # summaries of the same note that are computed together
 
 
 class LikelihoodWords:
@@ -40,20 +38,14 @@ class LikelihoodWords:
 
     def score(self, pairs: Sequence[NoteAndSummary], progress: str | None = None) -> list[list[WordScore] | None]:
         """Return the words of each summary; None where the note is too long for the model, with a warning."""
-        found: list[list[WordScore] | None] = [None] * len(pairs)
-        by_note: dict[str, list[int]] = {}
-        for place, (note, summary) in enumerate(pairs):
-            if self._fits(note, summary):
-                by_note.setdefault(note, []).append(place)
-        with tqdm(total=len(pairs), desc=progress, unit="summary", disable=hides(progress)) as bar:
-            for note, places in by_note.items():
-                for first in range(0, len(places), SUMMARIES_PER_ROW):
-                    part = places[first : first + SUMMARIES_PER_ROW]
-                    texts = [without_citations(pairs[place][1]) for place in part]
-                    for place, text, each in zip(part, texts, self.scorer.evidence(note, texts), strict=True):
-                        found[place] = word_scores(text, each.summary.spans, each.evidence, sum)
-                    bar.update(len(part))
-        return found
+        return scores_by_note(pairs, self._fits, self._score_row, progress)
+
+    def _score_row(self, note: str, summaries: Sequence[str]) -> list[list[WordScore]]:
+        scored = self.scorer.evidence(note, summaries)
+        return [
+            word_scores(text, each.summary.spans, each.evidence, sum)
+            for text, each in zip(summaries, scored, strict=True)
+        ]
 
     def _fits(self, note: str, summary: str) -> bool:
         tokens = self.scorer.too_long(note, summary)
@@ -66,40 +58,24 @@ class LikelihoodWords:
         return tokens is None
 
 
-class LikelihoodJudge:
+class LikelihoodJudge(WordJudge[list[WordScore]]):
     """The evidence with the threshold of the model's folder."""
-
-    usage = None
 
     def __init__(self, folder: str | Path, device: str = "auto") -> None:
         """Raise InputError if the model cannot be loaded or is not calibrated."""
         calibration = read_calibration(Path(folder))
         self.words = LikelihoodWords(folder, device)
+        super().__init__(self.words, f"likelihood:{self.words.folder}")
         self.combination = Combination.from_dict(calibration["combination"])
         self.threshold = float(calibration["threshold"])
         self.word_threshold = float(calibration["word_threshold"])  # of the negated evidence
         self.pair_limits = (float(calibration["chosen_below"]), float(calibration["rejected_above"]))
-        self.name = f"likelihood:{self.words.folder}"
-        self.failures = 0
 
-    def check(self, note: str, summary: str) -> FactCheck | None:
-        """See `Judge`."""
-        return self.check_all([(note, summary)])[0]
-
-    def check_all(self, pairs: Sequence[NoteAndSummary], progress: str | None = None) -> list[FactCheck | None]:
-        """See `Judge`. The summaries of a note share its computation."""
-        scored = self.words.score(pairs, progress)
-        self.failures += scored.count(None)
-        return [
-            None if words is None else self._check(summary, words)
-            for (_, summary), words in zip(pairs, scored, strict=True)
-        ]
-
-    def _check(self, summary: str, words: list[WordScore]) -> FactCheck:
-        if not words:
+    def _verdict(self, note: str, summary: str, scores: list[WordScore]) -> FactCheck:
+        if not scores:
             return FactCheck((), graded_score=0.0, probability=0.0)
-        probability = self.combination.probability({**likelihood_features(words), **length_feature(summary)})
-        doubt = [WordScore(word.start, word.end, -word.score) for word in words]
+        probability = self.combination.probability({**likelihood_features(scores), **length_feature(summary)})
+        doubt = [WordScore(word.start, word.end, -word.score) for word in scores]
         return learnt_check(summary, doubt, self.word_threshold, probability, self.threshold)
 
 

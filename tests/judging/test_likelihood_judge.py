@@ -84,7 +84,7 @@ def test_the_stored_calibration_is_what_the_data_give(model: Path) -> None:
     words = [WordScore(0, 3, -0.5), WordScore(4, 6, 1.5)]
     features = {"evidence_lowest": -0.5, "evidence_lowest_3": 0.5, "evidence_mean": 0.5, "log_words": np.log1p(2)}
     expected = Combination.from_dict(stored["combination"]).probability(features)
-    check = judge._check("Age 61", words)
+    check = judge._verdict("", "Age 61", words)
     assert check.probability == pytest.approx(expected)
     assert check.has_hallucination == (expected >= stored["threshold"])
 
