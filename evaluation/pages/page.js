@@ -49,6 +49,13 @@ function move(from, selector, forward) {
   if (next) reach(next, next.matches("article") ? "start" : "center");
 }
 
+// Closes the list of keys. The dialog gives the focus back to what had it; if nothing had, it is taken out of the list at
+// once and not at the next drawing, so that the next key already belongs to the page.
+function leave() {
+  help.close();
+  if (help.contains(document.activeElement)) document.activeElement.blur();
+}
+
 const example = forward => move(place().closest("article") ?? start, "article:not([hidden])", forward);
 const error = forward => move(place(), "article:not([hidden]) a.error", forward);
 const keys = {
@@ -75,6 +82,7 @@ document.addEventListener("focusin", event => {
 });
 document.addEventListener("keydown", event => {
   if (event.key === "Escape" && event.target.matches("select")) event.target.blur();
+  if (event.key === "Escape" && help.open) leave();
   const typing = event.target.closest("select, dialog") || event.ctrlKey || event.altKey || event.metaKey;
   if (typing || !singleKeys.checked || !Object.hasOwn(keys, event.key)) return;
   event.preventDefault();
@@ -88,7 +96,7 @@ document.addEventListener("click", event => {
     reach(document.getElementById(link.hash.slice(1)), "nearest"); // no scrolling if it is in view
   }
   const key = event.target.closest("button")?.dataset.key;
-  if (key === "Escape") help.close();
+  if (key === "Escape") leave();
   else if (key) keys[key][1]();
 });
 bar.addEventListener("change", choose);
