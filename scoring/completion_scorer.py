@@ -19,19 +19,23 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from scoring.fused_check import fuse
 from scoring.head_logps import token_logps
 from scoring.last_layer import LastLayer
 from scoring.packed_attention import PACKED, UnsupportedAttention, register
-from scoring.packed_rows import PromptCompletions, lay_out
+from scoring.packed_rows import PromptCompletions, lay_out, padded_size
 from scoring.padded_logps import batch_logps, pad_examples, sum_dtype
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
+    from scoring.fused_lora import FusedLoRA
+
 Scores = tuple[torch.Tensor, torch.Tensor]
 # Largest difference between packed and padded, in nats per completion token. Rounding explains a tenth of it; a wrong
 # mask or wrong positions change the log-probabilities of a trained model by more.
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.02}
+SHORT_TOKENS = 48  # of a prompt and of each completion where LoRA is checked
 CHECKED_EXAMPLES = 2  # with one, examples of a row that see each other would go unnoticed
 # Settings that change the logits after the matrix product of the head, and the value that leaves them unchanged
 _HEAD_SETTINGS = {"final_logit_softcapping": None, "logit_scale": 1, "logits_scaling": 1, "lm_head_multiplier": 1}
@@ -46,7 +50,9 @@ class CompletionScorer(torch.nn.Module):
         self.policy = policy
         self.pad_id = pad_id
         self.is_packed = False
+        self.pads_rows = policy.device.type == "cuda"  # a compiled program and the allocator meet few sizes
         self._last_layer: LastLayer | None = None
+        self._lora: FusedLoRA | None = None
 
     def forward(self, examples: Sequence[PromptCompletions]) -> Scores:
         """Return the summed log-probability (nats, float64) and token count of each completion, both (K,)."""
@@ -57,7 +63,11 @@ class CompletionScorer(torch.nn.Module):
 
     def _packed(self, examples: Sequence[PromptCompletions]) -> Scores:
         model = self._causal_model()
-        row = lay_out(examples).to(self.policy.device)
+        row = lay_out(examples)
+        if self.pads_rows:
+            row = row.padded(padded_size(row.input_ids.shape[1]), self.pad_id)
+        row = row.to(self.policy.device)
+        self._draw_dropout(row.input_ids.numel())
         decoder, head = getattr(model, model.base_model_prefix), model.get_output_embeddings()
         hidden = decoder(input_ids=row.input_ids, position_ids=row.position_ids, use_cache=False, row=row)[0][0]
         predicting = hidden if self._last_layer else hidden[row.predicting]
@@ -67,7 +77,12 @@ class CompletionScorer(torch.nn.Module):
 
     def _padded(self, examples: Sequence[PromptCompletions]) -> Scores:
         batch = {name: tensor.to(self.policy.device) for name, tensor in pad_examples(examples, self.pad_id).items()}
+        self._draw_dropout(batch["input_ids"].numel())
         return batch_logps(self.policy, batch)
+
+    def _draw_dropout(self, tokens: int) -> None:
+        if self._lora and self.training:
+            self._lora.masks.draw(tokens)
 
     def _causal_model(self) -> Any:
         return self.policy.get_base_model()
@@ -75,7 +90,7 @@ class CompletionScorer(torch.nn.Module):
     # -------------------------------------------------------------------------------- packed or padded
 
     def choose(self, examples: Sequence[PromptCompletions]) -> None:
-        """Use packed rows if they equal the padded batch on the first of `examples`; print the choice."""
+        """Use packed rows and fused LoRA if they equal the plain ways on the first of `examples`; print the choice."""
         model = self._causal_model()
         stock = model.config._attn_implementation
         reason = self._obstacle() or self._obstacle_on(examples[:CHECKED_EXAMPLES])
@@ -85,6 +100,9 @@ class CompletionScorer(torch.nn.Module):
         else:
             model.set_attn_implementation(stock)
             print(f"warning: rows are padded, which is slower: {reason}", file=sys.stderr)
+        first = [_shortened(example) for example in examples[:CHECKED_EXAMPLES]]
+        tokens = sum(len(example.prompt) + len(part) for example in first for part in example.completions)
+        self._lora = fuse(self.policy, lambda: self(first), padded_size(tokens) if self.pads_rows else tokens)
 
     def _obstacle(self) -> str | None:
         """Return why the configuration of this model rules packed rows out, or None."""
@@ -143,6 +161,12 @@ class CompletionScorer(torch.nn.Module):
         difference = ((packed - torch.cat(padded)).abs() / torch.cat(tokens)).max().item()
         is_same = difference <= TOLERANCE[self.policy.dtype]
         return None if is_same else f"packed and padded differ by {difference:.1e} nats per token"
+
+
+def _shortened(example: PromptCompletions) -> PromptCompletions:
+    """Return the end of the prompt and the starts of the completions, so that peft's layers fit into memory as well."""
+    short = SHORT_TOKENS
+    return PromptCompletions(example.prompt[-short:], tuple(part[:short] for part in example.completions))
 
 
 def _attention_dropout(module: torch.nn.Module) -> float:

@@ -229,7 +229,6 @@ def test_the_stage_scripts_need_no_library_of_the_evaluation() -> None:
 DISTRIBUTIONS = {"sklearn": "scikit-learn"}
 # Declared, and used without an import statement of ours.
 USED_BY_NAME = {
-    "bitsandbytes",  # transformers loads it for --use_8bit and --use_4bit
     *("fastapi", "uvicorn"),  # `transformers serve` needs them, which tests start
     *("pytest-xdist", "ruff", "mypy", "types-tqdm", "types-psutil", "pre-commit"),  # tools
 }
