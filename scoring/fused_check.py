@@ -124,9 +124,10 @@ def _trial(policy: PeftModel, score: Score, masks: DropoutMasks, tokens: int) ->
     torch.manual_seed(0)
     policy.zero_grad()
     masks.draw(tokens)
-    sums, counts = score()
-    logps = sums / counts
-    logps.sum().backward()
+    with torch.enable_grad():
+        sums, counts = score()
+        logps = sums / counts
+        logps.sum().backward()
     gradients = {name: each.grad for name, each in policy.named_parameters() if each.grad is not None}
     return logps.detach(), {name: gradient.float().clone() for name, gradient in gradients.items()}
 
