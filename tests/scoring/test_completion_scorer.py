@@ -119,7 +119,7 @@ def test_a_forward_pass_without_a_row_is_that_of_the_whole_model(base):
         before = scorer.policy(input_ids=ids).logits
         scorer.choose(examples())
         scorer.policy.get_base_model().set_attn_implementation(stock)
-        torch.testing.assert_close(scorer.policy(input_ids=ids).logits, before, atol=1e-5, rtol=0)
+        torch.testing.assert_close(scorer.policy(input_ids=ids).logits, before, atol=1e-4, rtol=0)
 
 
 def test_layers_of_other_parts_are_left_alone():
