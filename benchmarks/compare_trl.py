@@ -2,18 +2,22 @@
 
 In:  nothing; random models, an adapter and texts of given lengths are made in a temporary folder.
 Out: on stdout one line per measurement, a table, and one JSON document as the last line; with --output_file the
-     document with every repeat, the settings and the commit.
+     document with every repeat, the settings and the commits.
 
     python benchmarks/compare_trl.py --stage dpo --shapes clinical --parameters 58M
     python benchmarks/compare_trl.py --stage dpo --shapes clinical --parameters 7B --dtypes 4bit --memory_limit_gb 12
+    python benchmarks/compare_trl.py --stage sft --shapes clinical --parameters 135M --lora_dropout 0.05 \\
+        --lora_target_modules q_proj k_proj v_proj o_proj gate_proj up_proj down_proj --before ../earlier_commit
 
-Variants, all with the same weights, LoRA (r=16 on q_proj and v_proj), batches and order of examples:
+Variants, all with the same weights, LoRA (r=16, on q_proj and v_proj unless --lora_target_modules names other layers),
+batches and order of examples:
   ours         parse_args, prepare and train_loop of the stage's script
+  before       the same with the code of the checkout that --before names; make one with: git worktree add FOLDER COMMIT
   trl_default  TRL's trainer with its defaults, except for the batch size, learning rate, seed, number of epochs and
                order of examples, a maximum length that cuts no example, no saving or reports, and use_cpu on a CPU
   trl_best     the fastest settings found with TRL's default attention: base in bfloat16, no gradient checkpointing,
-               precomputed reference, in Stage A no padding unless examples are long, and a malloc of glibc that keeps
-               freed memory
+               precomputed reference, a malloc of glibc that keeps freed memory, and in Stage A the faster of rows with
+               and without padding by a trial of two steps on this machine (with padding if examples are long)
   trl_fp32     like trl_best, in float32
   naive        logits of every position, with rows padded to the maximum length; in Stage B two whole models and four
                forward passes
@@ -26,11 +30,14 @@ Memory is the peak of the whole process, including imports, loading and the refe
 the allocator. Each measurement has its own process, and the variants take turns. The table shows the median speed and
 the largest peak of the repeats.
 
+--lora_dropout is the dropout of the adapter. It is on in Stage A. In Stage B every variant turns it off (TRL by its
+default disable_dropout), since policy and reference must be the same network.
+
 Differences compare the first batch with a plain computation in float32, one row at a time and without padding. For the
-comparison the adapter gets values that differ from the reference. `loss diff` is in nats. `grad diff` is the largest
-difference of any element of the LoRA gradients, divided by the largest element. In 4bit the differences include the
-quantisation error. `utilisation`, on a GPU only, is the FLOP per second that useful tokens need, divided by the FLOP
-per second of a large product of matrices.
+comparison the adapter gets values that differ from the reference, and dropout is 0, since every library draws masks of
+its own. `loss diff` is in nats. `grad diff` is the largest difference of any element of the LoRA gradients, divided by
+the largest element. In 4bit the differences include the quantisation error. `utilisation`, on a GPU only, is the FLOP
+per second that useful tokens need, divided by the FLOP per second of a large product of matrices.
 """
 
 from __future__ import annotations
@@ -38,12 +45,9 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
-import signal
-import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -51,13 +55,15 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in benchmarks/ only
 
-from benchmarks.trl_inputs import MODELS, SHAPES, Data, Model, build_model, write_data
-from benchmarks.trl_job import Job
+from benchmarks.earlier_checkout import require_checkout
+from benchmarks.trl_bench import Bench
+from benchmarks.trl_inputs import LINEAR_LAYERS, LORA_R, MODELS, Q_V, SHAPES
 from benchmarks.trl_report import (
     Differences,
     Setup,
     hardware,
     matrix_product_ceiling,
+    ratio_lines,
     ratios,
     summarise,
     table,
@@ -65,10 +71,9 @@ from benchmarks.trl_report import (
 )
 from benchmarks.trl_variants import TRL_SETTINGS
 from script_io.errors import ArgumentParser, InputError, RunError, at_least, run_script
-from script_io.files import read_json, write_json
+from script_io.files import write_json
 from script_io.provenance import commit, package_versions
 
-WORKER = Path(__file__).with_name("trl_worker.py")
 VARIANTS = ("ours", "trl_default", "trl_best", "trl_fp32", "naive")
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "trl", "datasets", "bitsandbytes")
 
@@ -98,6 +103,24 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--parameters", nargs="+", choices=MODELS, default=["58M", "135M"], help="sizes of the model in parameters"
     )
+    parser.add_argument(
+        "--lora_target_modules",
+        nargs="+",
+        choices=LINEAR_LAYERS,
+        default=list(Q_V.target_modules),
+        help=f"names of the layers that get LoRA of rank {LORA_R}, in every variant",
+    )
+    parser.add_argument(
+        "--lora_dropout",
+        type=float,
+        default=Q_V.dropout,
+        help="share of the adapters' input that is dropped in training; Stage B turns it off in every variant",
+    )
+    parser.add_argument(
+        "--before",
+        type=Path,
+        help="checkout of an earlier commit of this suite, measured as the variant before (default: none is measured)",
+    )
     parser.add_argument("--batches", type=at_least(1), default=8, help="number of training steps per measurement")
     parser.add_argument("--repeats", type=at_least(1), default=3, help="number of measurements per combination")
     parser.add_argument("--threads", type=at_least(1), default=1, help="number of CPU threads of each process")
@@ -123,7 +146,7 @@ def _lengths() -> str:
 
 def dtypes_of(variant: str) -> tuple[str, ...]:
     """Return the dtypes that a variant supports. TRL computes in bfloat16 unless its settings say otherwise."""
-    if variant == "ours":
+    if variant in ("ours", "before"):
         return ("float32", "bfloat16", "4bit")
     if variant == "naive":
         return ("float32",)
@@ -135,80 +158,14 @@ def dtypes_of(variant: str) -> tuple[str, ...]:
 def setups_of(args: argparse.Namespace) -> list[Setup]:
     """Return all combinations that the flags ask for; each stage, shape and model has its variants in a row."""
     settings = itertools.product(args.stage, args.shapes, args.parameters)
+    variants = ["before", *args.variants] if args.before else args.variants
     return [
         Setup(stage, shape, model, variant, dtype)
         for stage, shape, model in settings
-        for variant in args.variants
+        for variant in variants
         for dtype in dtypes_of(variant)
         if dtype in args.dtypes
     ]
-
-
-class Bench:
-    """Run measurements on inputs that are made once, in a temporary folder."""
-
-    def __init__(self, args: argparse.Namespace, device: str, folder: Path) -> None:
-        self.args, self.device, self.folder = args, device, folder
-        self.models: dict[str, Model] = {}
-        self.data: dict[tuple[str, str], Data] = {}
-
-    def model(self, name: str) -> Model:
-        if name not in self.models:
-            self.models[name] = build_model(name, self.folder / name, self.args.seed)
-        return self.models[name]
-
-    def data_of(self, setup: Setup) -> Data:
-        key = (setup.stage, setup.shape)
-        if key not in self.data:
-            args, folder = self.args, self.folder / "-".join(key)
-            self.data[key] = write_data(
-                setup.stage, SHAPES[setup.shape], args.batches, args.batch_size, folder, args.seed
-            )
-        return self.data[key]
-
-    def job(self, setup: Setup, folder: str, *, check: bool) -> Job:
-        model, data = self.model(setup.model), self.data_of(setup)
-        return Job(
-            stage=setup.stage,
-            variant=setup.variant,
-            dtype=setup.dtype,
-            device=self.device,
-            base=model.base,
-            adapter=model.adapter,
-            train=data.check if check else data.train,
-            val=data.val,
-            max_length=data.max_length,
-            batch_size=self.args.batch_size,
-            epochs=2 if check else 1,  # a check trains on the first batch twice: see Probe
-            check=check,
-            seed=self.args.seed,
-            memory_limit_gb=self.args.memory_limit_gb,
-            folder=folder,
-        )
-
-    def run(self, setup: Setup, *, check: bool) -> dict[str, Any]:
-        """Return the result of the worker, with `check` also the LoRA gradients; empty if memory ran out."""
-        from safetensors.torch import load_file
-
-        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
-            job, result = Path(folder, "job.json"), Path(folder, "result.json")
-            write_json(job, asdict(self.job(setup, folder, check=check)))
-            command = [sys.executable, str(WORKER), str(job), str(result)]
-            done = subprocess.run(
-                command, env=self._environment(setup, folder), capture_output=True, text=True, check=False
-            )
-            if done.returncode == -signal.SIGKILL or (done.returncode and "OutOfMemoryError" in done.stderr):
-                return {}  # Linux kills a process that needs too much memory; CUDA's allocator raises
-            if done.returncode:
-                raise RunError(f"{setup}: {' '.join(done.stderr.strip().splitlines()[-1:]) or 'no message'}")
-            found: dict[str, Any] = read_json(result)
-            return found | ({"gradients": load_file(result.with_suffix(".safetensors"))} if check else {})
-
-    def _environment(self, setup: Setup, folder: str) -> dict[str, str]:
-        settings = TRL_SETTINGS.get(setup.variant)
-        offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": f"{folder}/cache", "TQDM_DISABLE": "1"}
-        threads = {"OMP_NUM_THREADS": str(self.args.threads), "TOKENIZERS_PARALLELISM": "false"}
-        return {**os.environ, **offline, **threads, **(settings.environment if settings else {})}
 
 
 def check_setups(bench: Bench, setups: Sequence[Setup]) -> dict[Setup, Differences]:
@@ -274,11 +231,21 @@ def check_arguments(args: argparse.Namespace) -> None:
     """Raise InputError if the flags cannot be used together or a library is missing."""
     if args.memory_limit_gb is not None and not args.memory_limit_gb > 0:
         raise InputError(f"--memory_limit_gb {args.memory_limit_gb}: must be above 0")
+    if not 0 <= args.lora_dropout < 1:
+        raise InputError(f"--lora_dropout {args.lora_dropout}: must be at least 0 and below 1")
+    if args.before:
+        require_checkout(args.before, ("stage_a_sft_training.py", "stage_b_dpo_training.py"))
     if not setups_of(args):
         raise InputError(f"--dtypes {' '.join(args.dtypes)}: no variant of --variants supports it; add another dtype")
     missing = [package for package in ("trl", "datasets") if find_spec(package) is None]
     if missing:
         raise InputError(f"{' and '.join(missing)} not installed; run: pip install trl")
+
+
+def commit_before(measured: Mapping[Setup, Sequence[dict[str, Any]]]) -> str | None:
+    """Return the commit that `before` ran, or None if it was not measured or its folder is no git checkout."""
+    results = itertools.chain.from_iterable(found for setup, found in measured.items() if setup.variant == "before")
+    return next((result["commit"] for result in results if result), None)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -294,24 +261,28 @@ def main(args: argparse.Namespace) -> int:
         measured = measure_setups(bench, setups, args.repeats)
         ceiling = matrix_product_ceiling() if device == "cuda" else None
         records = [
-            summarise(setup, bench.model(setup.model), results, checked.get(setup, (None, None)), ceiling)
+            summarise(setup, bench.lora, bench.model(setup.model), results, checked.get(setup, (None, None)), ceiling)
             for setup, results in measured.items()
         ]
+    found = ratios(records)
     document = {
         "hardware": hardware(device, args.threads, ceiling),
         "versions": package_versions(PACKAGES),
         "cases": records,
+        "ratios": found,
     }
     if args.output_file:
         repeats = {str(setup): results for setup, results in measured.items()}
-        settings = {name: value for name, value in vars(args).items() if name != "output_file"}
+        settings = {name: value for name, value in vars(args).items() if name not in ("output_file", "before")}
         trl = {name: asdict(TRL_SETTINGS[name]) for name in args.variants if name in TRL_SETTINGS}
+        commits = {"commit": commit(), "commit_before": commit_before(measured)}
         write_json(
-            args.output_file,
-            {**document, "commit": commit(), "arguments": settings, "trl_settings": trl, "repeats": repeats},
+            args.output_file, {**document, **commits, "arguments": settings, "trl_settings": trl, "repeats": repeats}
         )
         print(f"Wrote {args.output_file}")
-    print(table(records), ratios(records), json.dumps(document), sep="\n")
+    modules = " ".join(bench.lora.target_modules)
+    print(f"LoRA r={LORA_R} on {modules}, dropout {bench.lora.dropout} (checks of differences and Stage B: 0)")
+    print(table(records), *ratio_lines(found), json.dumps(document), sep="\n")
     return 0
 
 

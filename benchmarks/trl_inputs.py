@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-LORA_R, LORA_ALPHA, LORA_MODULES = 16, 32, ["q_proj", "v_proj"]
+LORA_R, LORA_ALPHA = 16, 32
+LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")  # of MODELS
 SPREAD, SHORTEST, LONGEST = 0.28, 0.5, 1.4  # standard deviation and bounds of a length, as shares of its mean
 LENGTH_STEP = 8  # tokens
 
@@ -48,6 +49,17 @@ MODELS = {
     "135M": _shape_of_model(576, 30, 9, 3, 1536),  # the layers of SmolLM-135M; 143 million parameters with this head
     "7B": _shape_of_model(4096, 32, 32, 8, 14336, model_type="mistral", sliding_window=None),
 }
+
+
+@dataclass(frozen=True)
+class Lora:
+    """The adapted layers of an adapter and its dropout. Its rank is LORA_R, and its alpha LORA_ALPHA."""
+
+    target_modules: tuple[str, ...] = ("q_proj", "v_proj")
+    dropout: float = 0.0
+
+
+Q_V = Lora()
 
 
 @dataclass(frozen=True)
@@ -82,7 +94,7 @@ class Data:
     max_length: int
 
 
-def build_model(name: str, folder: Path, seed: int) -> Model:
+def build_model(name: str, folder: Path, seed: int, lora: Lora = Q_V) -> Model:
     """Save a model of random weights with the demo's tokenizer, and a random adapter as Stage A would save it."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -99,22 +111,23 @@ def build_model(name: str, folder: Path, seed: int) -> Model:
     model.save_pretrained(base)
     tokenizer.save_pretrained(base)
     sizes = {each: parameter.numel() for each, parameter in model.named_parameters()}
-    policy = fresh_lora(model)
+    policy = fresh_lora(model, lora)
     set_lora_values(lora_parameters(policy), seed)
     save_adapter(policy, adapter, tokenizer, "plain", base_model=str(base))
     layers = sum(size for each, size in sizes.items() if ".layers." in each)
     return Model(str(base), str(adapter), sum(sizes.values()), layers, sizes["lm_head.weight"])
 
 
-def fresh_lora(model: PreTrainedModel) -> PeftModel:
-    """Return the model with a new adapter of peft.
-
-    The adapter has no dropout, since the libraries would draw different masks.
-    """
+def fresh_lora(model: PreTrainedModel, lora: Lora = Q_V) -> PeftModel:
+    """Return the model with a new adapter of peft."""
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
-        r=LORA_R, lora_alpha=LORA_ALPHA, lora_dropout=0.0, target_modules=LORA_MODULES, task_type="CAUSAL_LM"
+        r=LORA_R,
+        lora_alpha=LORA_ALPHA,
+        lora_dropout=lora.dropout,
+        target_modules=list(lora.target_modules),
+        task_type="CAUSAL_LM",
     )
     return get_peft_model(model, config)
 

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.trl_inputs import fresh_lora, lora_parameters, set_lora_values
+from benchmarks.trl_inputs import Lora, fresh_lora, lora_parameters, set_lora_values
 from training.batch_plan import BatchPlan
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Job:
     """One measurement.
 
     `dtype` is the dtype of the base model, or "4bit" if it is quantised. TRL's variants load the base in the dtype of
-    their settings, and quantise it for "4bit" too.
+    their settings, and quantise it for "4bit" too. A check has no dropout, since every library draws masks of its own.
     """
 
     stage: str
@@ -37,7 +37,9 @@ class Job:
     dtype: str
     device: str
     base: str
-    adapter: str
+    adapter: str  # of Stage A; Stage B trains it further, with its dropout turned off
+    lora_target_modules: list[str]
+    lora_dropout: float
     train: str
     val: str
     max_length: int
@@ -47,6 +49,10 @@ class Job:
     seed: int
     memory_limit_gb: float | None
     folder: str  # output folder of the library
+
+    @property
+    def lora(self) -> Lora:
+        return Lora(tuple(self.lora_target_modules), self.lora_dropout)
 
     @property
     def max_grad_norm(self) -> float:
@@ -156,4 +162,4 @@ def load_policy(job: Job, dtype: str, attention: str = "sdpa") -> PeftModel:
     if job.stage == "dpo":
         return PeftModel.from_pretrained(model, job.adapter, is_trainable=True)
     torch.manual_seed(job.seed)
-    return fresh_lora(model)
+    return fresh_lora(model, job.lora)

@@ -1,7 +1,8 @@
 """The naive training loop that benchmarks/compare_trl.py measures, and the plain computation that it checks against.
 
 naive: Stage B loads a second whole model as the reference and runs one forward pass per answer and model, four in all.
-       Rows are padded to the maximum length, and logits are computed at every position.
+       Rows are padded to the maximum length, and logits are computed at every position. Dropout is on in Stage A, and
+       off in Stage B.
 plain: the same in float32, one row at a time and without padding.
 """
 
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from benchmarks.trl_job import BETA, LEARNING_RATE, Clock, Example, Job, Probe, load_policy, steps_of, token_ids
+from training.policy_adapters import turn_dropout_off
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
 def run_naive(job: Job, clock: Clock, probe: Probe) -> list[list[Example]]:
     """Train as `naive` or `plain` and return the examples of every step."""
     steps = steps_of(job, token_ids(job))
-    policy = load_policy(job, job.dtype)
-    reference = load_policy(job, job.dtype).requires_grad_(False) if job.stage == "dpo" else None
+    policy = _load(job)
+    reference = _load(job).requires_grad_(False) if job.stage == "dpo" else None
     parameters = [parameter for parameter in policy.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE)
     probe.watch(policy)
@@ -39,6 +41,14 @@ def run_naive(job: Job, clock: Clock, probe: Probe) -> list[list[Example]]:
             optimizer.zero_grad()
             probe.losses.append(total)
     return steps
+
+
+def _load(job: Job) -> PeftModel:
+    """Return the policy in training mode. Policy and reference of Stage B have no dropout, as in the other variants."""
+    model = load_policy(job, job.dtype).train()
+    if job.stage == "dpo":
+        turn_dropout_off(model)
+    return model
 
 
 def _loss(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import platform
 import statistics
@@ -11,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.trl_inputs import Model
+from benchmarks.trl_inputs import Lora, Model
 
 COLUMNS = (
     "stage", "shape", "variant", "dtype", "parameters", "tok/cpu-s", "tok/s", "peak MB", "loss diff", "grad diff",
     "utilisation",
 )  # fmt: skip
+SAME_TASK = ("stage", "shape", "model_parameters")  # the columns of a record that ratios need to be equal
 Differences = tuple[float | None, float | None]  # of loss and gradient; None if they were not compared
 
 
@@ -44,7 +46,12 @@ def tokens_per_second(result: dict[str, Any], clock: str) -> float:
 
 
 def summarise(
-    setup: Setup, model: Model, results: Sequence[dict[str, Any]], checked: Differences, ceiling: float | None
+    setup: Setup,
+    lora: Lora,
+    model: Model,
+    results: Sequence[dict[str, Any]],
+    checked: Differences,
+    ceiling: float | None,
 ) -> dict[str, Any]:
     """Return the record of one setup: median speeds and the largest peak, or None for them if memory ran out."""
     record = {
@@ -52,6 +59,8 @@ def summarise(
         "shape": setup.shape,
         "variant": setup.variant,
         "dtype": setup.dtype,
+        "lora_target_modules": list(lora.target_modules),
+        "lora_dropout": lora.dropout,
         "model_parameters": model.parameters,
         "tokens_per_cpu_second": None,
         "wall_tokens_per_second": None,
@@ -127,28 +136,45 @@ def _number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def ratios(records: Sequence[dict[str, Any]]) -> str:
-    """Return one line per record of ours: its speed and its peak as multiples of every other variant's.
+def ratios(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the speed and the peak of each record of ours as multiples of every other variant's.
 
-    Speed is per second of wall-clock time on a GPU, and per CPU-second otherwise.
+    `before` is compared in the same dtype only. Speed is per second of wall-clock time on a GPU, and per CPU-second
+    otherwise. Records of runs without enough memory are left out.
     """
-    lines = []
-    for ours in records:
+    found = []
+    for ours, other in itertools.product(records, records):
+        if ours["variant"] != "ours" or not _comparable(ours, other):
+            continue
         speed = "wall_tokens_per_second" if "model_flops_utilisation" in ours else "tokens_per_cpu_second"
-        group = [ours[key] for key in ("stage", "shape", "model_parameters")]
-        others = [
-            f"{other['variant']} {ours[speed] / other[speed]:.2f}x"
-            f" (peak {ours['peak_bytes'] / other['peak_bytes']:.2f})"
-            for other in records
-            if ours["variant"] == "ours" != other["variant"]
-            and group == [other[key] for key in ("stage", "shape", "model_parameters")]
-            and ours[speed]
-            and other[speed]
-        ]
-        if others:
-            setup = f"{ours['stage']} {ours['shape']} {ours['model_parameters'] / 1e6:.0f}M {ours['dtype']}"
-            lines.append(f"ours, {setup}: {', '.join(others)}")
-    return "\n".join(lines)
+        found.append(
+            {
+                **{key: ours[key] for key in (*SAME_TASK, "dtype")},
+                "other_variant": other["variant"],
+                "other_dtype": other["dtype"],
+                "speed": ours[speed] / other[speed],
+                "peak": ours["peak_bytes"] / other["peak_bytes"],
+            }
+        )
+    return found
+
+
+def _comparable(ours: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Return whether both were measured on the same task."""
+    if other["variant"] == "ours" or (other["variant"] == "before" and other["dtype"] != ours["dtype"]):
+        return False
+    return all(ours[key] == other[key] for key in SAME_TASK) and bool(ours["peak_bytes"] and other["peak_bytes"])
+
+
+def ratio_lines(found: Sequence[dict[str, Any]]) -> list[str]:
+    """Return one line per record of ours, from the result of `ratios`."""
+    lines: dict[str, list[str]] = {}
+    for ratio in found:
+        size = f"{ratio['model_parameters'] / 1e6:.0f}M"
+        setup = f"ours, {ratio['stage']} {ratio['shape']} {size} {ratio['dtype']}"
+        text = f"{ratio['other_variant']} {ratio['speed']:.2f}x (peak {ratio['peak']:.2f})"
+        lines.setdefault(setup, []).append(text)
+    return [f"{setup}: {', '.join(texts)}" for setup, texts in lines.items()]
 
 
 def hardware(device: str, threads: int, ceiling: float | None) -> dict[str, Any]:

@@ -5,8 +5,8 @@
 
 In:  JOB, a JSON file with the fields of `Job`.
 Out: RESULT, a JSON file: seconds of the training steps and of the reference pass, peak memory in bytes, number of
-     tokens, and a hash of the tokens trained on. If the job has `check`, also the loss, and the LoRA gradients in a
-     safetensors file with the name of RESULT.
+     tokens, a hash of the tokens trained on, and the commit of the code. If the job has `check`, also the loss, and the
+     LoRA gradients in a safetensors file with the name of RESULT.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from benchmarks.trl_job import Clock, Example, Job, Probe
 from benchmarks.trl_variants import run_ours, run_trl
 from script_io.errors import ArgumentParser, run_script
 from script_io.files import read_json, write_json
+from script_io.provenance import commit
 
 Runner = Callable[[Job, Clock, Probe], list[list[Example]]]  # returns the examples of every step
 
@@ -41,7 +42,7 @@ def runner_of(variant: str) -> Runner:
     """Return the function that trains a variant."""
     from benchmarks.trl_naive import run_naive
 
-    return {"ours": run_ours, "naive": run_naive, "plain": run_naive}.get(variant, run_trl)
+    return {"ours": run_ours, "before": run_ours, "naive": run_naive, "plain": run_naive}.get(variant, run_trl)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -62,6 +63,7 @@ def main(args: argparse.Namespace) -> int:
         "tokens": sum(len(ids) for step in steps for example in step for ids in example),
         "completion_tokens": sum(len(ids) for step in steps for example in step for ids in example[1:]),
         "steps": len(steps),
+        "commit": commit(),
         # sorted, since the order within a step has no effect on the gradient
         "tokens_sha256": hashlib.sha256(json.dumps([sorted(step) for step in steps]).encode()).hexdigest(),
     }
