@@ -35,7 +35,7 @@ Scores = tuple[torch.Tensor, torch.Tensor]
 # Largest difference between packed and padded, in nats per completion token. Rounding explains a tenth of it; a wrong
 # mask or wrong positions change the log-probabilities of a trained model by more.
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.02}
-SHORT_TOKENS = 48  # of a prompt and of each completion where LoRA is checked
+SHORT_TOKENS = 32  # of the prompt and of each completion where LoRA is checked
 CHECKED_EXAMPLES = 2  # with one, examples of a row that see each other would go unnoticed
 # Settings that change the logits after the matrix product of the head, and the value that leaves them unchanged
 _HEAD_SETTINGS = {"final_logit_softcapping": None, "logit_scale": 1, "logits_scaling": 1, "lm_head_multiplier": 1}
@@ -100,9 +100,9 @@ class CompletionScorer(torch.nn.Module):
         else:
             model.set_attn_implementation(stock)
             print(f"warning: rows are padded, which is slower: {reason}", file=sys.stderr)
-        first = [_shortened(example) for example in examples[:CHECKED_EXAMPLES]]
-        tokens = sum(len(example.prompt) + len(part) for example in first for part in example.completions)
-        self._lora = fuse(self.policy, lambda: self(first), padded_size(tokens) if self.pads_rows else tokens)
+        short = _shortened(examples[0])
+        tokens = sum(len(short.prompt) + len(completion) for completion in short.completions)
+        self._lora = fuse(self.policy, lambda: self([short]), padded_size(tokens) if self.pads_rows else tokens)
 
     def _obstacle(self) -> str | None:
         """Return why the configuration of this model rules packed rows out, or None."""

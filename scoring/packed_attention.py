@@ -2,7 +2,7 @@
 
 Within an example, a token sees the prompt and its own completion, both up to itself. Examples do not see each other.
 Layers with a sliding window see no further back than the window. On CUDA, one FlexAttention kernel computes the whole
-row from block masks. On other devices, each block of queries takes two matrix products, over the keys it may see.
+row (block_masks.py). On other devices, each block of queries takes two matrix products, over the keys it may see.
 
 Shapes: H key heads, G query heads per key head, L queries, S keys, D head size, T tokens of the row.
 """
@@ -11,11 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from scoring.block_masks import block_mask, visible_keys
 from scoring.packed_rows import PackedRow, Segment
+
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
 
 PACKED = "packed_rows"  # the name under which transformers knows the function
 # Queries per block. With n blocks, (n - 1) / 2n of the causal square is never computed. In half precision products are
@@ -208,47 +212,20 @@ def _flex(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, row: PackedRow, scale: float, window: int | None
 ) -> torch.Tensor:
     grouped = query.shape[1] != key.shape[1]
-    mask = _block_mask(row, window, query.device)
-    return _compiled_flex()(query, key, value, block_mask=mask, scale=scale, enable_gqa=grouped)
+    inputs = (tensor.to(value.dtype) for tensor in (query, key))  # some rotate in float32
+    mask = _row_mask(row, window, query.device)
+    result: torch.Tensor = compiled_flex()(*inputs, value, block_mask=mask, scale=scale, enable_gqa=grouped)
+    return result
 
 
 @lru_cache(maxsize=1)
-def _compiled_flex() -> Callable[..., Any]:
+def compiled_flex() -> Callable[..., Any]:
+    """Return FlexAttention compiled for rows of all sizes, with and without a window."""
     from torch.nn.attention.flex_attention import flex_attention
 
     return torch.compile(flex_attention, dynamic=True)
 
 
 @lru_cache(maxsize=2)  # for one row: a mask for layers with a window, and one for layers without
-def _block_mask(row: PackedRow, window: int | None, device: torch.device) -> Any:
-    from torch.nn.attention.flex_attention import create_block_mask
-
-    length = row.input_ids.shape[1]
-    # when compiled, it computes the blocks without a (T, T) mask
-    return create_block_mask(mask_rule(row, window), None, None, length, length, device=device, _compile=True)
-
-
-def mask_rule(row: PackedRow, window: int | None) -> Callable[..., torch.Tensor]:
-    """Return the FlexAttention mask function: (batch, head, q, k) indices -> whether query q sees key k."""
-    device = row.input_ids.device
-    position = row.position_ids[0]
-    example, branch = (torch.tensor(values, device=device) for values in _owners(row))
-
-    def sees(batch: Any, head: Any, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
-        own = (example[q] == example[k]) & ((branch[k] == 0) | (branch[k] == branch[q]))
-        distance = position[q] - position[k]
-        return own & (distance >= 0) & (distance < (window or length))
-
-    length = row.input_ids.shape[1]
-    return sees
-
-
-def _owners(row: PackedRow) -> tuple[list[int], list[int]]:
-    """Return for each token its example, and its completion counted from 1 (0: the prompt). Each (T,)."""
-    examples: list[int] = []
-    branches: list[int] = []
-    for number, segment in enumerate(row.segments):
-        for branch, length in enumerate((segment.prompt_tokens, *segment.completion_tokens)):
-            examples += [number] * length
-            branches += [branch] * length
-    return examples, branches
+def _row_mask(row: PackedRow, window: int | None, device: torch.device) -> BlockMask:
+    return block_mask(visible_keys(row, window).to(device))

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 # Share of an example's tokens that computing its prompt once must save. Below it, the extra blocks of attention cost
 # more than sharing saves (measured in benchmarks/RESULTS.md).
 MIN_SAVED_SHARE = 0.05
+# Sizes that rows are padded to: multiples of the first number, and from eight times that on, eight sizes per doubling.
+# A GPU then meets few shapes, and computes at most an eighth more tokens.
+SIZE_STEP, SIZES_PER_DOUBLING = 128, 8
 
 
 class PromptCompletions(NamedTuple):
@@ -47,7 +50,8 @@ class PackedRow:
     """Examples laid out one after another.
 
     `predicting` are the positions whose output predicts a completion token, and `targets` are the predicted tokens.
-    `completion` is the number of the completion that each target belongs to, counted through the whole row.
+    `completion` is the number of the completion that each target belongs to, counted through the whole row. Tokens
+    after the last of `segments` are padding, which sees only itself and which no example sees.
     """
 
     input_ids: torch.Tensor  # (1, T) long
@@ -67,11 +71,29 @@ class PackedRow:
         }
         return replace(self, **moved)
 
+    def padded(self, tokens: int, pad_id: int) -> PackedRow:
+        """Return the row with padding up to `tokens` tokens."""
+        import torch
+
+        missing = (0, tokens - self.input_ids.shape[1])
+        return replace(
+            self,
+            input_ids=torch.nn.functional.pad(self.input_ids, missing, value=pad_id),
+            position_ids=torch.nn.functional.pad(self.position_ids, missing),
+        )
+
 
 def shares_prompt(example: PromptCompletions) -> bool:
     """Return whether computing the prompt once saves at least MIN_SAVED_SHARE of the tokens."""
     saved = (len(example.completions) - 1) * len(example.prompt)
     return saved >= MIN_SAVED_SHARE * (example.tokens + saved)
+
+
+def padded_size(tokens: int) -> int:
+    """Return the smallest size of a padded row that holds `tokens` tokens, at least 4 * SIZE_STEP."""
+    doubling = (tokens - 1).bit_length()
+    step = max(SIZE_STEP, (1 << doubling) // (2 * SIZES_PER_DOUBLING))
+    return max(4 * SIZE_STEP, -(-tokens // step) * step)
 
 
 def lay_out(examples: Iterable[PromptCompletions]) -> PackedRow:

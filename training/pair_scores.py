@@ -16,9 +16,10 @@ from training.policy_adapters import AdapterPair
 from training.run import TrainingRun
 
 Logps = tuple[torch.Tensor, torch.Tensor]  # chosen and rejected, each (N,) float64, in nats
-# Tolerance of rewards and loss at step 0. In half precision, summed log-probabilities of two batch shapes differ by
-# tenths of a nat, which beta turns into hundredths of a reward.
-ZERO_TOLERANCE = {"float32": 1e-5, "bfloat16": 0.1, "float16": 0.02}
+# Tolerance of rewards and loss at step 0. Policy and reference score the same rows there (reference_cache.py), so they
+# differ only if a device adds up in another order each time. In half precision, other rows would differ by tenths of a
+# nat, which beta turns into hundredths of a reward.
+ZERO_TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-2, "float16": 1e-2}
 
 
 @dataclass(frozen=True)

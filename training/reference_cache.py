@@ -1,7 +1,13 @@
 """The log-probabilities of the reference model, scored once before training and stored as two numbers per pair.
 
 The file name carries a hash of everything that they depend on: the tokens of every pair (and so the data, the tokenizer
-and the prompt format), the adapter, the base, the dtype, the quantisation and the layout of the rows.
+and the prompt format), the adapter, the base, the device, the dtype, the quantisation and the layout of the rows.
+
+In half precision a log-probability depends on the other examples of its row, since sums round differently in products
+of another shape: by tenths of a nat over a completion. So training pairs are scored in the rows of the first epoch, and
+the first step finds policy and reference equal. The rows of later epochs have other neighbours, and there this rounding
+is part of the rewards, as it is in every step of a cached reference elsewhere. Scoring the reference again in the rows
+of each epoch would cost a third of a step, which is what `--reference live` does.
 """
 
 from __future__ import annotations
@@ -9,19 +15,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import astuple
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from tqdm import tqdm
 
 from dpo_dataset import DPODataset, Triplet
 from language_model.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from language_model.placement import Placement
 from scoring.padded_logps import sum_dtype
 from script_io.errors import InputError
+from script_io.progress import progress_bar
 from training.pair_scores import Logps, PairData, pair_logps
 from training.run import TrainingRun
 
@@ -30,22 +37,28 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+class Row(NamedTuple):
+    """Pairs that are scored in one row, and the pairs of it whose log-probabilities are kept; indices of a dataset."""
+
+    pairs: list[int]
+    kept: list[int]
+
+
 def cache_key(
     triplets: Sequence[Triplet],
     adapter: str | Path,
     base_name: str,
     base: PreTrainedModel,
     placement: Placement,
-    *,
-    packed: bool,
+    layout: Sequence[object],
 ) -> str:
-    """Return the SHA-256 of everything that the log-probabilities depend on; `packed` is the layout of the rows."""
+    """Return the SHA-256 of everything that the log-probabilities depend on; `layout` says how pairs form rows."""
     digest = hashlib.sha256()
     for triplet in triplets:
         digest.update(json.dumps([triplet.prompt, triplet.chosen, triplet.rejected]).encode())
     for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
         digest.update((Path(adapter) / name).read_bytes())
-    how = [str(placement.dtype), placement.quantisation, packed]
+    how = [placement.device.type, str(placement.dtype), placement.quantisation, *layout]
     digest.update(json.dumps([*how, _base_identity(base_name, base)]).encode())
     return digest.hexdigest()
 
@@ -68,18 +81,61 @@ def with_reference(run: TrainingRun, dataset: DPODataset, name: str, base_name: 
     if run.args.reference == "live":
         return PairData(dataset, None)
     adapter, base = run.args.sft_model_path, run.policy.get_base_model()
-    key = cache_key(dataset.triplets, adapter, base_name, base, placement, packed=run.scorer.is_packed)
+    rows = training_rows(run, dataset) if name == "train" else validation_rows(run, dataset)
+    key = cache_key(dataset.triplets, adapter, base_name, base, placement, layout_of(run, name))
     path = run.folder / "reference_logps" / f"{name}-{key[:16]}.safetensors"
-    return PairData(dataset, read_or_score(path, key, run.accelerator, lambda: score_reference(run, dataset, name)))
+    return PairData(
+        dataset, read_or_score(path, key, run.accelerator, lambda: score_reference(run, dataset, rows, name))
+    )
 
 
-def score_reference(run: TrainingRun, dataset: DPODataset, name: str) -> Logps:
-    """Score the pairs under the untrained policy, each process its share, and gather the results on all of them."""
-    logps = torch.zeros(len(dataset), 2, dtype=sum_dtype(run.device), device=run.device)
+def layout_of(run: TrainingRun, name: str) -> list[object]:
+    """Return what rows and rounding depend on, apart from the pairs; the same on every process."""
+    plan = run.plan
+    layout: list[object] = [
+        run.scorer.is_packed,
+        run.args.lora_r,
+        run.eval_batch_size,
+        plan.row_tokens,
+        plan.num_processes,
+    ]
+    if name == "train":
+        layout += [plan.batch_size, plan.accumulation, plan.seed, *map(astuple, plan.sources)]
+    return layout
+
+
+def training_rows(run: TrainingRun, dataset: DPODataset) -> list[Row]:
+    """Return the rows of the first epoch on this process, then rows of the pairs that this epoch does not draw.
+
+    A pair is kept from the step that has it first, on one process only. Rows with nothing to keep are left out.
+    """
+    plan = run.plan
+    rows, known = [], set[int]()
+    for step in range(plan.steps_per_epoch):
+        processes: dict[int, int] = {}  # the last step may repeat pairs, so that every process has one
+        for place, index in enumerate(plan.step_indices(step)):
+            processes.setdefault(index, place % plan.num_processes)
+        mine = {index for index, process in processes.items() if process == plan.rank} - known
+        rows += [Row(pairs, sorted(mine & set(pairs))) for pairs in plan.rows(step, dataset.tokens)]
+        known |= processes.keys()
+    rest = [index for index in range(len(dataset)) if index not in known][plan.rank :: plan.num_processes]
+    rows += [Row(pairs, pairs) for pairs in plan.rows_of(rest, run.eval_batch_size, dataset.tokens)]
+    return [row for row in rows if row.kept]
+
+
+def validation_rows(run: TrainingRun, dataset: DPODataset) -> list[Row]:
+    """Return the rows that an evaluation computes on this process."""
     rows = run.plan.evaluation_rows(len(dataset), run.eval_batch_size, dataset.tokens)
+    return [Row(pairs, pairs) for pairs in rows]
+
+
+def score_reference(run: TrainingRun, dataset: DPODataset, rows: Sequence[Row], name: str) -> Logps:
+    """Score rows of pairs under the untrained policy, and gather the results of all processes on each of them."""
+    logps = torch.zeros(len(dataset), 2, dtype=sum_dtype(run.device), device=run.device)
     with torch.no_grad():
-        for row in tqdm(rows, desc=f"Reference, {name}", unit="row", disable=None):
-            logps[row] = pair_logps(run.scorer, dataset, row)[0].to(logps)
+        for row in progress_bar(rows, label=f"Reference, {name}", total=len(rows), unit="row"):
+            places = [row.pairs.index(index) for index in row.kept]
+            logps[row.kept] = pair_logps(run.scorer, dataset, row.pairs)[0][places].to(logps)
     chosen, rejected = run.accelerator.reduce(logps, "sum").cpu().double().unbind(1)
     return chosen.contiguous(), rejected.contiguous()
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scoring.packed_rows import PromptCompletions, Segment, lay_out, pack, shares_prompt
+from scoring.packed_rows import PromptCompletions, Segment, lay_out, pack, padded_size, shares_prompt
 from scoring.padded_logps import pad_examples
 
 PAIR = PromptCompletions([1, 5, 6], ([7, 2], [8, 9, 2]))
@@ -68,3 +68,25 @@ def test_a_row_moves_whole(device):
     moved = lay_out([PAIR]).to(torch.device(device))
     assert {tensor.device.type for tensor in vars(moved).values() if isinstance(tensor, torch.Tensor)} == {device}
     assert moved.segments == lay_out([PAIR]).segments
+
+
+def test_padding_follows_the_examples_and_is_no_part_of_them():
+    row = lay_out([PAIR])
+    padded = row.padded(12, pad_id=9)
+    assert padded.input_ids.tolist() == [[1, 5, 6, 7, 2, 8, 9, 2, 9, 9, 9, 9]]
+    assert padded.position_ids.tolist() == [[0, 1, 2, 3, 4, 3, 4, 5, 0, 0, 0, 0]]
+    assert (padded.segments, padded.predicting.tolist()) == (row.segments, row.predicting.tolist())
+
+
+@pytest.mark.parametrize(
+    ("tokens", "size"), [(1, 512), (512, 512), (513, 640), (2048, 2048), (2049, 2304), (4097, 4608), (9000, 9216)]
+)
+def test_rows_are_padded_to_multiples_of_128_and_eight_sizes_per_doubling(tokens, size):
+    assert padded_size(tokens) == size
+
+
+def test_rows_meet_few_sizes_and_little_padding():
+    sizes = {tokens: padded_size(tokens) for tokens in range(512, 16385)}
+    assert all(tokens <= size <= 1.25 * tokens and size % 128 == 0 for tokens, size in sizes.items())
+    assert all(size <= 1.125 * tokens for tokens, size in sizes.items() if tokens >= 1024)
+    assert len(set(sizes.values())) == 1 + 4 + 4 * 8
