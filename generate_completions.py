@@ -17,7 +17,7 @@ import hashlib
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,9 @@ from script_io.phase1_csv import DATA_REMEDY, FACTUAL_LABELS, REQUIRED_COLUMNS, 
 
 DEFAULT_MODEL_PATH = "./models/sft_specialist/final_model"
 # the texts depend on these flags and on the model
-SAMPLING_FLAGS = ("num_completions", "max_new_tokens", "temperature", "seed")
+SAMPLING_FLAGS = ("num_completions", "max_new_tokens", "temperature", "seed", "top_k", "top_p")
+# what earlier versions, which had no such flags, did; they stored nothing
+UNSTORED = {"top_k": 0, "top_p": 1.0}
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,7 @@ def read_output(output_path: Path, settings: dict[str, Any]) -> dict[str, dict[s
         return {}
     remedy = "name another --output_path, or move the file aside to start again"
     stored = read_json(config_path_of(output_path), remedy)
+    stored = UNSTORED | stored
     changed = [name for name in {**stored, **settings} if stored.get(name) != settings.get(name)]
     if changed:
         pairs = ", ".join(f"{name} {stored.get(name)} there, {settings.get(name)} now" for name in changed)
@@ -214,13 +217,23 @@ def without_long_ones(sampler: Sampler, prompts: Sequence[Prompt], max_new_token
 
 
 def append_completions(
-    sampler: Sampler, prompts: Sequence[Prompt], sampling: SamplingSettings, output_path: Path, stored: dict[str, Any]
+    sampler: Sampler,
+    prompts: Sequence[Prompt],
+    known: Collection[str],
+    sampling: SamplingSettings,
+    output_path: Path,
+    stored: dict[str, Any],
 ) -> None:
-    """Write the `stored` settings, and append the completions of each prompt as soon as they are ready."""
+    """Write the `stored` settings, and append the completions of each prompt as soon as they are ready.
+
+    The texts of the prompts in `known` have a row already. The sampler gets them as well: it may compute prompts
+    together, and then repeats what was not completed together, so that the file equals an uninterrupted run's.
+    """
     prompts = without_long_ones(sampler, prompts, sampling.max_new_tokens)
-    if not prompts:
+    done = {index for index, prompt in enumerate(prompts) if prompt.text in known}
+    if len(done) == len(prompts):
         return
-    results = sampler.complete([prompt.text for prompt in prompts], sampling, "Completions")
+    results = sampler.complete([prompt.text for prompt in prompts], sampling, "Completions", done)
     write_json(config_path_of(output_path), stored)
     with output_path.open("a", encoding="utf-8", newline="") as handle:
         for index, completions in results:
@@ -257,7 +270,7 @@ def main(args: argparse.Namespace) -> int:
     missing = [prompt for prompt in prompts if prompt.text not in rows]
     print(f"{len(prompts) - len(missing)} are completed already, {len(missing)} are to do")
     if missing:
-        append_completions(make_sampler(args), missing, sampling, args.output_path, settings)
+        append_completions(make_sampler(args), prompts, rows, sampling, args.output_path, settings)
         rows = read_output(args.output_path, settings)
         if not rows:
             raise InputError("no prompt leaves room for its completion; lower --max_new_tokens or use another model")

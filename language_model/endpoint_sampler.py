@@ -5,27 +5,38 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import openai
 
 from language_model.concurrent_calls import call_concurrently
-from language_model.sampler import Completion, Job, PromptTooLong, SamplingSettings, gather, jobs_of, with_progress
+from language_model.sampler import (
+    Completion,
+    Job,
+    PromptTooLong,
+    SamplingProgress,
+    SamplingSettings,
+    gather,
+    jobs_of,
+)
 from script_io.errors import InputError
 
 MAX_RETRIES = 5  # by the openai package, with exponential backoff from 0.5 to 8 seconds
 REACHABLE_SECONDS = 10.0  # time limit of the first, small request; a completion may take much longer
 LONGEST_ANSWER = 500  # characters of an error's body that are shown
-# Settings outside OpenAI's API that make a server sample from the whole vocabulary. If a server refuses the first, the
-# next is tried. vLLM and llama.cpp would otherwise apply their own top_k. `transformers serve` refuses top_k, and
-# would otherwise take the most likely token at any temperature. OpenAI's own servers refuse both and need neither.
-EXTRA_SETTINGS: tuple[dict[str, Any], ...] = (
-    {"top_k": 0},
-    {"generation_config": json.dumps({"do_sample": True, "top_k": 0, "repetition_penalty": 1.0})},
-    {},
-)
+
+
+def extra_settings(top_k: int) -> tuple[dict[str, Any], ...]:
+    """Return settings outside OpenAI's API; if a server refuses the first, the next is tried.
+
+    Without top_k, vLLM and llama.cpp would apply their own. `transformers serve` refuses top_k, and would otherwise
+    take the most likely token at any temperature. OpenAI's own servers refuse both, and need neither for a top_k of 0.
+    """
+    config = {"do_sample": True, "top_k": top_k, "repetition_penalty": 1.0}
+    known: tuple[dict[str, Any], ...] = ({"top_k": top_k}, {"generation_config": json.dumps(config)})
+    return known if top_k else (*known, {})
 
 
 class EndpointSampler:
@@ -44,17 +55,27 @@ class EndpointSampler:
         self.client = openai.OpenAI(
             base_url=base_url, api_key=os.environ.get("OPENAI_API_KEY") or "none", max_retries=MAX_RETRIES
         )
-        self.extra_settings = EXTRA_SETTINGS[0]
+        self.refused_settings = 0  # of `extra_settings`, the number that the server has refused
 
     def complete(
-        self, prompts: Sequence[str], settings: SamplingSettings, progress: str | None = None
+        self,
+        prompts: Sequence[str],
+        settings: SamplingSettings,
+        progress: str | None = None,
+        done: Collection[int] = frozenset(),
     ) -> Iterator[tuple[int, list[Completion]]]:
         """See `Sampler`. `batch_size` is not used: the server forms its batches from the open requests."""
         self._check_reachable()
         # one request per completion, because some servers ignore `n`
-        jobs = jobs_of(prompts, range(len(prompts)), settings)
-        results = call_concurrently(partial(self._request, settings=settings), jobs, self.concurrency)
-        return with_progress(gather(results, settings.num_completions), len(prompts), progress)
+        jobs = jobs_of(prompts, [index for index in range(len(prompts)) if index not in done], settings)
+        return self._completions(jobs, settings, SamplingProgress(progress, len(prompts), done))
+
+    def _completions(
+        self, jobs: Sequence[Job], settings: SamplingSettings, progress: SamplingProgress
+    ) -> Iterator[tuple[int, list[Completion]]]:
+        with progress:
+            results = call_concurrently(partial(self._request, settings=settings), jobs, self.concurrency)
+            yield from progress.new(gather(progress.count(results), settings.num_completions))
 
     def too_long(self, prompts: Sequence[str], max_new_tokens: int) -> list[PromptTooLong]:
         """Return no error: only the server knows its context, and refuses what is too long."""
@@ -74,15 +95,15 @@ class EndpointSampler:
 
     def _request(self, job: Job, settings: SamplingSettings) -> Completion:
         """Return one completion. Raises InputError if the server refuses the request."""
-        extra, started = self.extra_settings, time.perf_counter()
+        known, refused, started = extra_settings(settings.top_k), self.refused_settings, time.perf_counter()
+        extra = known[refused]
         try:
             text, reason, num_tokens = self._ask(job, settings, extra)
         except openai.AuthenticationError as error:
             raise InputError(f"{self.base_url}: the key is refused; set OPENAI_API_KEY") from error
         except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-            if any(name in answer_of(error) for name in extra):
-                if self.extra_settings is extra:  # another thread may have changed it already
-                    self.extra_settings = EXTRA_SETTINGS[EXTRA_SETTINGS.index(extra) + 1]
+            if refused + 1 < len(known) and any(name in answer_of(error) for name in extra):
+                self.refused_settings = max(self.refused_settings, refused + 1)  # other threads change it as well
                 return self._request(job, settings)
             raise self._refused(job, error) from error
         except openai.APIError as error:
@@ -100,7 +121,7 @@ class EndpointSampler:
             "model": self.name,
             "max_tokens": settings.max_new_tokens,
             "temperature": settings.temperature,
-            "top_p": 1.0,
+            "top_p": settings.top_p,
             "seed": int.from_bytes(job.digest[:4]) >> 1,  # servers take a signed 32-bit number
             "extra_body": extra,
         }

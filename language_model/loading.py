@@ -140,11 +140,13 @@ def load_for_inference(
 
     `base_model` is the base of the adapter, if it is not where the adapter says; it has no effect on a whole model.
     """
-    placement = placement_for(device, dtype, use_8bit, use_4bit, trust_remote_code)
     require_model(model_path)
+    base_name: str | Path = model_path
     if is_adapter(model_path):
         config = require_adapter(model_path, "save the adapter again, as safetensors")
         base_name = base_of_adapter(model_path, config, base_model)
+    placement = placement_for(device, dtype, use_8bit, use_4bit, trust_remote_code, sampled_model=str(base_name))
+    if is_adapter(model_path):
         tokenizer = load_tokenizer(model_path, trust_remote_code)
         adapted = attach_adapter(
             load_base_model(base_name, placement, tokenizer), model_path, "default", trainable=False

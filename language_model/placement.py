@@ -9,13 +9,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from language_model.model_files import load_config
+from language_model.threads import limit_spinning, use_threads
 from script_io.errors import InputError, at_least
 
 if TYPE_CHECKING:
     import torch
+
+limit_spinning()  # here, because every script that loads a model imports this module before torch
+
 DEVICES = ("auto", "cuda", "mps", "cpu")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
-# Training on a CPU uses bfloat16 if the model's hidden size is at least the first number, since casts cost more than is
+# On a CPU, bfloat16 is used if the model's hidden size is at least the first number, since casts cost more than is
 # gained below it, and if matrix products are faster by at least the second
 MIN_BFLOAT16_SIZE, MIN_BFLOAT16_GAIN = 512, 1.5
 
@@ -40,8 +44,16 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--dtype",
         choices=DTYPES,
         default="auto",
-        help="dtype of the model's weights; auto: bfloat16 on a GPU that has it, else float16; float32 on a CPU, or "
-        "bfloat16 for training if that is faster (default: auto)",
+        help="dtype of the model's weights; auto: bfloat16 on a GPU that has it, else float16; on a CPU float32, or "
+        "bfloat16 to train or sample with if it is measured to be faster (default: auto)",
+    )
+    group.add_argument(
+        "--num_threads",
+        type=at_least(0),
+        default=0,
+        metavar="N",
+        help="number of threads to compute with on a CPU; 0: OMP_NUM_THREADS if it is set, else chosen by a short "
+        "measurement for small models and one per core for large ones",
     )
     group.add_argument(
         "--use_8bit", action="store_true", help="load the base in 8-bit: about a quarter of the memory of float32"
@@ -69,14 +81,17 @@ def add_base_model_argument(group: argparse._ActionsContainer) -> None:
 def choose_placement(args: argparse.Namespace, trained_model: str | None = None) -> Placement:
     """Return the placement for the flags of `add_model_arguments`, and print what was chosen and why.
 
-    For training, pass the base as `trained_model`: on a CPU, the dtype then depends on what is faster for its size, and
-    is stored in `args`.
+    For training, pass the base as `trained_model`: on a CPU, the dtype and the number of threads then depend on what is
+    faster for its size, and are stored in `args`.
     """
     placement = placement_for(
         args.device, args.dtype, args.use_8bit, args.use_4bit, args.trust_remote_code, trained_model=trained_model
     )
-    if trained_model:
-        args.dtype = str(placement.dtype).removeprefix("torch.")  # a resumed run must use the same
+    size = _hidden_size(trained_model, args.trust_remote_code) if trained_model else None
+    threads = use_threads(args.num_threads, size) if placement.device.type == "cpu" else args.num_threads
+    if trained_model:  # a resumed run must use the same
+        args.dtype = str(placement.dtype).removeprefix("torch.")
+        args.num_threads = threads
     return placement
 
 
@@ -88,16 +103,25 @@ def placement_for(
     trust_remote_code: bool = False,
     *,
     trained_model: str | None = None,
+    sampled_model: str | None = None,
 ) -> Placement:
-    """Return where and how to load a model, and print it. Raises InputError for choices that exclude each other."""
+    """Return where and how to load a model, and print it. Raises InputError for choices that exclude each other.
+
+    On a CPU, the dtype depends on what is faster for the size of a base that will be trained or sampled from.
+    """
+    import torch
+
     if use_8bit and use_4bit:
         raise InputError("--use_8bit and --use_4bit exclude each other; choose one")
     quantisation = "8bit" if use_8bit else "4bit" if use_4bit else "none"
     if quantisation != "none" and importlib.util.find_spec("bitsandbytes") is None:
         raise InputError(f"--use_{quantisation} needs bitsandbytes; run: pip install bitsandbytes")
     chosen_device, device_reason = _choose_device(device)
-    trained_size = _hidden_size(trained_model, trust_remote_code) if trained_model and dtype == "auto" else None
-    chosen_dtype, dtype_reason = _choose_dtype(dtype, chosen_device, trained_size)
+    base = trained_model or sampled_model
+    size = _hidden_size(base, trust_remote_code) if base and dtype == "auto" else None
+    chosen_dtype, dtype_reason = _choose_dtype(dtype, chosen_device, size)
+    if sampled_model and dtype == "auto" and chosen_device.type == "cpu" and chosen_dtype == torch.bfloat16:
+        dtype_reason += "; texts differ from those in float32 by rounding"
     quantised = "" if quantisation == "none" else f", base in {quantisation}"
     print(f"Device: {chosen_device} ({device_reason}); dtype: {str(chosen_dtype)[6:]} ({dtype_reason}){quantised}")
     return Placement(chosen_device, chosen_dtype, quantisation, trust_remote_code)
@@ -124,28 +148,28 @@ def _cuda_device() -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))  # a launcher starts one process per GPU
 
 
-def _choose_dtype(name: str, device: torch.device, trained_size: int | None) -> tuple[torch.dtype, str]:
+def _choose_dtype(name: str, device: torch.device, size: int | None) -> tuple[torch.dtype, str]:
     import torch
 
     if name != "auto":
         dtype: torch.dtype = getattr(torch, name)
         return dtype, "asked for"
     if device.type == "cpu":
-        return _choose_cpu_dtype(trained_size)
+        return _choose_cpu_dtype(size)
     if device.type == "mps" or torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.bfloat16, "auto: half the memory at float32's range"
     return torch.float16, "auto: this GPU has no bfloat16"
 
 
-def _choose_cpu_dtype(trained_size: int | None) -> tuple[torch.dtype, str]:
-    """Return float32, which is exact, or bfloat16 for training a model that this CPU computes much faster with it."""
+def _choose_cpu_dtype(size: int | None) -> tuple[torch.dtype, str]:
+    """Return float32, which is exact, or bfloat16 for a model of this hidden size that it makes much faster here."""
     import torch
 
-    if trained_size is None or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if size is None or int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return torch.float32, "auto: exact"  # each process would measure, and they might decide differently
-    if trained_size < MIN_BFLOAT16_SIZE:
+    if size < MIN_BFLOAT16_SIZE:
         return torch.float32, "auto: exact, and bfloat16 does not pay for so small a model"
-    gain = _seconds_of_product(trained_size, torch.float32) / _seconds_of_product(trained_size, torch.bfloat16)
+    gain = _seconds_of_product(size, torch.float32) / _seconds_of_product(size, torch.bfloat16)
     if gain >= MIN_BFLOAT16_GAIN:
         return torch.bfloat16, f"auto: measured, {gain:.1f} times as fast as float32 here"
     return torch.float32, f"auto: measured, bfloat16 is only {gain:.1f} times as fast here"

@@ -9,6 +9,7 @@ from language_model.length_limits import OVERFLOWS
 from language_model.loading import load_for_inference
 from language_model.prompt_format import PROMPT_FORMATS
 from language_model.sampler import SamplingSettings
+from language_model.threads import use_threads
 from script_io.errors import at_least
 
 if TYPE_CHECKING:
@@ -25,6 +26,18 @@ def add_sampling_arguments(parser: argparse.ArgumentParser, *, temperature: floa
         type=float,
         default=temperature,
         help="sampling temperature, 0 or more; 0 always takes the most likely token",
+    )
+    group.add_argument(
+        "--top_k",
+        type=at_least(0),
+        default=0,
+        help="number of most likely tokens to sample from; 0: the whole vocabulary",
+    )
+    group.add_argument(
+        "--top_p",
+        type=float,
+        default=1.0,
+        help="sample from the fewest most likely tokens with this probability, above 0; 1: the whole vocabulary",
     )
     group.add_argument(
         "--batch_size",
@@ -66,7 +79,15 @@ def add_endpoint_arguments(parser: argparse.ArgumentParser) -> None:
 
 def sampling_settings(args: argparse.Namespace, num_completions: int = 1) -> SamplingSettings:
     """Return the settings of `add_sampling_arguments` and `--seed`. Raises InputError for a value out of range."""
-    return SamplingSettings(num_completions, args.max_new_tokens, args.temperature, args.batch_size, args.seed)
+    return SamplingSettings(
+        num_completions,
+        args.max_new_tokens,
+        args.temperature,
+        args.batch_size,
+        args.seed,
+        top_k=args.top_k,
+        top_p=args.top_p,
+    )
 
 
 def local_sampler(args: argparse.Namespace, model_path: str) -> LocalSampler:
@@ -82,6 +103,8 @@ def local_sampler(args: argparse.Namespace, model_path: str) -> LocalSampler:
         trust_remote_code=args.trust_remote_code,
         base_model=args.base_model,
     )
+    if loaded.device.type == "cpu":
+        use_threads(args.num_threads, getattr(loaded.model.config.get_text_config(), "hidden_size", None))
     return LocalSampler(loaded, model_path, args.overflow)
 
 

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from fake_server import Server
 from tiny_models import build_tiny_model
 
 from generate_completions import Prompt, main, parse_args, read_prompts
+from language_model.decoding_loop import DecodingLoop
 from language_model.prompt_format import build_prompt
 from script_io.csv_files import write_csv
 from script_io.errors import InputError
@@ -148,8 +150,29 @@ def test_a_killed_run_continues_and_ends_with_the_same_file(
     assert "1 are completed already, 3 are to do" in printed
 
 
+def test_a_resumed_run_repeats_an_unfinished_wave_with_the_same_company(
+    model: Path, phase1: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In bfloat16, the rounding of a text depends on the texts that are computed with it."""
+    drawn: list[int] = []
+    step = DecodingLoop.step_logits
+
+    def counted(loop: DecodingLoop) -> torch.Tensor:
+        drawn.append(len(loop.rows))
+        return step(loop)
+
+    monkeypatch.setattr(DecodingLoop, "step_logits", counted)
+    run(model, phase1, "--dtype", "bfloat16")
+    whole, rows = output_of(phase1).read_bytes(), list(drawn)
+    output_of(phase1).write_bytes(whole.splitlines(keepends=True)[2])
+    drawn.clear()
+    run(model, phase1, "--dtype", "bfloat16")
+    assert output_of(phase1).read_bytes() == whole
+    assert drawn == rows
+
+
 def test_rows_without_the_note_are_kept_when_a_run_is_resumed(model: Path, phase1: Path) -> None:
-    """Earlier versions of the script wrote no `clinical_note`, and did not store `base_model`."""
+    """Earlier versions of the script wrote no `clinical_note`, and stored neither `base_model` nor top-k and top-p."""
     run(model, phase1)
     output = output_of(phase1)
     rows = rows_of(output)
@@ -158,6 +181,7 @@ def test_rows_without_the_note_are_kept_when_a_run_is_resumed(model: Path, phase
     config = output.parent / "completions.config.json"
     settings = json.loads(config.read_text())
     assert settings.pop("base_model") is None
+    assert (settings.pop("top_k"), settings.pop("top_p")) == (0, 1.0)
     write_json(config, settings)
     run(model, phase1)
     assert rows_of(output) == [*earlier, *rows[2:]]
@@ -185,6 +209,8 @@ def test_a_finished_run_loads_no_model(model: Path, phase1: Path, monkeypatch: p
         (["--temperature", "0.5"], "temperature 0.9 there, 0.5 now"),
         (["--seed", "1"], "seed 42 there, 1 now"),
         (["--num_completions", "4"], "num_completions 3 there, 4 now"),
+        (["--top_k", "5"], "top_k 0 there, 5 now"),
+        (["--top_p", "0.5"], "top_p 1.0 there, 0.5 now"),
     ],
 )
 def test_other_settings_are_refused(model: Path, phase1: Path, flags: list[str], words: str) -> None:

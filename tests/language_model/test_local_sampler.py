@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,13 @@ from peft.tuners.lora import LoraLayer
 from tiny_models import build_tiny_model
 from training_helpers import tiny_base_and_adapter
 
+from language_model.decoding_loop import DecodingLoop
 from language_model.endpoint_sampler import EndpointSampler
 from language_model.length_limits import SHORTENED_MARK
 from language_model.loading import LoadedModel, load_for_inference
-from language_model.local_sampler import Draw, LocalSampler, pad_left, run_in_batches
+from language_model.local_sampler import LocalSampler, run_halving
 from language_model.prompt_format import build_prompt, encode_prompt
-from language_model.sampler import Completion, Job, PromptTooLong, SamplingSettings
+from language_model.sampler import WAVE_BATCHES, Completion, Job, PromptTooLong, SamplingSettings
 from script_io.errors import InputError
 
 PROMPTS = [
@@ -61,30 +61,48 @@ def greedy_by_hand(sampler: LocalSampler, prompt: str, max_new_tokens: int) -> t
     return new, False
 
 
-@pytest.mark.parametrize("architecture", ["llama", "qwen2", "gemma3"])
-def test_batched_greedy_equals_one_by_one_without_padding_or_cache(tmp_path: Path, architecture: str) -> None:
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3", "mistral", "gemma2", "gemma3", "gpt2"])
+@pytest.mark.parametrize("has_loop", [True, False])
+def test_batched_greedy_equals_one_by_one_without_padding_or_cache(
+    tmp_path: Path, architecture: str, has_loop: bool
+) -> None:
     sampler = LocalSampler(load_for_inference(build_tiny_model(tmp_path / "m", architecture), device="cpu"), "tiny")
+    sampler._is_checked = not has_loop  # without a checked model, `generate` is used
     settings = SamplingSettings(max_new_tokens=12, temperature=0, batch_size=3)
     for index, [completion] in sampler.complete(PROMPTS, settings):
         ids, finished = greedy_by_hand(sampler, PROMPTS[index], 12)
         expected = sampler.loaded.tokenizer.decode(ids, skip_special_tokens=True).strip()
         assert (completion.text, completion.finished, completion.num_tokens) == (expected, finished, len(ids))
+    assert (sampler._loop_model is not None) == has_loop
 
 
-@pytest.mark.parametrize(("dtype", "is_merged"), [("float32", True), ("bfloat16", False)])
-def test_an_adapter_is_merged_where_that_rounds_nothing(tmp_path: Path, dtype: str, is_merged: bool) -> None:
+def test_an_adapter_is_merged(tmp_path: Path) -> None:
     base, adapter = tiny_base_and_adapter(tmp_path)
-    loaded = load_for_inference(adapter, device="cpu", dtype=dtype)
-    apart = texts_by_hand(LocalSampler(load_for_inference(base, device="cpu", dtype=dtype), "base"))
+    loaded = load_for_inference(adapter, device="cpu")
+    apart = texts_by_hand(LocalSampler(load_for_inference(base, device="cpu"), "base"))
     logits = logits_of(loaded)
     sampler = LocalSampler(loaded, "tiny")
+    assert all(layer.merged for layer in lora_layers(sampler))
+    assert torch.allclose(logits_of(loaded), logits, atol=1e-5)
+    assert texts_by_hand(sampler) != apart
+    assert texts_by_hand(sampler) == [text for [text] in texts(sampler, PROMPTS, max_new_tokens=12, temperature=0)]
+
+
+def test_a_merged_bfloat16_adapter_differs_by_rounding_only(tmp_path: Path) -> None:
+    _, adapter = tiny_base_and_adapter(tmp_path)
+    exact = logits_of(load_for_inference(adapter, device="cpu"))
+    loaded = load_for_inference(adapter, device="cpu", dtype="bfloat16")
+    rounding = (logits_of(loaded) - exact).abs().mean()
+    layers = lora_layers(LocalSampler(loaded, "tiny"))
+    assert all(layer.merged for layer in layers)
+    assert {layer.weight.dtype for layer in layers} == {torch.bfloat16}
+    assert (logits_of(loaded) - exact).abs().mean() < 1.5 * rounding
+
+
+def lora_layers(sampler: LocalSampler) -> list[LoraLayer]:
     layers = [layer for layer in sampler.loaded.model.modules() if isinstance(layer, LoraLayer)]
     assert layers
-    assert all(layer.merged == is_merged for layer in layers)
-    assert torch.allclose(logits_of(loaded), logits, atol=1e-5 if is_merged else 0.0)
-    assert texts_by_hand(sampler) != apart
-    if is_merged:
-        assert texts_by_hand(sampler) == [text for [text] in texts(sampler, PROMPTS, max_new_tokens=12, temperature=0)]
+    return layers
 
 
 def logits_of(loaded: LoadedModel) -> torch.Tensor:
@@ -120,27 +138,51 @@ def test_samples_do_not_depend_on_batches_order_or_company(sampler: LocalSampler
     assert together != texts(sampler, PROMPTS, batch_size=4, **{**settings, "seed": 8})
 
 
-def test_first_sampled_token_follows_the_model_s_distribution(sampler: LocalSampler) -> None:
-    prompt, draws, temperature = PROMPTS[0], 4000, 0.7
-    ids = encode_prompt(sampler.loaded.tokenizer, prompt, "plain")
-    with torch.inference_mode():
-        logits = sampler.loaded.model(torch.tensor([ids])).logits[0, -1].double()
-    expected = torch.softmax(logits / temperature, dim=-1)
-    draw = Draw([Job(0, sample, prompt, 42) for sample in range(draws)], len(ids), 1, temperature)
-    chosen = draw(torch.tensor([ids] * draws), logits.repeat(draws, 1)).argmax(dim=-1)
-    counts = Counter(chosen.tolist())
-    for token in expected.topk(10).indices.tolist():
-        p = float(expected[token])
-        assert abs(counts[token] / draws - p) < 4 * (p * (1 - p) / draws) ** 0.5
+@pytest.mark.parametrize("batch_size", [2, 3, 8])
+def test_the_loop_and_generate_draw_the_same_texts(sampler: LocalSampler, batch_size: int) -> None:
+    settings: dict[str, Any] = {"num_completions": 3, "max_new_tokens": 20, "temperature": 0.8, "top_k": 50}
+    found = texts(sampler, PROMPTS, batch_size=batch_size, **settings)
+    assert sampler._loop_model is not None
+    by_generate = LocalSampler(sampler.loaded, "tiny")
+    by_generate._is_checked = True
+    assert texts(by_generate, PROMPTS, **settings) == found
+    assert by_generate._loop_model is None
 
 
-def test_draw_takes_the_token_whose_share_of_the_unit_interval_holds_the_number() -> None:
-    draw = Draw([Job(0, 0, "a", 1)] * 4, prompt_tokens=2, max_new_tokens=1, temperature=1.0)
-    draw.uniform = torch.tensor([[0.1999], [0.2001], [1.0], [1e-12]], dtype=torch.float64)
-    logits = torch.tensor([[0.2, 0.0, 0.5, 0.3, 0.0]]).log().repeat(4, 1)  # shares 0-0.2, none, 0.2-0.7, 0.7-1, none
-    scores = draw(torch.zeros(4, 2), logits.double())
-    assert scores.argmax(dim=-1).tolist() == [0, 2, 3, 0]
-    assert torch.isinf(scores).sum(dim=-1).tolist() == [4, 4, 4, 4]
+def test_a_model_that_the_loop_does_not_fit_is_named_once_and_generates(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sampler = LocalSampler(load_for_inference(build_tiny_model(tmp_path / "m", "bloom"), device="cpu"), "tiny")
+    for _ in range(2):
+        assert len(texts(sampler, PROMPTS, max_new_tokens=3)) == len(PROMPTS)
+    assert capsys.readouterr().err.count("warning: sampling with `generate`, which is slower") == 1
+
+
+def test_completions_that_the_caller_has_are_left_out_and_change_nothing(sampler: LocalSampler) -> None:
+    settings = SamplingSettings(2, 8, 0.9, batch_size=3)
+    whole = dict(sampler.complete(PROMPTS, settings))
+    rest = dict(sampler.complete(PROMPTS, settings, done={0, 3}))
+    assert {index: [c.text for c in whole[index]] for index in (1, 2, 4)} == {
+        index: [c.text for c in completions] for index, completions in rest.items()
+    }
+
+
+def test_only_unfinished_waves_are_computed_again(sampler: LocalSampler, monkeypatch: pytest.MonkeyPatch) -> None:
+    waves: list[int] = []
+    loop = sampler._loop
+
+    def counted(model: Any, jobs: Sequence[Job], *rest: Any) -> Any:
+        waves.append(len(jobs))
+        return loop(model, jobs, *rest)
+
+    monkeypatch.setattr(sampler, "_loop", counted)
+    prompts = [PROMPTS[0]] * (WAVE_BATCHES + 3)
+    settings = SamplingSettings(max_new_tokens=2, batch_size=1)
+    assert len(list(sampler.complete(prompts, settings, done=range(WAVE_BATCHES + 1)))) == 2
+    assert waves == [3]
+    waves.clear()
+    assert len(list(sampler.complete(prompts, settings, done={0}))) == WAVE_BATCHES + 2
+    assert waves == [WAVE_BATCHES, 3]
 
 
 def test_a_completion_ends_behind_its_first_end_of_sequence(sampler: LocalSampler) -> None:
@@ -165,12 +207,6 @@ def test_stops_at_every_token_that_the_model_ends_with(sampler: LocalSampler) ->
         config.eos_token_id = sampler.loaded.tokenizer.eos_token_id
 
 
-def test_padding_stands_on_the_left() -> None:
-    ids, mask = pad_left([[5, 6, 7], [8]], pad_id=0)
-    assert ids.tolist() == [[5, 6, 7], [0, 0, 8]]
-    assert mask.tolist() == [[1, 1, 1], [0, 0, 1]]
-
-
 def test_a_prompt_beyond_the_context_is_named_with_its_tokens(sampler: LocalSampler) -> None:
     long = build_prompt("x " * 400)
     tokens = len(encode_prompt(sampler.loaded.tokenizer, long, "plain"))
@@ -187,31 +223,49 @@ def test_a_prompt_beyond_the_context_is_named_with_its_tokens(sampler: LocalSamp
 
 def test_out_of_memory_halves_the_batch_and_loses_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     jobs = [Job(index, 0, str(index), 0) for index in range(11)]
-    sizes = []
+    tries = []
 
-    def generate(batch: list[Job]) -> list[Completion]:
-        sizes.append(len(batch))
-        if len(batch) > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-        return [Completion(job.prompt, True, 1, 0.0) for job in batch]
+    def decode(waiting: Sequence[Job], batch_size: int) -> Iterator[tuple[Job, Completion]]:
+        tries.append((len(waiting), batch_size))
+        for number, job in enumerate(waiting):
+            if batch_size > 2 and number == 3:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            yield job, Completion(job.prompt, True, 1, 0.0)
 
-    results = list(run_in_batches(jobs, 8, generate))
+    results = list(run_halving(jobs, 8, decode))
     assert [completion.text for _, completion in results] == [str(index) for index in range(11)]
-    assert sizes == [8, 4, 2, 2, 2, 2, 2, 1]
+    assert tries == [(11, 8), (8, 4), (5, 2)]
     assert "continuing with 4" in capsys.readouterr().err
 
 
 def test_out_of_memory_with_one_sequence_is_an_input_error_and_other_errors_pass() -> None:
-    def failing(message: str) -> Callable[[list[Job]], list[Completion]]:
-        def generate(_: list[Job]) -> list[Completion]:
+    def failing(message: str) -> Any:
+        def decode(waiting: Sequence[Job], batch_size: int) -> Iterator[tuple[Job, Completion]]:
             raise RuntimeError(message)
 
-        return generate
+        return decode
 
     with pytest.raises(InputError, match="prompt 3: out of memory even alone"):
-        list(run_in_batches([Job(3, 0, "a", 0)] * 4, 8, failing("MPS backend out of memory")))
+        list(run_halving([Job(3, sample, "a", 0) for sample in range(4)], 8, failing("MPS backend out of memory")))
     with pytest.raises(RuntimeError, match="shapes"):
-        list(run_in_batches([Job(3, 0, "a", 0)] * 4, 8, failing("shapes do not match")))
+        list(run_halving([Job(3, 0, "a", 0)], 8, failing("shapes do not match")))
+
+
+def test_out_of_memory_in_the_loop_gives_the_same_texts(
+    sampler: LocalSampler, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings: dict[str, Any] = {"num_completions": 2, "max_new_tokens": 6, "batch_size": 4}
+    expected = texts(sampler, PROMPTS, **settings)
+    step = DecodingLoop.step_logits
+
+    def failing(loop: DecodingLoop) -> torch.Tensor:
+        if loop.batch_size == 4 and len(loop.rows[0].tokens) == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return step(loop)
+
+    monkeypatch.setattr(DecodingLoop, "step_logits", failing)
+    assert texts(sampler, PROMPTS, **settings) == expected
+    assert "out of memory with 4 sequences at once; continuing with 2" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -223,6 +277,9 @@ def test_out_of_memory_with_one_sequence_is_an_input_error_and_other_errors_pass
         ("temperature", -0.1),
         ("temperature", float("inf")),
         ("temperature", float("nan")),
+        ("top_k", -1),
+        ("top_p", 0.0),
+        ("top_p", 1.1),
     ],
 )
 def test_settings_out_of_range_are_refused(name: str, value: float) -> None:
@@ -267,6 +324,20 @@ def test_endpoint_tries_again_after_a_server_error(server: Server) -> None:
     server.failures = [(503, "overloaded")]
     assert dict(EndpointSampler(server.url, "sft").complete(["one"], SamplingSettings()))[0][0].text == "about one"
     assert len(server.requests) == 2
+
+
+def test_endpoint_sends_top_k_and_top_p_and_never_drops_a_top_k_that_was_asked_for(server: Server) -> None:
+    settings = SamplingSettings(top_k=7, top_p=0.5)
+    list(EndpointSampler(server.url, "sft").complete(["one"], settings))
+    assert {name: server.requests[-1][2][name] for name in ("top_k", "top_p")} == {"top_k": 7, "top_p": 0.5}
+    server.refuses_top_k = True
+    list(EndpointSampler(server.url, "sft").complete(["one"], settings))
+    assert '"top_k": 7' in server.requests[-1][2]["generation_config"]
+
+
+def test_endpoint_asks_only_for_prompts_that_the_caller_does_not_have(server: Server) -> None:
+    found = dict(EndpointSampler(server.url, "sft").complete(["one", "two", "one"], SamplingSettings(), done={0, 2}))
+    assert [found[1][0].text, list(found), len(server.requests)] == ["about two", [1], 1]
 
 
 def test_endpoint_leaves_top_k_out_where_it_is_not_known(server: Server) -> None:
