@@ -48,6 +48,7 @@ from negatives.verification import Negative
 from script_io.errors import ArgumentParser, InputError, at_least, run_script
 from script_io.files import atomic_write, scratch_folder, write_json
 from script_io.phase1_csv import HALLUCINATED
+from script_io.progress import progress_bar
 
 TYPES = (PHASE1, *EDITORS)
 SPLITS = {"train": "train_set_processed.csv", "validation": "validation_set_processed.csv"}
@@ -123,11 +124,9 @@ def wanted_negatives(ratio: float, rng: random.Random) -> int:
 
 def tasks(index: ExampleIndex, split: str, types: Sequence[str], args: argparse.Namespace) -> Iterator[Task]:
     """Yield the factual summaries that need negatives or can be paired with a hallucinated summary."""
-    from tqdm import tqdm
-
     makes_any = any(name != PHASE1 for name in types)
     total = index.sizes[split].factual
-    for example in tqdm(index.factual(split), f"{split} negatives", total, unit="summary", disable=None):
+    for example in progress_bar(index.factual(split), label=f"{split} negatives", total=total, unit="summary"):
         seed = f"{args.seed}|{split}|{example.line}|{example.row_id}"
         wanted = wanted_negatives(args.adversarial_ratio, random.Random(seed)) if makes_any else 0
         if wanted or (PHASE1 in types and index.hallucinated_of(split, example.note)):

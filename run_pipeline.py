@@ -18,18 +18,22 @@ round writes the completions and is the reference.
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from clinical.lexicon_flag import add_lexicon_argument, add_lexicons
-from demo.recipes import DEMO_RECIPE, SMALL_RECIPE, Recipe
+from demo.recipes import DEMO_RECIPE, SMALL_RECIPE, STAGE_SHARES, Recipe
 from evaluation.acceptance import Check, acceptance, is_accepted, verdict
 from language_model.model_files import DEMO_BASE
 from language_model.placement import DEVICES
@@ -37,9 +41,12 @@ from script_io.csv_files import read_csv, write_csv
 from script_io.errors import EXIT_BAD_INPUT, EXIT_FAILED, ArgumentParser, InputError, RunError, at_least, run_script
 from script_io.files import read_json, write_json
 from script_io.provenance import provenance
+from script_io.stage_clock import StageLine, about, seconds_left
 
 ROOT = Path(__file__).resolve().parent
 MODES = {"greedy": "0", "sampled": "0.7"}  # temperature of each mode; 0.7 is the default of sft_inference.py
+SECONDS_BETWEEN_LOOKS = 1.0  # at the log of a running stage
+RUNNING: set[subprocess.Popen[bytes]] = set()  # processes of the stages
 HEADLINE = "sampled"  # the mode that decides, fixed in advance: users get it when they run inference with its defaults
 
 
@@ -81,6 +88,20 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     chain.add_argument("--device", choices=DEVICES, default="auto", help="device, passed to every script")
     chain.add_argument(
+        "--num_threads",
+        type=at_least(0),
+        default=0,
+        metavar="N",
+        help="number of threads, passed to every script that loads a model; 0: each script chooses",
+    )
+    chain.add_argument(
+        "--parallel",
+        type=at_least(1),
+        metavar="N",
+        help="stages that may run at a time, each with its share of the cores: Stage B and its control, and the "
+        "evaluations (default: 1; with --demo 2, where there are two cores)",
+    )
+    chain.add_argument(
         "--ignore_memory_estimate", action="store_true", help="train even if the estimated memory exceeds what is free"
     )
     chain.add_argument("--seed", type=at_least(0), default=42, help="seed of data, training and sampling")
@@ -98,12 +119,52 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 @dataclass
 class Pipeline:
-    """Run commands of the suite, each once, and record how many seconds each took."""
+    """Run commands of the suite, each once, and record how many seconds each took.
+
+    `planned` holds the names of all stages, from which the time left is estimated.
+    """
 
     args: argparse.Namespace
     recipe: Recipe
     folder: Path
+    planned: Sequence[str] = ()
     seconds: dict[str, float] = field(default_factory=dict)
+    start: float = field(default_factory=time.perf_counter)
+    _shared_threads: int = 0  # of each stage while several run; 0: each chooses
+
+    @property
+    def parallel(self) -> int:
+        """Return how many stages may run at a time."""
+        asked: int | None = self.args.parallel
+        return asked or min(self.recipe.parallel, usable_cores())
+
+    def together(self, *stages: Callable[[], Any]) -> list[Any]:
+        """Run stages that do not need each other, `parallel` at a time; return what they return, in order."""
+        if self.parallel == 1:
+            return [stage() for stage in stages]
+        self._shared_threads = max(1, usable_cores() // self.parallel)
+        failed = threading.Event()
+
+        def guarded(stage: Callable[[], Any]) -> Any:
+            try:
+                return None if failed.is_set() else stage()
+            except BaseException:
+                failed.set()  # before this worker takes the next stage
+                raise
+
+        try:
+            with ThreadPoolExecutor(self.parallel) as pool:
+                futures = [pool.submit(guarded, stage) for stage in stages]
+                try:
+                    done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+                    return [each.result() for each in (futures if len(done) == len(futures) else done)]
+                except BaseException:
+                    failed.set()
+                    for process in list(RUNNING):
+                        process.kill()
+                    raise
+        finally:
+            self._shared_threads = 0
 
     def run(self, name: str, script: str, *arguments: str | Path, extra: Sequence[str] = ()) -> None:
         """Run one script, or skip it if the same command has finished and its inputs have not changed since.
@@ -128,13 +189,19 @@ class Pipeline:
             failure = InputError if code == EXIT_BAD_INPUT else RunError
             raise failure(f"{script} failed ({last[0].removeprefix('error: ')}); its whole output is in {log}")
         write_json(marker, {"command": command, "seconds": self.seconds[name]})
-        print(f"[{name}] {self.seconds[name]:.0f} s", flush=True)
+        left = seconds_left(self.planned, self.seconds, STAGE_SHARES) / (self.parallel if self._shared_threads else 1)
+        print(f"[{name}] {self.seconds[name]:.0f} s{f'; {about(left)} left' if left else ''}", flush=True)
 
     def training_flags(self, name: str) -> list[str]:
         """Return the flags that both training scripts get; an interrupted training starts from the beginning."""
         common = ["--output_dir", str(self.folder / name), "--overwrite_output_dir", "--seed", str(self.args.seed)]
         length = ["--max_length", str(self.args.max_length), "--overflow", self.args.overflow]
-        return [*common, *length, "--device", self.args.device]
+        return [*common, *length, *self.hardware_flags()]
+
+    def hardware_flags(self) -> list[str]:
+        """Return the flags for scripts that load a model: the device, and the number of threads if it was given."""
+        threads = self.args.num_threads or self._shared_threads
+        return ["--device", self.args.device, *(["--num_threads", str(threads)] if threads else [])]
 
     def lexicon_flags(self) -> list[str]:
         """Return the flag for scripts that read facts, if it was given."""
@@ -149,6 +216,13 @@ class Pipeline:
         return ["--base_model", self.args.base_model] if self.args.base_model else []
 
 
+def usable_cores() -> int:
+    """Return the number of cores, or of those that OMP_NUM_THREADS leaves to this run."""
+    cores = os.cpu_count() or 1
+    allowed = os.environ.get("OMP_NUM_THREADS", "")
+    return min(cores, int(allowed)) if allowed.isdecimal() and int(allowed) else cores
+
+
 def is_finished(command: Sequence[str], marker: Path) -> bool:
     """Return whether the marker names the same command and is newer than everything that the command reads."""
     if not marker.exists() or read_json(marker)["command"] != command:
@@ -157,10 +231,23 @@ def is_finished(command: Sequence[str], marker: Path) -> bool:
 
 
 def launch(command: Sequence[str], log: Path) -> int:
-    """Run a script of the suite with its output going to `log`; return its exit code."""
+    """Run a script of the suite with its output going to `log`, and show its progress; return its exit code."""
     words = [sys.executable, str(ROOT / command[0]), *command[1:]]
-    with log.open("w", encoding="utf-8") as handle:
-        return subprocess.run(words, stdout=handle, stderr=subprocess.STDOUT, check=False).returncode
+    line = StageLine(log.stem)
+    with log.open("w", encoding="utf-8") as handle, subprocess.Popen(words, stdout=handle, stderr=handle) as process:
+        RUNNING.add(process)
+        try:
+            while True:
+                try:
+                    return process.wait(SECONDS_BETWEEN_LOOKS)
+                except subprocess.TimeoutExpired:
+                    line.show(log)
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            RUNNING.discard(process)
+            line.clear()
 
 
 OUTPUT_FLAGS = ("--output_dir", "--output_path", "--phase2_dir")
@@ -228,7 +315,8 @@ def preference_pairs(pipeline: Pipeline, phase1: Path, model: Path, number: int)
         f"completions_{number}",
         "generate_completions.py",
         *("--prompts_path", phase1 / "train_set_processed.csv", "--model_path", model),
-        *("--output_path", completions, "--seed", seed, "--device", pipeline.args.device),
+        *("--output_path", completions, "--seed", seed),
+        *pipeline.hardware_flags(),
         *("--overflow", pipeline.args.overflow),
         *pipeline.recipe.sampling,
         extra=pipeline.base_flags(),
@@ -266,6 +354,21 @@ def stage_b(pipeline: Pipeline, name: str, model: Path, pairs: Pairs, flags: Seq
     return pipeline.folder / name / "final_model"
 
 
+def trains_control(args: argparse.Namespace, recipe: Recipe) -> bool:
+    return bool(args.control or (args.demo and not recipe.brief))
+
+
+def planned_stages(args: argparse.Namespace, recipe: Recipe) -> list[str]:
+    """Return the names of all stages in the order in which they run."""
+    with_control, stages = trains_control(args, recipe), ["sft"]
+    for number in range(1, args.rounds + 1):
+        suffix = "" if number == args.rounds else f"_{number}"
+        stages += [f"negatives_{number}", f"completions_{number}", f"judging_{number}", f"dpo{suffix}"]
+        stages += [f"control{suffix}"] * with_control
+    models = [*["base"] * (not (recipe.brief or args.no_base)), "sft", "dpo", *["control"] * with_control]
+    return [*stages, *(f"evaluate_{name}_{mode}" for name in models for mode in modes_of(recipe))]
+
+
 def train_models(pipeline: Pipeline, phase1: Path, base: str) -> dict[str, Path | str]:
     """Run all stages of training; return the models to evaluate, by name."""
     args, recipe = pipeline.args, pipeline.recipe
@@ -273,10 +376,12 @@ def train_models(pipeline: Pipeline, phase1: Path, base: str) -> dict[str, Path 
     for number in range(1, args.rounds + 1):
         suffix = "" if number == args.rounds else f"_{number}"
         pairs = preference_pairs(pipeline, phase1, dpo, number)
-        dpo = stage_b(pipeline, f"dpo{suffix}", dpo, pairs, recipe.stage_b)
-        if args.control or (args.demo and not recipe.brief):
-            without = ("--preference_weight", "0", "--nll_weight", "1")
-            control = stage_b(pipeline, f"control{suffix}", control, pairs, (*recipe.stage_b, *without))
+        trained = [partial(stage_b, pipeline, f"dpo{suffix}", dpo, pairs, recipe.stage_b)]
+        if trains_control(args, recipe):
+            without = (*recipe.stage_b, "--preference_weight", "0", "--nll_weight", "1")
+            trained.append(partial(stage_b, pipeline, f"control{suffix}", control, pairs, without))
+        dpo, *controls = pipeline.together(*trained)
+        control = controls[0] if controls else control
     models: dict[str, Path | str] = {} if recipe.brief or args.no_base else {"base": base}
     models |= {"sft": sft, "dpo": dpo}
     return models if control == sft else models | {"control": control}
@@ -292,7 +397,8 @@ def evaluate(pipeline: Pipeline, name: str, model: Path | str, phase1: Path) -> 
             f"evaluate_{name}_{mode}",
             "evaluation/evaluate_model.py",
             *("--model_path", model, "--test_data", phase1 / "test_set_processed.csv", "--output_dir", folder),
-            *("--temperature", MODES[mode], "--seed", str(pipeline.args.seed), "--device", pipeline.args.device),
+            *("--temperature", MODES[mode], "--seed", str(pipeline.args.seed)),
+            *pipeline.hardware_flags(),
             *("--overflow", pipeline.args.overflow),
             *pipeline.recipe.generation,
             *limit,
@@ -354,18 +460,19 @@ def main(args: argparse.Namespace) -> int:
     demo_folder = "runs/demo_small" if args.small else "runs/demo"
     folder = Path(args.output_dir or (demo_folder if args.demo else "runs/pipeline"))
     recipe = SMALL_RECIPE if args.small else DEMO_RECIPE if args.demo else Recipe()
-    pipeline = Pipeline(args, recipe, folder)
+    pipeline = Pipeline(args, recipe, folder, planned_stages(args, recipe))
     phase1, base = Path(args.phase1_dir), str(DEMO_BASE) if args.demo else args.model_name
     if recipe.examples:
         phase1 = top_of(phase1, recipe.examples, folder / "phase1")
     models = train_models(pipeline, phase1, base)
-    figures = {name: evaluate(pipeline, name, model, phase1) for name, model in models.items()}
+    evaluations = [partial(evaluate, pipeline, name, model, phase1) for name, model in models.items()]
+    figures = dict(zip(models, pipeline.together(*evaluations), strict=True))
     checks = {
         mode: acceptance(best_truth(figures["sft"][mode]), best_truth(figures["dpo"][mode]), recipe.bounds)
         for mode in modes_of(recipe)
     }
     write_results(pipeline, figures, checks)
-    print(f"\nResults: {folder / 'results.json'}; {sum(pipeline.seconds.values()) / 60:.1f} minutes of work")
+    print(f"\nResults: {folder / 'results.json'}; {(time.perf_counter() - pipeline.start) / 60:.1f} minutes")
     print(f"See them: {folder / 'evaluation' / f'dpo_{next(iter(checks))}' / 'report.html'}\n")
     print("\n\n".join(f"{table(figures, mode)}\n{acceptance_line(mode, checks[mode])}" for mode in checks))
     return EXIT_FAILED if args.require_acceptance and not is_accepted(checks[HEADLINE]) else 0

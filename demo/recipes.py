@@ -9,6 +9,18 @@ from evaluation.acceptance import SMALL_BOUNDS, Bounds
 
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
+# Seconds of each kind of stage in one run of the demo on two cores. Only their ratios are used, to estimate how long a
+# run will take; a stage that has run counts with its own time.
+STAGE_SHARES: Mapping[str, float] = {
+    "sft": 169,
+    "negatives": 40,
+    "completions": 255,
+    "judging": 22,
+    "dpo": 90,
+    "control": 90,
+    "evaluate": 17,
+}
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -26,6 +38,7 @@ class Recipe:
     bounds: Bounds = field(default_factory=Bounds)
     examples: Mapping[str, int] | None = None  # first rows to take of each Phase 1 split; None: all rows
     brief: bool = False  # no base, no control, and only the headline mode
+    parallel: int = 1  # stages that may run at a time
 
 
 _TINY_STAGE_A = (
@@ -47,6 +60,7 @@ DEMO_RECIPE = Recipe(
     ),
     data_weights=(0.1, 0.9),
     generation=("--batch_size", "128"),
+    parallel=2,  # one thread for each: the products of a model of this size gain little from a second
 )  # fmt: skip
 
 # Enough data to see the hallucination rate drop, for machines that test every change. With half of the notes, Stage B

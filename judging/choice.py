@@ -24,15 +24,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from tqdm import tqdm
-
 from fact_checking.checker import check_summary
 from fact_checking.claims import FactCheck
-from judging.judge import FACTS, Judge, NoteAndSummary, hides
+from judging.judge import FACTS, Judge, NoteAndSummary
 from judging.pair_makers import has_made_pairs
 from judging.rubrics import RUBRICS
 from script_io.errors import InputError
 from script_io.files import read_text
+from script_io.progress import progress_bar
 
 JUDGES = (FACTS, "nli", "detector", "likelihood", "openai")
 _MODEL_OF = {"detector": "a detector of judging.train_detector", "likelihood": "a causal language model or an adapter"}
@@ -55,7 +54,8 @@ class FactsJudge:
 
     def check_all(self, pairs: Sequence[NoteAndSummary], progress: str | None = None) -> list[FactCheck | None]:
         """See `Judge`."""
-        return [check_summary(*pair) for pair in tqdm(pairs, desc=progress, unit="summary", disable=hides(progress))]
+        bar = progress_bar(pairs, label=progress, total=len(pairs), unit="summary")
+        return [check_summary(*pair) for pair in bar]
 
 
 def make_judge(

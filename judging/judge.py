@@ -33,11 +33,6 @@ class Judge(Protocol):
         ...
 
 
-def hides(progress: str | None) -> bool | None:
-    """Return tqdm's `disable`: True without a label; None, which shows the bar only in a terminal, with one."""
-    return True if progress is None else None
-
-
 def nli_name(model: str) -> str:
     """Return the name of an nli judge; a folder is named by its absolute path, so that each has one name."""
     return f"nli:{Path(model).resolve() if Path(model).is_dir() else model}"

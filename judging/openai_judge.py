@@ -18,15 +18,15 @@ from typing import Any
 from urllib.parse import urlparse
 
 import openai
-from tqdm import tqdm
 
 from clinical.facts import sentences
 from fact_checking.claims import CITATION, FactCheck, without_citations
 from judging.claim_replies import BadReply, instructions, parse_reply, response_format
-from judging.judge import NoteAndSummary, hides
+from judging.judge import NoteAndSummary
 from judging.rubrics import RUBRICS
 from language_model.concurrent_calls import call_concurrently
 from script_io.errors import InputError
+from script_io.progress import progress_bar
 
 _AGAIN = "That answer cannot be used ({problem}). Answer with the JSON object alone, its words copied from the texts."
 # OpenAI's list prices in dollars per million tokens sent and received, without discounts for cached tokens. A dated
@@ -135,7 +135,7 @@ class OpenAIJudge:
         """See `Judge`. Sends `concurrency` requests at a time."""
         checks: list[FactCheck | None] = [None] * len(pairs)
         finished = call_concurrently(lambda number: self.check(*pairs[number]), range(len(pairs)), self.concurrency)
-        for number, check in tqdm(finished, progress, len(pairs), unit="summary", disable=hides(progress)):
+        for number, check in progress_bar(finished, label=progress, total=len(pairs), unit="summary"):
             checks[number] = check
         return checks
 

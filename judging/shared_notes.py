@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Generic, Protocol, TypeVar
 
-from tqdm import tqdm
-
 from fact_checking.claims import FactCheck, without_citations
-from judging.judge import NoteAndSummary, hides
+from judging.judge import NoteAndSummary
+from script_io.progress import progress_bar
 
 SUMMARIES_PER_ROW = 8  # summaries of the same note that are computed together
 Scores = TypeVar("Scores")
@@ -27,7 +26,7 @@ def scores_by_note(
     for place, (note, summary) in enumerate(pairs):
         if is_read(note, summary):
             by_note.setdefault(note, []).append(place)
-    with tqdm(total=len(pairs), desc=progress, unit="summary", disable=hides(progress)) as bar:
+    with progress_bar(label=progress, total=len(pairs), unit="summary") as bar:
         for note, places in by_note.items():
             for first in range(0, len(places), SUMMARIES_PER_ROW):
                 part = places[first : first + SUMMARIES_PER_ROW]

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from tqdm import tqdm
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
 from fact_checking.claims import FactCheck
 from judging.checkpoint_head import Checkpoint
-from judging.judge import NoteAndSummary, hides, nli_name
+from judging.judge import NoteAndSummary, nli_name
+from script_io.progress import progress_bar
 
 SUMMARIES_AT_ONCE = 64  # their windows are in memory together, sorted by length
 
@@ -73,7 +73,7 @@ class WindowJudge:
     def check_all(self, pairs: Sequence[NoteAndSummary], progress: str | None = None) -> list[FactCheck | None]:
         """See `Judge`. The windows of many summaries share batches."""
         checks: list[FactCheck | None] = []
-        with tqdm(total=len(pairs), desc=progress, unit="summary", disable=hides(progress)) as bar:
+        with progress_bar(label=progress, total=len(pairs), unit="summary") as bar:
             for first in range(0, len(pairs), SUMMARIES_AT_ONCE):
                 part = pairs[first : first + SUMMARIES_AT_ONCE]
                 checks += self._check_part(part)

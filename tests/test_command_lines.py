@@ -218,7 +218,7 @@ def test_the_search_for_readers_finds_what_is_not_read(monkeypatch: pytest.Monke
 
 # ------------------------------------------------------------------------------------------- defaults
 
-MODEL_FLAGS = {"device": "auto", "dtype": "auto", "use_8bit": False, "use_4bit": False, "seed": 42}
+MODEL_FLAGS = {"device": "auto", "dtype": "auto", "use_8bit": False, "use_4bit": False, "seed": 42, "num_threads": 0}
 STAGE_FLAGS = {
     **MODEL_FLAGS,
     **{"num_epochs": 2, "gradient_accumulation_steps": 1, "max_length": 512, "overflow": "drop"},
@@ -445,7 +445,7 @@ def _adapter_mistakes(script: str, rest: str, flag: str, *, bases_too: bool) -> 
     if bases_too:
         found.append(Mistake(script, f"{rest} {flag} ./none", ("none", NO_MODEL)))
         found.append(Mistake(script, f"{rest} {flag} weightless_base", ("weightless_base", NO_BASE_WEIGHTS)))
-        found.append(Mistake(script, f"{rest} {flag} ./nothing", ("nothing", "no tokenizer could be loaded")))
+        found.append(Mistake(script, f"{rest} {flag} ./nothing", ("nothing", "no config.json could be read")))
     else:
         found.append(Mistake(script, f"{rest} {flag} ./none", ("none", "no adapter_config.json there")))
         found.append(Mistake(script, f"{rest} {flag} base", ("base", "no adapter_config.json there")))
@@ -545,6 +545,10 @@ MISTAKES = [
     ),
     Mistake("generate_completions", "--prompts_path none.csv --temperature nan", ("--temperature nan: give",)),
     Mistake("generate_completions", "--prompts_path none.csv --temperature -1", ("--temperature -1.0: give",)),
+    Mistake(
+        "generate_completions", "--prompts_path none.csv --top_k -1", ("argument --top_k: -1: must be at least 0",)
+    ),
+    Mistake("generate_completions", "--prompts_path none.csv --top_p 0", ("--top_p 0.0: give",)),
     # every folder of evaluations
     *(
         Mistake(script, arguments, ("evaluation_results.csv", says) if says in (EMPTY, NO_COLUMN) else (says,))
@@ -662,7 +666,17 @@ MISTAKES = [
     Mistake("benchmarks.compare_trl", "--batches 0", ("argument --batches: 0: must be at least 1",)),
     Mistake("benchmarks.compare_trl", "--memory_limit_gb 12 --device cpu", ("--memory_limit_gb",)),
     Mistake("benchmarks.compare_trl", "--variants trl_default --dtypes float32", ("float32",)),
+    Mistake("benchmarks.compare_trl", "--lora_dropout 1", ("--lora_dropout 1.0", "below 1")),
+    Mistake("benchmarks.compare_trl", "--before nowhere", ("--before nowhere: no such folder", "git worktree add")),
+    Mistake("benchmarks.compare_trl", "--before phase1_good", ("--before phase1_good: has no stage_a_sft_training",)),
+    Mistake("benchmarks.compare_sampling", "--prompts 0", ("argument --prompts: 0: must be at least 1",)),
+    Mistake(
+        "benchmarks.compare_sampling", "--before nowhere", ("--before nowhere: no such folder", "git worktree add")
+    ),
+    Mistake("benchmarks.sampling_worker", "none.json out.json", ("none.json", NO_FILE)),
     Mistake("benchmarks.memory_estimate", "--batches 0", ("argument --batches: 0: must be at least 1",)),
+    Mistake("benchmarks.gpu_check", "--seconds 0", ("argument --seconds: 0: must be at least 1",)),
+    Mistake("benchmarks.gpu_check", "--device cpu --output_file weightless_base/config.json", ("config.json: has no",)),
     Mistake("benchmarks.trl_worker", "none.json out.json", ("none.json", NO_FILE)),
     Mistake("benchmarks.training_scale", "--pairs 7", ("--pairs 7: give multiples of 10",)),
     Mistake(DETECTION, "--phase1_dir phase1_good --phase2_dir nowhere", ("train_dpo.jsonl", NO_FILE)),
@@ -677,6 +691,8 @@ MISTAKES = [
     Mistake("stage_a_sft_training", f"{STAGE_A} --output_dir trained --resume", ("trained", "no checkpoint to resume")),
     Mistake("stage_b_dpo_training", f"{STAGE_B} --output_dir trained --resume", ("trained", "no checkpoint to resume")),
     Mistake("benchmarks.process_exits", "--runs 0", ("--runs 0", "must be at least 1")),
+    Mistake("benchmarks.thread_contention", "--settings fast", ("--settings fast", "choose default, ours, passive")),
+    Mistake("run_pipeline", "--demo --num_threads -1", ("--num_threads: -1", "must be at least 0")),
     Mistake("benchmarks.stopping_rule", "--runs 0", ("--runs: 0", "must be at least 1")),
     Mistake("benchmarks.stopping_rule", "--max_ratings 9", ("--max_ratings: 9", "must be at least 10")),
     Mistake("benchmarks.stopping_rule", "--seed -1", ("--seed: -1", "must be at least 0")),

@@ -4,6 +4,10 @@ import csv
 import importlib
 import json
 import signal
+import threading
+import time
+from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -11,11 +15,13 @@ from pipeline_here import launch_here, write_top_of_demo
 from safetensors.torch import load_file
 
 import run_pipeline
+from demo.recipes import STAGE_SHARES
 from evaluation.acceptance import Bounds
 from language_model.model_files import DEMO_BASE
 from run_pipeline import Recipe
-from script_io.errors import InputError
+from script_io.errors import InputError, RunError
 from script_io.files import write_json
+from script_io.stage_clock import kind_of
 
 RECIPE = Recipe(
     stage_a=("--learning_rate", "1e-3", "--num_epochs", "1", "--batch_size", "8"),
@@ -69,6 +75,74 @@ def test_the_results_hold_every_model_both_ways_and_the_exact_truth(finished):
                 assert figures["mean_summary_words"] >= 0
     assert {"torch", "transformers", "peft"} <= set(results["versions"])
     assert set(results["stages"]) >= {"sft", "negatives_1", "completions_1", "judging_1", "dpo", "control"}
+
+
+def test_the_planned_stages_are_those_that_run_in_their_order(finished):
+    run = json.loads((finished[0] / "results.json").read_text())["stages"]
+    assert run_pipeline.planned_stages(run_pipeline.parse_args(finished[1]), RECIPE) == list(run)
+    assert {kind_of(name) for name in run} == set(STAGE_SHARES)
+    small = run_pipeline.planned_stages(run_pipeline.parse_args(["--demo"]), replace(RECIPE, brief=True))
+    assert small[-3:] == ["dpo", "evaluate_sft_sampled", "evaluate_dpo_sampled"]
+    no_base = run_pipeline.planned_stages(run_pipeline.parse_args(["--model_name", "x", "--no_base"]), RECIPE)
+    assert no_base[-4:] == [f"evaluate_{name}" for name in ("sft_greedy", "sft_sampled", "dpo_greedy", "dpo_sampled")]
+
+
+def test_each_stage_says_how_long_the_rest_will_take(tmp_path, monkeypatch, capsys):
+    now = iter([0.0, 169.0, 200.0, 380.0])
+    monkeypatch.setattr(run_pipeline.time, "perf_counter", lambda: next(now))
+    monkeypatch.setattr(run_pipeline, "launch", lambda command, log: 0)
+    pipeline = run_pipeline.Pipeline(run_pipeline.parse_args(["--demo"]), RECIPE, tmp_path, ["sft", "dpo"])
+    pipeline.run("sft", "stage_a_sft_training.py")
+    pipeline.run("dpo", "stage_b_dpo_training.py")
+    lines = capsys.readouterr().out.splitlines()
+    minutes = max(1, round(STAGE_SHARES["dpo"] * 169 / STAGE_SHARES["sft"] / 60))
+    assert lines[1] == f"[sft] 169 s; about {minutes} minute{'s' if minutes > 1 else ''} left"
+    assert lines[3] == "[dpo] 180 s"
+
+
+def pipeline_of(tmp_path, *flags):
+    return run_pipeline.Pipeline(run_pipeline.parse_args(["--demo", *flags]), replace(RECIPE, parallel=2), tmp_path)
+
+
+def test_stages_run_at_a_time_share_the_cores_and_keep_their_order(tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    pipeline = pipeline_of(tmp_path)
+    both_run = threading.Barrier(2, timeout=20)  # each of two stages waits for the other
+
+    def stage(number):
+        both_run.wait()
+        return number, pipeline.hardware_flags()
+
+    shared = ["--device", "auto", "--num_threads", "2"]
+    assert pipeline.together(*(partial(stage, number) for number in range(4))) == [(n, shared) for n in range(4)]
+    assert pipeline.hardware_flags() == ["--device", "auto"]
+    assert pipeline_of(tmp_path, "--num_threads", "3").hardware_flags()[-1] == "3"
+
+
+def test_stages_run_one_by_one_where_one_core_may_be_used(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    for threads, flags, expected in (("1", (), 1), ("3", (), 2), ("", (), 2), ("1", ("--parallel", "3"), 3)):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        assert pipeline_of(tmp_path, *flags).parallel == expected
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    here = threading.get_ident()
+    assert pipeline_of(tmp_path).together(threading.get_ident, threading.get_ident) == [here, here]
+
+
+def test_a_stage_that_fails_ends_the_others(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.setattr(run_pipeline, "ROOT", tmp_path)
+    monkeypatch.setattr(run_pipeline, "launch", LAUNCH)
+    (tmp_path / "slow.py").write_text("import time; print('here', flush=True); time.sleep(60)")
+    (tmp_path / "bad.py").write_text("import time; time.sleep(1); raise SystemExit('error: no data')")
+    pipeline = pipeline_of(tmp_path)
+    stages = {"dpo": "slow.py", "control": "bad.py", "evaluate": "slow.py"}
+    start = time.monotonic()
+    with pytest.raises(RunError, match=r"bad.py failed \(no data\); its whole output is in"):
+        pipeline.together(*(partial(pipeline.run, name, script) for name, script in stages.items()))
+    assert time.monotonic() - start < 30
+    assert not run_pipeline.RUNNING
 
 
 def test_the_control_takes_the_same_steps_without_the_preference_term(finished):
@@ -165,7 +239,7 @@ def test_flags_are_handed_to_the_scripts_that_know_them(tmp_path, monkeypatch):
     commands = {}
     monkeypatch.setattr(run_pipeline, "launch", lambda command, log: commands.setdefault(log.stem, command) and 0)
     flags = ["--demo", "--base_model", "moved", "--ignore_memory_estimate", "--device", "cpu"]
-    flags += ["--lexicon_dir", "names", "more_names"]
+    flags += ["--lexicon_dir", "names", "more_names", "--num_threads", "3"]
     pipeline = run_pipeline.Pipeline(run_pipeline.parse_args(flags), Recipe(), tmp_path)
     sft = run_pipeline.stage_a(pipeline, tmp_path, "base")
     run_pipeline.stage_b(pipeline, "dpo", sft, run_pipeline.Pairs((tmp_path / "a",), (tmp_path / "b",)), ())
@@ -178,6 +252,8 @@ def test_flags_are_handed_to_the_scripts_that_know_them(tmp_path, monkeypatch):
     with_base = {name for name, command in commands.items() if "--base_model" in command}
     assert with_base == {"dpo", "completions_1", "evaluate_dpo_greedy"}
     assert {name for name, command in commands.items() if "--ignore_memory_estimate" in command} == {"sft", "dpo"}
+    with_threads = {name for name, command in commands.items() if "--num_threads" in command}
+    assert with_threads == {"sft", "dpo", "completions_1", "evaluate_dpo_greedy", "evaluate_base_greedy"}
     reading_facts = {name for name, command in commands.items() if "--lexicon_dir" in command}
     assert reading_facts == {"negatives_1", "judging_1", "evaluate_dpo_greedy", "evaluate_base_greedy"}
     for script, *arguments in commands.values():
@@ -208,6 +284,27 @@ def test_a_stage_is_a_process_of_its_own_whose_output_goes_to_its_log(tmp_path):
     assert log.read_text().startswith("usage: dpo_dataset.py")
     assert LAUNCH(["dpo_dataset.py", "--none"], log) == 2
     assert log.read_text().startswith("error: ")
+
+
+def test_the_progress_of_a_running_stage_is_shown(tmp_path, monkeypatch):
+    (tmp_path / "slow.py").write_text(
+        "import sys, time\nprint('Stage A: 40%, 01:05 left', file=sys.stderr, flush=True)\n"
+        "while not open('go').read(): time.sleep(0.02)\n"
+    )
+    (tmp_path / "go").write_text("")
+    shown = []
+
+    def show(line, log):
+        if "40%" in log.read_text():
+            shown.append((line.name, log.read_text()))
+            (tmp_path / "go").write_text("go")  # lets the stage end
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run_pipeline, "ROOT", tmp_path)
+    monkeypatch.setattr(run_pipeline, "SECONDS_BETWEEN_LOOKS", 0.05)
+    monkeypatch.setattr(run_pipeline.StageLine, "show", show)
+    assert LAUNCH(["slow.py"], tmp_path / "sft.log") == 0
+    assert shown[0] == ("sft", "Stage A: 40%, 01:05 left\n")
 
 
 def test_what_is_asked_of_a_run():

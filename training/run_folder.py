@@ -26,7 +26,7 @@ CONFIG_FILE = "run_config.json"
 # Flags that may differ between a run and its resumption
 _FREE_TO_CHANGE = {
     "resume", "overwrite_output_dir", "logging_steps", "save_steps", "report_to", "device", "eval_batch_size",
-    "output_dir", "gradient_checkpointing", "ignore_memory_estimate", "base_model",
+    "output_dir", "gradient_checkpointing", "ignore_memory_estimate", "base_model", "num_threads",
 }  # fmt: skip
 
 
@@ -47,6 +47,7 @@ def checkpoint_to_resume(args: argparse.Namespace) -> Path | None:
         stored = read_json(folder / CONFIG_FILE, "start from the beginning with --overwrite_output_dir")["arguments"]
         if args.dtype == "auto":
             args.dtype = stored["dtype"]  # a second measurement might choose the other dtype
+        args.num_threads = args.num_threads or stored.get("num_threads", 0)  # or another number of threads
         _check_same_settings(folder / CONFIG_FILE, stored, args)
         return checkpoint
     if folder.exists() and any(folder.iterdir()) and not args.overwrite_output_dir:

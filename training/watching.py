@@ -13,6 +13,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from script_io.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, RunError
+from script_io.progress import progress_bar
 from training.run import TrainingRun
 
 if TYPE_CHECKING:
@@ -132,12 +133,10 @@ class StepTimer:
     """
 
     def __init__(self, run: TrainingRun, description: str) -> None:
-        from tqdm import tqdm
-
         self.run = run
-        hidden = None if run.accelerator.is_main_process else True  # None: hidden if stderr is no terminal
+        label = description if run.accelerator.is_main_process else None
         total = run.plan.total_steps
-        self.bar = tqdm(total=total, initial=run.state.step, desc=description, unit="step", disable=hidden)
+        self.bar = progress_bar(label=label, total=total, unit="step", initial=run.state.step)
         self._step_start = time.perf_counter()
 
     def start_step(self) -> None:
