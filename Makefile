@@ -8,7 +8,7 @@ INSTALLED := .venv/.installed
 .PHONY: demo judge test lint types clean
 
 demo: $(INSTALLED)
-	$(BIN)/python run_pipeline.py --demo --rounds 2
+	$(BIN)/python run_pipeline.py --demo
 
 judge: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet gguf

@@ -4,7 +4,7 @@ In:  `--demo` (the embedded model and data), or a base model and a Phase 1 folde
 Out: `--output_dir` with a folder for each stage, their logs under `logs/`, and `results.json`, which says whether
      Stage B is accepted.
 
-    python run_pipeline.py --demo --rounds 2
+    python run_pipeline.py --demo
     python run_pipeline.py --model_name Qwen/Qwen2.5-1.5B --phase1_dir phase1_data/sft --output_dir runs/qwen --control
 
 Each stage is one command of this suite. It is printed before it runs, so you can repeat it by hand. On a rerun, a stage

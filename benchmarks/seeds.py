@@ -51,9 +51,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="seeds, one run for each (default: 42 43 44 45 46; with --small 42)",
     )
     parser.add_argument("--small", action="store_true", help="run the pipeline with --small: less data, looser bounds")
-    parser.add_argument(
-        "--rounds", type=at_least(1), help="rounds of sampling, judging and Stage B (default: 2; with --small 1)"
-    )
+    parser.add_argument("--rounds", type=at_least(1), default=1, help="rounds of sampling, judging and Stage B")
     parser.add_argument("--parallel", type=at_least(1), default=1, help="runs at a time; they share the cores")
     parser.add_argument("--device", choices=DEVICES, default="auto", help="device, passed to the pipeline")
     parser.add_argument(
@@ -66,8 +64,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def run_seed(args: argparse.Namespace, seed: int, folder: Path) -> None:
     """Run the pipeline with one seed; its output goes to pipeline.log in the folder."""
     command = [sys.executable, str(ROOT / "run_pipeline.py"), "--demo", "--no_base", "--seed", str(seed)]
-    rounds = args.rounds or (1 if args.small else 2)
-    command += ["--rounds", str(rounds), "--device", args.device, "--output_dir", str(folder)]
+    command += ["--rounds", str(args.rounds), "--device", args.device, "--output_dir", str(folder)]
     command += ["--small"] if args.small else []
     environment = dict(os.environ)
     if args.parallel > 1:

@@ -48,10 +48,10 @@ _TINY_STAGE_A = (
 # A model of 3.5M parameters needs larger steps than a 7B model, which the scripts' defaults are meant for. The weights
 # of the two loss terms of Stage B were found by trial; benchmarks/RESULTS.md lists what else was tried.
 DEMO_RECIPE = Recipe(
-    stage_a=("--learning_rate", "4e-3", "--num_epochs", "4", "--early_stopping_patience", "2", *_TINY_STAGE_A),
-    negatives=("--adversarial_ratio", "0.1"),
+    stage_a=("--learning_rate", "4e-3", "--num_epochs", "2", *_TINY_STAGE_A),
+    negatives=("--adversarial_ratio", "0.1", "--num_workers", "2"),
     sampling=(
-        "--num_completions", "8", "--temperature", "1.0", "--max_prompts", "800", "--max_new_tokens", "100",
+        "--num_completions", "8", "--temperature", "1.0", "--max_prompts", "400", "--max_new_tokens", "100",
         "--batch_size", "128",
     ),
     stage_b=(
@@ -59,7 +59,7 @@ DEMO_RECIPE = Recipe(
         "--eval_batch_size", "50",
     ),
     data_weights=(0.1, 0.9),
-    generation=("--batch_size", "128"),
+    generation=("--batch_size", "200"),
     parallel=2,  # one thread for each: the products of a model of this size gain little from a second
 )  # fmt: skip
 
