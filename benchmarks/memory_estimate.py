@@ -23,19 +23,14 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in benchmarks/ only
 
 from benchmarks.stage_runs import estimated_run
-from benchmarks.trl_inputs import MODELS, SHAPES, build_model, write_data
+from benchmarks.trl_inputs import MODELS, Q_V, SHAPES, Lora, build_model, write_data
 from script_io.errors import ArgumentParser, at_least, run_script
 from script_io.files import write_json
 
 MIB = 2**20
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 DTYPES = ("float32", "bfloat16", "4bit", "8bit")
-# name -> flags of Stage A; Stage B trains the adapter that it is given
-ADAPTERS = {
-    "q_v": ["--lora_target_modules", "q_proj", "v_proj", "--lora_dropout", "0"],
-    "all": ["--lora_target_modules", *ALL_LINEAR, "--lora_dropout", "0"],
-    "all_dropout": ["--lora_target_modules", *ALL_LINEAR, "--lora_dropout", "0.05"],
-}
+ADAPTERS = {"q_v": Q_V, "all": Lora(ALL_LINEAR), "all_dropout": Lora(ALL_LINEAR, 0.05)}
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -50,8 +45,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         nargs="+",
         choices=ADAPTERS,
         default=list(ADAPTERS),
-        help="adapted layers of Stage A: q_proj and v_proj, or all linear layers, without or with a dropout of 0.05; "
-        "Stage B has q_proj and v_proj",
+        help="adapted layers: q_proj and v_proj, or all linear layers, without or with a dropout of 0.05 (Stage A only)",
     )
     parser.add_argument(
         "--dtypes",
@@ -70,12 +64,19 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def flags_of(args: argparse.Namespace, stage: str, dtype: str, model: Any, data: Any, folder: str) -> list[str]:
-    """Return the command line of the stage's script, without the flags of ADAPTERS."""
+def flags_of(args: argparse.Namespace, case: dict[str, Any], model: Any, data: Any, folder: str) -> list[str]:
+    """Return the command line of the stage's script."""
     flags = ["--train_data_path", data.train, "--val_data_path", data.val, "--max_length", str(data.max_length)]
     flags += ["--batch_size", str(args.batch_size), "--num_epochs", "1", "--output_dir", f"{folder}/run"]
-    flags += ["--sft_model_path", model.adapter] if stage == "dpo" else ["--model_name", model.base]
+    if case["stage"] == "dpo":
+        flags += ["--sft_model_path", model.adapter]
+    else:
+        lora = ADAPTERS[case["adapter"]]
+        flags += ["--model_name", model.base, "--lora_dropout", str(lora.dropout)]
+        flags += ["--lora_target_modules", *lora.target_modules]
+    dtype = case["dtype"]
     flags += [f"--use_{dtype}", "--dtype", "bfloat16"] if dtype in ("4bit", "8bit") else ["--dtype", dtype]
+    flags += ["--gradient_checkpointing"] if case["checkpointing"] else []
     return [*flags, "--device", args.device]
 
 
@@ -84,20 +85,22 @@ def main(args: argparse.Namespace) -> int:
     runs = []
     spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
-        models = {name: build_model(name, Path(folder, name), 42) for name in args.parameters}
+        models = {
+            (name, adapter): build_model(name, Path(folder, name, adapter), 42, ADAPTERS[adapter])
+            for name, adapter in itertools.product(args.parameters, args.adapters)
+        }
         for stage, shape in itertools.product(args.stage, args.shapes):
             place = Path(folder, f"{stage}-{shape}")
             data = write_data(stage, SHAPES[shape], args.batches, args.batch_size, place, 42)
-            adapters = args.adapters if stage == "sft" else ["q_v"]
-            for name, dtype, adapter, checkpointing in itertools.product(models, args.dtypes, adapters, (False, True)):
+            for (name, adapter), dtype, checkpointing in itertools.product(models, args.dtypes, (False, True)):
+                if stage == "dpo" and ADAPTERS[adapter].dropout:
+                    continue
+                case = {"stage": stage, "shape": shape, "model": name, "dtype": dtype, "adapter": adapter}
+                case |= {"checkpointing": checkpointing}
                 with tempfile.TemporaryDirectory() as output, ProcessPoolExecutor(1, mp_context=spawn) as pool:
-                    flags = flags_of(args, stage, dtype, models[name], data, output)
-                    flags += ADAPTERS[adapter] if stage == "sft" else []
-                    flags += ["--gradient_checkpointing"] if checkpointing else []
+                    flags = flags_of(args, case, models[name, adapter], data, output)
                     found = pool.submit(estimated_run, stage, flags).result()
                 error = found["estimate"] / found["peak"] - 1
-                case = {"stage": stage, "shape": shape, "model": name, "dtype": dtype, "adapter": adapter}
-                case["checkpointing"] = checkpointing
                 runs.append({**case, **found, "error": round(error, 4)})
                 label = (
                     f"{stage} {shape:<9}{name:<5}{dtype:<9}{adapter:<12}{'checkpointing' if checkpointing else '':<14}"

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from language_model.model_files import load_config
+from scoring.dropout_masks import SPARE
 from scoring.head_logps import chunk_tokens
 from scoring.packed_attention import block_size, query_blocks
-from scoring.packed_rows import PackedRow, PromptCompletions, lay_out
+from scoring.packed_rows import PackedRow, PromptCompletions, lay_out, padded_size
 from script_io.errors import InputError
 
 if TYPE_CHECKING:
@@ -42,26 +43,8 @@ CPU_LEFTOVERS, CPU_LIBRARIES = 1.3, 100 * 2**20
 CHECKPOINTED_LAYERS = 2
 # Layers that read the same input, by the names of Llama, Mistral, Qwen and Gemma; every other layer has its own
 SHARED_INPUTS = (frozenset({"q_proj", "k_proj", "v_proj"}), frozenset({"gate_proj", "up_proj"}))
+GATED_MLP = {"gate_proj", "up_proj", "down_proj"}
 GIB = 2**30
-
-
-@dataclass(frozen=True)
-class Adapters:
-    """The LoRA adapters of a run: rank of the trained and of the frozen adapter, adapted layers, and dropout.
-
-    `target_modules` is as peft stores it: names of layers, or one regular expression, which is counted as all layers.
-    """
-
-    trained_rank: int
-    target_modules: str | Collection[str]
-    frozen_rank: int = 0
-    dropout: float = 0.0
-
-    def adapts(self, layer: str) -> bool:
-        """Return whether the layer of this name (without its path) is adapted."""
-        if isinstance(self.target_modules, str):
-            return True
-        return layer in {name.rsplit(".", 1)[-1] for name in self.target_modules}
 
 
 @dataclass(frozen=True)
@@ -91,6 +74,8 @@ def estimate_memory(
     """Estimate the peak of training `model`, built by `meta_model`, with `row` as its largest row."""
     element, on_cpu = placement.dtype.itemsize, placement.device.type == "cpu"
     fragmentation = 1 + CPU_FRAGMENTATION[element] if on_cpu else 1.0
+    if placement.device.type == "cuda":
+        row = row.padded(padded_size(row.input_ids.shape[1]), pad_id=0)
     layers, tokens = _decoder_layers(model), row.input_ids.shape[1]
     kept = [
         tokens * _kept_bytes_per_token(layer, adapters, placement) * fragmentation
@@ -119,23 +104,6 @@ def meta_model(base_name: str, placement: Placement) -> Any:
     config = load_config(base_name, placement.trust_remote_code)
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(config, trust_remote_code=placement.trust_remote_code)
-
-
-def _decoder_layers(model: torch.nn.Module) -> list[torch.nn.Module]:
-    """Return the longest list of modules, which is the stack of decoder layers in every causal model."""
-    lists = [list(module) for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
-    return max(lists, key=len)
-
-
-def _linear_layers(layer: torch.nn.Module) -> dict[str, tuple[int, int]]:
-    """Return name -> (in, out) of the matrices of a layer."""
-    shapes: dict[str, tuple[int, int]] = {}
-    for name, module in layer.named_modules():
-        if isinstance(module, torch.nn.Linear):
-            shapes[name.rsplit(".", 1)[-1]] = (module.in_features, module.out_features)
-        elif type(module).__name__ == "Conv1D":  # GPT-2 stores them transposed
-            shapes[name.rsplit(".", 1)[-1]] = tuple(module.weight.shape)
-    return shapes
 
 
 def _weight_bytes(model: Any, placement: Placement) -> int:
@@ -169,76 +137,6 @@ def _adapter_bytes(layers: Sequence[torch.nn.Module], adapters: Adapters) -> int
         sum(shape) for layer in layers for name, shape in _linear_layers(layer).items() if adapters.adapts(name)
     )
     return sizes * (adapters.trained_rank * TRAINED_BYTES + adapters.frozen_rank * FROZEN_ADAPTER_BYTES)
-
-
-def _kept_bytes_per_token(layer: torch.nn.Module, adapters: Adapters, placement: Placement) -> int:
-    """Count what autograd keeps of one decoder layer until its backward pass, without attention (`_attention_bytes`).
-
-    A frozen matrix keeps nothing of its input. The operation after it keeps its output: attention keeps queries, keys
-    and values; the gate keeps its value and its activation; the norms keep the residual sums, in float32 in any dtype.
-    """
-    element = placement.dtype.itemsize
-    shapes = _linear_layers(layer)
-    widest = max(out for _, out in shapes.values())
-    per_token = element * (sum(out for _, out in shapes.values()) + widest)
-    if element == 2:
-        per_token += 2 * (4 - element) * min(i for i, _ in shapes.values())
-    return per_token + _adapter_input_bytes(shapes, adapters, placement)
-
-
-def _adapter_input_bytes(shapes: Mapping[str, tuple[int, int]], adapters: Adapters, placement: Placement) -> int:
-    """Count what the adapters of one layer keep of their inputs, in bytes per token.
-
-    In float32 without dropout, the adapters of one input share it. In half precision peft casts the input to float32
-    for each adapter and autocast casts it back, so each keeps a copy. With dropout each keeps its masked input and the
-    mask: one byte per element in CUDA's fused kernel, and a float32 factor elsewhere.
-    """
-    element = placement.dtype.itemsize
-    widths = {name: width for name, (width, _) in shapes.items() if adapters.adapts(name)}
-    if element == 4 and not adapters.dropout:
-        inputs = {next((group for group in SHARED_INPUTS if name in group), name): widths[name] for name in widths}
-        return element * sum(inputs.values())
-    mask = 0 if not adapters.dropout else 1 if placement.device.type == "cuda" else 4
-    return (element + mask) * sum(widths.values())
-
-
-def _adapted_outputs(layers: Sequence[torch.nn.Module], adapters: Adapters) -> int:
-    """Return the summed output width of the adapted layers."""
-    shapes = [(name, out) for layer in layers for name, (_, out) in _linear_layers(layer).items()]
-    return sum(out for name, out in shapes if adapters.adapts(name))
-
-
-def _attention_bytes(layer: Any, row: PackedRow, placement: Placement) -> int:
-    """Count what attention keeps besides queries, keys and values.
-
-    On CUDA, FlexAttention keeps its output and a float32 log-sum-exp per query and head, and recomputes the
-    probabilities in the backward pass. Other devices keep the probabilities.
-    """
-    attention = next((m for m in layer.modules() if hasattr(m, "head_dim") and hasattr(m, "config")), None)
-    if attention is None:
-        return 0
-    element, heads = placement.dtype.itemsize, attention.config.num_attention_heads
-    if placement.device.type == "cuda":
-        return row.input_ids.shape[1] * heads * (int(attention.head_dim) * element + 4)
-    pairs = sum(
-        (queries.stop - queries.start) * sum(part.stop - part.start for part in keys)
-        for segment in row.segments
-        for queries, keys in query_blocks(segment, block_size(placement.dtype))
-    )
-    return heads * pairs * element
-
-
-def _transient_bytes(layers: Sequence[torch.nn.Module], adapters: Adapters, row: PackedRow, element: int) -> int:
-    """Count what one layer's forward or backward pass holds for a moment.
-
-    That is a few tensors of its widest matrix, and in half precision float32 copies of the widest input of an adapter:
-    the input, and with dropout its mask and their product.
-    """
-    shapes = [(name, shape) for layer in layers for name, shape in _linear_layers(layer).items()]
-    widest = max(out for _, (_, out) in shapes)
-    copied = max((width for name, (width, _) in shapes if adapters.adapts(name)), default=0) if element == 2 else 0
-    copies = 3 if adapters.dropout else 1
-    return row.input_ids.shape[1] * (3 * widest * element + copies * copied * 4)
 
 
 def _head_bytes(model: Any, row: PackedRow, element: int) -> int:
