@@ -38,6 +38,7 @@ from script_io.files import read_json, read_jsonl, write_json, write_jsonl
 from script_io.phase1_csv import DATA_REMEDY, FACTUAL_LABELS, REQUIRED_COLUMNS, row_problem
 
 DEFAULT_MODEL_PATH = "./models/sft_specialist/final_model"
+CHOSEN_DTYPE = "chosen_dtype"  # what --dtype auto found by a measurement, which may differ when a run is resumed
 # the texts depend on these flags and on the model
 SAMPLING_FLAGS = ("num_completions", "max_new_tokens", "temperature", "seed", "top_k", "top_p")
 # what earlier versions, which had no such flags, did; they stored nothing
@@ -173,8 +174,8 @@ def read_output(output_path: Path, settings: dict[str, Any]) -> dict[str, dict[s
     if not output_path.exists():
         return {}
     remedy = "name another --output_path, or move the file aside to start again"
-    stored = read_json(config_path_of(output_path), remedy)
-    stored = UNSTORED | stored
+    stored = UNSTORED | read_json(config_path_of(output_path), remedy)
+    stored.pop(CHOSEN_DTYPE, None)
     changed = [name for name in {**stored, **settings} if stored.get(name) != settings.get(name)]
     if changed:
         pairs = ", ".join(f"{name} {stored.get(name)} there, {settings.get(name)} now" for name in changed)
@@ -242,9 +243,12 @@ def append_completions(
 
 
 def make_sampler(args: argparse.Namespace) -> Sampler:
-    """Return the model on the server, or load the local one."""
+    """Return the model on the server, or load the local one, in the dtype that the rows so far were made in."""
     if args.base_url:
         return endpoint_sampler(args, args.served_model)
+    config = config_path_of(args.output_path)
+    if args.dtype == "auto" and config.exists():
+        args.dtype = read_json(config, "").get(CHOSEN_DTYPE, "auto")
     return local_sampler(args, args.model_path)
 
 
@@ -270,7 +274,9 @@ def main(args: argparse.Namespace) -> int:
     missing = [prompt for prompt in prompts if prompt.text not in rows]
     print(f"{len(prompts) - len(missing)} are completed already, {len(missing)} are to do")
     if missing:
-        append_completions(make_sampler(args), prompts, rows, sampling, args.output_path, settings)
+        sampler = make_sampler(args)
+        stored = settings if args.base_url else settings | {CHOSEN_DTYPE: args.dtype}
+        append_completions(sampler, prompts, rows, sampling, args.output_path, stored)
         rows = read_output(args.output_path, settings)
         if not rows:
             raise InputError("no prompt leaves room for its completion; lower --max_new_tokens or use another model")

@@ -54,6 +54,11 @@ class CompletionScorer(torch.nn.Module):
         self._last_layer: LastLayer | None = None
         self._lora: FusedLoRA | None = None
 
+    @property
+    def is_fused(self) -> bool:
+        """Return whether LoRA is computed by scoring/fused_lora.py."""
+        return self._lora is not None
+
     def forward(self, examples: Sequence[PromptCompletions]) -> Scores:
         """Return the summed log-probability (nats, float64) and token count of each completion, both (K,)."""
         # with half-precision weights, autocast also computes the products of the float32 adapters in half precision

@@ -171,6 +171,21 @@ def test_a_resumed_run_repeats_an_unfinished_wave_with_the_same_company(
     assert drawn == rows
 
 
+def test_a_resumed_run_keeps_the_dtype_that_was_chosen(
+    model: Path, phase1: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(model, phase1)
+    config = output_of(phase1).parent / "completions.config.json"
+    stored = json.loads(config.read_text())
+    assert (stored["dtype"], stored["chosen_dtype"]) == ("auto", "float32")
+    write_json(config, stored | {"chosen_dtype": "bfloat16"})  # as if the measurement had found it faster
+    output_of(phase1).write_bytes(output_of(phase1).read_bytes().splitlines(keepends=True)[0])
+    capsys.readouterr()
+    run(model, phase1)
+    assert "dtype: bfloat16 (asked for)" in capsys.readouterr().out
+    assert json.loads(config.read_text())["chosen_dtype"] == "bfloat16"
+
+
 def test_rows_without_the_note_are_kept_when_a_run_is_resumed(model: Path, phase1: Path) -> None:
     """Earlier versions of the script wrote no `clinical_note`, and stored neither `base_model` nor top-k and top-p."""
     run(model, phase1)

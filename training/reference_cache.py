@@ -94,6 +94,7 @@ def layout_of(run: TrainingRun, name: str) -> list[object]:
     plan = run.plan
     layout: list[object] = [
         run.scorer.is_packed,
+        run.scorer.is_fused,
         run.args.lora_r,
         run.eval_batch_size,
         plan.row_tokens,

@@ -112,7 +112,7 @@ def test_the_key_depends_on_the_rows_of_training_and_not_on_the_process():
     def layout(name, lora_r=None, **changes):
         run = fake_run(0, [])
         run.args = SimpleNamespace(lora_r=lora_r)
-        run.plan, run.scorer = replace(run.plan, **changes), SimpleNamespace(is_packed=True)
+        run.plan, run.scorer = replace(run.plan, **changes), SimpleNamespace(is_packed=True, is_fused=True)
         return reference_cache.layout_of(run, name)
 
     assert layout("train", rank=1, num_epochs=9) == layout("train")
