@@ -23,8 +23,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in benchmarks/ only
 
 from benchmarks.stage_runs import estimated_run
-from benchmarks.trl_inputs import MODELS, Q_V, SHAPES, Lora, build_model, write_data
-from script_io.errors import ArgumentParser, at_least, run_script
+from benchmarks.trl_inputs import MODELS, Q_V, SHAPES, Data, Lora, Model, build_model, write_data
+from script_io.errors import ArgumentParser, InputError, at_least, run_script
 from script_io.files import write_json
 
 MIB = 2**20
@@ -45,7 +45,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         nargs="+",
         choices=ADAPTERS,
         default=list(ADAPTERS),
-        help="adapted layers: q_proj and v_proj, or all linear layers, without or with a dropout of 0.05 (Stage A only)",
+        help="adapted layers: q_proj and v_proj, or all linear layers, without or with a dropout of 0.05; Stage B has "
+        "no dropout and leaves out all_dropout",
     )
     parser.add_argument(
         "--dtypes",
@@ -64,7 +65,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def flags_of(args: argparse.Namespace, case: dict[str, Any], model: Any, data: Any, folder: str) -> list[str]:
+def flags_of(args: argparse.Namespace, case: dict[str, Any], model: Model, data: Data, folder: str) -> list[str]:
     """Return the command line of the stage's script."""
     flags = ["--train_data_path", data.train, "--val_data_path", data.val, "--max_length", str(data.max_length)]
     flags += ["--batch_size", str(args.batch_size), "--num_epochs", "1", "--output_dir", f"{folder}/run"]
@@ -80,37 +81,59 @@ def flags_of(args: argparse.Namespace, case: dict[str, Any], model: Any, data: A
     return [*flags, "--device", args.device]
 
 
+def cases_of(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the settings of every run."""
+    names = ("stage", "shape", "model", "dtype", "adapter", "checkpointing")
+    settings = (args.stage, args.shapes, args.parameters, args.dtypes, args.adapters, (False, True))
+    cases = [dict(zip(names, values, strict=True)) for values in itertools.product(*settings)]
+    found = [case for case in cases if case["stage"] == "sft" or not ADAPTERS[case["adapter"]].dropout]
+    if not found:
+        raise InputError("--stage dpo --adapters all_dropout: Stage B has no dropout; add --adapters all")
+    return found
+
+
+def build_models(args: argparse.Namespace, folder: str) -> dict[tuple[str, str], Model]:
+    """Return (size, adapter) -> saved model. Stage A reads only the base, so one model serves all its adapters."""
+    built: dict[tuple[str, str], Model] = {}
+    for name, adapter in itertools.product(args.parameters, args.adapters):
+        start = "all" if "dpo" in args.stage and adapter != "q_v" else "q_v"
+        if (name, start) not in built:
+            built[name, start] = build_model(name, Path(folder, name, start), 42, ADAPTERS[start])
+        built[name, adapter] = built[name, start]
+    return built
+
+
 def main(args: argparse.Namespace) -> int:
     """Run every case and print it."""
-    runs = []
+    cases, runs = cases_of(args), []
     spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
-        models = {
-            (name, adapter): build_model(name, Path(folder, name, adapter), 42, ADAPTERS[adapter])
-            for name, adapter in itertools.product(args.parameters, args.adapters)
+        models = build_models(args, folder)
+        data = {
+            (stage, shape): write_data(
+                stage, SHAPES[shape], args.batches, args.batch_size, Path(folder, f"{stage}-{shape}"), 42
+            )
+            for stage, shape in itertools.product(args.stage, args.shapes)
         }
-        for stage, shape in itertools.product(args.stage, args.shapes):
-            place = Path(folder, f"{stage}-{shape}")
-            data = write_data(stage, SHAPES[shape], args.batches, args.batch_size, place, 42)
-            for (name, adapter), dtype, checkpointing in itertools.product(models, args.dtypes, (False, True)):
-                if stage == "dpo" and ADAPTERS[adapter].dropout:
-                    continue
-                case = {"stage": stage, "shape": shape, "model": name, "dtype": dtype, "adapter": adapter}
-                case |= {"checkpointing": checkpointing}
-                with tempfile.TemporaryDirectory() as output, ProcessPoolExecutor(1, mp_context=spawn) as pool:
-                    flags = flags_of(args, case, models[name, adapter], data, output)
-                    found = pool.submit(estimated_run, stage, flags).result()
-                error = found["estimate"] / found["peak"] - 1
-                runs.append({**case, **found, "error": round(error, 4)})
-                label = (
-                    f"{stage} {shape:<9}{name:<5}{dtype:<9}{adapter:<12}{'checkpointing' if checkpointing else '':<14}"
-                )
-                estimate, peak = (found[key] / MIB for key in ("estimate", "peak"))
-                print(f"{label} estimate {estimate:>7,.0f} MiB  peak {peak:>7,.0f} MiB  {error:+.1%}", flush=True)
+        for case in cases:
+            model, texts = models[case["model"], case["adapter"]], data[case["stage"], case["shape"]]
+            with tempfile.TemporaryDirectory() as output, ProcessPoolExecutor(1, mp_context=spawn) as pool:
+                flags = flags_of(args, case, model, texts, output)
+                found = pool.submit(estimated_run, case["stage"], flags).result()
+            runs.append({**case, **found, "error": round(found["estimate"] / found["peak"] - 1, 4)})
+            print(line_of(runs[-1]), flush=True)
     print(f"Largest error: {max(abs(run['error']) for run in runs):.1%} in {len(runs)} runs")
     if args.output_file:
         write_json(args.output_file, {"runs": runs})
     return 0
+
+
+def line_of(run: dict[str, Any]) -> str:
+    """Return a line with the case, the estimate, the peak and the error of a run."""
+    checkpointing = "checkpointing" if run["checkpointing"] else ""
+    label = f"{run['stage']} {run['shape']:<9}{run['model']:<5}{run['dtype']:<9}{run['adapter']:<12}{checkpointing:<14}"
+    estimate, peak = (run[key] / MIB for key in ("estimate", "peak"))
+    return f"{label} estimate {estimate:>7,.0f} MiB  peak {peak:>7,.0f} MiB  {run['error']:+.1%}"
 
 
 if __name__ == "__main__":

@@ -2,17 +2,16 @@
 
 The model is built from its configuration on torch's meta device, without memory, so every parameter and layer is
 counted. The estimate is the sum of the weights; the adapters with gradients and AdamW's two moments; what autograd
-keeps of the largest row; the buffers of the output head; and, on a CPU, what the process already holds.
-benchmarks/memory_estimate.py compares it with measured peaks.
-
-Shapes: T tokens of the row, S bytes of an element, H heads.
+keeps of the largest row (activation_memory.py); the buffers of the output head; and, on a CPU, what the process already
+holds and what its libraries allocate. benchmarks/memory_estimate.py compares it with measured peaks.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,11 +19,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from language_model.model_files import load_config
-from scoring.dropout_masks import SPARE
 from scoring.head_logps import chunk_tokens
-from scoring.packed_attention import block_size, query_blocks
 from scoring.packed_rows import PackedRow, PromptCompletions, lay_out, padded_size
 from script_io.errors import InputError
+from training.activation_memory import (
+    Adapters,
+    adapted_outputs,
+    attention_bytes,
+    decoder_layers,
+    kept_bytes_per_token,
+    linear_layers,
+    transient_bytes,
+)
 
 if TYPE_CHECKING:
     from language_model.placement import Placement
@@ -37,13 +43,13 @@ QUANTISED_BYTES = {"8bit": 1.0, "4bit": (4 + 0.127) / 8}
 # Measured on Linux, with glibc's malloc: the share of the activations that lies unused between them; the share of the
 # outputs of adapted layers that stays allocated although checkpointing has freed them; and the libraries that training
 # loads after the estimate
-CPU_FRAGMENTATION = {4: 0.7, 2: 0.9}  # by the bytes of an element
-CPU_LEFTOVERS, CPU_LIBRARIES = 1.3, 100 * 2**20
+CPU_FRAGMENTATION = {4: 0.35, 2: 0.5}  # by the bytes of an element
+CPU_LEFTOVERS, CPU_LIBRARIES = 0.3, 80 * 2**20
+# In half precision torch compiles a product for each shape, and keeps the last LRU_CACHE_CAPACITY of them (an
+# environment variable of torch; the default is 1024). Their size was measured with AVX-512.
+COMPILED_PRODUCT_BYTES, COMPILED_PRODUCTS = 0.44 * 2**20, 1024
 # Under checkpointing, the backward pass of a layer needs what the layer keeps and gradients of the same sizes
 CHECKPOINTED_LAYERS = 2
-# Layers that read the same input, by the names of Llama, Mistral, Qwen and Gemma; every other layer has its own
-SHARED_INPUTS = (frozenset({"q_proj", "k_proj", "v_proj"}), frozenset({"gate_proj", "up_proj"}))
-GATED_MLP = {"gate_proj", "up_proj", "down_proj"}
 GIB = 2**30
 
 
@@ -56,12 +62,14 @@ class MemoryEstimate:
     adapters: int
     activations: int
     head: int
+    libraries: int = 0
     loading: int = 0
 
     @property
     def total(self) -> int:
         """Return the peak."""
-        return self.process + self.weights + max(self.adapters + self.activations + self.head, self.loading)
+        training = self.libraries + self.adapters + self.activations + self.head
+        return self.process + self.weights + max(training, self.loading)
 
     def __str__(self) -> str:
         parts = ", ".join(f"{name} {size / GIB:.2f}" for name, size in vars(self).items() if size)
@@ -74,26 +82,29 @@ def estimate_memory(
     """Estimate the peak of training `model`, built by `meta_model`, with `row` as its largest row."""
     element, on_cpu = placement.dtype.itemsize, placement.device.type == "cpu"
     fragmentation = 1 + CPU_FRAGMENTATION[element] if on_cpu else 1.0
+    loading = _loading_bytes(model, placement) if on_cpu else 0
+    placement = replace(placement, quantisation=_quantisation(model, placement))
     if placement.device.type == "cuda":
         row = row.padded(padded_size(row.input_ids.shape[1]), pad_id=0)
-    layers, tokens = _decoder_layers(model), row.input_ids.shape[1]
+    layers, tokens = decoder_layers(model), row.input_ids.shape[1]
     kept = [
-        tokens * _kept_bytes_per_token(layer, adapters, placement) * fragmentation
-        + _attention_bytes(layer, row, placement)  # few large blocks, which leave no gaps
+        tokens * kept_bytes_per_token(layer, adapters, placement) * fragmentation
+        + attention_bytes(layer, row, placement)  # few large blocks, which leave no gaps
         for layer in layers
     ]
     activations = sum(kept)
     if checkpointing:
         passed_on = len(layers) * tokens * model.get_input_embeddings().embedding_dim * element * fragmentation
-        leftovers = CPU_LEFTOVERS * tokens * element * _adapted_outputs(layers, adapters) if on_cpu else 0
+        leftovers = CPU_LEFTOVERS * tokens * element * adapted_outputs(layers, adapters) if on_cpu else 0
         activations = min(activations, passed_on + CHECKPOINTED_LAYERS * max(kept) + leftovers)
     return MemoryEstimate(
-        process=_process_bytes() + CPU_LIBRARIES if on_cpu else 0,
+        process=_process_bytes() if on_cpu else 0,
         weights=_weight_bytes(model, placement),
         adapters=_adapter_bytes(layers, adapters),
-        activations=round(activations) + _transient_bytes(layers, adapters, row, element),
+        activations=round(activations) + transient_bytes(layers, adapters, tokens, element),
         head=_head_bytes(model, row, element),
-        loading=_loading_bytes(model, placement) if on_cpu else 0,
+        libraries=_library_bytes(element) if on_cpu else 0,
+        loading=loading,
     )
 
 
@@ -110,11 +121,10 @@ def _weight_bytes(model: Any, placement: Placement) -> int:
     """Count all parameters, tied ones once; only the matrices of decoder layers are quantised."""
     element = placement.dtype.itemsize
     total = sum(parameter.numel() for parameter in model.parameters()) * element
-    quantisation = _quantisation(model, placement)
-    if quantisation == "none":
+    if placement.quantisation == "none":
         return total
-    matrices = sum(i * o for layer in _decoder_layers(model) for i, o in _linear_layers(layer).values())
-    return total - round(matrices * (element - QUANTISED_BYTES[quantisation]))
+    matrices = sum(i * o for layer in decoder_layers(model) for i, o in linear_layers(layer).values())
+    return total - round(matrices * (element - QUANTISED_BYTES[placement.quantisation]))
 
 
 def _quantisation(model: Any, placement: Placement) -> str:
@@ -133,9 +143,7 @@ def _loading_bytes(model: Any, placement: Placement) -> int:
 
 
 def _adapter_bytes(layers: Sequence[torch.nn.Module], adapters: Adapters) -> int:
-    sizes = sum(
-        sum(shape) for layer in layers for name, shape in _linear_layers(layer).items() if adapters.adapts(name)
-    )
+    sizes = sum(sum(shape) for layer in layers for name, shape in linear_layers(layer).items() if adapters.adapts(name))
     return sizes * (adapters.trained_rank * TRAINED_BYTES + adapters.frozen_rank * FROZEN_ADAPTER_BYTES)
 
 
@@ -145,6 +153,12 @@ def _head_bytes(model: Any, row: PackedRow, element: int) -> int:
     chunk = min(len(row.targets), chunk_tokens(vocabulary))
     buffers = 4 if element == 4 else 4 + 2 + 2
     return chunk * vocabulary * buffers + 2 * len(row.targets) * hidden * element
+
+
+def _library_bytes(element: int) -> int:
+    """Count the libraries that training loads, and in half precision the products that torch compiles."""
+    products = int(os.environ.get("LRU_CACHE_CAPACITY", COMPILED_PRODUCTS)) if element == 2 else 0
+    return CPU_LIBRARIES + round(products * COMPILED_PRODUCT_BYTES)
 
 
 def _process_bytes() -> int:

@@ -8,13 +8,15 @@ import re
 import pytest
 import torch
 from tiny_models import build_tiny_model
+from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config
 
 from language_model.placement import Placement
-from scoring.packed_rows import PromptCompletions, lay_out
+from scoring.packed_rows import PromptCompletions, lay_out, padded_size
 from script_io.errors import InputError
 from training import memory_estimate
+from training.activation_memory import Adapters, decoder_layers, kept_bytes_per_token
 from training.batch_plan import BatchPlan
-from training.memory_estimate import Adapters, MemoryEstimate, estimate_memory, fit_memory, largest_row, meta_model
+from training.memory_estimate import MemoryEstimate, estimate_memory, fit_memory, largest_row, meta_model
 
 # two layers of: q 32x32, k and v 16x32, o 32x32, gate and up 48x32, down 32x48; embedding and head of 366 tokens
 MATRICES = 3 * 32 * 32 - 32 * 32 + 2 * 16 * 32 + 3 * 48 * 32
@@ -64,8 +66,8 @@ def light_layers(monkeypatch):
 
 @pytest.mark.usefixtures("light_layers")
 def test_activations_are_what_autograd_keeps_of_the_row(base):
-    # a token, of one layer: outputs 32 + 16 + 16 + 32 + 48 + 48 + 32, the gate's activation 48, the adapters' input 32
-    kept = 18 * 4 * (224 + 48 + 32)
+    # a token, of one layer: outputs 32 + 16 + 16 + 32 + 48 + 48 + 32, the adapters' input 32, its products with two A
+    kept = 18 * 4 * (224 + 32 + 2 * 4)
     # four heads: 10 prompt queries on 10 keys, 5 on 15, 3 on 13
     probabilities = 4 * (100 + 75 + 39) * 4
     transient = 3 * 18 * 48 * 4
@@ -81,39 +83,94 @@ def test_a_file_of_another_dtype_counts_while_it_is_converted(base):
     assert estimate(base, placement()).loading == 0
     converted = estimate(base, placement(torch.bfloat16))
     assert converted.loading == file
-    largest = max(file, converted.adapters + converted.activations + converted.head)
+    training = converted.libraries + converted.adapters + converted.activations + converted.head
+    largest = max(file, training)
     assert converted.total == converted.process + converted.weights + largest
 
 
 def test_a_gpu_has_no_part_in_the_process_and_keeps_no_probabilities(base):
     on_gpu = estimate(base, placement(device="cuda"))
-    assert on_gpu.process == 0
+    assert on_gpu.process == on_gpu.libraries == 0
+    tokens = padded_size(18)
     # FlexAttention keeps its output, 32 wide, and a float32 number for each of four heads
-    assert on_gpu.activations == 2 * 18 * (4 * (224 + 48 + 32 + 32) + 4 * 4) + 3 * 18 * 48 * 4
+    assert on_gpu.activations == 2 * tokens * (4 * (224 + 32 + 2 * 4 + 32) + 4 * 4) + 3 * tokens * 48 * 4
+
+
+def test_torch_keeps_compiled_products_in_half_precision(base, monkeypatch):
+    monkeypatch.delenv("LRU_CACHE_CAPACITY", raising=False)
+    half = placement(torch.bfloat16)
+    assert estimate(base, placement()).libraries == memory_estimate.CPU_LIBRARIES
+    one = memory_estimate.COMPILED_PRODUCT_BYTES
+    assert estimate(base, half).libraries == round(memory_estimate.CPU_LIBRARIES + 1024 * one)
+    monkeypatch.setenv("LRU_CACHE_CAPACITY", "100")
+    assert estimate(base, half).libraries == round(memory_estimate.CPU_LIBRARIES + 100 * one)
 
 
 ALL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
+FUSED = (
+    32 + 32 + 32 + 48 + 7 * 4
+)  # one input for q, k and v, one for gate and up, o's and down's; products with seven A
+PLAIN = 6 * 32 + 48  # each of the seven keeps its own
+HALF = torch.bfloat16
+
+
 @pytest.mark.parametrize(
     ("where", "dropout", "per_token"),
     [
-        # float32: one copy for q, k and v, one for gate and up, and the inputs of o (32) and down (48)
-        (placement(), 0.0, 4 * (32 + 32 + 32 + 48)),
-        # with dropout each of the seven keeps its masked input and a float32 mask
-        (placement(), 0.05, (4 + 4) * (6 * 32 + 48)),
-        # bfloat16: each keeps its own copy, cast back from float32
-        (placement(torch.bfloat16), 0.0, 2 * (6 * 32 + 48)),
-        (placement(torch.bfloat16), 0.05, (2 + 4) * (6 * 32 + 48)),
-        (placement(torch.bfloat16, device="cuda"), 0.05, (2 + 1) * (6 * 32 + 48)),
+        (placement(), 0.0, 4 * FUSED),
+        (placement(), 0.05, 4 * FUSED),  # masks are not kept
+        (placement(HALF), 0.05, 2 * FUSED),
+        (placement(HALF, "4bit"), 0.05, 2 * FUSED),
+        # peft computes 8-bit layers; with dropout each keeps its masked input and a mask
+        (placement(HALF, "8bit"), 0.0, 2 * PLAIN),
+        (placement(HALF, "8bit"), 0.05, (2 + 4) * PLAIN),
+        (placement(HALF, "8bit", "cuda"), 0.05, (2 + 1) * PLAIN),
     ],
 )
 def test_what_adapters_of_all_layers_keep_of_their_inputs(base, where, dropout, per_token):
-    factor = 1 + memory_estimate.CPU_FRAGMENTATION[where.dtype.itemsize] * (where.device.type == "cpu")
+    on_gpu, element = where.device.type == "cuda", where.dtype.itemsize
+    factor = 1 if on_gpu else 1 + memory_estimate.CPU_FRAGMENTATION[element]
     plain = estimate(base, where, adapters=Adapters(4, ()))
     adapted = estimate(base, where, adapters=Adapters(4, ALL, dropout=dropout))
-    copies = 4 * 48 * (3 if dropout else 1) if where.dtype == torch.bfloat16 else 0
-    assert adapted.activations - plain.activations == pytest.approx(18 * (2 * per_token * factor + copies), abs=1)
+    # a dropped copy of down's input, and a string of dropout bits that is an eighth longer
+    dropped = element * 48 * (2 + 1 / 8) if dropout else 0
+    tokens = padded_size(18) if on_gpu else 18
+    assert adapted.activations - plain.activations == pytest.approx(tokens * (2 * per_token * factor + dropped), abs=1)
+
+
+def test_the_frozen_adapter_keeps_its_product_too(base):
+    both, one = (kept_by(decoder_layer(base), Adapters(4, ALL, frozen)) for frozen in (8, 0))
+    assert both - one == 4 * 7 * 8
+
+
+def decoder_layer(base, **settings):
+    config = AutoConfig.from_pretrained(base, **settings)
+    with torch.device("meta"):
+        return decoder_layers(AutoModelForCausalLM.from_config(config))[0]
+
+
+def kept_by(layer, adapters=ADAPTERS, where=None):
+    return kept_bytes_per_token(layer, adapters, where or placement())
+
+
+def test_layers_of_another_form_keep_more(base):
+    fused = kept_by(decoder_layer(base))
+    assert kept_by(decoder_layer(base, hidden_act="gelu")) - fused == 4 * 48  # the value of the activation
+    # peft's layers, which come with torch's norms and activations: also two float32 sums in place of two in bfloat16
+    without = Adapters(4, ())
+    eight_bit, half = (kept_by(decoder_layer(base), without, placement(HALF, bits)) for bits in ("8bit", "none"))
+    assert eight_bit - half == 2 * 48 + 2 * (4 - 2) * 32
+
+
+def test_adapters_of_gpt2_whose_matrices_are_transposed_are_computed_by_peft():
+    ends = {"bos_token_id": 0, "eos_token_id": 0}
+    config = GPT2Config(n_embd=32, n_inner=48, n_layer=2, n_head=4, vocab_size=40, **ends)
+    with torch.device("meta"):
+        layer = decoder_layers(AutoModelForCausalLM.from_config(config))[0]
+    adapted = kept_by(layer, Adapters(4, ("c_attn", "c_fc")))
+    assert adapted - kept_by(layer, Adapters(4, ())) == 4 * (32 + 32)  # their inputs, and no products with A
 
 
 def test_a_regular_expression_counts_as_all_layers():
@@ -181,7 +238,8 @@ def test_quantisation_is_the_last_remedy(base, monkeypatch, capsys):
     smallest = fit(base, arguments(batch_size=1, gradient_checkpointing=True), 2**40, monkeypatch, gpu).total
     fit(base, arguments(), smallest - 1, monkeypatch, gpu)
     told = capsys.readouterr().err
-    assert re.search(r"it would fit with --use_8bit --batch_size 1 .* --gradient_checkpointing", told)
+    # in 8-bit, peft's adapters keep more than these small weights save
+    assert re.search(r"it would fit with --use_4bit --batch_size 1 .* --gradient_checkpointing", told)
 
 
 @pytest.mark.parametrize(
