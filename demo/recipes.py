@@ -55,7 +55,7 @@ DEMO_RECIPE = Recipe(
         "--batch_size", "128",
     ),
     stage_b=(
-        "--learning_rate", "1e-3", "--num_epochs", "2", "--batch_size", "16", "--beta", "1", "--nll_weight", "10",
+        "--learning_rate", "1e-3", "--num_epochs", "1", "--batch_size", "16", "--beta", "1", "--nll_weight", "10",
         "--eval_batch_size", "50",
     ),
     data_weights=(0.1, 0.9),

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from language_model.model_files import load_config
-from language_model.threads import limit_spinning, use_threads
+from language_model.threads import set_environment, use_threads
 from script_io.errors import InputError, at_least
 
 if TYPE_CHECKING:
     import torch
 
-limit_spinning()  # here, because every script that loads a model imports this module before torch
+set_environment()  # here, because every script that loads a model imports this module before torch
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
 DTYPES = ("auto", "float32", "bfloat16", "float16")

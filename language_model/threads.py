@@ -1,7 +1,7 @@
 """Let waiting threads give up their core soon, and choose how many threads torch computes with on a CPU.
 
 After each operation the threads of libgomp, which torch brings on Linux, wait for each other in a busy loop of 300,000
-rounds. Next to another busy process, the loop takes the core from the very thread that it waits for. `limit_spinning`
+rounds. Next to another busy process, the loop takes the core from the very thread that it waits for. `set_environment`
 shortens the loop; it must run before torch is imported, since libgomp reads the environment once.
 
 Results on a CPU depend on the number of threads in their last bits, because sums are split among the threads.
@@ -17,13 +17,19 @@ from functools import cache
 # Rounds of the busy loop. For a small model on two idle cores, 1,000 rounds are 8% slower than libgomp's 300,000; no
 # busy loop is 12% slower. On busy cores, both are 3 to 20 times as fast as 300,000 rounds.
 SPIN_COUNT = 1000
+COMPILED_PRODUCTS = 128
 LARGE_HIDDEN_SIZE = 512  # larger models gain from all threads, and measuring them would take long
 MIN_SHARE_OF_BEST = 0.8  # take the fewest threads that reach this share of the best speed
 TOKENS, MIN_ROUNDS, MAX_ROUNDS, MAX_SECONDS = 256, 3, 9, 0.3  # of the measurement
 
 
-def limit_spinning() -> None:
-    """Shorten the busy loop of waiting threads, unless the user has set how threads wait."""
+def set_environment() -> None:
+    """Shorten the busy loop of waiting threads, unless the user has set how threads wait.
+
+    Also limit torch's cache of compiled products, which in bfloat16 on a CPU holds one for each shape: with rows of all
+    lengths, 1,024 of them take 450 MB, and 128 are as fast (58M parameters, benchmarks/RESULTS.md).
+    """
+    os.environ.setdefault("LRU_CACHE_CAPACITY", str(COMPILED_PRODUCTS))
     if not os.environ.keys() & {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}:
         os.environ["GOMP_SPINCOUNT"] = str(SPIN_COUNT)
 

@@ -86,18 +86,22 @@ def test_the_measurement_computes_with_the_number_it_is_given():
 
 
 def test_waiting_is_shortened_unless_the_user_set_it(monkeypatch):
-    threads.limit_spinning()
+    threads.set_environment()
     assert os.environ["GOMP_SPINCOUNT"] == str(threads.SPIN_COUNT)
     monkeypatch.delenv("GOMP_SPINCOUNT")
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
-    threads.limit_spinning()
+    threads.set_environment()
     assert "GOMP_SPINCOUNT" not in os.environ
 
 
 def test_the_environment_is_set_before_torch_is_loaded():
-    code = "import stage_a_sft_training, os, sys; print('torch' in sys.modules, os.environ['GOMP_SPINCOUNT'])"
-    printed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert printed.split() == ["False", str(threads.SPIN_COUNT)]
+    names = ("GOMP_SPINCOUNT", "LRU_CACHE_CAPACITY")
+    code = f"import stage_a_sft_training, os, sys; print('torch' in sys.modules, *map(os.environ.get, {names}))"
+    environment = {name: value for name, value in os.environ.items() if name not in names}
+    printed = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    assert printed.split() == ["False", str(threads.SPIN_COUNT), str(threads.COMPILED_PRODUCTS)]
 
 
 def test_sampling_uses_the_threads_that_are_asked_for(tmp_path, capsys):
