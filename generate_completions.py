@@ -243,13 +243,18 @@ def append_completions(
 
 
 def make_sampler(args: argparse.Namespace) -> Sampler:
-    """Return the model on the server, or load the local one, in the dtype that the rows so far were made in."""
+    """Return the model on the server, or load the local one, in the dtype that the rows so far were made in.
+
+    Sets `args.dtype` to the dtype that was chosen.
+    """
     if args.base_url:
         return endpoint_sampler(args, args.served_model)
     config = config_path_of(args.output_path)
     if args.dtype == "auto" and config.exists():
         args.dtype = read_json(config, "").get(CHOSEN_DTYPE, "auto")
-    return local_sampler(args, args.model_path)
+    sampler = local_sampler(args, args.model_path)
+    args.dtype = str(sampler.loaded.model.dtype).removeprefix("torch.")
+    return sampler
 
 
 def check_args(args: argparse.Namespace) -> None:

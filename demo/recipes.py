@@ -12,13 +12,13 @@ LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj",
 # Seconds of each kind of stage in one run of the demo on two cores. Only their ratios are used, to estimate how long a
 # run will take; a stage that has run counts with its own time.
 STAGE_SHARES: Mapping[str, float] = {
-    "sft": 169,
-    "negatives": 40,
-    "completions": 255,
-    "judging": 22,
-    "dpo": 90,
-    "control": 90,
-    "evaluate": 17,
+    "sft": 163,
+    "negatives": 21,
+    "completions": 40,
+    "judging": 19,
+    "dpo": 112,
+    "control": 112,
+    "evaluate": 21,
 }
 
 
@@ -55,7 +55,7 @@ DEMO_RECIPE = Recipe(
         "--batch_size", "128",
     ),
     stage_b=(
-        "--learning_rate", "1e-3", "--num_epochs", "1", "--batch_size", "16", "--beta", "1", "--nll_weight", "10",
+        "--learning_rate", "1e-3", "--num_epochs", "2", "--batch_size", "16", "--beta", "1", "--nll_weight", "10",
         "--eval_batch_size", "50",
     ),
     data_weights=(0.1, 0.9),
@@ -69,7 +69,7 @@ SMALL_RECIPE = Recipe(
     stage_a=("--learning_rate", "2e-3", "--num_epochs", "1", *_TINY_STAGE_A),
     negatives=("--adversarial_ratio", "0.1"),
     sampling=(
-        "--num_completions", "6", "--temperature", "1.0", "--max_prompts", "140", "--batch_size", "128",
+        "--num_completions", "6", "--temperature", "1.0", "--max_prompts", "240", "--batch_size", "128",
         "--max_new_tokens", "64",
     ),
     stage_b=(

@@ -105,7 +105,6 @@ def local_sampler(args: argparse.Namespace, model_path: str) -> LocalSampler:
     )
     if loaded.device.type == "cpu":
         use_threads(args.num_threads, getattr(loaded.model.config.get_text_config(), "hidden_size", None))
-    args.dtype = str(loaded.model.dtype).removeprefix("torch.")  # what was chosen, for whoever stores it
     return LocalSampler(loaded, model_path, args.overflow)
 
 
