@@ -23,14 +23,13 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in benchmarks/ only
 
 from benchmarks.stage_runs import estimated_run
-from benchmarks.trl_inputs import MODELS, Q_V, SHAPES, Data, Lora, Model, build_model, write_data
+from benchmarks.trl_inputs import LINEAR_LAYERS, MODELS, Q_V, SHAPES, Data, Lora, Model, build_model, write_data
 from script_io.errors import ArgumentParser, InputError, at_least, run_script
 from script_io.files import write_json
 
 MIB = 2**20
-ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 DTYPES = ("float32", "bfloat16", "4bit", "8bit")
-ADAPTERS = {"q_v": Q_V, "all": Lora(ALL_LINEAR), "all_dropout": Lora(ALL_LINEAR, 0.05)}
+ADAPTERS = {"q_v": Q_V, "all": Lora(LINEAR_LAYERS), "all_dropout": Lora(LINEAR_LAYERS, 0.05)}
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from demo.recipes import LINEAR_LAYERS as LINEAR_LAYERS  # of MODELS as well
 from language_model.adapters import save_adapter
 from language_model.loading import load_tokenizer
 from language_model.model_files import DEMO_BASE
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 LORA_R, LORA_ALPHA = 16, 32
-LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")  # of MODELS
 SPREAD, SHORTEST, LONGEST = 0.28, 0.5, 1.4  # standard deviation and bounds of a length, as shares of its mean
 LENGTH_STEP = 8  # tokens
 

@@ -29,7 +29,7 @@ class FusedLayers:
         for module in model.modules():
             if _is_rms_norm(module):
                 self._replace(module, _rms_norm)
-            elif all(hasattr(module, part) for part in MLP_PARTS):
+            elif _is_gated_mlp(module):
                 self._replace(module, _gated_mlp)
 
     def _replace(self, module: Any, forward: Any) -> None:
@@ -48,6 +48,15 @@ def _is_rms_norm(module: Any) -> bool:
     return has_parts and not module.weight.requires_grad
 
 
+def _is_gated_mlp(module: Any) -> bool:
+    return all(hasattr(module, part) for part in MLP_PARTS)
+
+
+def has_gated_silu(module: Any) -> bool:
+    """Return whether the module is an MLP that is computed without keeping silu(gate)."""
+    return _is_gated_mlp(module) and type(module.act_fn).__name__ in ("SiLU", "SiLUActivation")
+
+
 def _rms_norm(module: Any, x: torch.Tensor) -> torch.Tensor:
     normed: torch.Tensor = _RMSNorm.apply(x, module.weight, module.variance_epsilon)
     return normed
@@ -55,8 +64,8 @@ def _rms_norm(module: Any, x: torch.Tensor) -> torch.Tensor:
 
 def _gated_mlp(module: Any, x: torch.Tensor) -> torch.Tensor:
     gate, up = module.gate_proj(x), module.up_proj(x)
-    is_silu = type(module.act_fn).__name__ in ("SiLU", "SiLUActivation")
-    result: torch.Tensor = module.down_proj(_GatedSiLU.apply(gate, up) if is_silu else module.act_fn(gate) * up)
+    inner = _GatedSiLU.apply(gate, up) if has_gated_silu(module) else module.act_fn(gate) * up
+    result: torch.Tensor = module.down_proj(inner)
     return result
 
 

@@ -127,7 +127,7 @@ def _is_plain(layer: Any) -> bool:
     names = _active(layer)
     is_off = layer.disable_adapters or layer.merged or not names
     is_special = any(name in layer.lora_variant or layer.lora_bias.get(name) for name in names)
-    return not is_off and not is_special and _dropout(layer) is not None
+    return not is_off and not is_special
 
 
 class _Group:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from scoring.dropout_masks import SPARE
-from scoring.fused_layers import MLP_PARTS
+from scoring.fused_layers import has_gated_silu
 from scoring.packed_attention import block_size, query_blocks
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def kept_bytes_per_token(layer: torch.nn.Module, adapters: Adapters, placement: 
     shapes = linear_layers(layer)
     per_token = element * sum(out for _, out in shapes.values())
     is_fused = _has_fused_lora(layer, placement)
-    if not (is_fused and _has_gated_silu(layer)):
+    if not (is_fused and any(map(has_gated_silu, layer.modules()))):
         per_token += element * max(out for _, out in shapes.values())
     if not (is_fused and any(hasattr(module, "variance_epsilon") for module in layer.modules())):
         per_token += 2 * (4 - element) * min(width for width, _ in shapes.values())
@@ -127,12 +127,6 @@ def _is_transposed(module: Any) -> bool:
 def _has_fused_lora(layer: torch.nn.Module, placement: Placement) -> bool:
     """Return whether scoring/fused_lora.py knows the matrices of the layer; peft computes the others."""
     return placement.quantisation != "8bit" and not any(map(_is_transposed, layer.modules()))
-
-
-def _has_gated_silu(layer: torch.nn.Module) -> bool:
-    """Return whether the MLP is one that scoring/fused_layers.py computes without keeping silu(gate)."""
-    mlps = [module for module in layer.modules() if all(hasattr(module, part) for part in MLP_PARTS)]
-    return any(type(module.act_fn).__name__ in ("SiLU", "SiLUActivation") for module in mlps)
 
 
 def _adapter_bytes_per_token(
