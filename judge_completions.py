@@ -9,37 +9,38 @@ Out: in --output_dir `preferences.jsonl` (all pairs), `train.jsonl` and `val.jso
     python judge_completions.py --completions_path phase2_data/on_policy/completions.jsonl --val_fraction 0.2
 
 The completeness of a completion is the share of the reference's true facts that it states. judging/preference_pairs.py
-describes which two texts make a pair. A judge with probabilities (--judge detector, --judge likelihood, --judge facts
-with --evidence_model) abstains where it is not sure, instead of guessing.
+describes which two texts make a pair, judging/repair.py how --repair makes one from sentences of several completions.
+A judge with probabilities (--judge detector, --judge likelihood, --judge facts with --evidence_model) abstains where it
+is not sure, instead of guessing. Pairs of very different lengths are left out, until chosen and rejected texts have
+about as many words on average (--max_length_bias).
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import math
 import shlex
 import statistics
-import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from clinical.lexicon_flag import add_lexicon_argument, add_lexicons, lexicon_settings
 from evaluation.stats import ratio, ratio_interval
-from fact_checking.checker import coverage
-from fact_checking.claims import FactCheck
 from judging.choice import add_judge_arguments, judge_of_arguments, usage_text
+from judging.completion_rows import judge_all, judge_references, read_completions
 from judging.judge import Judge
-from judging.preference_pairs import OUTCOMES, JudgedCompletion, PairingResult, PairLimits, closeness, make_pair
-from language_model.prompt_format import note_of_row
+from judging.length_balance import balanced
+from judging.pair_rows import outcome_row, row_of, split_by_prompt
+from judging.preference_pairs import OUTCOMES, JudgedCompletion, PairingResult, PairLimits, make_pair
+from judging.repair import RepairLimits
+from judging.repaired_prompts import REPAIR, repaired_results
 from script_io.errors import ArgumentParser, InputError, at_least, run_script
-from script_io.files import read_jsonl, write_json, write_jsonl
+from script_io.files import write_json, write_jsonl
 
-COMPLETIONS_REMEDY = "make it with: python generate_completions.py"
-MOST_LENGTH_BIAS = 0.1  # a larger relative difference between the mean numbers of words is a warning
+FEWEST_TO_BALANCE = 20  # pairs of a file
 LENGTH_RATIO = 1.6  # default of --max_length_ratio for a judge with probabilities
 
 
@@ -87,12 +88,21 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "(default: stored with the judge)",
     )
     data.add_argument(
+        "--max_length_bias",
+        type=float,
+        default=0.05,
+        metavar="SHARE",
+        help="share, 0 or more, of the words of all rejected texts by which the number of words of all chosen ones may "
+        "differ; pairs of very different lengths are left out until it does not",
+    )
+    data.add_argument(
         "--seed",
         type=at_least(0),
         default=42,
         help="seed of the split; a run with the same seed puts a prompt in the same file",
     )
     add_lexicon_argument(data)
+    _add_repair_arguments(parser)
     add_judge_arguments(parser)
     output = parser.add_argument_group("Output")
     output.add_argument(
@@ -101,141 +111,29 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-@dataclass(frozen=True)
-class CompletionsRow:
-    """One prompt of the completions file."""
-
-    row_id: str
-    prompt: str
-    note: str | None  # None if the row has no note and the prompt has another form than `build_prompt` gives
-    reference: str | None
-    completions: list[str]
-    finished: list[bool]
-    sound_reference: JudgedCompletion | None = None  # set if the judge finds no error in the reference
-
-    @property
-    def source(self) -> str:
-        """Return the text that summaries are compared with: the note, or the whole prompt if the note is not known."""
-        return self.prompt if self.note is None else self.note
-
-
-def read_completions(path: Path) -> list[CompletionsRow]:
-    """Return the rows of the file. Raises InputError with the line of a row that cannot be used."""
-    rows = []
-    for line, row in read_jsonl(path, ("prompt", "completions"), COMPLETIONS_REMEDY):
-        problem = row_problem(row)
-        if problem:
-            raise InputError(f"{path}, line {line}: {problem}")
-        reference = (row.get("reference") or "").strip() or None
-        finished = row.get("finished") or [True] * len(row["completions"])
-        row_id = str(row.get("id", f"line-{line}"))
-        rows.append(CompletionsRow(row_id, row["prompt"], note_of_row(row), reference, row["completions"], finished))
-    return rows
-
-
-def row_problem(row: dict[str, Any]) -> str | None:
-    """Return what makes a row unusable, or None."""
-    completions, finished = row["completions"], row.get("finished")
-    if not isinstance(row["prompt"], str) or not row["prompt"].strip():
-        return "prompt is not a text; give it as one string"
-    if not isinstance(row.get("reference", ""), str | None):
-        return "reference is not a text; give it as one string or leave it out"
-    if not isinstance(completions, list) or not all(isinstance(text, str) for text in completions):
-        return "completions is not a list of texts"
-    if finished is not None and (not isinstance(finished, list) or len(finished) != len(completions)):
-        return "finished must hold one true or false for each completion, or be left out"
-    try:
-        note_of_row(row)
-    except InputError as error:
-        return str(error)
-    return None
-
-
-def judge_all(judge: Judge, rows: Sequence[CompletionsRow], counts: Counter[str]) -> list[list[JudgedCompletion]]:
-    """Return the judged completions of each prompt, without blank ones and failures of the judge; count all kinds."""
-    to_judge = [
-        (number, text, finished)
-        for number, row in enumerate(rows)
-        for text, finished in zip(row.completions, row.finished, strict=True)
-        if text.strip()
-    ]
-    counts["completions"] = sum(len(row.completions) for row in rows)
-    counts["unfinished"] = sum(not finished for row in rows for finished in row.finished)
-    counts["blank"] = counts["completions"] - len(to_judge)
-    judged: list[list[JudgedCompletion]] = [[] for _ in rows]
-    checks = judge.check_all([(rows[number].source, text) for number, text, _ in to_judge], "Judging")
-    for (number, text, finished), check in zip(to_judge, checks, strict=True):
-        if check is None:
-            counts["judge_failures"] += 1
-            continue
-        share = true_coverage(rows[number], text)
-        judged[number].append(JudgedCompletion.of(text, check, finished=finished, coverage=share))
-    return judged
-
-
-def true_coverage(row: CompletionsRow, text: str) -> float | None:
-    """Return the share of the reference's true facts that a text states, or None without a reference.
-
-    A fact is true if the note supports it.
-    """
-    if not row.reference:
-        return None
-    stated, facts = coverage(row.reference, text)
-    true_facts = facts if row.sound_reference else coverage(row.reference, row.source)[0]
-    return min(1.0, stated / true_facts) if true_facts else None
-
-
-def judge_references(judge: Judge, rows: Sequence[CompletionsRow], counts: Counter[str]) -> list[CompletionsRow]:
-    """Return the rows with `sound_reference` set if the judge did not fail on the reference and finds no error."""
-    checks = iter(judge.check_all([(row.source, row.reference) for row in rows if row.reference], "References"))
-    judged = [
-        replace(row, sound_reference=_if_sound(row.reference, next(checks))) if row.reference else row for row in rows
-    ]
-    counts["references"] = sum(row.reference is not None for row in rows)
-    counts["unsound_references"] = counts["references"] - sum(row.sound_reference is not None for row in judged)
-    return judged
-
-
-def _if_sound(reference: str, check: FactCheck | None) -> JudgedCompletion | None:
-    if check is None or check.errors:
-        return None
-    return JudgedCompletion.of(reference, check, finished=True, coverage=1.0, is_reference=True)
-
-
-def row_of(row: CompletionsRow, pair: PairingResult, judge_name: str) -> dict[str, Any]:
-    """Return the stored form of a pair: a DPO triplet, and the judge's results for its two texts."""
-    assert pair.chosen
-    assert pair.rejected
-    content: dict[str, Any] = {
-        "id": f"{row.row_id}-on-policy",
-        "source_id": row.row_id,
-        "prompt": row.prompt,
-        **({} if row.note is None else {"clinical_note": row.note}),
-        "chosen": pair.chosen.text,
-        "rejected": pair.rejected.text,
-        "judge": judge_name,
-        "chosen_from": "reference" if pair.chosen.is_reference else "completion",
-        "closeness": round(closeness((pair.chosen, pair.rejected)), 3),
-    }
-    for side, completion in (("chosen", pair.chosen), ("rejected", pair.rejected)):
-        content[f"{side}_errors"] = completion.errors
-        content[f"{side}_score"] = completion.score
-        content[f"{side}_coverage"] = completion.coverage
-        if completion.probability is not None:
-            content[f"{side}_probability"] = round(completion.probability, 6)
-    return content
-
-
-def outcome_row(row: CompletionsRow, result: PairingResult, judged: Sequence[JudgedCompletion]) -> dict[str, Any]:
-    """Return a line of `outcomes.jsonl`: what became of a prompt, and why."""
-    return {
-        "id": row.row_id,
-        "outcome": result.outcome,
-        "reason": result.reason or OUTCOMES[result.outcome],
-        "completions": len(judged),
-        "with_errors": sum(each.errors > 0 for each in judged),
-        "probabilities": [None if each.probability is None else round(each.probability, 4) for each in judged],
-    }
+def _add_repair_arguments(parser: argparse.ArgumentParser) -> None:
+    repair = parser.add_argument_group("Repair")
+    repair.add_argument(
+        "--repair",
+        choices=REPAIR,
+        default="off",
+        help="make pairs that differ in their flawed sentences alone: never (off), for prompts without another pair "
+        "(fallback), or instead of other pairs (always) (default: off)",
+    )
+    repair.add_argument(
+        "--sound_below",
+        type=float,
+        default=0.45,
+        metavar="PROBABILITY",
+        help="doubt, 0 to 1, below which a sentence may be in a chosen text",
+    )
+    repair.add_argument(
+        "--flawed_above",
+        type=float,
+        default=0.8,
+        metavar="PROBABILITY",
+        help="doubt, 0 to 1, from which a sentence may be exchanged for a sound one",
+    )
 
 
 def pair_limits(args: argparse.Namespace, judge: Judge) -> PairLimits:
@@ -256,28 +154,15 @@ def pair_limits(args: argparse.Namespace, judge: Judge) -> PairLimits:
     return PairLimits(args.min_margin, low, high, args.max_length_ratio or LENGTH_RATIO)
 
 
-def split_by_prompt(
-    rows: Sequence[dict[str, Any]], val_fraction: float, seed: int
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return (train, validation). The side of a prompt depends only on seed and text, so it is the same in each round.
+def without_length_bias(pairs: Sequence[dict[str, Any]], bias: float) -> list[dict[str, Any]]:
+    """Return the pairs that are left when the mean lengths of both sides differ by at most the share `bias`.
 
-    Training gets at least one prompt, and so does validation if there are several and `val_fraction` is not 0: the
-    prompt nearest to the limit is moved there.
+    With fewer than FEWEST_TO_BALANCE pairs, all are left: their mean lengths say little.
     """
-    places = {row["prompt"]: prompt_place(row["prompt"], seed) for row in rows}
-    held_out = {prompt for prompt, place in places.items() if place < val_fraction}
-    if not held_out and val_fraction > 0 and len(places) > 1:
-        held_out = {min(places, key=places.__getitem__)}
-    if len(held_out) == len(places) > 0:
-        held_out.remove(max(places, key=places.__getitem__))
-    train = [row for row in rows if row["prompt"] not in held_out]
-    return train, [row for row in rows if row["prompt"] in held_out]
-
-
-def prompt_place(prompt: str, seed: int) -> float:
-    """Return a number in [0, 1) that depends on seed and text."""
-    digest = hashlib.sha256(f"{seed}\0{prompt}".encode()).digest()
-    return int.from_bytes(digest[:6]) / 2**48
+    if len(pairs) < FEWEST_TO_BALANCE:
+        return list(pairs)
+    lengths = [(len(pair["chosen"].split()), len(pair["rejected"].split())) for pair in pairs]
+    return [pairs[index] for index in balanced(lengths, bias)]
 
 
 def statistics_of(
@@ -308,6 +193,7 @@ def statistics_of(
         "hallucination_rate": ratio(hallucinated, judged),
         "hallucination_rate_ci95": ratio_interval(hallucinated, judged),
         "chosen_from": dict(Counter(row["chosen_from"] for row in pairs)),
+        "left_out_for_length": counts["left_out_for_length"],
         "mean_words_chosen": mean_words([row["chosen"] for row in pairs]),
         "mean_words_rejected": mean_words([row["rejected"] for row in pairs]),
         "mean_closeness": statistics.fmean(row["closeness"] for row in pairs) if pairs else None,
@@ -319,8 +205,8 @@ def mean_words(texts: Sequence[str]) -> float | None:
     return round(sum(len(text.split()) for text in texts) / len(texts), 2) if texts else None
 
 
-def print_statistics(stats: dict[str, Any]) -> None:
-    """Print the results for the completions and the prompts, and warn if chosen and rejected differ in length."""
+def print_statistics(stats: dict[str, Any], most_bias: float) -> None:
+    """Print the results for the completions and the prompts, and warn if the lengths of both sides differ."""
     found = stats["completions"]
     print(f"Judged {found['judged']} of {found['sampled']} completions; the judge failed on {found['judge_failures']}")
     if stats["hallucination_rate"] is not None:
@@ -334,7 +220,9 @@ def print_statistics(stats: dict[str, Any]) -> None:
     if stats["pairs"]:
         chosen, rejected = stats["mean_words_chosen"], stats["mean_words_rejected"]
         print(f"Mean words: chosen {chosen:.1f}, rejected {rejected:.1f}; closeness {stats['mean_closeness']:.0%}")
-        if abs(chosen - rejected) > MOST_LENGTH_BIAS * rejected:
+        if stats["left_out_for_length"]:
+            print(f"Left out {stats['left_out_for_length']} pairs, so that lengths do not tell chosen from rejected")
+        if abs(chosen - rejected) > most_bias * rejected:
             print(
                 "warning: the lengths of chosen and rejected texts differ enough for Stage B to learn length instead "
                 "of truth; watch mean_summary_words in the evaluation",
@@ -357,6 +245,13 @@ def check_args(args: argparse.Namespace) -> None:
         raise InputError(f"--val_fraction {args.val_fraction}: give a share from 0 to below 1, such as 0.1")
     if not 0 <= args.min_margin < math.inf:
         raise InputError(f"--min_margin {args.min_margin}: give a number of 0 or more, such as 0.5")
+    if not 0 <= args.max_length_bias < math.inf:
+        raise InputError(f"--max_length_bias {args.max_length_bias}: give a share of 0 or more, such as 0.05")
+    if not 0 <= args.sound_below <= args.flawed_above <= 1:
+        raise InputError(
+            f"--sound_below {args.sound_below} and --flawed_above {args.flawed_above}: give probabilities from 0 to 1, "
+            "the second not below the first"
+        )
     if args.max_length_ratio is not None and not 1 <= args.max_length_ratio < math.inf:
         raise InputError(f"--max_length_ratio {args.max_length_ratio}: give a number of 1 or more, such as 1.5")
     for name in ("chosen_below", "rejected_above"):
@@ -379,9 +274,15 @@ def main(args: argparse.Namespace) -> int:
     if judge.usage:
         print(f"Judge usage: {usage_text(judge.usage)}")
     results = [make_pair(found, row.sound_reference, limits) for row, found in zip(rows, completions, strict=True)]
+    if args.repair != "off":
+        repair_limits = RepairLimits(args.sound_below, args.flawed_above)
+        results = repaired_results(judge, rows, completions, results, repair_limits, args.repair)
     pairs = [row_of(row, pair, judge.name) for row, pair in zip(rows, results, strict=True) if pair.outcome == "pair"]
+    all_pairs = len(pairs)
+    pairs = without_length_bias(pairs, args.max_length_bias)
+    counts["left_out_for_length"] = all_pairs - len(pairs)
     stats = statistics_of(results, completions, counts, pairs)
-    print_statistics(stats)
+    print_statistics(stats, args.max_length_bias)
     if not pairs:
         raise InputError(
             f"{args.completions_path}: no pair can be made from it (see the counts above); sample more completions, or "

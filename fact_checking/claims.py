@@ -40,12 +40,22 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class SentenceDoubt:
+    """A sentence `summary[start:end]`, and the probability that it states something unsupported."""
+
+    start: int
+    end: int
+    doubt: float  # 0 to 1
+
+
+@dataclass(frozen=True)
 class FactCheck:
     """All claims of a summary, in the order of the text.
 
     `graded_score` is the score of a judge that grades claims instead of sorting them. `grades` are the judge's grades
     of the whole summary, by the item of its rubric. `probability` is a learnt judge's probability that at least one
     statement is unsupported. `flagged` is the decision of a judge that weighs all evidence instead of counting errors.
+    `sentences` are the doubts of a judge that grades each sentence.
     """
 
     claims: tuple[Claim, ...]
@@ -53,6 +63,7 @@ class FactCheck:
     grades: Mapping[str, int] | None = None
     probability: float | None = None
     flagged: bool | None = None
+    sentences: tuple[SentenceDoubt, ...] | None = None
 
     @property
     def errors(self) -> tuple[Claim, ...]:

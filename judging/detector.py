@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from clinical.text import sentences
 from fact_checking.checker import check_summary
-from fact_checking.claims import FactCheck
+from fact_checking.claims import FactCheck, SentenceDoubt
 from judging.detector_settings import ALONE, SETTINGS_FILE, WITH_RULES, Fitted, summary_features
 from judging.detector_training import token_probabilities
 from judging.judge import FACTS, NoteAndSummary
@@ -88,7 +90,24 @@ class DetectorJudge(WordJudge[WordsOfSummary]):
             return FactCheck((), graded_score=0.0, probability=0.0)
         features = summary_features(summary, words, summary_probability, None)
         probability = self.fitted.combination.probability(features)
-        return learnt_check(summary, words, self.fitted.word_threshold, probability, self.fitted.threshold)
+        check = learnt_check(summary, words, self.fitted.word_threshold, probability, self.fitted.threshold)
+        return replace(check, sentences=self._sentences(summary, scores))
+
+    def _sentences(self, summary: str, scores: WordsOfSummary, note: str | None = None) -> tuple[SentenceDoubt, ...]:
+        """Return the doubt of each sentence: the fitted regression on its own words, with a note also on the rules."""
+        words, summary_probability = scores
+        doubts = []
+        for start, end in sentences(summary):
+            own = [
+                WordScore(word.start - start, word.end - start, word.score)
+                for word in words
+                if start <= word.start and word.end <= end
+            ]
+            text = summary[start:end]
+            rules = None if note is None else check_summary(note, text)
+            features = summary_features(text, own, summary_probability, rules)
+            doubts.append(SentenceDoubt(start, end, self.fitted.combination.probability(features)))
+        return tuple(doubts)
 
 
 class EvidenceJudge(DetectorJudge):
@@ -103,4 +122,5 @@ class EvidenceJudge(DetectorJudge):
             return rules
         features = summary_features(summary, words, summary_probability, rules)
         probability = self.fitted.combination.probability(features)
-        return joined_check(rules, summary, words, self.fitted.word_threshold, probability, self.fitted.threshold)
+        check = joined_check(rules, summary, words, self.fitted.word_threshold, probability, self.fitted.threshold)
+        return replace(check, sentences=self._sentences(summary, scores, note))

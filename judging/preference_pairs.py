@@ -17,14 +17,15 @@ different lengths: short texts have fewer errors, so without it chosen texts wou
 from __future__ import annotations
 
 import math
-import re
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from itertools import product
 
-from fact_checking.claims import UNVERIFIABLE, FactCheck
+from fact_checking.claims import UNVERIFIABLE, FactCheck, SentenceDoubt
+from judging.sentence_doubts import sentence_doubts
+from judging.word_scores import words_of
 
 # what can become of a prompt, in the order of the statistics
 OUTCOMES = {
@@ -37,6 +38,7 @@ OUTCOMES = {
     "uncertain": "the judge is not sure enough of a text to choose, or of a text to reject",
     "unfinished_chosen": "no completion that is good enough is finished",
     "nothing_to_choose": "no completion is sound and complete enough, and no sound reference is known",
+    "not_repaired": "no flawed sentence of a completion has a sound one of its length that could take its place",
     "all_failed": "the judge failed on every completion, or all were blank",
 }
 LENGTH_PENALTY = 0.5  # of a pair's sureness, per unit of |log(words of chosen / words of rejected)|
@@ -55,14 +57,33 @@ class JudgedCompletion:
     is_reference: bool = False
     probability: float | None = None  # of at least one error; None for a judge without probabilities
     is_open: bool = False  # whether a finding may be denied or not
+    sentences: tuple[SentenceDoubt, ...] = ()
+    is_repaired: bool = False  # whether it is made of sentences of several completions, see repair.py
 
     @classmethod
     def of(
-        cls, text: str, check: FactCheck, *, finished: bool, coverage: float | None, is_reference: bool = False
+        cls,
+        text: str,
+        check: FactCheck,
+        *,
+        finished: bool,
+        coverage: float | None,
+        is_reference: bool = False,
+        is_repaired: bool = False,
     ) -> JudgedCompletion:
         """Return the completion with the results of a check."""
-        is_open = any(claim.type == OPEN_POLARITY and claim.verdict == UNVERIFIABLE for claim in check.claims)
-        return cls(text, finished, len(check.errors), check.score, coverage, is_reference, check.probability, is_open)
+        return cls(
+            text,
+            finished,
+            len(check.errors),
+            check.score,
+            coverage,
+            is_reference,
+            check.probability,
+            is_open=any(claim.type == OPEN_POLARITY and claim.verdict == UNVERIFIABLE for claim in check.claims),
+            sentences=sentence_doubts(text, check),
+            is_repaired=is_repaired,
+        )
 
     @property
     def completeness(self) -> float:
@@ -169,11 +190,6 @@ def _best_pair(
     pairs = [pair for pair in pairs if not pair[0].is_reference] or pairs
     best = min(chosen.score for chosen, _ in pairs)
     return PairingResult("pair", *max((pair for pair in pairs if pair[0].score == best), key=closeness))
-
-
-def words_of(text: str) -> list[str]:
-    """Return the words and numbers of a text, without case and punctuation; a decimal point is part of its number."""
-    return re.findall(r"\w+(?:\.\d+)?", text.casefold())
 
 
 def length_ratio(rejected: JudgedCompletion, chosen: JudgedCompletion) -> float:

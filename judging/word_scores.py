@@ -52,3 +52,8 @@ def stretches(words: Sequence[WordScore], threshold: float) -> list[WordScore]:
             joined.append(word)
         previous_marked = is_marked
     return joined
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words and numbers of a text, without case and punctuation; a decimal point is part of its number."""
+    return re.findall(r"\w+(?:\.\d+)?", text.casefold())

@@ -1,0 +1,184 @@
+"""Make a pair that differs in its errors alone: a flawed completion, and the same text with these sentences put right.
+
+Where few whole completions are sound, many of their sentences still are. From the completions of one prompt:
+
+1. One completion is the frame. Its doubtful sentences, which are neither surely sound nor surely flawed, are left out.
+2. Each flawed sentence is exchanged for a sound one of about its length from another completion, the nearest in
+   wording; a flawed sentence without such a partner is left out.
+3. Sound sentences of other completions are added that say something new, facts of the reference first, until the text
+   is as long as the completions are on average, so that the pair teaches neither length nor silence.
+4. The rejected text is the same text with the flawed sentences.
+
+The frame is the completion whose exchanges the judge is surest of. All sentences are the model's own.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from functools import cached_property
+
+from fact_checking.claims import SentenceDoubt
+from fact_checking.content_words import content_words
+from judging.word_scores import words_of
+
+MOST_SHARED = 0.6  # of the content words of the shorter of two sentences; with more, they say the same
+LENGTH_PENALTY = 0.5  # of an exchange, per unit of |log(words of the sound sentence / words of the flawed one)|
+
+Gain = Callable[[str, str], int]  # (text so far, sentence) -> facts of the reference that the sentence adds
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence of a completion; `place` is where it begins, as a share of the completion's length."""
+
+    text: str
+    doubt: float
+    place: float
+
+    @cached_property
+    def words(self) -> tuple[str, ...]:
+        """Return the words, without case and punctuation."""
+        return tuple(words_of(self.text))
+
+    @cached_property
+    def content(self) -> frozenset[str]:
+        """Return the words that say something, or all words if none does."""
+        return frozenset(word.casefold() for _, word in content_words(self.text)) or frozenset(self.words)
+
+
+@dataclass(frozen=True)
+class RepairLimits:
+    """Which sentences count as sound and as flawed, by their doubt, and how different in length they may be."""
+
+    sound_below: float
+    flawed_above: float
+    max_length_ratio: float = 1.5
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A flawed sentence and the sound one that takes its place."""
+
+    flawed: Sentence
+    sound: Sentence
+
+    @cached_property
+    def sureness(self) -> float:
+        """Return the difference in doubt, plus the similarity in wording, less the penalty for different lengths."""
+        lengths = math.log(len(self.sound.words) / len(self.flawed.words))
+        similarity = SequenceMatcher(None, self.flawed.words, self.sound.words, autojunk=False).ratio()
+        return self.flawed.doubt - self.sound.doubt + similarity - LENGTH_PENALTY * abs(lengths)
+
+
+@dataclass(frozen=True)
+class RepairedPair:
+    """The two texts, and the spans in characters of the sentences that were exchanged."""
+
+    chosen: str
+    rejected: str
+    chosen_spans: tuple[tuple[int, int], ...]
+    rejected_spans: tuple[tuple[int, int], ...]
+
+
+def sentences_of(text: str, doubts: Sequence[SentenceDoubt]) -> list[Sentence]:
+    """Return the sentences of a completion that have words."""
+    found = [Sentence(text[each.start : each.end], each.doubt, each.start / max(len(text), 1)) for each in doubts]
+    return [sentence for sentence in found if sentence.words]
+
+
+def repaired_pair(
+    completions: Sequence[Sequence[Sentence]], limits: RepairLimits, gain: Gain | None = None
+) -> RepairedPair | None:
+    """Return the surest pair that the finished completions of one prompt give, or None.
+
+    `gain` says how many facts of the reference a sentence would add to a text; without it, the least doubtful sentence
+    is added first.
+    """
+    sound = _distinct(each for sentences in completions for each in sentences if each.doubt < limits.sound_below)
+    frames = [(_exchanges(sentences, sound, limits), sentences) for sentences in completions]
+    frames = [frame for frame in frames if frame[0]]
+    if not frames:
+        return None
+    exchanges, frame = max(frames, key=lambda each: sum(exchange.sureness for exchange in each[0]))
+    kept = _distinct(each for each in frame if each.doubt < limits.sound_below)
+    kept = _without_repeats(kept, [exchange.sound for exchange in exchanges])
+    wanted = statistics.fmean(sum(len(each.words) for each in sentences) for sentences in completions)
+    added = _additions([*kept, *(exchange.sound for exchange in exchanges)], sound, wanted, gain)
+    parts: list[Sentence | Exchange] = [*kept, *exchanges, *added]
+    parts.sort(key=lambda part: part.flawed.place if isinstance(part, Exchange) else part.place)
+    chosen, chosen_spans = _joined(parts, lambda exchange: exchange.sound)
+    rejected, rejected_spans = _joined(parts, lambda exchange: exchange.flawed)
+    return RepairedPair(chosen, rejected, chosen_spans, rejected_spans)
+
+
+def _exchanges(frame: Sequence[Sentence], sound: Sequence[Sentence], limits: RepairLimits) -> list[Exchange]:
+    """Return an exchange for each flawed sentence of the frame that has a partner; no partner serves twice."""
+    taken = [each for each in frame if each.doubt < limits.sound_below]
+    found = []
+    for flawed in _distinct(each for each in frame if each.doubt >= limits.flawed_above):
+        partners = [
+            Exchange(flawed, each)
+            for each in sound
+            if 1 / limits.max_length_ratio <= len(each.words) / len(flawed.words) <= limits.max_length_ratio
+            and not any(says_the_same(each, other) for other in taken)
+        ]
+        if partners:
+            best = max(partners, key=lambda exchange: exchange.sureness)
+            found.append(best)
+            taken.append(best.sound)
+    return found
+
+
+def _additions(text: Sequence[Sentence], sound: Sequence[Sentence], wanted: float, gain: Gain | None) -> list[Sentence]:
+    """Return sound sentences that say something new, until the text has the wanted number of words."""
+    added: list[Sentence] = []
+    while True:
+        whole = [*text, *added]
+        room = wanted - sum(len(each.words) for each in whole)
+        so_far = " ".join(each.text for each in whole)
+        # a sentence may exceed the room by half of its words: the length is right on average
+        new = [
+            each
+            for each in sound
+            if len(each.words) / 2 <= room and not any(says_the_same(each, other) for other in whole)
+        ]
+        if not new:
+            return added
+        added.append(max(new, key=lambda each: (gain(so_far, each.text) if gain else 0, -each.doubt)))
+
+
+def says_the_same(first: Sentence, second: Sentence) -> bool:
+    """Return whether the shorter sentence shares most of its content words with the other."""
+    fewest = min(len(first.content), len(second.content))
+    return len(first.content & second.content) >= MOST_SHARED * fewest
+
+
+def _without_repeats(sentences: Sequence[Sentence], others: Sequence[Sentence]) -> list[Sentence]:
+    return [each for each in sentences if not any(says_the_same(each, other) for other in others)]
+
+
+def _distinct(sentences: Iterator[Sentence] | Sequence[Sentence]) -> list[Sentence]:
+    """Return the sentences with different words, each once: the least doubtful."""
+    by_words: dict[tuple[str, ...], Sentence] = {}
+    for each in sentences:
+        if each.words not in by_words or each.doubt < by_words[each.words].doubt:
+            by_words[each.words] = each
+    return list(by_words.values())
+
+
+def _joined(
+    parts: Sequence[Sentence | Exchange], side: Callable[[Exchange], Sentence]
+) -> tuple[str, tuple[tuple[int, int], ...]]:
+    """Return the text of one side and the spans of its exchanged sentences."""
+    text, spans = "", []
+    for part in parts:
+        sentence = side(part) if isinstance(part, Exchange) else part
+        text += " " * bool(text)
+        if isinstance(part, Exchange):
+            spans.append((len(text), len(text) + len(sentence.text)))
+        text += sentence.text
+    return text, tuple(spans)
