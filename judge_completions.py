@@ -21,6 +21,7 @@ import argparse
 import math
 import shlex
 import statistics
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
