@@ -12,7 +12,7 @@ def balanced(lengths: Sequence[tuple[int, int]], bias: float) -> list[int]:
     """Return the indices of the pairs to keep, in order; `lengths` are the words of (chosen, rejected) of each pair.
 
     The number of words of all kept chosen texts differs from the number of the rejected ones by at most the share
-    `bias` of the latter. The pairs that differ most in length are left out first, so as few as possible are.
+    `bias` of the latter. The pairs that differ most in length are left out first.
     """
     chosen, rejected = (sum(each[side] for each in lengths) for side in (0, 1))
     by_difference = sorted(range(len(lengths)), key=lambda index: lengths[index][0] - lengths[index][1])
