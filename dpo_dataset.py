@@ -20,6 +20,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from language_model.counted_tokens import Counted, counted_shares, counted_tokens, span_problem
 from language_model.length_limits import LengthReport, encode_within
 from language_model.loading import load_tokenizer
 from language_model.model_files import DEMO_BASE
@@ -45,13 +46,15 @@ class Triplet:
     prompt: list[int]
     chosen: list[int]
     rejected: list[int]
+    counted: Counted | None = None  # tokens that the preference term counts; None: all
 
 
 class DPODataset:
     """The triplets of one or several JSONL files, in order.
 
     Triplets over `max_length` tokens are listed in `report` and left out. `sizes` has the number of triplets kept from
-    each file. Raises InputError if a line cannot be used, or if its chosen and rejected have the same tokens.
+    each file. `loss_on`, one of LOSS_ON, says which tokens the preference term counts. Raises InputError if a line
+    cannot be used, or if its chosen and rejected have the same tokens.
     """
 
     def __init__(
@@ -62,12 +65,14 @@ class DPODataset:
         max_length: int = 512,
         prompt_format: str = "plain",
         overflow: str = "drop",
+        loss_on: str = "completion",
     ) -> None:
         self.paths = one_or_several(paths)
+        self.loss_on = loss_on
         self.pad_id = tokenizer.pad_token_id
         reports = [LengthReport(max_length) for _ in self.paths]
         parts = [
-            read_triplets(path, tokenizer, prompt_format, overflow, report)
+            read_triplets(path, tokenizer, prompt_format, overflow, report, loss_on)
             for path, report in zip(self.paths, reports, strict=True)
         ]
         self.report = joined_report(self.paths, reports)
@@ -98,7 +103,12 @@ def one_or_several(paths: str | Path | Sequence[str | Path]) -> list[str]:
 
 
 def read_triplets(
-    path: str, tokenizer: PreTrainedTokenizerBase, prompt_format: str, overflow: str, report: LengthReport
+    path: str,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt_format: str,
+    overflow: str,
+    report: LengthReport,
+    loss_on: str = "completion",
 ) -> list[Triplet]:
     """Return the triplets of a file, without the ones that are too long, and record all of them in `report`."""
     triplets: list[Triplet] = []
@@ -116,9 +126,13 @@ def read_triplets(
         prompt, (chosen, rejected) = encoded
         if chosen == rejected:
             raise InputError(f"{path}, line {line}: chosen and rejected have the same tokens; delete the line")
-        triplets.append(Triplet(example_id, prompt, chosen, rejected))
+        ids, counts_all = (chosen, rejected), loss_on == "completion"
+        counted = None if counts_all else counted_tokens(row, ids, tokenizer, prompt_format, loss_on)
+        triplets.append(Triplet(example_id, prompt, chosen, rejected, counted))
     print(f"Loaded {len(rows)} DPO triplets from {path}")
     report.announce(path, overflow)
+    if found := [triplet.counted for triplet in triplets if triplet.counted]:
+        print(f"The preference term counts {counted_shares(found)}")
     return triplets
 
 
@@ -154,6 +168,8 @@ def row_problem(row: dict[str, Any]) -> str | None:
             return f"{key} is neither text nor a list of messages with role and content"
     if row["chosen"] == row["rejected"]:
         return "chosen and rejected are the same text; delete the line"
+    if problem := span_problem(row):
+        return problem
     try:
         note_of_row(row)
     except InputError as error:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from dpo_dataset import DPODataset
 from judging.pair_makers import DPO_CONFIG, judges_behind
 from language_model.adapters import count_parameters, enable_gradient_checkpointing
+from language_model.counted_tokens import LOSS_ON
 from language_model.loading import load_base_model, load_tokenizer
 from language_model.model_files import absolute_model_name, base_of_adapter
 from language_model.placement import add_base_model_argument, add_model_arguments, choose_placement
@@ -33,11 +34,19 @@ from language_model.prompt_format import load_prompt_format
 from script_io.errors import ArgumentParser, InputError, at_least, run_script
 from training import checkpoints, data_mix, loop, run_folder
 from training.batch_plan import BatchPlan
-from training.metrics_log import log_metrics, log_step
+from training.metrics_log import first_validation, log_metrics, log_step
 from training.processes import end_process, make_accelerator
 from training.run import TrainingRun
 from training.settings import add_training_arguments, check_training_arguments, set_learning_rate
-from training.watching import NonFiniteGuard, StepTimer, StopRequest, check_gradients, stop_on_signals
+from training.watching import (
+    NonFiniteGuard,
+    StepTimer,
+    StopRequest,
+    check_gradients,
+    stop_on_signals,
+    warn_of_displacement,
+    warn_of_endings,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +56,7 @@ if TYPE_CHECKING:
     from training.policy_adapters import AdapterPair
 
 SFT_REMEDY = "run python stage_a_sft_training.py, or name its final_model with --sft_model_path"
-LOSS_TYPES = ("sigmoid", "ipo", "hinge", "robust")
+LOSS_TYPES = ("sigmoid", "sigmoid_norm", "ipo", "hinge", "robust")
 METRICS = (
     "loss", "chosen_preference", "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies",
     "logps/chosen", "logps/rejected",
@@ -57,7 +66,7 @@ PANELS = {
     "Chosen preference": [("train", "chosen_preference"), ("val", "chosen_preference")],
     "Log-probability (nats)": [("val", "logps/chosen"), ("val", "logps/rejected")],
 }
-DISPLACEMENT_LIMIT = 5.0  # nats that the mean chosen log-probability may fall before a warning
+CHOSEN_END = "logps/chosen_end"  # of the end of the sequence after chosen; in evaluations
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -108,6 +117,19 @@ def _add_loss_arguments(parser: argparse.ArgumentParser) -> None:
     )
     loss.add_argument("--loss_type", choices=LOSS_TYPES, default="sigmoid", help="preference term (default: sigmoid)")
     loss.add_argument(
+        "--loss_on",
+        choices=LOSS_ON,
+        default="completion",
+        help="tokens that the preference term counts: all of both completions, the ones that differ between them, or "
+        "all of chosen and the differing ones of rejected (default: completion)",
+    )
+    loss.add_argument(
+        "--factuality_margin",
+        type=float,
+        default=0.0,
+        help="what the difference of the rewards must exceed, 0 or more; for --loss_type sigmoid and sigmoid_norm",
+    )
+    loss.add_argument(
         "--label_smoothing",
         type=float,
         default=0.0,
@@ -135,6 +157,10 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise InputError(f"--label_smoothing {args.label_smoothing}: must be at least 0 and below 0.5")
     if args.label_smoothing and args.loss_type not in ("sigmoid", "robust"):
         raise InputError(f"--label_smoothing has no meaning for --loss_type {args.loss_type}; leave it at 0")
+    if not 0 <= args.factuality_margin < math.inf:
+        raise InputError(f"--factuality_margin {args.factuality_margin}: must be a number of 0 or more")
+    if args.factuality_margin and args.loss_type not in ("sigmoid", "sigmoid_norm"):
+        raise InputError(f"--factuality_margin has no meaning for --loss_type {args.loss_type}; leave it at 0")
     weights = (args.preference_weight, args.nll_weight)
     if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
         raise InputError("--preference_weight and --nll_weight must be finite and not negative, nor both 0")
@@ -202,7 +228,12 @@ def load_pairs(
     args: argparse.Namespace, tokenizer: PreTrainedTokenizerBase, prompt_format: str
 ) -> tuple[DPODataset, DPODataset]:
     """Return the training and the validation triplets."""
-    options: dict[str, Any] = {"max_length": args.max_length, "prompt_format": prompt_format, "overflow": args.overflow}
+    options: dict[str, Any] = {
+        "max_length": args.max_length,
+        "prompt_format": prompt_format,
+        "overflow": args.overflow,
+        "loss_on": args.loss_on,
+    }
     train, val = (DPODataset(path, tokenizer, **options) for path in (args.train_data_path, args.val_data_path))
     for train_path, val_path in product(train.paths, val.paths):
         loop.warn_if_same_file(train_path, val_path)
@@ -225,51 +256,47 @@ def losses(args: argparse.Namespace, scores: PairScores) -> tuple[torch.Tensor, 
         beta=args.beta,
         loss_type=args.loss_type,
         label_smoothing=args.label_smoothing,
+        factuality_margin=args.factuality_margin,
         chosen_tokens=scores.chosen_tokens,
         rejected_tokens=scores.rejected_tokens,
     )
-    nll = nll_losses(scores.policy_chosen, scores.chosen_tokens)
+    nll = nll_losses(scores.whole_chosen, scores.whole_chosen_tokens)
     return preference, args.preference_weight * preference + args.nll_weight * nll
 
 
 def pair_metrics(args: argparse.Namespace, scores: PairScores, loss: torch.Tensor) -> dict[str, torch.Tensor]:
     """Return METRICS of B pairs, each (B,)."""
-    from dpo_loss import preference_metrics
+    from dpo_loss import completion_metrics, preference_metrics
 
-    return preference_metrics(*scores[:4], beta=args.beta) | {"loss": loss}
+    of_whole = completion_metrics(scores.whole_chosen, scores.whole_rejected)
+    return preference_metrics(*scores[:4], beta=args.beta) | of_whole | {"loss": loss}
 
 
 def evaluate(run: TrainingRun, pair: AdapterPair, data: PairData) -> dict[str, float]:
-    """Return the means of METRICS over all validation pairs; warn if the chosen completions became less likely.
+    """Return the means of METRICS and CHOSEN_END over all validation pairs; warn if they show damage.
 
     With several files, `chosen_preference/1` is the chosen preference of the first file, and so on.
     """
     from training.metric_totals import MetricTotals
     from training.pair_scores import score_pairs
 
-    totals, displacement = MetricTotals(run, METRICS), 0.0
+    totals, displacement = MetricTotals(run, [*METRICS, CHOSEN_END]), 0.0
     preferred = [0.0] * len(data.dataset.sizes)  # pairs per file
     with run.evaluating():
         for row in run.plan.evaluation_rows(len(data.dataset), run.eval_batch_size, data.dataset.tokens):
-            scores = score_pairs(run, pair, data, row)
-            totals.add(pair_metrics(run.args, scores, losses(run.args, scores)[1]))
-            displacement += (scores.policy_chosen - scores.reference_chosen).sum().item()
-            for index, prefers in zip(row, (scores.policy_chosen > scores.policy_rejected).tolist(), strict=True):
+            scores = score_pairs(run, pair, data, row, with_end=True)
+            assert scores.chosen_end is not None
+            metrics = pair_metrics(run.args, scores, losses(run.args, scores)[1])
+            totals.add(metrics | {CHOSEN_END: scores.chosen_end})
+            displacement += (scores.whole_chosen - scores.whole_reference_chosen).sum().item()
+            for index, prefers in zip(row, (scores.whole_chosen > scores.whole_rejected).tolist(), strict=True):
                 preferred[data.dataset.file_of(index)] += prefers
     displacement, *preferred = run.sum_over_processes([displacement, *preferred])
+    means, sizes = totals.means(), data.dataset.sizes
     warn_of_displacement(-displacement / len(data.dataset))
-    sizes = data.dataset.sizes
+    warn_of_endings(first_validation(run).get(CHOSEN_END), means[CHOSEN_END])
     by_file = {f"chosen_preference/{n}": preferred[n - 1] / sizes[n - 1] for n in range(1, len(sizes) + 1)}
-    return totals.means() | (by_file if len(by_file) > 1 else {})
-
-
-def warn_of_displacement(fall: float) -> None:
-    if fall > DISPLACEMENT_LIMIT:
-        print(
-            f"warning: likelihood displacement: the chosen completions lost {fall:.1f} nats on average (limit "
-            f"{DISPLACEMENT_LIMIT:g}); raise --nll_weight, or lower --learning_rate",
-            file=sys.stderr,
-        )
+    return means | (by_file if len(by_file) > 1 else {})
 
 
 def train_loop(run: TrainingRun, pair: AdapterPair, train: PairData, val: PairData, stop: StopRequest) -> None:
@@ -327,7 +354,10 @@ def main(args: argparse.Namespace) -> int:
     if run.state.step == 0:
         first = evaluate(run, pair, val)
         log_metrics(run, "val", first)
-        print(f"Before training: Val Loss: {first['loss']:.4f}, Chosen Preference: {first['chosen_preference']:.0%}")
+        print(
+            f"Before training: Val Loss: {first['loss']:.4f}, Chosen Preference: {first['chosen_preference']:.0%}, "
+            f"End of Chosen: {first[CHOSEN_END]:.2f} nats"
+        )
     with stop_on_signals() as stop:
         train_loop(run, pair, train, val, stop)
     if stop:

@@ -77,11 +77,29 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Text, prompt_forma
 def encode_completion(tokenizer: PreTrainedTokenizerBase, completion: Text, prompt_format: str) -> list[int]:
     """Return the token ids of a completion, which end with the end of sequence (the last trained token)."""
     end = tokenizer.eos_token_id
+    ids = _ids(tokenizer, _rendered(tokenizer, completion, prompt_format))
     if prompt_format == "chat":
-        ids = _ids(tokenizer, _chat_completion(tokenizer, completion))
         # a template may write a line break after the end of the turn, but generation stops at the end
         return ids[: len(ids) - ids[::-1].index(end)] if end in ids else [*ids, end]
-    return [*_ids(tokenizer, f" {_plain(completion).strip()}"), end]
+    return [*ids, end]
+
+
+def rendered_completion(tokenizer: PreTrainedTokenizerBase, completion: str, prompt_format: str) -> tuple[str, int]:
+    """Return the text whose tokens `encode_completion` returns, and the place in it where the completion begins.
+
+    Raises InputError if a chat template changes the completion.
+    """
+    rendered = _rendered(tokenizer, completion, prompt_format)
+    start = rendered.find(completion.strip())
+    if start < 0:
+        raise InputError("the chat template changes the text of an answer; pass --prompt_format plain")
+    return rendered, start
+
+
+def _rendered(tokenizer: PreTrainedTokenizerBase, completion: Text, prompt_format: str) -> str:
+    if prompt_format == "chat":
+        return _chat_completion(tokenizer, completion)
+    return f" {_plain(completion).strip()}"
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

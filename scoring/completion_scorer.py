@@ -24,7 +24,7 @@ from scoring.head_logps import token_logps
 from scoring.last_layer import LastLayer
 from scoring.packed_attention import PACKED, UnsupportedAttention, register
 from scoring.packed_rows import PromptCompletions, lay_out, padded_size
-from scoring.padded_logps import batch_logps, pad_examples, sum_dtype
+from scoring.padded_logps import batch_logps, completion_sums, pad_examples
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -59,14 +59,23 @@ class CompletionScorer(torch.nn.Module):
         """Return whether LoRA is computed by scoring/fused_lora.py."""
         return self._lora is not None
 
-    def forward(self, examples: Sequence[PromptCompletions]) -> Scores:
-        """Return the summed log-probability (nats, float64) and token count of each completion, both (K,)."""
+    def forward(self, examples: Sequence[PromptCompletions], parts: torch.Tensor | None = None) -> Scores:
+        """Return the summed log-probability (nats, float64) and token count of each completion, both (K,).
+
+        With `parts`, (P, N) bool over the N tokens of all completions in order, the sums are (1 + P, K): over all
+        tokens first, then over the tokens of each part.
+        """
         # with half-precision weights, autocast also computes the products of the float32 adapters in half precision
         dtype = self.policy.dtype
         with torch.autocast(self.policy.device.type, dtype=dtype, enabled=dtype.itemsize == 2):
-            return self._packed(examples) if self.is_packed else self._padded(examples)
+            logps, tokens = self._packed(examples) if self.is_packed else self._padded(examples)
+        if parts is not None:
+            whole = torch.ones_like(parts[:1])
+            logps = logps * torch.cat([whole, parts]).to(logps)
+        return completion_sums(logps, tokens), tokens
 
     def _packed(self, examples: Sequence[PromptCompletions]) -> Scores:
+        """Return the log-probability of each completion token, (N,), and the tokens of each completion, (K,)."""
         model = self._causal_model()
         row = lay_out(examples)
         if self.pads_rows:
@@ -76,11 +85,10 @@ class CompletionScorer(torch.nn.Module):
         decoder, head = getattr(model, model.base_model_prefix), model.get_output_embeddings()
         hidden = decoder(input_ids=row.input_ids, position_ids=row.position_ids, use_cache=False, row=row)[0][0]
         predicting = hidden if self._last_layer else hidden[row.predicting]
-        logps = token_logps(predicting, head.weight, head.bias, row.targets)
-        sums = torch.zeros(len(row.completion_tokens), dtype=sum_dtype(logps.device), device=logps.device)
-        return sums.index_add(0, row.completion, logps.to(sums.dtype)), row.completion_tokens
+        return token_logps(predicting, head.weight, head.bias, row.targets), row.completion_tokens
 
     def _padded(self, examples: Sequence[PromptCompletions]) -> Scores:
+        """See `_packed`."""
         batch = {name: tensor.to(self.policy.device) for name, tensor in pad_examples(examples, self.pad_id).items()}
         self._draw_dropout(batch["input_ids"].numel())
         return batch_logps(self.policy, batch)

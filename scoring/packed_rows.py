@@ -49,16 +49,15 @@ class Segment(NamedTuple):
 class PackedRow:
     """Examples laid out one after another.
 
-    `predicting` are the positions whose output predicts a completion token, and `targets` are the predicted tokens.
-    `completion` is the number of the completion that each target belongs to, counted through the whole row. Tokens
-    after the last of `segments` are padding, which sees only itself and which no example sees.
+    `predicting` are the positions whose output predicts a completion token, and `targets` are the predicted tokens,
+    one completion after another. Tokens after the last of `segments` are padding, which sees only itself and which no
+    example sees.
     """
 
     input_ids: torch.Tensor  # (1, T) long
     position_ids: torch.Tensor  # (1, T) long
     predicting: torch.Tensor  # (N,) long
     targets: torch.Tensor  # (N,) long
-    completion: torch.Tensor  # (N,) long
     completion_tokens: torch.Tensor  # (K,) long
     segments: tuple[Segment, ...]
 
@@ -124,14 +123,12 @@ def lay_out(examples: Iterable[PromptCompletions]) -> PackedRow:
                 positions += range(len(prompt), len(prompt) + len(completion))
                 targets += completion
                 lengths.append(len(completion))
-    counts = torch.tensor(lengths)
     return PackedRow(
         input_ids=torch.tensor([ids]),
         position_ids=torch.tensor([positions]),
         predicting=torch.tensor(predicting),
         targets=torch.tensor(targets),
-        completion=torch.arange(len(lengths)).repeat_interleave(counts),
-        completion_tokens=counts,
+        completion_tokens=torch.tensor(lengths),
         segments=tuple(segments),
     )
 

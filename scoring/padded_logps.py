@@ -17,22 +17,37 @@ IGNORED = -100
 
 
 def completion_logps(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the summed log-probability of each row's completion, log pi(y|x).
+    """Return the log-probability of each completion token.
 
     Args:
         logits: (B, T, V), any floating dtype; position t predicts token t + 1.
         labels: (B, T) long, -100 for every token outside the completion.
 
     Returns:
-        (B,) float64 sums in nats, and (B,) long counts of completion tokens. Terms are float32 and sums float64:
-        float32 sums of a hundred terms are off by up to 1e-5 nats.
+        (N,) float32 log-probabilities in nats of the completion tokens of all rows, row by row, and (B,) long counts of
+        completion tokens.
     """
     targets = labels[:, 1:]
     mask = targets != IGNORED
     predicting = logits[:, :-1].float()
     target_logits = predicting.gather(-1, targets.clamp(min=0)[..., None])[..., 0]
-    token_logps = (target_logits - predicting.logsumexp(dim=-1)).masked_fill(~mask, 0.0)
-    return token_logps.sum(dim=-1, dtype=sum_dtype(logits.device)), mask.sum(dim=-1)
+    return (target_logits - predicting.logsumexp(dim=-1))[mask], mask.sum(dim=-1)
+
+
+def completion_sums(token_logps: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """Return the summed log-probability of each completion, log pi(y|x), (K,), in nats.
+
+    Args:
+        token_logps: (..., N) log-probabilities of the tokens of K completions, one completion after another.
+        tokens: (K,) long counts of tokens.
+
+    Terms are float32 and sums float64: float32 sums of a hundred terms are off by up to 1e-5 nats.
+    """
+    size = token_logps.shape[-1]  # given, so that a GPU need not be asked
+    completion = torch.arange(len(tokens), device=tokens.device).repeat_interleave(tokens, output_size=size)
+    dtype = sum_dtype(token_logps.device)
+    sums = torch.zeros(*token_logps.shape[:-1], len(tokens), dtype=dtype, device=token_logps.device)
+    return sums.index_add(-1, completion.to(token_logps.device), token_logps.to(dtype))
 
 
 def sum_dtype(device: torch.device) -> torch.dtype:
@@ -61,7 +76,9 @@ def pad_examples(examples: Sequence[PromptCompletions], pad_id: int, min_length:
 
 
 def batch_logps(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return summed log-probability and token count of each row's completion, each (K,); see `completion_logps`.
+    """Return the log-probabilities (N,) of all completion tokens and the tokens of each row's completion, (K,).
+
+    See `completion_logps`.
 
     Args:
         model: a causal language model, wrapped by peft or not.

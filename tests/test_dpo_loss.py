@@ -5,8 +5,15 @@ import math
 import pytest
 import torch
 
-from dpo_loss import LOSS_TYPES, nll_losses, preference_losses, preference_metrics, zero_margin_loss
-from scoring.padded_logps import completion_logps
+from dpo_loss import (
+    LOSS_TYPES,
+    completion_metrics,
+    nll_losses,
+    preference_losses,
+    preference_metrics,
+    zero_margin_loss,
+)
+from scoring.padded_logps import completion_logps, completion_sums
 
 # One pair: the policy moved +2 nats on chosen and -1 on rejected; with beta 0.1 the margin is 0.3.
 POLICY = (torch.tensor([-8.0]), torch.tensor([-13.0]))
@@ -31,6 +38,31 @@ def test_robust_by_hand():
     # (0.9 * 0.5543552 - 0.1 * 0.8543552) / 0.8
     assert loss("robust", 0.1) == pytest.approx(0.5168552, abs=1e-6)
     assert loss("robust") == pytest.approx(loss("sigmoid"), abs=1e-7)
+
+
+def test_sigmoid_norm_by_hand():
+    # mean ratios per token 2/4 and -1/5: margin 0.1 * 0.7 = 0.07, -log sigmoid(0.07) = 0.6587596
+    assert loss("sigmoid_norm") == pytest.approx(math.log(1 + math.exp(-0.07)), abs=1e-6)
+
+
+def test_factuality_margin_by_hand():
+    # the reward difference 0.3 must exceed 0.5: -log sigmoid(-0.2)
+    margin = preference_losses(*POLICY, *REFERENCE, beta=0.1, factuality_margin=0.5).item()
+    assert margin == pytest.approx(math.log(1 + math.exp(0.2)), abs=1e-6)
+    assert zero_margin_loss("sigmoid", 0.1, factuality_margin=0.5) == pytest.approx(
+        math.log(1 + math.exp(0.5)), abs=1e-9
+    )
+
+
+@pytest.mark.parametrize("loss_type", ["sigmoid_norm", "ipo"])
+def test_a_side_without_counted_tokens_adds_nothing(loss_type):
+    none = torch.tensor([0])
+    found = preference_losses(
+        torch.zeros(1), POLICY[1], torch.zeros(1), REFERENCE[1],
+        beta=0.1, loss_type=loss_type, chosen_tokens=none, rejected_tokens=torch.tensor([5]),
+    ).item()  # fmt: skip
+    expected = math.log(1 + math.exp(-0.1 * 0.2)) if loss_type == "sigmoid_norm" else (0.2 - 5) ** 2
+    assert found == pytest.approx(expected, abs=1e-5)
 
 
 def test_hinge_by_hand():
@@ -68,7 +100,7 @@ def test_the_gradient_raises_chosen_and_lowers_rejected(loss_type):
 
 def test_metrics_by_hand_and_detached():
     chosen = POLICY[0].clone().requires_grad_()
-    metrics = preference_metrics(chosen, POLICY[1], *REFERENCE, beta=0.1)
+    metrics = preference_metrics(chosen, POLICY[1], *REFERENCE, beta=0.1) | completion_metrics(chosen, POLICY[1])
     shown = {name: round(value.item(), 6) for name, value in metrics.items()}
     assert shown == {
         "chosen_preference": 1.0,
@@ -90,7 +122,8 @@ def test_completion_logps_sum_over_the_completion_alone():
     labels[0, :3] = -100  # prompt of three tokens
     labels[1, :2] = -100
     labels[1, 5] = -100  # padding
-    logps, counts = completion_logps(logits, labels)
+    token_logps, counts = completion_logps(logits, labels)
+    logps = completion_sums(token_logps, counts)
     assert counts.tolist() == [3, 3]
     assert logps.dtype == torch.float64
     for row in range(2):
@@ -104,4 +137,4 @@ def test_half_precision_logits_are_summed_in_full():
     logits = torch.randn(1, 400, 50, generator=torch.Generator().manual_seed(1)).bfloat16()
     labels = torch.randint(0, 50, (1, 400), generator=torch.Generator().manual_seed(2))
     exact = logits[0, :-1].double().log_softmax(-1).gather(-1, labels[0, 1:, None]).sum()
-    assert completion_logps(logits, labels)[0].item() == pytest.approx(exact.item(), abs=2e-4)
+    assert completion_sums(*completion_logps(logits, labels)).item() == pytest.approx(exact.item(), abs=2e-4)

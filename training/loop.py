@@ -106,6 +106,8 @@ def _close_epoch(run: TrainingRun, val: Mapping[str, float]) -> None:
     print(f"  Val Loss: {val['loss']:.4f}")
     if "chosen_preference" in val:
         print(f"  Chosen Preference: {val['chosen_preference']:.0%}")
+    if "logps/chosen_end" in val:
+        print(f"  End of Chosen: {val['logps/chosen_end']:.2f} nats")
     print(f"  Learning Rate: {learning_rate:.2e}")
     by_split = {f"{split}_{name}": x for split, row in (("train", train), ("val", val)) for name, x in row.items()}
     row = {"epoch": epoch, "step": run.state.step, "learning_rate": learning_rate}

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -54,6 +55,13 @@ def console_line(run: TrainingRun, values: Mapping[str, float]) -> str:
     total = run.plan.total_steps
     parts = [text.format(values[name]) for name, text in _CONSOLE.items() if name in values]
     return f"step {run.state.step:>{len(str(total))}}/{total}  " + "  ".join(parts)
+
+
+def first_validation(run: TrainingRun) -> dict[str, Any]:
+    """Return the first validation of the run, the one before training; empty if none has been logged."""
+    path = run.folder / METRICS_FILE
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return next((values for values in map(json.loads, lines) if values["kind"] == "val"), {})
 
 
 def truncate_metrics(folder: Path, step: int) -> None:

@@ -11,11 +11,14 @@ import torch
 
 from dpo_dataset import DPODataset
 from dpo_loss import zero_margin_loss
+from scoring.padded_logps import completion_sums
 from script_io.errors import RunError
 from training.policy_adapters import AdapterPair
 from training.run import TrainingRun
 
-Logps = tuple[torch.Tensor, torch.Tensor]  # chosen and rejected, each (N,) float64, in nats
+# Summed log-probabilities of N pairs in nats, (N, 2, S) float64. The second axis is chosen, rejected. S is 1, or with
+# --loss_on 2: of whole completions, and of the tokens that the preference term counts.
+Logps = torch.Tensor
 # Tolerance of rewards and loss at step 0. Policy and reference score the same rows there (reference_cache.py), so they
 # differ only if a device adds up in another order each time. In half precision, other rows would differ by tenths of a
 # nat, which beta turns into hundredths of a reward.
@@ -31,7 +34,10 @@ class PairData:
 
 
 class PairScores(NamedTuple):
-    """Summed log-probabilities in nats, and completion tokens, of B pairs. Every field is (B,)."""
+    """Summed log-probabilities in nats, and numbers of tokens, of B pairs. Every field is (B,).
+
+    The first six are of the tokens that the preference term counts, the others of whole completions.
+    """
 
     policy_chosen: torch.Tensor
     policy_rejected: torch.Tensor
@@ -39,26 +45,69 @@ class PairScores(NamedTuple):
     reference_rejected: torch.Tensor
     chosen_tokens: torch.Tensor
     rejected_tokens: torch.Tensor
+    whole_chosen: torch.Tensor
+    whole_rejected: torch.Tensor
+    whole_reference_chosen: torch.Tensor
+    whole_chosen_tokens: torch.Tensor
+    chosen_end: torch.Tensor | None  # log-probability of the last token of chosen, the end of the sequence
 
 
 def pair_logps(
-    scorer: torch.nn.Module, dataset: DPODataset, indices: Sequence[int]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return log-probabilities and token counts of B pairs scored in one row, both (B, 2): chosen, rejected."""
-    logps, tokens = scorer([dataset.encoded(index) for index in indices])
-    return logps.view(-1, 2), tokens.view(-1, 2)
+    scorer: torch.nn.Module, dataset: DPODataset, indices: Sequence[int], with_end: bool = False
+) -> tuple[Logps, torch.Tensor]:
+    """Score B pairs in one row; return their Logps, (B, 2, S), and numbers of tokens in the same shape.
+
+    With `with_end`, the last of S is the last token of each completion.
+    """
+    examples = [dataset.encoded(index) for index in indices]
+    parts = part_masks(dataset, indices, with_end)
+    sums, tokens = scorer(examples) if parts is None else scorer(examples, parts)
+    if parts is None:
+        return sums.view(-1, 2, 1), tokens.view(-1, 2, 1)
+    counts = completion_sums(parts, tokens.cpu()).to(tokens)  # (P, 2 B)
+    both = torch.cat([tokens[None], counts])
+    return sums.T.reshape(len(indices), 2, -1), both.T.reshape(len(indices), 2, -1)
 
 
-def score_pairs(run: TrainingRun, pair: AdapterPair, data: PairData, indices: Sequence[int]) -> PairScores:
+def part_masks(dataset: DPODataset, indices: Sequence[int], with_end: bool) -> torch.Tensor | None:
+    """Return the parts of the completions of pairs to sum apart, (P, N) bool over their N tokens; None for P = 0."""
+    if dataset.loss_on == "completion" and not with_end:
+        return None
+    parts: list[list[bool]] = []
+    triplets = [dataset.triplets[index] for index in indices]
+    if dataset.loss_on != "completion":
+        parts.append([counts for triplet in triplets for side in triplet.counted or () for counts in side])
+    if with_end:
+        completions = [ids for triplet in triplets for ids in (triplet.chosen, triplet.rejected)]
+        parts.append([place == len(ids) - 1 for ids in completions for place in range(len(ids))])
+    return torch.tensor(parts)
+
+
+def score_pairs(
+    run: TrainingRun, pair: AdapterPair, data: PairData, indices: Sequence[int], with_end: bool = False
+) -> PairScores:
     """Score B pairs under policy and reference. A live reference sees the same row as the policy."""
     if data.reference is None:
         with pair.as_reference():
-            reference = pair_logps(run.scorer, data.dataset, indices)[0].unbind(1)
+            reference = pair_logps(run.scorer, data.dataset, indices)[0]
     else:
-        reference = tuple(logps[list(indices)] for logps in data.reference)
-    logps, tokens = pair_logps(run.model, data.dataset, indices)
-    on_device = (part.to(logps.device, logps.dtype) for part in reference)
-    return PairScores(*logps.unbind(1), *on_device, *tokens.unbind(1))
+        reference = data.reference[list(indices)]
+    logps, tokens = pair_logps(run.model, data.dataset, indices, with_end)
+    reference = reference.to(logps.device, logps.dtype)
+    counted = 0 if data.dataset.loss_on == "completion" else 1  # place of the counted tokens on the last axis
+    return PairScores(
+        policy_chosen=logps[:, 0, counted],
+        policy_rejected=logps[:, 1, counted],
+        reference_chosen=reference[:, 0, counted],
+        reference_rejected=reference[:, 1, counted],
+        chosen_tokens=tokens[:, 0, counted],
+        rejected_tokens=tokens[:, 1, counted],
+        whole_chosen=logps[:, 0, 0],
+        whole_rejected=logps[:, 1, 0],
+        whole_reference_chosen=reference[:, 0, 0],
+        whole_chosen_tokens=tokens[:, 0, 0],
+        chosen_end=logps[:, 0, -1] if with_end else None,
+    )
 
 
 def check_zero_margin(
@@ -67,7 +116,7 @@ def check_zero_margin(
     """Check on the first batch of a fresh run that policy and reference agree: rewards 0, loss of a zero margin."""
     chosen = (scores.policy_chosen - scores.reference_chosen).abs().max().item()
     rejected = (scores.policy_rejected - scores.reference_rejected).abs().max().item()
-    expected = zero_margin_loss(args.loss_type, args.beta, args.label_smoothing)
+    expected = zero_margin_loss(args.loss_type, args.beta, args.label_smoothing, args.factuality_margin)
     tolerance = ZERO_TOLERANCE[str(dtype).removeprefix("torch.")] * max(1.0, expected)
     reward, loss = args.beta * max(chosen, rejected), preference.mean().item()
     print(f"Step 0: preference loss {loss:.6f} (zero margin {expected:.6f}), largest reward {reward:.1e}")

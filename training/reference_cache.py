@@ -1,4 +1,4 @@
-"""The log-probabilities of the reference model, scored once before training and stored as two numbers per pair.
+"""The log-probabilities of the reference model, scored once before training and stored as a few numbers per pair.
 
 The file name carries a hash of everything that they depend on: the tokens of every pair (and so the data, the tokenizer
 and the prompt format), the adapter, the base, the device, the dtype, the quantisation and the layout of the rows.
@@ -55,7 +55,8 @@ def cache_key(
     """Return the SHA-256 of everything that the log-probabilities depend on; `layout` says how pairs form rows."""
     digest = hashlib.sha256()
     for triplet in triplets:
-        digest.update(json.dumps([triplet.prompt, triplet.chosen, triplet.rejected]).encode())
+        parts = [triplet.prompt, triplet.chosen, triplet.rejected, *(triplet.counted or ())]
+        digest.update(json.dumps(parts).encode())
     for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
         digest.update((Path(adapter) / name).read_bytes())
     how = [placement.device.type, str(placement.dtype), placement.quantisation, *layout]
@@ -132,13 +133,14 @@ def validation_rows(run: TrainingRun, dataset: DPODataset) -> list[Row]:
 
 def score_reference(run: TrainingRun, dataset: DPODataset, rows: Sequence[Row], name: str) -> Logps:
     """Score rows of pairs under the untrained policy, and gather the results of all processes on each of them."""
-    logps = torch.zeros(len(dataset), 2, dtype=sum_dtype(run.device), device=run.device)
+    sums = 1 if dataset.loss_on == "completion" else 2
+    logps = torch.zeros(len(dataset), 2, sums, dtype=sum_dtype(run.device), device=run.device)
     with torch.no_grad():
         for row in progress_bar(rows, label=f"Reference, {name}", total=len(rows), unit="row"):
             places = [row.pairs.index(index) for index in row.kept]
             logps[row.kept] = pair_logps(run.scorer, dataset, row.pairs)[0][places].to(logps)
-    chosen, rejected = run.accelerator.reduce(logps, "sum").cpu().double().unbind(1)
-    return chosen.contiguous(), rejected.contiguous()
+    gathered: Logps = run.accelerator.reduce(logps, "sum").cpu().double()
+    return gathered
 
 
 def read_or_score(path: Path, key: str, accelerator: Accelerator, score: Callable[[], Logps]) -> Logps:
@@ -151,14 +153,15 @@ def read_or_score(path: Path, key: str, accelerator: Accelerator, score: Callabl
     if cached is not None and everywhere:
         print(f"Reference log-probabilities read from {path}")
         return cached
-    chosen, rejected = score()
+    logps = score()
     if accelerator.is_main_process:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.tmp")
+        chosen, rejected = (side.contiguous() for side in logps.unbind(1))  # (N, S)
         save_file({"chosen": chosen, "rejected": rejected}, temporary, metadata={"key": key})
         temporary.replace(path)
         print(f"Reference log-probabilities saved to {path}")
-    return chosen, rejected
+    return logps
 
 
 def _read(path: Path, key: str) -> Logps | None:
@@ -169,6 +172,6 @@ def _read(path: Path, key: str) -> Logps | None:
         with safe_open(path, framework="pt") as file:
             if (file.metadata() or {}).get("key") != key:
                 return None
-            return file.get_tensor("chosen"), file.get_tensor("rejected")
+            return torch.stack([file.get_tensor(side) for side in ("chosen", "rejected")], dim=1)
     except SafetensorError as error:
         raise InputError(f"{path}: not a safetensors file ({error}); delete it") from error

@@ -1,4 +1,4 @@
-"""Watch a run: stop signals, steps that are not finite, missing gradients, speed and peak memory."""
+"""Watch a run: signals, steps that are not finite, missing gradients, lost likelihood, speed and peak memory."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import torch
 
 MAX_NON_FINITE_STEPS = 3
+DISPLACEMENT_LIMIT = 5.0  # nats that the mean log-probability of chosen completions may fall before a warning
+END_LIMIT = 1.0  # nats that the mean log-probability of their end may fall before a warning
 
 
 class StopRequest:
@@ -105,6 +107,26 @@ def check_gradients(model: torch.nn.Module) -> None:
         raise RunError(f"the gradient is not finite in {len(wild)} trainable tensors, first {wild[0]}")
     if not any(gradient is not None and gradient.any() for _, gradient in trainable):
         raise RunError(f"every gradient is zero, from {trainable[0][0]} on; the frozen base passes none on")
+
+
+def warn_of_displacement(fall: float) -> None:
+    """Warn if the chosen completions of the validation data have become less likely, by `fall` nats on average."""
+    if fall > DISPLACEMENT_LIMIT:
+        print(
+            f"warning: likelihood displacement: the chosen completions lost {fall:.1f} nats on average (limit "
+            f"{DISPLACEMENT_LIMIT:g}); raise --nll_weight, or lower --learning_rate",
+            file=sys.stderr,
+        )
+
+
+def warn_of_endings(before: float | None, now: float) -> None:
+    """Warn if the end of the chosen completions has become less likely than `before` training (None: not known)."""
+    if before is not None and before - now > END_LIMIT:
+        print(
+            f"warning: the end of the chosen completions lost {before - now:.1f} nats on average (limit "
+            f"{END_LIMIT:g}): the model may go on where it should stop; raise --nll_weight, or lower --learning_rate",
+            file=sys.stderr,
+        )
 
 
 def peak_memory_bytes(device: torch.device) -> int:

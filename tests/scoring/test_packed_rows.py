@@ -20,7 +20,6 @@ def test_a_pair_shares_its_prompt_and_restarts_its_positions():
     # token 2 is the prompt's last: it predicts the first token of both completions
     assert row.predicting.tolist() == [2, 3, 2, 5, 6, 9, 10]
     assert row.targets.tolist() == [7, 2, 8, 9, 2, 3, 2]
-    assert row.completion.tolist() == [0, 0, 1, 1, 1, 2, 2]
     assert row.completion_tokens.tolist() == [2, 3, 2]
     assert row.segments == (Segment(0, 3, (2, 3)), Segment(8, 2, (2,)))
 

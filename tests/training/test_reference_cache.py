@@ -17,6 +17,8 @@ from training.pair_scores import score_pairs
 
 
 class FakeDataset:
+    loss_on = "completion"
+
     def __len__(self):
         return 5
 
@@ -46,7 +48,7 @@ def test_each_process_scores_its_share():
         for run in runs
     ]
     assert scored == [[0, 2, 4], [1, 3]]
-    chosen, rejected = (first + second for first, second in zip(*parts, strict=True))
+    chosen, rejected = (parts[0] + parts[1])[..., 0].unbind(1)
     assert chosen.tolist() == [0, -1, -2, -3, -4]
     assert rejected.tolist() == [-0.5, -1.5, -2.5, -3.5, -4.5]
     assert chosen.dtype == torch.float64
@@ -73,7 +75,7 @@ def test_training_pairs_are_scored_in_the_rows_of_the_first_epoch(processes, sou
     rows = [reference_cache.training_rows(run, dataset) for run in runs]
     assert sorted({index for own in rows for row in own for index in row.kept}) == list(range(size))
     parts = [reference_cache.score_reference(run, dataset, own, "train") for run, own in zip(runs, rows, strict=True)]
-    cached = torch.stack([sum(each) for each in zip(*parts, strict=True)], dim=1)  # (9, 2)
+    cached = sum(parts)[..., 0]  # (9, 2)
     first: dict[int, torch.Tensor] = {}  # the scores that training meets first
     for step in range(plans[0].steps_per_epoch):
         for index, process in zip(plans[0].step_indices(step), cycle(range(processes))):
@@ -89,8 +91,8 @@ def test_training_pairs_are_scored_in_the_rows_of_the_first_epoch(processes, sou
 def test_step_0_is_exact_where_every_row_rounds_differently(tmp_path, monkeypatch, reference):
     score = CompletionScorer.forward
 
-    def rounded(self, examples):
-        logps, tokens = score(self, examples)
+    def rounded(self, examples, parts=None):
+        logps, tokens = score(self, examples, parts)
         return logps + sum(example.tokens for example in examples) / 64, tokens
 
     monkeypatch.setattr(CompletionScorer, "forward", rounded)
@@ -125,7 +127,7 @@ def test_the_key_depends_on_the_rows_of_training_and_not_on_the_process():
 
 @pytest.mark.parametrize("others_have_it", [True, False])
 def test_the_file_is_read_only_if_every_process_can(tmp_path, others_have_it):
-    logps = (torch.zeros(2, dtype=torch.float64), torch.ones(2, dtype=torch.float64))
+    logps = torch.arange(8, dtype=torch.float64).view(2, 2, 2)
     alone = SimpleNamespace(is_main_process=True, device=torch.device("cpu"), gather=lambda tensor: tensor)
     path = tmp_path / "logps.safetensors"
     reference_cache.read_or_score(path, "key", alone, lambda: logps)
