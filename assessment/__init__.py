@@ -1,1 +1,1 @@
-"""The parts of manual_assessment_tool.py: examples, screen, questions, ratings, agreement, decision and report."""
+"""The parts of manual_assessment_tool.py: examples, screen, questions, session, ratings, comparison and report."""

@@ -1,9 +1,10 @@
-"""Read the summaries to rate from one or two results CSVs, choose some, and order them for an assessor."""
+"""Read the summaries to rate from one or more results CSVs, choose some, and order them for an assessor."""
 
 from __future__ import annotations
 
 import hashlib
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -43,7 +44,7 @@ class Source:
     path: Path
     examples: list[Example]
     repeated: int = 0  # rows left out: same note and summary as an earlier row
-    unpaired: int = 0  # examples left out: the other CSV has no summary of the same note
+    unpaired: int = 0  # examples left out: another CSV has no summary of the same note
     by_text: dict[str, Example] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -88,31 +89,32 @@ def _example(place: str, row: Mapping[str, str]) -> Example:
 
 
 def load_sources(paths: Sequence[Path], *, blind: bool) -> list[Source]:
-    """Read one or two CSVs. Of two, keep the notes that are in both, in the order of the first.
+    """Read any number of CSVs. Of several, keep the notes that are in all, in the order of the first.
 
-    Raises InputError for unsuitable files or a wrong number of them.
+    Raises InputError for unsuitable files, or for several files without `blind`.
     """
-    if len(paths) > 2:
-        raise InputError(f"--results_csv: {len(paths)} files; pass one, or two with --blind")
-    if len(paths) == 2 and not blind:
-        raise InputError("--results_csv: two files are rated with --blind only; add --blind, or pass one file")
-    if len(paths) == 2 and paths[0].resolve() == paths[1].resolve():
-        raise InputError(f"--results_csv: {paths[0]} is named twice; pass the results of two models")
+    if len(paths) > 1 and not blind:
+        raise InputError("--results_csv: several files are rated with --blind only; add --blind, or pass one file")
+    uses = Counter(path.resolve() for path in paths)
+    for path in paths:
+        if uses[path.resolve()] > 1:
+            raise InputError(f"{path} is named twice; pass the results of different models")
     sources = [load_source(path) for path in paths]
     if len(sources) == 1:
         return sources
-    first, second = (_by_note(source) for source in sources)
-    shared = [note for note in first if note in second]
+    found = [_by_note(source) for source in sources]
+    shared = [note for note in found[0] if all(note in others for others in found[1:])]
     if not shared:
-        raise InputError(f"{paths[0]}, {paths[1]}: no note is in both; evaluate both models on the same test data")
+        names = ", ".join(map(str, paths))
+        raise InputError(f"{names}: no note is in all files; evaluate all models on the same test data")
     return [
         Source(source.path, [by_note[note] for note in shared], source.repeated, len(by_note) - len(shared))
-        for source, by_note in zip(sources, (first, second), strict=True)
+        for source, by_note in zip(sources, found, strict=True)
     ]
 
 
 def _by_note(source: Source) -> dict[str, Example]:
-    """Return the examples by their note. Raises InputError for a note with two summaries, which cannot be paired."""
+    """Return the examples by their note. Raises InputError for a note with two summaries, which cannot be compared."""
     found: dict[str, Example] = {}
     for example in source.examples:
         other = found.setdefault(example.clinical_note, example)
@@ -130,7 +132,8 @@ def choose_examples(
     """Return the examples to rate: the same ones for every assessor, each in their own order if `own_order`.
 
     Takes `count` examples from number `start` on, in the order of the file. `blind` first shuffles the file, in the
-    same way for everybody. With two sources, one example is a note with both summaries; equal summaries are rated once.
+    same way for everybody. With several sources, one example is a note with all its summaries; equal summaries are
+    rated once.
     """
     groups = list(zip(*(source.examples for source in sources), strict=True))
     if not 0 <= start < len(groups):

@@ -1,4 +1,4 @@
-"""Ask for the kind, the severity and the words of each error in a summary.
+"""Ask for the kind, the severity and the words of each error in a summary, and for its completeness.
 
 Every question offers a way back, so that a slip can be taken back before it is recorded.
 """
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from assessment.ratings import KINDS, SEVERITIES, SummaryError, find_words
+from assessment.ratings import COMPLETENESS, KINDS, SEVERITIES, SummaryError, find_words
 from assessment.screen import blocks, columns, terminal_size, wrap
 
 PASTE_SECONDS = 0.05  # all lines of a paste arrive within this time
@@ -88,6 +88,15 @@ def ask_numbered(question: str, meanings: Mapping[str, str]) -> str | None:
     say_list({f"{number}  {name}": meanings[name] for number, name in choices.items()})
     key = ask_choice(f"1 to {len(choices)}, or b(ack) > ", {**choices, BACK[0]: BACK[1]})
     return choices.get(key)
+
+
+def ask_completeness() -> int | None:
+    """Ask how complete the summary is. Returns a key of COMPLETENESS; None for back."""
+    say("\nHow complete is the summary? Count what it states rightly; an error does not state a fact.")
+    say_list({str(level): meaning for level, meaning in COMPLETENESS.items()})
+    choices = {str(level): str(level) for level in COMPLETENESS}
+    answer = ask_choice(f"0 to {max(COMPLETENESS)}, or b(ack) > ", {**choices, BACK[0]: BACK[1]})
+    return int(answer) if answer in choices else None
 
 
 def ask_words(error: SummaryError, summary: str) -> SummaryError | None:

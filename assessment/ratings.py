@@ -30,6 +30,12 @@ SEVERITIES = {
     "major": "could change a diagnosis, a treatment or the follow-up",
     "minor": "could not change any of these",
 }
+COMPLETENESS = {  # how many of the important facts of the note the summary states
+    0: "states none of the important facts of the note",
+    1: "states a few of them",
+    2: "states most of them",
+    3: "states all of them",
+}
 _SAME_WHEN_TYPED = str.maketrans("‘’“”‐‑–—", "''\"\"----")
 
 
@@ -58,6 +64,7 @@ class Rating:
     blind: bool = False
     seconds: float = 0.0  # from the summary's display to the verdict
     rated_at: str = ""  # UTC, ISO 8601
+    completeness: int | None = None  # key of COMPLETENESS; None if it was not asked
 
     @property
     def is_given(self) -> bool:
@@ -143,6 +150,8 @@ def _rating(row: Mapping[str, Any]) -> Rating:
         raise ValueError(rating.verdict)
     if any(error.kind not in KINDS or error.severity not in ("", *SEVERITIES) for error in rating.errors):
         raise ValueError(rating.errors)
+    if isinstance(rating.completeness, bool) or rating.completeness not in (None, *COMPLETENESS):
+        raise ValueError(rating.completeness)
     return rating
 
 

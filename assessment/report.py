@@ -3,69 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from itertools import combinations
 
 from assessment.agreement import Agreement, share_text
+from assessment.comparison import comparison_lines
 from assessment.confidence_sequence import confidence_sequence, further_observations, side_of
 from assessment.examples import Example, Source
 from assessment.ratings import HALLUCINATED, KINDS, SKIPPED, Rating
-from evaluation.stats import mcnemar_p, p_text, paired_share_interval, wilson_interval
+from assessment.tally import Ratings, Tally, given_ratings, is_hallucinated, mean_interval, tally
+from evaluation.stats import wilson_interval
 from script_io.terminal import printable
 
 THRESHOLD = 0.15  # share of hallucinated summaries above which Stage B is worth its effort
 FEWEST_RATINGS = 10  # four hallucinated of four would decide; the slips of a new assessor must not
 MOST_FURTHER_RATINGS = 10_000  # nobody rates more; the report then says "more than"
-Ratings = Mapping[str, Sequence[Rating]]  # text_sha256 -> given ratings of all assessors
-
-
-@dataclass(frozen=True)
-class Tally:
-    """Counts of summaries. A summary counts once, however many assessors rated it."""
-
-    rated: int
-    hallucinated: int
-    disputed: int  # several assessors rated them and disagree
-    major: int  # hallucinated, with at least one major error
-    with_omission: int
-    by_kind: Counter[str]
-
-
-def given_ratings(ratings: Iterable[Rating]) -> dict[str, list[Rating]]:
-    """Group the ratings that have a verdict by the text that was rated."""
-    by_text: dict[str, list[Rating]] = {}
-    for rating in ratings:
-        if rating.is_given:
-            by_text.setdefault(rating.text_sha256, []).append(rating)
-    return by_text
-
-
-def is_hallucinated(group: Sequence[Rating]) -> bool:
-    """Return the verdict of the majority of assessors. A draw counts as hallucinated."""
-    return 2 * len(_against(group)) >= len(group)
-
-
-def _against(group: Sequence[Rating]) -> list[Rating]:
-    return [rating for rating in group if rating.verdict == HALLUCINATED]
-
-
-def tally(groups: Iterable[Sequence[Rating]]) -> Tally:
-    """Count summaries; each group holds all ratings of one summary.
-
-    Kinds and severities of errors count only in summaries that count as hallucinated.
-    """
-    groups = [group for group in groups if group]
-    hallucinated = [_against(group) for group in groups if is_hallucinated(group)]
-    errors = [[error for rating in against for error in rating.errors] for against in hallucinated]
-    return Tally(
-        rated=len(groups),
-        hallucinated=len(hallucinated),
-        disputed=sum(0 < len(_against(group)) < len(group) for group in groups),
-        major=sum(any(error.severity == "major" for error in found) for found in errors),
-        with_omission=sum(any(rating.omissions for rating in group) for group in groups),
-        by_kind=Counter(kind for found in errors for kind in {error.kind for error in found}),
-    )
 
 
 def decision(hallucinated: int, rated: int, unrated: int | None = None) -> str:
@@ -114,7 +66,7 @@ def _further_text(hallucinated: int, rated: int, unrated: int | None) -> str:
 def report(sources: Sequence[Source], ratings: Iterable[Rating]) -> str:
     """Return the text of `assessment_report.txt`.
 
-    For two sources it names the results behind each summary, and counts only blind ratings.
+    For several sources it names the results behind each summary, and counts only blind ratings.
     """
     texts = {text for source in sources for text in source.by_text}
     everything = list(ratings)
@@ -123,14 +75,14 @@ def report(sources: Sequence[Source], ratings: Iterable[Rating]) -> str:
     lines = ["Manual assessment of summaries"]
     for source in sources:
         lines += ["", *source_lines(source, given)]
-    if len(sources) == 2:
-        lines += ["", *comparison_lines(sources, given)]
+    if len(sources) > 1:
+        lines += comparison_lines(sources, given)
     lines += ["", "By assessor:", *assessor_lines(ratings)]
     lines += assessor_agreement_lines(given)
     lines += checker_lines(sources, given)
     lines += [line for source in sources for line in finding_lines(source, given)]
     if len(ratings) < len(everything):
-        reason = "their text is not in the results" + ", or they were not blind" * (len(sources) == 2)
+        reason = "their text is not in the results" + ", or they were not blind" * (len(sources) > 1)
         lines += ["", f"Ratings not counted:    {len(everything) - len(ratings)} ({reason})"]
     return "\n".join(lines) + "\n"
 
@@ -156,7 +108,7 @@ def source_lines(source: Source, given: Ratings) -> list[str]:
     if source.repeated:
         lines.append(f"Repeated rows:          {source.repeated} (note and summary of an earlier row, counted once)")
     if source.unpaired:
-        lines.append(f"Left out:               {source.unpaired} (the other file has no summary of the same note)")
+        lines.append(f"Left out:               {source.unpaired} (another file has no summary of the same note)")
     return lines
 
 
@@ -178,6 +130,8 @@ def tally_lines(total: Tally, summaries: int) -> list[str]:
         lines.append(f"Assessors disagree on:  {total.disputed} (the majority decides; a draw counts as hallucinated)")
     if total.hallucinated:
         lines.append(f"With a major error:     {share_text(total.major, total.rated)}")
+    if total.completeness:
+        lines.append(f"Completeness, 0 to 3:   {_mean_text(total.completeness)}")
     if total.by_kind:
         lines.append("Hallucinated summaries by kind of error (one summary may have several):")
         lines += [f"  {kind:<20}{total.by_kind[kind]:>5}" for kind in KINDS if total.by_kind[kind]]
@@ -186,24 +140,11 @@ def tally_lines(total: Tally, summaries: int) -> list[str]:
     return lines
 
 
-def comparison_lines(sources: Sequence[Source], given: Ratings) -> list[str]:
-    """Return the paired comparison of two models over the notes with both summaries rated."""
-    first, second = sources
-    notes = [(a.text_sha256, b.text_sha256) for a, b in zip(first.examples, second.examples, strict=True)]
-    pairs = [(is_hallucinated(given[a]), is_hallucinated(given[b])) for a, b in notes if a in given and b in given]
-    if not pairs:
-        return ["Comparison: no note has both summaries rated yet."]
-    table = Agreement.of(pairs)
-    points = 100 * (table.only_second - table.only_first) / table.n
-    low, high = (100 * end for end in paired_share_interval(table.only_first, table.only_second, table.n))
-    p = mcnemar_p(table.only_first, table.only_second)
-    return [
-        f"Comparison over the {len(pairs)} notes with both summaries rated:",
-        f"  hallucinated in both {table.both}, only {first.path} {table.only_first}, "
-        f"only {second.path} {table.only_second}, in neither {table.neither}",
-        f"  {second.path} minus {first.path}: {points:+.1f} points (95% interval {low:+.1f} to {high:+.1f})",
-        f"  McNemar's exact test: {p_text(p)}; {'significant' if p < 0.05 else 'not significant'} at the 5% level",
-    ]
+def _mean_text(values: Sequence[float]) -> str:
+    """Return a mean with its n and its bootstrap interval."""
+    interval = mean_interval(values)
+    text = f"95% interval {interval[0]:.2f} to {interval[1]:.2f}" if interval else "no interval: all are equal"
+    return f"{sum(values) / len(values):.2f} over {len(values)} summar{'y' if len(values) == 1 else 'ies'} ({text})"
 
 
 def assessor_lines(ratings: Sequence[Rating]) -> list[str]:

@@ -17,7 +17,7 @@ import pytest
 from assessment.examples import load_source
 from assessment.ratings import Rating, RatingBook
 from assessment.screen import cells
-from manual_assessment_tool import PROMPT, Session
+from assessment.session import PROMPT, Session
 from script_io.csv_files import write_csv
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX")
@@ -25,6 +25,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminal
 TOOL = Path(__file__).parents[1] / "manual_assessment_tool.py"
 COLUMNS = ("example_id", "clinical_note", "reference_summary", "generated_summary", "has_hallucination", "model")
 KIND, SEVERITY, WORDS, ANOTHER = "1 to 4, or b(ack) > ", "1 to 2, or b(ack) > ", "b: back)\r\n> ", "Enter: no > "
+COMPLETENESS = "0 to 3, or b(ack) > "
 OMISSION, COMMENT = "remove all)\r\n> ", "remove it)\r\n> "
 
 
@@ -324,6 +325,81 @@ def test_two_models_are_mixed_and_told_apart_in_the_report_only(tmp_path: Path) 
     assert f"hallucinated in both 0, only {first} 3, only {second} 0, in neither 0" in report
     assert "McNemar's exact test: p = 0.2500" in report  # 2 / 2^3
     assert "flagged (sensitivity): 3 of 3" in report
+
+
+def test_completeness_is_asked_after_each_verdict_and_later_for_ratings_without_it(results_csv: Path) -> None:
+    with terminal(results_csv) as tool:
+        tool.answer(PROMPT, "n")
+        tool.answer(PROMPT, "s")
+        tool.answer(PROMPT, "q")
+        tool.end()
+    flags = ("--rate_completeness",)
+    with terminal(results_csv, flags=flags) as tool:
+        shown = tool.answer(PROMPT, "")  # A again: its verdict stays, its completeness is missing
+        assert "0 of them rated already" in shown
+        assert "case-A" in shown
+        assert "Enter: keep your rating and say how complete the summary is." in shown
+        asked = tool.answer(COMPLETENESS, "4")
+        for words in ("0  states none of the important facts", "1  states a few", "2  states most", "3  states all"):
+            assert words in asked
+        assert "Type one of 0, 1, 2, 3, b." in tool.answer(COMPLETENESS, "b")
+        assert "case-A" not in tool.answer(PROMPT, "")  # still on the same summary
+        tool.answer(COMPLETENESS, "3")
+        assert "case-C" in tool.answer(PROMPT, "y")
+        tool.answer(KIND, "1")
+        tool.answer(SEVERITY, "1")
+        tool.answer(WORDS, "")
+        tool.answer(ANOTHER, "")
+        tool.process.expect_exact(COMPLETENESS)
+        tool.process.kill(9)
+    saved = ratings_of(results_csv)
+    assert saved["assessor", "case-A"]["completeness"] == 3
+    assert (saved["assessor", "case-C"]["verdict"], saved["assessor", "case-C"]["completeness"]) == (
+        "hallucinated",
+        None,
+    )
+    with terminal(results_csv, flags=flags) as tool:
+        assert "case-C" in tool.answer(PROMPT, "s")  # its verdict stays; not asked again in this session
+        assert "case-D" in tool.answer(PROMPT, "n")
+        tool.answer(COMPLETENESS, "0")
+        assert "case-B" in tool.answer(PROMPT, "n")
+        tool.answer(COMPLETENESS, "1")
+        text, code = tool.end()
+    assert code == 0
+    assert "You skipped 1: start again to rate them." in text
+    saved = ratings_of(results_csv)
+    assert {name: row["completeness"] for (_, name), row in saved.items()} == {
+        **{"case-A": 3, "case-B": 1, "case-C": None, "case-D": 0}
+    }
+    assert saved["assessor", "case-C"]["errors"][0]["severity"] == "major"
+    assert "Completeness, 0 to 3:   1.33 over 3 summaries" in text
+
+
+def test_three_models_are_mixed_without_names_and_compared_in_the_report(tmp_path: Path) -> None:
+    doses = {"sft": "850", "control": "850", "dpo": "500"}
+    paths = [write_results(tmp_path / name / "results.csv", "AB", dose) for name, dose in doses.items()]
+    shown = ""
+    with terminal(*paths, flags=("--blind", "--assessor", "KM", "--rate_completeness")) as tool:
+        for _ in range(4):  # sft and control wrote the same
+            tool.process.expect_exact(PROMPT)
+            seen = tool.process.before
+            wrong = "850 mg" in seen
+            tool.process.sendline("y" if wrong else "n")
+            if wrong:
+                seen += tool.answer(KIND, "1") + tool.answer(SEVERITY, "1") + tool.answer(WORDS, "")
+                seen += tool.answer(ANOTHER, "")
+            shown += seen + tool.answer(COMPLETENESS, "1" if wrong else "2")
+        rest, code = tool.end()
+    assert code == 0
+    assert "KM: 4 of 4 rated" in rest
+    for hidden in ("sft", "dpo", "control", "case-", "has_hallucination", "McNemar", "Completeness, 0 to 3"):
+        assert hidden not in shown + rest, hidden
+    report = (tmp_path / "sft" / "assessment_report.txt").read_text()
+    sft, control, dpo = paths
+    assert f"only {sft} 0, only {control} 0, in neither 0" in report
+    for other in (sft, control):
+        assert f"  {dpo} minus {other}: -100.0 points" in report
+        assert f"  completeness, {dpo} minus {other}: +1.00 of 3 over 2 notes (no interval" in report
 
 
 def test_every_showing_fits_the_terminal_as_it_is_then(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What is rated: one CSV or two, which examples of them, and in whose order."""
+"""What is rated: one CSV or several, which examples of them, and in whose order."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def ids(examples: list[Example]) -> list[str]:
 
 def chosen(sources: list[Source], assessor: str = "assessor", blind: bool = False, **window: int) -> list[Example]:
     start, count = window.get("start", 0), window.get("count")
-    own = assessor != "assessor" or len(sources) == 2
+    own = assessor != "assessor" or len(sources) > 1
     return choose_examples(sources, assessor, blind=blind, start=start, count=count, own_order=own)
 
 
@@ -65,17 +65,23 @@ def test_two_files_are_paired_by_note(tmp_path: Path) -> None:
     assert [source.unpaired for source in sources] == [1, 0]
 
 
+def test_several_files_keep_the_notes_that_are_in_all(tmp_path: Path) -> None:
+    rows = [("a", "n", "s", ""), ("b", "m", "s", ""), ("c", "k", "s", "")]
+    paths = [write(tmp_path / f"{i}.csv", *chosen) for i, chosen in enumerate((rows, rows[::-1], rows[:2], rows[1:]))]
+    sources = load_sources(paths, blind=True)
+    assert [ids(source.examples) for source in sources] == [["b"]] * 4
+    assert [source.unpaired for source in sources] == [2, 2, 1, 1]
+
+
 def test_files_that_do_not_go_together(tmp_path: Path) -> None:
     first = write(tmp_path / "1.csv", ("a", "n", "s", ""))
     other = write(tmp_path / "2.csv", ("a", "m", "s", ""))
     twice = write(tmp_path / "3.csv", ("a", "n", "s", ""), ("b", "n", "t", ""))
-    with pytest.raises(InputError, match="two files are rated with --blind only"):
+    with pytest.raises(InputError, match="several files are rated with --blind only"):
         load_sources([first, other], blind=False)
-    with pytest.raises(InputError, match="3 files; pass one, or two with --blind"):
-        load_sources([first, other, twice], blind=True)
     with pytest.raises(InputError, match=r"1\.csv is named twice"):
         load_sources([first, tmp_path / "." / "1.csv"], blind=True)
-    with pytest.raises(InputError, match="no note is in both"):
+    with pytest.raises(InputError, match="no note is in all files"):
         load_sources([first, other], blind=True)
     with pytest.raises(InputError, match=r"3\.csv: examples a and b have the same note"):
         load_sources([first, twice], blind=True)
@@ -108,6 +114,15 @@ def test_two_models_are_mixed_and_a_window_holds_both_summaries_of_a_note() -> N
     models = [example.generated_summary[:3] for example in examples]
     assert models.count("one") == 10
     assert models not in (["one"] * 10 + ["two"] * 10, ["one", "two"] * 10)
+
+
+def test_a_window_of_many_models_holds_all_summaries_of_a_note() -> None:
+    names = ["one", "two", "three", "four", "five"]
+    examples = chosen([source(30, name) for name in names], blind=True, count=10)
+    assert len({(example.clinical_note, example.generated_summary) for example in examples}) == 50
+    assert len({example.clinical_note for example in examples}) == 10
+    first_ten = {example.generated_summary.split()[0] for example in examples[:10]}
+    assert len(first_ten) > 2  # shuffled: neither by note nor by model
 
 
 def test_equal_summaries_of_two_models_are_rated_once() -> None:

@@ -46,9 +46,17 @@ def test_places_count_the_summary_s_own_characters() -> None:
 
 def test_a_rating_survives_the_file(tmp_path: Path) -> None:
     error = SummaryError("contradiction", "major", 2, 8, "850 mg")
-    rating = Rating("KM", text_sha256("n", "s"), "a", "hallucinated", [error], ["fever"], "see", True, 2.5, "2026")
+    rating = Rating("KM", text_sha256("n", "s"), "a", "hallucinated", [error], ["fever"], "see", True, 2.5, "2026", 2)
     RatingBook(tmp_path / "m.json").save(rating)
     assert RatingBook(tmp_path / "m.json").ratings == {("KM", text_sha256("n", "s")): rating}
+
+
+def test_a_file_from_before_completeness_was_asked_is_read(tmp_path: Path) -> None:
+    row = {**RATING, "verdict": "not hallucinated", "errors": [], "omissions": [], "comment": ""}
+    row |= {"blind": True, "seconds": 1.5, "rated_at": ""}
+    write_json(tmp_path / "m.json", {"version": 2, "ratings": [row]})
+    (rating,) = RatingBook(tmp_path / "m.json").ratings.values()
+    assert (rating.is_complete, rating.completeness) == (True, None)
 
 
 def test_a_rating_belongs_to_note_and_summary() -> None:
@@ -101,6 +109,9 @@ RATING = {"assessor": "KM", "text_sha256": "", "example_id": "a"}
         ({"version": 2, "ratings": [{**RATING, "verdict": "maybe", "errors": []}]}, "not a list of ratings"),
         ({"version": 2, "ratings": [{**RATING, "errors": [{"kind": "dose"}]}]}, "not a list of ratings"),
         ({"version": 2, "ratings": [{**RATING, "errors": [], "colour": "red"}]}, "not a list of ratings"),
+        ({"version": 2, "ratings": [{**RATING, "errors": [], "completeness": 4}]}, "not a list of ratings"),
+        ({"version": 2, "ratings": [{**RATING, "errors": [], "completeness": True}]}, "not a list of ratings"),
+        ({"version": 2, "ratings": [{**RATING, "errors": [], "completeness": "2"}]}, "not a list of ratings"),
     ],
 )
 def test_a_file_that_is_none_of_ours_is_refused(tmp_path: Path, content: object, words: str) -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from assessment.examples import Example, Source
 from assessment.ratings import HALLUCINATED, NOT_HALLUCINATED, Rating, SummaryError
-from assessment.report import decision, given_ratings, progress, report, tally
+from assessment.report import decision, progress, report
+from assessment.tally import given_ratings, tally
 
 
 def rated(assessor: str, example: Example, verdict: str | None, *errors: SummaryError, **rest: object) -> Rating:
@@ -123,6 +124,65 @@ def test_two_models_get_their_rates_and_the_paired_difference() -> None:
     assert lines[start + 2] == "  dpo.csv minus sft.csv: -60.0 points (95% interval -86.5 to -13.5)"
     # the six notes that differ all on one side: p = 2 / 2^6 = 0.03125
     assert lines[start + 3] == "  McNemar's exact test: p = 0.0312; significant at the 5% level"
+
+
+def test_every_pair_of_three_models_is_compared_with_adjusted_p_values() -> None:
+    sft, dpo, control = (source(name, "-" * 10) for name in ("sft", "dpo", "control"))
+    ratings = [
+        *yes_no("KM", sft.examples, "yyyyyyyynn"),
+        *yes_no("KM", dpo.examples, "nnnnnnnnnn"),
+        *yes_no("KM", control.examples, "yyyyyynnnn"),
+    ]
+    lines = report([sft, dpo, control], ratings).splitlines()
+    tests = {
+        line.split(":")[0].strip(): lines[position + 1]
+        for position, line in enumerate(lines)
+        if " minus " in line and "points" in line
+    }
+    # discordant 8, 2 and 6, all on one side: p = 2 / 2^8, 2 / 2^2, 2 / 2^6; by Holm 3, 1 and 2 times as much
+    assert tests == {
+        "dpo minus sft": "  McNemar's exact test: p = 0.0078, p = 0.0234 adjusted for 3 comparisons (Holm); "
+        "significant at the 5% level",
+        "control minus sft": "  McNemar's exact test: p = 0.5000, p = 0.5000 adjusted for 3 comparisons (Holm); "
+        "not significant at the 5% level",
+        "control minus dpo": "  McNemar's exact test: p = 0.0312, p = 0.0625 adjusted for 3 comparisons (Holm); "
+        "not significant at the 5% level",
+    }
+
+
+def test_completeness_is_a_mean_of_summaries_and_of_their_assessors() -> None:
+    results = source("m", "---")
+    ratings = [
+        rated("KM", results.examples[0], NOT_HALLUCINATED, completeness=3),
+        rated("JS", results.examples[0], NOT_HALLUCINATED, completeness=2),  # 2.5 for this summary
+        rated("KM", results.examples[1], NOT_HALLUCINATED, completeness=1),
+        rated("JS", results.examples[1], NOT_HALLUCINATED),  # was not asked
+        rated("KM", results.examples[2], NOT_HALLUCINATED),
+    ]
+    assert tally(given_ratings(ratings).values()).completeness == (2.5, 1)
+    # of two values the bootstrap's 95% interval has both as its ends
+    line = "Completeness, 0 to 3:   1.75 over 2 summaries (95% interval 1.00 to 2.50)"
+    assert line in report([results], ratings).splitlines()
+    assert "over 1 summary (no interval: all are equal)" in report([results], ratings[2:])
+    assert "Completeness" not in report([results], ratings[3:])
+
+
+def test_completeness_and_major_errors_are_compared_in_pairs() -> None:
+    sft, dpo = source("sft", "----"), source("dpo", "----")
+    major, minor = SummaryError("contradiction", "major"), SummaryError("contradiction", "minor")
+    ratings = [
+        *(rated("KM", e, HALLUCINATED, major, blind=True, completeness=1) for e in sft.examples[:3]),
+        rated("KM", sft.examples[3], HALLUCINATED, minor, blind=True),
+        *(
+            rated("KM", e, HALLUCINATED, minor, blind=True, completeness=k)
+            for e, k in zip(dpo.examples, (3, 1, 2, 0), strict=True)
+        ),
+    ]
+    lines = report([sft, dpo], ratings).splitlines()
+    # 0/4 - 3/4; Bonett and Price: 1/6 - 4/6 = -0.5, 1.96 sqrt((5/6 - 0.25) / 6) = 0.6111
+    assert "  with a major error, dpo minus sft: -75.0 points (95% interval -100.0 to +11.1)" in lines
+    # +2, 0, +1 over the three notes with both; all three drawn as 0 in 1 of 27 resamples, more than 2.5%
+    assert "  completeness, dpo minus sft: +1.00 of 3 over 3 notes (95% interval +0.00 to +2.00)" in lines
 
 
 def test_a_summary_that_both_models_give_counts_for_both() -> None:
