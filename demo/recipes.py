@@ -1,11 +1,17 @@
-"""The settings of `run_pipeline.py`: one recipe for the demo, one for a small demo, and the defaults for other data."""
+"""The settings of `run_pipeline.py`: recipes for the demo and for a real model, each in two sizes, and the defaults."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from evaluation.acceptance import SMALL_BOUNDS, Bounds
+
+HEADLINE = "sampled"  # the mode that decides, fixed in advance: users get it when they run inference with its defaults
+
+# What demo/get_real_model.py and demo/get_real_notes.py write, and `run_pipeline.py --real` reads.
+REAL_MODEL, REAL_JUDGE, REAL_NOTES = "models/smollm2", "models/judge", "phase1_data/real"
+EVIDENCE_MODEL = "{evidence_model}"  # in the flags of a recipe: the folder that --evidence_model names
 
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -20,6 +26,16 @@ STAGE_SHARES: Mapping[str, float] = {
     "control": 112,
     "evaluate": 21,
 }
+# The same for a model of 135M parameters and 1,201 dialogues; `verdicts` are evaluations by a further judge.
+REAL_STAGE_SHARES: Mapping[str, float] = {
+    "sft": 900,
+    "completions": 600,
+    "judging": 600,
+    "dpo": 500,
+    "control": 500,
+    "evaluate": 60,
+    "verdicts": 60,
+}
 
 
 @dataclass(frozen=True)
@@ -30,15 +46,28 @@ class Recipe:
     """
 
     stage_a: tuple[str, ...] = ()
-    negatives: tuple[str, ...] = ()
+    negatives: tuple[str, ...] | None = ()  # None: no hard negatives, only on-policy pairs
     sampling: tuple[str, ...] = ()
+    judging: tuple[str, ...] = ()
     stage_b: tuple[str, ...] = ("--nll_weight", "1")
-    data_weights: tuple[float, float] | None = None  # of hard negatives, of on-policy pairs; None: every pair once
+    data_weights: tuple[float, ...] | None = None  # of hard negatives, of on-policy pairs; None: every pair once
     generation: tuple[str, ...] = ()
+    judges: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # further judges of the same summaries, by name
     bounds: Bounds = field(default_factory=Bounds)
     examples: Mapping[str, int] | None = None  # first rows to take of each Phase 1 split; None: all rows
-    brief: bool = False  # no base, no control, and only the headline mode
+    fitting_prompts: bool = False  # sample only notes whose training examples have at most `max_length` tokens
+    max_length: int = 512  # tokens, the default of --max_length
+    rounds: int = 1  # the default of --rounds
+    evidence_model: str | None = None  # the default of --evidence_model
+    control: bool = False  # train the control, also without --control
+    brief: bool = False  # no base, and only the headline mode
     parallel: int = 1  # stages that may run at a time
+    stage_shares: Mapping[str, float] = field(default_factory=lambda: STAGE_SHARES)
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """Return the modes to evaluate in; the headline mode is last."""
+        return (HEADLINE,) if self.brief else ("greedy", HEADLINE)
 
 
 _TINY_STAGE_A = (
@@ -60,6 +89,7 @@ DEMO_RECIPE = Recipe(
     ),
     data_weights=(0.1, 0.9),
     generation=("--batch_size", "200"),
+    control=True,
     parallel=2,  # one thread for each: the products of a model of this size gain little from a second
 )  # fmt: skip
 
@@ -82,3 +112,47 @@ SMALL_RECIPE = Recipe(
     examples={"train": 600, "validation": 16, "test": 80},
     brief=True,
 )  # fmt: skip
+
+_REAL_STAGE_A = (
+    "--learning_rate",
+    "1e-3",
+    "--batch_size",
+    "8",
+    "--lora_r",
+    "16",
+    "--lora_target_modules",
+    *LINEAR_LAYERS,
+)
+_REAL_STAGE_B = (
+    "--learning_rate", "1e-4", "--num_epochs", "2", "--batch_size", "8", "--beta", "0.1", "--nll_weight", "0.2",
+    "--loss_on", "rejected_differences",
+)  # fmt: skip
+_REAL_SAMPLING = ("--temperature", "0.8", "--max_new_tokens", "150", "--batch_size", "64")
+_BY_EVIDENCE = {"evidence": ("--evidence_model", EVIDENCE_MODEL)}
+
+# SmolLM2-135M-Instruct on MTS-Dialog: half of the summaries after Stage A state what the dialogue does not support. The
+# trained judge makes the pairs; the rules alone and the trained judge both evaluate.
+REAL_RECIPE = Recipe(
+    stage_a=("--num_epochs", "2", *_REAL_STAGE_A),
+    negatives=None,
+    sampling=("--num_completions", "12", *_REAL_SAMPLING),
+    stage_b=_REAL_STAGE_B,
+    generation=("--batch_size", "32"),
+    judges=_BY_EVIDENCE,
+    fitting_prompts=True,
+    max_length=384,
+    evidence_model=REAL_JUDGE,
+    control=True,
+    parallel=2,
+    stage_shares=REAL_STAGE_SHARES,
+)
+
+# The same chain on few dialogues, to see it work in minutes; its figures say little.
+REAL_SMALL_RECIPE = replace(
+    REAL_RECIPE,
+    stage_a=("--num_epochs", "1", *_REAL_STAGE_A),
+    sampling=("--num_completions", "4", *_REAL_SAMPLING),
+    bounds=SMALL_BOUNDS,
+    examples={"train": 150, "validation": 20, "test": 30},
+    brief=True,
+)

@@ -6,6 +6,7 @@ Weights are read as safetensors only. Code from a model folder runs only under `
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,6 +90,7 @@ def load_base_model(name: str | Path, placement: Placement, tokenizer: PreTraine
         )
     model.requires_grad_(False)
     _keep_4bit_trainable(model)
+    _warn_of_another_end(name, model, tokenizer)
     _end_where_the_tokenizer_ends(model, tokenizer)
     return model
 
@@ -118,10 +120,30 @@ def _keep_4bit_trainable(model: PreTrainedModel) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
+def _warn_of_another_end(name: str | Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Warn if the configuration names end tokens, and the tokenizer's is none of them.
+
+    This happens when two versions of a library wrote the two, or when an adapter's tokenizer differs from the base's.
+    """
+    known = {*_end_ids(model.generation_config), *_end_ids(model.config.get_text_config())}
+    if known and tokenizer.eos_token_id not in known:
+        print(
+            f"warning: {name}: the tokenizer ends a text with {tokenizer.eos_token} (id {tokenizer.eos_token_id}), the "
+            f"model's configuration with id {' or '.join(map(str, sorted(known)))}; training and generation use the "
+            "tokenizer's, and a model that has learned another end may never stop; if it is wrong, set eos_token in "
+            "tokenizer_config.json",
+            file=sys.stderr,
+        )
+
+
+def _end_ids(config: Any) -> list[int]:
+    ends = config.eos_token_id
+    return ends if isinstance(ends, list) else [] if ends is None else [ends]
+
+
 def _end_where_the_tokenizer_ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Make generation stop at the last trained token, the tokenizer's end of sequence."""
-    ends = model.generation_config.eos_token_id
-    known = ends if isinstance(ends, list) else [] if ends is None else [ends]
+    known = _end_ids(model.generation_config)
     if tokenizer.eos_token_id not in known:
         model.generation_config.eos_token_id = [*known, tokenizer.eos_token_id]
 

@@ -38,6 +38,12 @@ def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Mapping[s
         writer.writerows({column: _escape(cell) for column, cell in row.items()} for row in rows)
 
 
+def update_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> None:
+    """Write a CSV as `write_csv` does, unless it holds these rows: then what has read it is still up to date."""
+    if not path.is_file() or [row for _, row in read_csv(path, ())] != rows:
+        write_csv(path, columns, rows)
+
+
 def _escape(cell: object) -> object:
     if not isinstance(cell, str):
         return cell

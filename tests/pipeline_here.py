@@ -14,7 +14,7 @@ from script_io.errors import run_script
 
 
 def launch_here(command: Sequence[str], log: Path) -> int:
-    """As `run_pipeline.launch`."""
+    """As `pipeline.runner.launch`."""
     script = importlib.import_module(command[0].removesuffix(".py").replace("/", "."))
     with log.open("w", encoding="utf-8") as handle, redirect_stdout(handle), redirect_stderr(handle):
         return run_script(script.main, script.parse_args(list(command[1:])))

@@ -18,6 +18,7 @@ import run_pipeline
 from demo.recipes import STAGE_SHARES
 from evaluation.acceptance import Bounds
 from language_model.model_files import DEMO_BASE
+from pipeline import runner, stages
 from run_pipeline import Recipe
 from script_io.errors import InputError, RunError
 from script_io.files import write_json
@@ -30,8 +31,9 @@ RECIPE = Recipe(
     stage_b=("--learning_rate", "1e-3", "--num_epochs", "1", "--batch_size", "8", "--nll_weight", "1"),
     data_weights=(0.75, 0.25),
     generation=("--batch_size", "32", "--max_new_tokens", "60"),
+    control=True,
 )
-LAUNCH = run_pipeline.launch  # which the finished run replaces
+LAUNCH = runner.launch  # which the finished run replaces
 ROUNDS = 2
 STAGES = 1 + 5 * ROUNDS + 4 * 2  # Stage A; negatives, completions, judging, dpo, control; four models, two modes
 
@@ -46,7 +48,7 @@ def finished(tmp_path_factory):
     terminate = signal.getsignal(signal.SIGTERM)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run_pipeline, "DEMO_RECIPE", RECIPE)
-        patch.setattr(run_pipeline, "launch", launch_here)
+        patch.setattr(runner, "launch", launch_here)
         assert run_pipeline.main(run_pipeline.parse_args(arguments)) == 0
         yield folder / "run", arguments
     signal.signal(signal.SIGTERM, terminate)
@@ -81,16 +83,17 @@ def test_the_planned_stages_are_those_that_run_in_their_order(finished):
     run = json.loads((finished[0] / "results.json").read_text())["stages"]
     assert run_pipeline.planned_stages(run_pipeline.parse_args(finished[1]), RECIPE) == list(run)
     assert {kind_of(name) for name in run} == set(STAGE_SHARES)
-    small = run_pipeline.planned_stages(run_pipeline.parse_args(["--demo"]), replace(RECIPE, brief=True))
+    without = replace(RECIPE, control=False)
+    small = run_pipeline.planned_stages(run_pipeline.parse_args(["--demo"]), replace(without, brief=True))
     assert small[-3:] == ["dpo", "evaluate_sft_sampled", "evaluate_dpo_sampled"]
-    no_base = run_pipeline.planned_stages(run_pipeline.parse_args(["--model_name", "x", "--no_base"]), RECIPE)
+    no_base = run_pipeline.planned_stages(run_pipeline.parse_args(["--model_name", "x", "--no_base"]), without)
     assert no_base[-4:] == [f"evaluate_{name}" for name in ("sft_greedy", "sft_sampled", "dpo_greedy", "dpo_sampled")]
 
 
 def test_each_stage_says_how_long_the_rest_will_take(tmp_path, monkeypatch, capsys):
     now = iter([0.0, 169.0, 200.0, 380.0])
-    monkeypatch.setattr(run_pipeline.time, "perf_counter", lambda: next(now))
-    monkeypatch.setattr(run_pipeline, "launch", lambda command, log: 0)
+    monkeypatch.setattr(runner.time, "perf_counter", lambda: next(now))
+    monkeypatch.setattr(runner, "launch", lambda command, log: 0)
     pipeline = run_pipeline.Pipeline(run_pipeline.parse_args(["--demo"]), RECIPE, tmp_path, ["sft", "dpo"])
     pipeline.run("sft", "stage_a_sft_training.py")
     pipeline.run("dpo", "stage_b_dpo_training.py")
@@ -132,8 +135,8 @@ def test_stages_run_one_by_one_where_one_core_may_be_used(tmp_path, monkeypatch)
 
 def test_a_stage_that_fails_ends_the_others(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    monkeypatch.setattr(run_pipeline, "ROOT", tmp_path)
-    monkeypatch.setattr(run_pipeline, "launch", LAUNCH)
+    monkeypatch.setattr(runner, "ROOT", tmp_path)
+    monkeypatch.setattr(runner, "launch", LAUNCH)
     (tmp_path / "slow.py").write_text("import time; print('here', flush=True); time.sleep(60)")
     (tmp_path / "bad.py").write_text("import time; time.sleep(1); raise SystemExit('error: no data')")
     pipeline = pipeline_of(tmp_path)
@@ -142,7 +145,7 @@ def test_a_stage_that_fails_ends_the_others(tmp_path, monkeypatch):
     with pytest.raises(RunError, match=r"bad.py failed \(no data\); its whole output is in"):
         pipeline.together(*(partial(pipeline.run, name, script) for name, script in stages.items()))
     assert time.monotonic() - start < 30
-    assert not run_pipeline.RUNNING
+    assert not runner.RUNNING
 
 
 def test_the_control_takes_the_same_steps_without_the_preference_term(finished):
@@ -237,12 +240,12 @@ def test_flags_without_effect_on_the_results_undo_no_finished_stage(finished, ca
 
 def test_flags_are_handed_to_the_scripts_that_know_them(tmp_path, monkeypatch):
     commands = {}
-    monkeypatch.setattr(run_pipeline, "launch", lambda command, log: commands.setdefault(log.stem, command) and 0)
+    monkeypatch.setattr(runner, "launch", lambda command, log: commands.setdefault(log.stem, command) and 0)
     flags = ["--demo", "--base_model", "moved", "--ignore_memory_estimate", "--device", "cpu"]
     flags += ["--lexicon_dir", "names", "more_names", "--num_threads", "3"]
     pipeline = run_pipeline.Pipeline(run_pipeline.parse_args(flags), Recipe(), tmp_path)
     sft = run_pipeline.stage_a(pipeline, tmp_path, "base")
-    run_pipeline.stage_b(pipeline, "dpo", sft, run_pipeline.Pairs((tmp_path / "a",), (tmp_path / "b",)), ())
+    run_pipeline.stage_b(pipeline, "dpo", sft, stages.Pairs((tmp_path / "a",), (tmp_path / "b",)), ())
     write_json(tmp_path / "evaluation" / "dpo_greedy" / "evaluation_summary.json", {})
     with pytest.raises(FileNotFoundError):  # the first script has written no validation pairs here
         run_pipeline.preference_pairs(pipeline, tmp_path, sft, 1)
@@ -300,9 +303,9 @@ def test_the_progress_of_a_running_stage_is_shown(tmp_path, monkeypatch):
             (tmp_path / "go").write_text("go")  # lets the stage end
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(run_pipeline, "ROOT", tmp_path)
-    monkeypatch.setattr(run_pipeline, "SECONDS_BETWEEN_LOOKS", 0.05)
-    monkeypatch.setattr(run_pipeline.StageLine, "show", show)
+    monkeypatch.setattr(runner, "ROOT", tmp_path)
+    monkeypatch.setattr(runner, "SECONDS_BETWEEN_LOOKS", 0.05)
+    monkeypatch.setattr(runner.StageLine, "show", show)
     assert LAUNCH(["slow.py"], tmp_path / "sft.log") == 0
     assert shown[0] == ("sft", "Stage A: 40%, 01:05 left\n")
 
@@ -331,3 +334,6 @@ def test_the_demo_and_a_model_exclude_each_other():
             run_pipeline.main(run_pipeline.parse_args(arguments))
     with pytest.raises(InputError, match="--small is a smaller --demo"):
         run_pipeline.main(run_pipeline.parse_args(["--model_name", "x", "--small"]))
+    for arguments in (["--demo"], ["--model_name", "x"]):
+        with pytest.raises(InputError, match="--size is the size of a --real run"):
+            run_pipeline.main(run_pipeline.parse_args([*arguments, "--size", "small"]))

@@ -141,7 +141,7 @@ def in_this_process(monkeypatch):
         assert run_pipeline.main(run_pipeline.parse_args([*flags, *(["--small"] if args.small else [])])) == 0
 
     terminate = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(run_pipeline, "launch", launch_here)
+    monkeypatch.setattr("pipeline.runner.launch", launch_here)
     monkeypatch.setattr(seeds, "run_seed", run_seed)
     yield
     signal.signal(signal.SIGTERM, terminate)

@@ -10,7 +10,8 @@ import run_pipeline
 from evaluation.acceptance import Bounds, Check, acceptance, is_accepted, verdict
 from language_model.model_files import DEMO_BASE
 from language_model.prompt_format import build_prompt
-from run_pipeline import Pairs, Recipe
+from pipeline.stages import Pairs
+from run_pipeline import Recipe
 from script_io.csv_files import read_csv
 from script_io.files import write_jsonl
 
@@ -93,7 +94,7 @@ def test_a_policy_rewarded_for_saying_nothing_is_not_accepted(tmp_path, monkeypa
     write_jsonl(tmp_path / "train.jsonl", triplets[:40])
     write_jsonl(tmp_path / "val.jsonl", triplets[40:])
     silence = Pairs((tmp_path / "train.jsonl",), (tmp_path / "val.jsonl",))
-    monkeypatch.setattr(run_pipeline, "launch", launch_here)
+    monkeypatch.setattr("pipeline.runner.launch", launch_here)
     monkeypatch.setattr(run_pipeline, "Recipe", lambda: RECIPE)
     monkeypatch.setattr(run_pipeline, "preference_pairs", lambda *_: silence)
     flags = ["--model_name", str(DEMO_BASE), "--phase1_dir", str(phase1), "--output_dir", str(tmp_path / "run")]

@@ -1,0 +1,1 @@
+"""The parts of `run_pipeline.py`: running stages as child processes, the command of each stage, and the results."""
