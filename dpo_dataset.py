@@ -2,6 +2,7 @@
 
 In:  a DPO JSONL or several: `prompt`, `chosen`, `rejected`, each a text or a list of chat messages. The optional key
      `clinical_note` is the note in the prompt; --overflow shorten_note needs it for a prompt of another form.
+     `edits`, `chosen_spans` and `rejected_spans`, also optional, say what differs (see docs/data_formats.md).
 Out: as a library, `DPODataset`; as a script, every problem of the file with its line.
 
     python dpo_dataset.py                                  # checks phase2_data/dpo/train_dpo.jsonl

@@ -35,8 +35,8 @@ def preference_losses(
             tau in its paper).
         loss_type: `sigmoid` (with label smoothing: conservative DPO), `sigmoid_norm`, `ipo`, `hinge` or `robust`.
         label_smoothing: assumed share of pairs whose labels are swapped, in [0, 0.5).
-        factuality_margin: what the difference of the rewards must exceed, for `sigmoid` and `sigmoid_norm`: a true
-            chosen text and a false rejected one (Chaduvula et al. 2026, F-DPO, arXiv:2601.03027).
+        factuality_margin: what the difference of the rewards must exceed, for `sigmoid` and `sigmoid_norm`. In F-DPO
+            (Chaduvula et al. 2026, arXiv:2601.03027) it is beta * lambda for a true chosen and a false rejected text.
         chosen_tokens, rejected_tokens: (B,) counts; only `ipo` and `sigmoid_norm` need them. A side without tokens has
             the ratio 0.
     """

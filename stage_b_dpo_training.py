@@ -9,15 +9,15 @@ Out: `--output_dir` with `final_model/` (one adapter on the original base), `che
         --gradient_accumulation_steps 8 --nll_weight 1   # a 7B model on a 12 GB GPU
 
 The loss is equation 7 of Rafailov et al. 2023 (arXiv:2305.18290), on log-probabilities summed over completion tokens.
-It differs from the paper in three ways: only LoRA adapters are trained, a negative log-likelihood (NLL) term on the
-chosen completion can be added (`--nll_weight`), and one base in memory serves policy and reference.
+It differs from the paper in four ways: only LoRA adapters are trained, a negative log-likelihood (NLL) term on the
+chosen completion can be added (`--nll_weight`), tokens that both completions share can be left out (`--loss_on`), and
+one base in memory serves policy and reference.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-import sys
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -127,7 +127,8 @@ def _add_loss_arguments(parser: argparse.ArgumentParser) -> None:
         "--factuality_margin",
         type=float,
         default=0.0,
-        help="what the difference of the rewards must exceed, 0 or more; for --loss_type sigmoid and sigmoid_norm",
+        help="what the difference of the rewards must exceed, in beta x nats (beta * lambda of F-DPO, "
+        "arXiv:2601.03027); for --loss_type sigmoid and sigmoid_norm",
     )
     loss.add_argument(
         "--label_smoothing",

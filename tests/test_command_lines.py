@@ -245,6 +245,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         **{"train_data_path": "phase2_data/dpo/train_dpo.jsonl", "val_data_path": "phase2_data/dpo/val_dpo.jsonl"},
         **{"output_dir": "./models/dpo_hallucination_resistant", "learning_rate": 5e-6, "batch_size": 4},
         **{"label_smoothing": 0, "nll_weight": 0, "reference": "cached", "lora_r": None, "base_model": None},
+        **{"loss_on": "completion", "factuality_margin": 0},
     },
     "generate_phase2_data": {
         **{"phase1_dir": "phase1_data/sft", "phase2_dir": "phase2_data/dpo", "adversarial_ratio": 1.0},
@@ -304,7 +305,8 @@ CHOICES = {
     ("stage_a_sft_training", "overflow"): ("drop", "shorten_note"),
     ("stage_a_sft_training", "lr_scheduler"): ("cosine", "linear", "constant"),
     ("stage_a_sft_training", "report_to"): ("none", "tensorboard", "wandb", "trackio"),
-    ("stage_b_dpo_training", "loss_type"): ("sigmoid", "ipo", "hinge", "robust"),
+    ("stage_b_dpo_training", "loss_type"): ("sigmoid", "sigmoid_norm", "ipo", "hinge", "robust"),
+    ("stage_b_dpo_training", "loss_on"): ("completion", "differences", "rejected_differences"),
     ("stage_b_dpo_training", "reference"): ("cached", "live"),
     ("judge_completions", "judge"): ("facts", "nli", "detector", "likelihood", "openai"),
     ("evaluation.evaluate_model", "judge"): ("facts", "nli", "detector", "likelihood", "openai"),

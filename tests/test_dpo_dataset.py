@@ -6,6 +6,7 @@ import pytest
 from tiny_models import build_tokenizer
 from training_helpers import write_triplets
 
+import dpo_dataset
 from dpo_dataset import DPODataset
 from language_model.prompt_format import build_prompt
 from script_io.errors import InputError
@@ -80,3 +81,28 @@ def test_a_bad_line_names_the_file_it_is_in(tmp_path, tokenizer):
     bad.write_text(bad.read_text() + json.dumps({"prompt": "p", "chosen": " ", "rejected": "b"}))
     with pytest.raises(InputError, match=r"b\.jsonl, line 4: empty chosen"):
         DPODataset([good, bad], tokenizer)
+
+
+@pytest.mark.parametrize("loss_on", ["completion", "rejected_differences"])
+def test_a_span_outside_its_text_names_the_file_and_the_line(tmp_path, tokenizer, loss_on, capsys):
+    path = write_triplets(tmp_path / "a.jsonl", 2)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows[1]["rejected_spans"] = [[0, len(rows[1]["rejected"]) + 1]]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(InputError, match=r"a\.jsonl, line 2: rejected_spans has .*, which is no span of rejected"):
+        DPODataset(path, tokenizer, loss_on=loss_on)
+    assert dpo_dataset.main(dpo_dataset.parse_args([str(path)])) == 2
+    assert "a.jsonl, line 2: rejected_spans has" in capsys.readouterr().out
+
+
+def test_the_counted_tokens_are_read_with_the_triplets_and_announced(tmp_path, tokenizer, capsys):
+    path = write_triplets(tmp_path / "a.jsonl", 2)
+    rows = [json.loads(line) | {"rejected_spans": [[0, 3]]} for line in path.read_text().splitlines()]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    for triplet in DPODataset(path, tokenizer, loss_on="rejected_differences").triplets:
+        chosen, rejected = triplet.counted
+        assert chosen == [True] * len(triplet.chosen)
+        assert tokenizer.decode(triplet.rejected[: sum(rejected)]) == " Age"
+    assert "The preference term counts 100% of the tokens of chosen and" in capsys.readouterr().out
+    assert [triplet.counted for triplet in DPODataset(path, tokenizer).triplets] == [None, None]
+    assert "The preference term" not in capsys.readouterr().out

@@ -90,12 +90,23 @@ def test_a_run_leaves_what_the_contract_names(inputs, tmp_path, capsys):
     assert [row["step"] for row in metrics(output, "val")] == [0, 3, 6]
 
 
-@pytest.mark.parametrize("loss_type", ["sigmoid", "ipo", "hinge", "robust"])
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("--loss_type sigmoid", 0.6931472),
+        ("--loss_type sigmoid_norm", 0.6931472),
+        ("--loss_type robust", 0.6931472),
+        ("--loss_type hinge", 1.0),
+        ("--loss_type ipo", 25.0),
+        ("--loss_type ipo --loss_on differences", 25.0),
+        ("--loss_on rejected_differences", 0.6931472),
+        ("--loss_type sigmoid_norm --loss_on differences --factuality_margin 0.5", 0.9740770),  # log(1 + exp(0.5))
+    ],
+)
 @pytest.mark.parametrize("reference", ["cached", "live"])
-def test_step_0_shows_the_zero_margin(inputs, tmp_path, loss_type, reference):
-    output = train(inputs, tmp_path / "run", "--num_epochs", "1", "--loss_type", loss_type, "--reference", reference)
+def test_step_0_shows_the_zero_margin(inputs, tmp_path, flags, expected, reference):
+    output = train(inputs, tmp_path / "run", "--num_epochs", "1", *flags.split(), "--reference", reference)
     first = metrics(output, "train")[0]
-    expected = {"sigmoid": 0.6931472, "robust": 0.6931472, "hinge": 1.0, "ipo": 25.0}[loss_type]
     assert first["loss"] == pytest.approx(expected, abs=1e-5 * max(1, expected))
     assert first["rewards/chosen"] == pytest.approx(0, abs=1e-5)
     assert first["rewards/rejected"] == pytest.approx(0, abs=1e-5)
@@ -133,6 +144,28 @@ def test_the_cache_is_reused_and_replaced_when_the_data_change(inputs, tmp_path,
     train(other, output, "--num_epochs", "1", "--overwrite_output_dir")
     printed = capsys.readouterr().out
     assert "Reference log-probabilities saved to" in printed
+
+
+def test_the_reference_is_scored_again_when_other_tokens_count(inputs, tmp_path, capsys):
+    output = train(inputs, tmp_path / "run", "--num_epochs", "1")
+    train(inputs, output, "--num_epochs", "1", "--overwrite_output_dir", "--loss_on", "differences")
+    assert capsys.readouterr().out.count("Reference log-probabilities saved to") == 4
+    train(inputs, output, "--num_epochs", "1", "--overwrite_output_dir", "--loss_on", "differences")
+    printed = capsys.readouterr().out
+    assert printed.count("Reference log-probabilities read from") == 2
+    assert "The preference term counts " in printed
+
+
+def test_the_end_of_chosen_is_watched(inputs, tmp_path, capsys, monkeypatch):
+    output = train(inputs, tmp_path / "run", "--num_epochs", "2")
+    printed = capsys.readouterr()
+    before, *after = [row["logps/chosen_end"] for row in metrics(output, "val")]
+    assert f", End of Chosen: {before:.2f} nats" in printed.out
+    assert [f"  End of Chosen: {value:.2f} nats" in printed.out for value in after] == [True, True]
+    assert "the end of the chosen completions" not in printed.err
+    monkeypatch.setattr("training.watching.END_LIMIT", -100.0)  # any change is a fall below this
+    train(inputs, output, "--num_epochs", "2", "--overwrite_output_dir")
+    assert capsys.readouterr().err.count("warning: the end of the chosen completions lost") == 2  # not before training
 
 
 def test_accumulation_changes_no_gradient(inputs, tmp_path):
@@ -267,6 +300,8 @@ def test_preference_rises_and_loss_falls(inputs, tmp_path):
         (["--preference_weight", "nan"], "must be finite"),
         (["--nll_weight", "inf"], "must be finite"),
         (["--beta", "inf"], "--beta inf: must be a number above 0"),
+        (["--factuality_margin", "-1"], "--factuality_margin -1.0: must be a number of 0 or more"),
+        (["--factuality_margin", "1", "--loss_type", "ipo"], "--factuality_margin has no meaning for --loss_type ipo"),
     ],
 )
 def test_weights_that_make_no_loss_are_refused(inputs, tmp_path, flags, message):

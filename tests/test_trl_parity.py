@@ -71,7 +71,10 @@ def trl_step(base, adapter, dataset, loss_type, smoothing, folder):
     return loss.item(), gradients
 
 
-@pytest.mark.parametrize(("loss_type", "smoothing"), [("sigmoid", 0.0), ("ipo", 0.0), ("hinge", 0.0), ("robust", 0.1)])
+@pytest.mark.parametrize(
+    ("loss_type", "smoothing"),
+    [("sigmoid", 0.0), ("sigmoid_norm", 0.0), ("ipo", 0.0), ("hinge", 0.0), ("robust", 0.1)],
+)
 def test_loss_and_gradients_equal_trl(tmp_path, loss_type, smoothing):
     base, adapter = tiny_base_and_adapter(tmp_path)
     dataset = DPODataset(write_triplets(tmp_path / "t.jsonl", 6), load_tokenizer(base))

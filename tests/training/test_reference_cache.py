@@ -87,8 +87,9 @@ def test_training_pairs_are_scored_in_the_rows_of_the_first_epoch(processes, sou
         assert torch.equal(cached[index], scores), index
 
 
+@pytest.mark.parametrize("loss_on", ["completion", "rejected_differences"])
 @pytest.mark.parametrize("reference", ["cached", "live"])
-def test_step_0_is_exact_where_every_row_rounds_differently(tmp_path, monkeypatch, reference):
+def test_step_0_is_exact_where_every_row_rounds_differently(tmp_path, monkeypatch, reference, loss_on):
     score = CompletionScorer.forward
 
     def rounded(self, examples, parts=None):
@@ -100,7 +101,7 @@ def test_step_0_is_exact_where_every_row_rounds_differently(tmp_path, monkeypatc
     train, val = (write_triplets(tmp_path / f"{name}.jsonl", 12, seed=seed) for seed, name in enumerate("tv"))
     flags = ["--sft_model_path", adapter, "--train_data_path", train, "--val_data_path", val, "--batch_size", "4"]
     flags += ["--output_dir", tmp_path / "run", "--device", "cpu", "--dtype", "bfloat16", "--eval_batch_size", "2"]
-    args = stage_b.parse_args([*map(str, flags), "--reference", reference])
+    args = stage_b.parse_args([*map(str, flags), "--reference", reference, "--loss_on", loss_on])
     run, pair, data, val_data = stage_b.prepare(args)
     for step in range(run.plan.steps_per_epoch):
         for row in run.plan.rows(step, data.dataset.tokens):
