@@ -126,14 +126,14 @@ def _add_repair_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.45,
         metavar="PROBABILITY",
-        help="doubt, 0 to 1, below which a sentence may be in a chosen text",
+        help="probability of an error, 0 to 1, below which a sentence may be in a chosen text",
     )
     repair.add_argument(
         "--flawed_above",
         type=float,
         default=0.8,
         metavar="PROBABILITY",
-        help="doubt, 0 to 1, from which a sentence may be exchanged for a sound one",
+        help="probability of an error, 0 to 1, from which a sentence may be exchanged for a sound one",
     )
 
 

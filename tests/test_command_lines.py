@@ -260,6 +260,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "judge_completions": {
         **{"completions_path": REQUIRED, "judge": "facts", "judge_model": None, "criterion_file": None},
         **{"val_fraction": 0.1, "output_dir": "phase2_data/on_policy"},
+        **{"max_length_bias": 0.05, "repair": "off", "sound_below": 0.45, "flawed_above": 0.8},
     },
     "sft_inference": {
         **MODEL_FLAGS,
@@ -308,6 +309,7 @@ CHOICES = {
     ("stage_b_dpo_training", "loss_type"): ("sigmoid", "sigmoid_norm", "ipo", "hinge", "robust"),
     ("stage_b_dpo_training", "loss_on"): ("completion", "differences", "rejected_differences"),
     ("stage_b_dpo_training", "reference"): ("cached", "live"),
+    ("judge_completions", "repair"): ("off", "fallback", "always"),
     ("judge_completions", "judge"): ("facts", "nli", "detector", "likelihood", "openai"),
     ("evaluation.evaluate_model", "judge"): ("facts", "nli", "detector", "likelihood", "openai"),
     ("evaluation.evaluate_model", "rubric"): ("pdsqi9", "risk"),
