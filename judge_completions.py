@@ -276,7 +276,7 @@ def main(args: argparse.Namespace) -> int:
         print(f"Judge usage: {usage_text(judge.usage)}")
     results = [make_pair(found, row.sound_reference, limits) for row, found in zip(rows, completions, strict=True)]
     if args.repair != "off":
-        repair_limits = RepairLimits(args.sound_below, args.flawed_above)
+        repair_limits = RepairLimits(args.sound_below, args.flawed_above, args.flawed_above)
         results = repaired_results(judge, rows, completions, results, repair_limits, args.repair)
     pairs = [row_of(row, pair, judge.name) for row, pair in zip(rows, results, strict=True) if pair.outcome == "pair"]
     all_pairs = len(pairs)

@@ -2,7 +2,8 @@
 
 Where few whole completions are sound, many of their sentences still are. From the completions of one prompt:
 
-1. One completion is the frame. Its doubtful sentences, which are neither surely sound nor surely flawed, are left out.
+1. One completion is the frame. Its sentences with a doubt of `kept_below` or more are left out, unless step 2
+   exchanges them.
 2. Each flawed sentence is exchanged for a sound one of about its length from another completion, the nearest in
    wording; a flawed sentence without such a partner is left out.
 3. Sound sentences of other completions are added that say something new, facts of the reference first, until the text
@@ -56,6 +57,7 @@ class RepairLimits:
 
     sound_below: float
     flawed_above: float
+    kept_below: float  # doubt below which a sentence of the frame stays, in both texts
     max_length_ratio: float = 1.5
 
 
@@ -104,7 +106,7 @@ def repaired_pair(
     if not frames:
         return None
     exchanges, frame = max(frames, key=lambda each: sum(exchange.sureness for exchange in each[0]))
-    kept = _distinct(each for each in frame if each.doubt < limits.sound_below)
+    kept = _distinct(each for each in frame if each.doubt < limits.kept_below)
     kept = _without_repeats(kept, [exchange.sound for exchange in exchanges])
     wanted = statistics.fmean(sum(len(each.words) for each in sentences) for sentences in completions)
     added = _additions([*kept, *(exchange.sound for exchange in exchanges)], sound, wanted, gain)
@@ -117,7 +119,7 @@ def repaired_pair(
 
 def _exchanges(frame: Sequence[Sentence], sound: Sequence[Sentence], limits: RepairLimits) -> list[Exchange]:
     """Return an exchange for each flawed sentence of the frame that has a partner; no partner serves twice."""
-    taken = [each for each in frame if each.doubt < limits.sound_below]
+    taken = [each for each in frame if each.doubt < limits.kept_below]
     found = []
     for flawed in _distinct(each for each in frame if each.doubt >= limits.flawed_above):
         partners = [

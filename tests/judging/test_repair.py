@@ -15,7 +15,7 @@ from judging.repair import Exchange, RepairLimits, Sentence, repaired_pair, says
 from judging.repaired_prompts import repaired_results
 from judging.sentence_doubts import sentence_doubts
 
-LIMITS = RepairLimits(sound_below=0.4, flawed_above=0.8)
+LIMITS = RepairLimits(sound_below=0.4, flawed_above=0.8, kept_below=0.4)
 NOTE = "Man, 54, on metformin 500 mg twice daily. He denies chest pain. Father had a stroke. He smokes one pack a day."
 
 
@@ -43,7 +43,7 @@ def test_a_flawed_sentence_is_exchanged_and_nothing_else_differs() -> None:
 def test_the_nearest_wording_takes_the_place() -> None:
     flawed = text_of(("He takes metformin 850 mg daily.", 0.95))
     far, near = ("Father had a stroke years ago.", 0.05), ("He takes metformin 500 mg daily.", 0.2)
-    pair = repaired_pair([flawed, text_of(far), text_of(near)], RepairLimits(0.4, 0.8, 1.5))
+    pair = repaired_pair([flawed, text_of(far), text_of(near)], LIMITS)
     assert pair
     assert pair.chosen_spans == ((0, len(near[0])),)
     assert pair.chosen.startswith(near[0])
@@ -62,11 +62,14 @@ def test_no_partner(sound: tuple[str, float], reason: str) -> None:
     assert repaired_pair([frame, text_of(sound)], LIMITS) is None, reason
 
 
-def test_doubtful_sentences_are_in_neither_text() -> None:
+@pytest.mark.parametrize(("kept_below", "stays"), [(0.4, False), (0.6, False), (0.7, True)])
+def test_doubtful_sentences_of_the_frame_stay_in_both_texts_or_in_neither(kept_below: float, stays: bool) -> None:
     frame = text_of(("He may have asthma.", 0.6), ("He takes metformin 850 mg daily.", 0.95))
-    pair = repaired_pair([frame, text_of(("He takes metformin 500 mg daily.", 0.1))], LIMITS)
+    other = text_of(("He takes metformin 500 mg daily.", 0.1), ("Father may have gout.", 0.6))
+    pair = repaired_pair([frame, other], RepairLimits(0.4, 0.8, kept_below))
     assert pair
-    assert "asthma" not in pair.chosen + pair.rejected
+    assert ("asthma" in pair.chosen, "asthma" in pair.rejected) == (stays, stays)
+    assert "gout" not in pair.chosen  # only the frame's
 
 
 def test_texts_grow_to_the_mean_length_by_what_the_reference_says_first() -> None:
@@ -157,7 +160,7 @@ def test_prompts_without_a_pair_are_repaired_and_judged_again() -> None:
     ]
     row = CompletionsRow("1", "prompt", NOTE, None, texts, [True, True])
     completions = [[_judged(judge, text) for text in texts]]
-    limits = RepairLimits(0.4, 0.8)
+    limits = LIMITS
     kept = PairingResult("pair", *completions[0])
     assert repaired_results(judge, [row], completions, [kept], limits, "fallback") == [kept]
     assert judge.asked == []
