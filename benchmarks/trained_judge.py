@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in benchmarks/ only
 
 from benchmarks.agreement_metrics import Array, auroc, balanced_accuracy, share, spearman, stratified_auroc
-from benchmarks.trained_judge_pairs import measure_pairs
+from benchmarks.trained_judge_pairs import measure_pairs, measure_repairs
 from fact_checking.checker import check_summary
 from fact_checking.claims import FactCheck
 from judging.combination import PENALTY, fit, logit, out_of_fold
@@ -279,6 +279,7 @@ def main(args: argparse.Namespace) -> int:
     if args.labels:
         probability, _ = probabilities_of(labelled, "rules and detector", args.specificity)
         result["pairs"] = measure_pairs(args.labels, labelled.predictions, labelled.checks, probability)
+        result["repaired pairs"] = measure_repairs(args.labels, labelled.predictions, labelled.checks)
     print_result(result)
     if args.output:
         write_json(args.output, {"settings": {"specificity": args.specificity, "seed": args.seed}, **result})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.shares import share
+from clinical.text import sentences
 from fact_checking.checker import coverage
 from fact_checking.claims import FactCheck
-from judging.combination import fold_of
+from judging.combination import Combination, fit, fold_of
 from judging.detector_settings import Prediction, pair_limits
 from judging.preference_pairs import JudgedCompletion, PairLimits, make_pair
+from judging.repair import RepairLimits, repaired_pair, sentences_of
+from judging.sentence_doubts import learnt_doubts
 from script_io.files import read_jsonl
 
 SAMPLES = 5  # completions of a dialogue
 LENGTH_RATIO = 1.6
+REPAIR_LIMITS = RepairLimits(sound_below=0.45, flawed_above=0.8, kept_below=0.8)  # of judge_completions.py
 
 
 def measure_pairs(
@@ -49,6 +54,75 @@ def measure_pairs(
         if result.chosen and result.rejected:
             made.append((note, result.chosen, result.rejected))
     return {"prompts": len(notes), "outcomes": outcomes, **_figures(made, predictions, place)}
+
+
+def measure_repairs(path: Path, predictions: Sequence[Prediction], checks: Sequence[FactCheck]) -> dict[str, Any]:
+    """Return how often repaired pairs (judging/repair.py) have fewer false sentences in chosen than in rejected.
+
+    The doubts of a dialogue's sentences come from a detector and a regression that saw other dialogues. A sentence is
+    false if it shares a character with marked words.
+    """
+    weigh = _regressions(predictions, checks)
+    samples: dict[str, list[Prediction]] = {}
+    wanted = {
+        (row["clinical_note"], row["generated_summary"])
+        for _, row in read_jsonl(path, ("clinical_note", "generated_summary", "is_reference"))
+        if not row["is_reference"]
+    }
+    for each in predictions:
+        if (each.note, each.summary) in wanted:
+            samples.setdefault(each.note, []).append(each)
+    false: Counter[str] = Counter()
+    words, exchanged, pairs = [0, 0], [0, 0, 0], 0
+    for note, found in samples.items():
+        marked = {text: is_false for each in found for text, is_false in _marked_sentences(each)}
+        doubted = [
+            sentences_of(
+                each.summary,
+                learnt_doubts(each.summary, each.words, each.summary_probability, weigh[fold_of(note)], note),
+            )
+            for each in found
+        ]
+        pair = repaired_pair(doubted, REPAIR_LIMITS)
+        if pair is None:
+            continue
+        pairs += 1
+        sides = [[marked.get(text[a:b], False) for a, b in sentences(text)] for text in (pair.chosen, pair.rejected)]
+        false[
+            "fewer" if sum(sides[0]) < sum(sides[1]) else "as many" if sum(sides[0]) == sum(sides[1]) else "more"
+        ] += 1
+        words = [total + len(text.split()) for total, text in zip(words, (pair.chosen, pair.rejected), strict=True)]
+        spans = zip(pair.chosen_spans, pair.rejected_spans, strict=True)
+        for (a, b), (c, d) in spans:
+            exchanged[0] += 1
+            exchanged[1] += marked[pair.chosen[a:b]]
+            exchanged[2] += marked[pair.rejected[c:d]]
+    return {
+        "prompts": len(samples),
+        "pairs": pairs,
+        "false_sentences_in_chosen": dict(false),
+        "exchanged": exchanged[0],
+        "exchanged_sound_false": exchanged[1],
+        "exchanged_flawed_false": exchanged[2],
+        "words_chosen_to_rejected": round(words[0] / words[1], 3) if pairs else None,
+    }
+
+
+def _regressions(predictions: Sequence[Prediction], checks: Sequence[FactCheck]) -> dict[int, Combination]:
+    """Return for each fold the regression over rules and detector that is fitted on the other folds' summaries."""
+    features = [each.features(check) for each, check in zip(predictions, checks, strict=True)]
+    names = tuple(features[0])
+    values = np.array([[each[name] for name in names] for each in features])
+    labels = np.array([float(each.has_error) for each in predictions])
+    fold = np.array([fold_of(each.note) for each in predictions])
+    return {int(each): fit(names, values[fold != each], labels[fold != each]) for each in np.unique(fold)}
+
+
+def _marked_sentences(prediction: Prediction) -> list[tuple[str, bool]]:
+    return [
+        (prediction.summary[a:b], any(start < b and a < end for start, end in prediction.spans or ()))
+        for a, b in sentences(prediction.summary)
+    ]
 
 
 def _judged(

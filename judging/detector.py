@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from clinical.text import sentences
 from fact_checking.checker import check_summary
-from fact_checking.claims import FactCheck, SentenceDoubt
+from fact_checking.claims import FactCheck
 from judging.detector_settings import ALONE, SETTINGS_FILE, WITH_RULES, Fitted, summary_features
 from judging.detector_training import token_probabilities
 from judging.judge import FACTS, NoteAndSummary
 from judging.learnt_check import joined_check, learnt_check
 from judging.packed_summaries import pack_summaries, row_tokens
+from judging.sentence_doubts import learnt_doubts
 from judging.shared_notes import WordJudge, scores_by_note
 from judging.token_detector import load_detector, read_settings
 from judging.word_scores import WordScore, word_scores
@@ -91,23 +91,7 @@ class DetectorJudge(WordJudge[WordsOfSummary]):
         features = summary_features(summary, words, summary_probability, None)
         probability = self.fitted.combination.probability(features)
         check = learnt_check(summary, words, self.fitted.word_threshold, probability, self.fitted.threshold)
-        return replace(check, sentences=self._sentences(summary, scores))
-
-    def _sentences(self, summary: str, scores: WordsOfSummary, note: str | None = None) -> tuple[SentenceDoubt, ...]:
-        """Return the doubt of each sentence: the fitted regression on its own words, with a note also on the rules."""
-        words, summary_probability = scores
-        doubts = []
-        for start, end in sentences(summary):
-            own = [
-                WordScore(word.start - start, word.end - start, word.score)
-                for word in words
-                if start <= word.start and word.end <= end
-            ]
-            text = summary[start:end]
-            rules = None if note is None else check_summary(note, text)
-            features = summary_features(text, own, summary_probability, rules)
-            doubts.append(SentenceDoubt(start, end, self.fitted.combination.probability(features)))
-        return tuple(doubts)
+        return replace(check, sentences=learnt_doubts(summary, *scores, self.fitted.combination))
 
 
 class EvidenceJudge(DetectorJudge):
@@ -123,4 +107,4 @@ class EvidenceJudge(DetectorJudge):
         features = summary_features(summary, words, summary_probability, rules)
         probability = self.fitted.combination.probability(features)
         check = joined_check(rules, summary, words, self.fitted.word_threshold, probability, self.fitted.threshold)
-        return replace(check, sentences=self._sentences(summary, scores, note))
+        return replace(check, sentences=learnt_doubts(summary, *scores, self.fitted.combination, note))

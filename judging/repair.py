@@ -8,9 +8,12 @@ Where few whole completions are sound, many of their sentences still are. From t
    wording; a flawed sentence without such a partner is left out.
 3. Sound sentences of other completions are added that say something new, facts of the reference first, until the text
    is as long as the completions are on average, so that the pair teaches neither length nor silence.
-4. The rejected text is the same text with the flawed sentences.
+4. The rejected text is the same text with the flawed sentences. Where the text has a sound sentence to spare, it
+   repeats an earlier one in its place: a model that avoids errors can do so by repeating what is true, so pairs must
+   tell that a repetition is worse than something new.
 
-The frame is the completion whose exchanges the judge is surest of. All sentences are the model's own.
+A sentence that repeats an earlier one counts as flawed. The frame is the completion whose exchanges the judge is surest
+of. All sentences are the model's own.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from functools import cached_property
 
@@ -27,6 +30,7 @@ from fact_checking.content_words import content_words
 from judging.word_scores import words_of
 
 MOST_SHARED = 0.6  # of the content words of the shorter of two sentences; with more, they say the same
+REPEATED = 0.85  # of the words of two sentences, in order; from here on, one repeats the other
 LENGTH_PENALTY = 0.5  # of an exchange, per unit of |log(words of the sound sentence / words of the flawed one)|
 
 Gain = Callable[[str, str], int]  # (text so far, sentence) -> facts of the reference that the sentence adds
@@ -87,9 +91,15 @@ class RepairedPair:
 
 
 def sentences_of(text: str, doubts: Sequence[SentenceDoubt]) -> list[Sentence]:
-    """Return the sentences of a completion that have words."""
-    found = [Sentence(text[each.start : each.end], each.doubt, each.start / max(len(text), 1)) for each in doubts]
-    return [sentence for sentence in found if sentence.words]
+    """Return the sentences of a completion that have words. A repetition of an earlier one has a doubt of 1."""
+    found: list[Sentence] = []
+    for each in doubts:
+        sentence = Sentence(text[each.start : each.end], each.doubt, each.start / max(len(text), 1))
+        if any(repeats(sentence, other) for other in found):
+            sentence = replace(sentence, doubt=1.0)
+        if sentence.words:
+            found.append(sentence)
+    return found
 
 
 def repaired_pair(
@@ -112,6 +122,7 @@ def repaired_pair(
     added = _additions([*kept, *(exchange.sound for exchange in exchanges)], sound, wanted, gain)
     parts: list[Sentence | Exchange] = [*kept, *exchanges, *added]
     parts.sort(key=lambda part: part.flawed.place if isinstance(part, Exchange) else part.place)
+    parts = _with_repetition(parts, limits)
     chosen, chosen_spans = _joined(parts, lambda exchange: exchange.sound)
     rejected, rejected_spans = _joined(parts, lambda exchange: exchange.flawed)
     return RepairedPair(chosen, rejected, chosen_spans, rejected_spans)
@@ -125,8 +136,7 @@ def _exchanges(frame: Sequence[Sentence], sound: Sequence[Sentence], limits: Rep
         partners = [
             Exchange(flawed, each)
             for each in sound
-            if 1 / limits.max_length_ratio <= len(each.words) / len(flawed.words) <= limits.max_length_ratio
-            and not any(says_the_same(each, other) for other in taken)
+            if _are_of_one_length(each, flawed, limits) and not any(says_the_same(each, other) for other in taken)
         ]
         if partners:
             best = max(partners, key=lambda exchange: exchange.sureness)
@@ -151,6 +161,31 @@ def _additions(text: Sequence[Sentence], sound: Sequence[Sentence], wanted: floa
         if not new:
             return added
         added.append(max(new, key=lambda each: (gain(so_far, each.text) if gain else 0, -each.doubt)))
+
+
+def _with_repetition(parts: Sequence[Sentence | Exchange], limits: RepairLimits) -> list[Sentence | Exchange]:
+    """Return the parts with the last sound sentence that can be one exchanged for a repetition of an earlier one."""
+    for index in reversed(range(1, len(parts))):
+        sound = parts[index]
+        if isinstance(sound, Exchange) or sound.doubt >= limits.sound_below:
+            continue
+        earlier = [
+            Exchange(replace(part, doubt=1.0), sound)
+            for part in parts[:index]
+            if isinstance(part, Sentence) and _are_of_one_length(part, sound, limits)
+        ]
+        if earlier:
+            return [*parts[:index], max(earlier, key=lambda exchange: exchange.sureness), *parts[index + 1 :]]
+    return list(parts)
+
+
+def _are_of_one_length(first: Sentence, second: Sentence, limits: RepairLimits) -> bool:
+    return 1 / limits.max_length_ratio <= len(first.words) / len(second.words) <= limits.max_length_ratio
+
+
+def repeats(first: Sentence, second: Sentence) -> bool:
+    """Return whether two sentences have nearly the same words in the same order."""
+    return SequenceMatcher(None, first.words, second.words, autojunk=False).ratio() >= REPEATED
 
 
 def says_the_same(first: Sentence, second: Sentence) -> bool:

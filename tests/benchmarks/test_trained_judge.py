@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks import trained_judge
-from benchmarks.trained_judge_pairs import measure_pairs
+from benchmarks.trained_judge_pairs import measure_pairs, measure_repairs
 from fact_checking.checker import check_summary
 from judging.detector_settings import Prediction
 from judging.word_scores import WordScore
@@ -48,6 +49,21 @@ def test_a_perfect_detector_makes_perfect_pairs(tmp_path: Path) -> None:
     assert (found["chosen_false"]["count"], found["rejected_true"]["count"]) == (0, 0)
     upside_down = measure_pairs(tmp_path / "labels.jsonl", known, checks, 1 - perfect)
     assert upside_down["pairs"] == 0  # no limit on the other folds is sure enough
+
+
+def test_repairs_with_a_detector_that_is_right_and_one_that_is_wrong(tmp_path: Path) -> None:
+    known = predictions(60)
+    rows = [{"clinical_note": each.note, "generated_summary": each.summary, "is_reference": False} for each in known]
+    (tmp_path / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    checks = [check_summary(each.note, each.summary) for each in known]
+    found = measure_repairs(tmp_path / "labels.jsonl", known, checks)
+    assert (found["prompts"], found["pairs"]) == (60, 60)
+    assert found["false_sentences_in_chosen"] == {"fewer": 60}
+    assert (found["exchanged"], found["exchanged_sound_false"], found["exchanged_flawed_false"]) == (60, 0, 60)
+    assert found["words_chosen_to_rejected"] == 1.0
+    # the same words and doubts, but the other summary is marked
+    swapped = [replace(each, spans=() if each.spans else ((0, 5),)) for each in known]
+    assert measure_repairs(tmp_path / "labels.jsonl", swapped, checks)["false_sentences_in_chosen"] == {"more": 60}
 
 
 def test_the_script_prints_and_writes_the_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

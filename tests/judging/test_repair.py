@@ -98,6 +98,27 @@ def test_texts_grow_to_the_mean_length_by_what_the_reference_says_first() -> Non
     assert ("Father" in least_doubt.chosen, "smokes" in least_doubt.chosen) == (False, True)
 
 
+def test_a_spare_sentence_is_exchanged_for_a_repetition() -> None:
+    frame = text_of(
+        ("Father had a stroke.", 0.1), ("He takes metformin 850 mg daily.", 0.95), ("He smokes cigarettes daily.", 0.2)
+    )
+    pair = repaired_pair([frame, text_of(("He takes metformin 500 mg daily.", 0.1))], LIMITS)
+    assert pair
+    assert pair.chosen == "Father had a stroke. He takes metformin 500 mg daily. He smokes cigarettes daily."
+    assert pair.rejected == "Father had a stroke. He takes metformin 850 mg daily. Father had a stroke."
+    assert [pair.rejected[a:b] for a, b in pair.rejected_spans][1] == "Father had a stroke."
+
+
+def test_a_repetition_is_flawed() -> None:
+    text = text_of(("He denies chest pain.", 0.1), ("He denies chest pain.", 0.1), ("Father had a stroke.", 0.2))
+    assert [each.doubt for each in text] == [0.1, 1.0, 0.2]
+    pair = repaired_pair([text, text_of(("He smokes a pack.", 0.1))], LIMITS)
+    assert pair
+    assert "smokes" in pair.chosen
+    assert pair.chosen.count("He denies chest pain.") == 1
+    assert pair.rejected.count("He denies chest pain.") >= 2
+
+
 def test_a_partner_serves_once() -> None:
     frame = text_of(("He takes metformin 850 mg daily.", 0.95), ("He takes metformin 1000 mg daily.", 0.9))
     pair = repaired_pair([frame, text_of(("He takes metformin 500 mg daily.", 0.1))], LIMITS)
