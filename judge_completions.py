@@ -135,6 +135,14 @@ def _add_repair_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PROBABILITY",
         help="probability of an error, 0 to 1, from which a sentence may be exchanged for a sound one",
     )
+    repair.add_argument(
+        "--growth",
+        type=float,
+        default=1.0,
+        metavar="FACTOR",
+        help="number of words that sound sentences are added up to, as a multiple of the mean of the completions, 0 or "
+        "more; a large one adds every sound sentence that says something new",
+    )
 
 
 def pair_limits(args: argparse.Namespace, judge: Judge) -> PairLimits:
@@ -215,7 +223,8 @@ def print_statistics(stats: dict[str, Any], most_bias: float) -> None:
         rate = stats["hallucination_rate"]
         print(f"Hallucinated: {found['hallucinated']} ({rate:.1%}, 95% interval {low:.1%} to {high:.1%})")
     references = stats["references"]
-    print(f"References: {references['references']}, {references['unsound_references']} of them not sound")
+    if references["references"]:
+        print(f"References: {references['references']}, {references['unsound_references']} of them not sound")
     for name, meaning in OUTCOMES.items():
         print(f"  {stats['outcomes'][name]:>6} prompts: {meaning}")
     if stats["pairs"]:
@@ -253,6 +262,8 @@ def check_args(args: argparse.Namespace) -> None:
             f"--sound_below {args.sound_below} and --flawed_above {args.flawed_above}: give probabilities from 0 to 1, "
             "the second not below the first"
         )
+    if not 0 <= args.growth < math.inf:
+        raise InputError(f"--growth {args.growth}: give a number of 0 or more, such as 1.5")
     if args.max_length_ratio is not None and not 1 <= args.max_length_ratio < math.inf:
         raise InputError(f"--max_length_ratio {args.max_length_ratio}: give a number of 1 or more, such as 1.5")
     for name in ("chosen_below", "rejected_above"):
@@ -270,13 +281,14 @@ def main(args: argparse.Namespace) -> int:
     rows = read_completions(args.completions_path)
     print(f"Loaded {len(rows)} prompts from {args.completions_path}")
     counts = Counter[str]()
-    rows = judge_references(judge, rows, counts)
+    if args.repair != "always":  # which never chooses a reference
+        rows = judge_references(judge, rows, counts)
     completions = judge_all(judge, rows, counts)
     if judge.usage:
         print(f"Judge usage: {usage_text(judge.usage)}")
     results = [make_pair(found, row.sound_reference, limits) for row, found in zip(rows, completions, strict=True)]
     if args.repair != "off":
-        repair_limits = RepairLimits(args.sound_below, args.flawed_above, args.flawed_above)
+        repair_limits = RepairLimits(args.sound_below, args.flawed_above, args.flawed_above, growth=args.growth)
         results = repaired_results(judge, rows, completions, results, repair_limits, args.repair)
     pairs = [row_of(row, pair, judge.name) for row, pair in zip(rows, results, strict=True) if pair.outcome == "pair"]
     all_pairs = len(pairs)

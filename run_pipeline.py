@@ -27,6 +27,7 @@ from typing import Any
 
 from clinical.lexicon_flag import add_lexicon_argument, add_lexicons
 from demo.recipes import (
+    DEMO_MODEL_RECIPE,
     DEMO_RECIPE,
     HEADLINE,
     REAL_JUDGE,
@@ -59,7 +60,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--output_dir",
         metavar="FOLDER",
         help="folder of the run (default: runs/demo with --demo, runs/real with --real, each with _small at the end "
-        "for a small run, else runs/pipeline)",
+        "for a small run, runs/demo_model with --demo and --model_name, else runs/pipeline)",
     )
     output.add_argument(
         "--require_acceptance", action="store_true", help="return exit code 1 if Stage B is not accepted"
@@ -78,6 +79,8 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
     """Return the recipe of the flags: a real or a demo run of either size, or else the scripts' own defaults."""
     if args.real:
         return REAL_SMALL_RECIPE if args.size == "small" else REAL_RECIPE
+    if args.demo and args.model_name:
+        return DEMO_MODEL_RECIPE
     if args.demo:
         return SMALL_RECIPE if args.small else DEMO_RECIPE
     return Recipe()
@@ -104,7 +107,8 @@ def add_data_arguments(parser: ArgumentParser) -> None:
     data.add_argument(
         "--model_name",
         metavar="MODEL",
-        help=f"folder or hub id of the base model (default: none, which needs --demo; with --real {REAL_MODEL})",
+        help="folder or hub id of the base model; with --demo, for a pretrained model in place of the embedded one "
+        f"(default: none, which needs --demo; with --real {REAL_MODEL})",
     )
     data.add_argument(
         "--base_model",
@@ -206,9 +210,9 @@ def train_models(pipeline: Pipeline, phase1: Path, base: str) -> dict[str, Path 
 
 def check_arguments(args: argparse.Namespace) -> None:
     """Raise InputError for flags that exclude each other, and for files and folders that are not there."""
-    if [args.demo, args.real or bool(args.model_name)].count(True) != 1:
-        raise InputError("pass either --demo or --model_name with a base model of yours, or --real")
-    if args.small and not args.demo:
+    if not (args.demo or args.real or args.model_name) or (args.demo and args.real):
+        raise InputError("pass --demo, --real, or --model_name with a base model of yours")
+    if args.small and (args.model_name or not args.demo):
         raise InputError("--small is a smaller --demo; pass both, or leave it out (with --real: --size small)")
     if args.size and not args.real:
         raise InputError("--size is the size of a --real run; pass both, or leave it out")
@@ -230,6 +234,8 @@ def folder_of(args: argparse.Namespace) -> Path:
     if args.output_dir:
         return Path(args.output_dir)
     small = "_small" if args.small or args.size == "small" else ""
+    if args.demo and args.model_name:
+        return Path("runs/demo_model")
     return Path(f"runs/{'demo' if args.demo else 'real'}{small}" if args.demo or args.real else "runs/pipeline")
 
 
@@ -240,7 +246,7 @@ def main(args: argparse.Namespace) -> int:
     add_lexicons(args.lexicon_dir)  # fails here rather than after Stage A
     recipe, folder = recipe_of(args), folder_of(args)
     pipeline = Pipeline(args, recipe, folder, planned_stages(args, recipe))
-    phase1, base = Path(args.phase1_dir), str(DEMO_BASE) if args.demo else args.model_name
+    phase1, base = Path(args.phase1_dir), args.model_name or str(DEMO_BASE)
     if recipe.examples:
         phase1 = top_of(phase1, recipe.examples, folder / "phase1")
     models = train_models(pipeline, phase1, base)

@@ -135,7 +135,8 @@ _BY_EVIDENCE = {"evidence": ("--evidence_model", EVIDENCE_MODEL)}
 REAL_RECIPE = Recipe(
     stage_a=("--num_epochs", "2", *_REAL_STAGE_A),
     negatives=None,
-    sampling=("--num_completions", "12", *_REAL_SAMPLING),
+    sampling=("--num_completions", "8", "--max_prompts", "600", *_REAL_SAMPLING),
+    judging=("--repair", "always", "--max_length_bias", "0.02"),
     stage_b=_REAL_STAGE_B,
     generation=("--batch_size", "32"),
     judges=_BY_EVIDENCE,
@@ -151,8 +152,24 @@ REAL_RECIPE = Recipe(
 REAL_SMALL_RECIPE = replace(
     REAL_RECIPE,
     stage_a=("--num_epochs", "1", *_REAL_STAGE_A),
-    sampling=("--num_completions", "4", *_REAL_SAMPLING),
+    sampling=("--num_completions", "6", "--max_prompts", "60", *_REAL_SAMPLING),
     bounds=SMALL_BOUNDS,
     examples={"train": 150, "validation": 20, "test": 30},
     brief=True,
 )
+
+# The demo's notes with a pretrained model of about this size, judged by the exact truth. The rules read every fact of
+# these notes, so they make the pairs.
+DEMO_MODEL_RECIPE = Recipe(
+    stage_a=("--num_epochs", "1", *_REAL_STAGE_A),
+    negatives=None,
+    sampling=("--num_completions", "6", "--temperature", "1.0", "--max_prompts", "300", "--max_new_tokens", "100",
+              "--batch_size", "64"),
+    stage_b=("--learning_rate", "1e-4", "--num_epochs", "2", "--batch_size", "8", "--beta", "0.1", "--nll_weight", "1",
+             "--loss_on", "differences"),
+    generation=("--batch_size", "32", "--max_new_tokens", "100"),
+    examples={"train": 1000, "validation": 60, "test": 200},
+    control=True,
+    parallel=2,
+    stage_shares=REAL_STAGE_SHARES,
+)  # fmt: skip

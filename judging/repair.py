@@ -63,6 +63,7 @@ class RepairLimits:
     flawed_above: float
     kept_below: float  # doubt below which a sentence of the frame stays, in both texts
     max_length_ratio: float = 1.5
+    growth: float = 1.0  # wanted length of a text, as a multiple of the mean length of the completions
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,8 @@ def repaired_pair(
     exchanges, frame = max(frames, key=lambda each: sum(exchange.sureness for exchange in each[0]))
     kept = _distinct(each for each in frame if each.doubt < limits.kept_below)
     kept = _without_repeats(kept, [exchange.sound for exchange in exchanges])
-    wanted = statistics.fmean(sum(len(each.words) for each in sentences) for sentences in completions)
+    mean_words = statistics.fmean(sum(len(each.words) for each in sentences) for sentences in completions)
+    wanted = limits.growth * mean_words
     added = _additions([*kept, *(exchange.sound for exchange in exchanges)], sound, wanted, gain)
     parts: list[Sentence | Exchange] = [*kept, *exchanges, *added]
     parts.sort(key=lambda part: part.flawed.place if isinstance(part, Exchange) else part.place)

@@ -260,7 +260,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "judge_completions": {
         **{"completions_path": REQUIRED, "judge": "facts", "judge_model": None, "criterion_file": None},
         **{"val_fraction": 0.1, "output_dir": "phase2_data/on_policy"},
-        **{"max_length_bias": 0.05, "repair": "off", "sound_below": 0.45, "flawed_above": 0.8},
+        **{"max_length_bias": 0.05, "repair": "off", "sound_below": 0.45, "flawed_above": 0.8, "growth": 1.0},
     },
     "sft_inference": {
         **MODEL_FLAGS,
@@ -664,6 +664,9 @@ MISTAKES = [
         )
     ),
     Mistake("judge_completions", f"{JUDGE} --max_length_ratio 0.5", ("--max_length_ratio 0.5", "1 or more")),
+    Mistake("judge_completions", f"{JUDGE} --growth -1", ("--growth -1.0", "0 or more")),
+    Mistake("judge_completions", f"{JUDGE} --max_length_bias -1", ("--max_length_bias -1.0", "0 or more")),
+    Mistake("judge_completions", f"{JUDGE} --sound_below 0.9", ("--sound_below 0.9", "the second not below the first")),
     Mistake("judge_completions", f"{JUDGE} --chosen_below 1.5", ("--chosen_below 1.5", "from 0 to 1")),
     Mistake("judge_completions", f"{JUDGE} --rejected_above 0.9", ("--rejected_above is for a judge with prob",)),
     Mistake("judging.train_detector", f"{LABELS} --labels none.jsonl", ("none.jsonl", NO_FILE)),

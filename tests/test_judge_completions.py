@@ -335,3 +335,48 @@ def test_a_judge_that_fails_is_counted_and_gives_no_verdict(
 def test_flags_that_cannot_be_meant(completions_path: Path, flags: list[str], words: str) -> None:
     with pytest.raises(InputError, match=words):
         main(parse_args(["--completions_path", str(completions_path), *flags]))
+
+
+def test_repaired_pairs_on_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    completions = [
+        "She denies chest pain. She takes metformin 850 mg twice daily.",
+        "She takes metformin 500 mg twice daily. Her father had a stroke.",
+    ]
+    row = {"id": "a", "prompt": build_prompt(NOTE), "clinical_note": NOTE, "completions": completions}
+    path, out = tmp_path / "completions.jsonl", tmp_path / "out"
+    path.write_text(json.dumps(row) + "\n")
+    command = ["--completions_path", str(path), "--output_dir", str(out), "--repair", "always", "--val_fraction", "0"]
+    assert main(parse_args(command)) == 0
+    (pair,) = rows_of(out / "preferences.jsonl")
+    assert pair["chosen"] == "She denies chest pain. She takes metformin 500 mg twice daily."
+    assert pair["rejected"] == completions[0]
+    assert (pair["chosen_from"], pair["rejected_from"]) == ("repair", "repair")
+    assert (pair["chosen_errors"], pair["rejected_errors"]) == (0, 1)
+    assert "References" not in capsys.readouterr().out  # none is judged, since none can be chosen
+    stats = json.loads((out / "judge_stats.json").read_text())
+    assert (stats["outcomes"]["pair"], stats["chosen_from"]) == (1, {"repair": 1})
+
+
+def test_pairs_of_unequal_lengths_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    longer = f"{WRONG_DOSE} {SHORT}"
+    rows = [
+        {
+            "id": f"r{number}",
+            "prompt": build_prompt(f"{NOTE} Room {number}."),
+            "clinical_note": f"{NOTE} Room {number}.",
+            "completions": [COMPLETE, longer if number < 4 else WRONG_DOSE],
+        }
+        for number in range(24)
+    ]
+    path, out = tmp_path / "completions.jsonl", tmp_path / "out"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(parse_args(["--completions_path", str(path), "--output_dir", str(out), "--max_length_bias", "1"])) == 0
+    assert len(rows_of(out / "preferences.jsonl")) == 24
+    command = ["--completions_path", str(path), "--output_dir", str(out), "--max_length_bias", "0.1"]
+    assert main(parse_args(command)) == 0
+    stats = json.loads((out / "judge_stats.json").read_text())
+    kept = rows_of(out / "preferences.jsonl")
+    assert stats["left_out_for_length"] == 24 - len(kept) == 8  # 12 * 3 - 4 * 4 words more in chosen, of 204 in all
+    words = [sum(len(pair[side].split()) for pair in kept) for side in ("chosen", "rejected")]
+    assert abs(words[0] - words[1]) <= 0.1 * words[1]
+    assert f"Left out {24 - len(kept)} pairs" in capsys.readouterr().out

@@ -8,6 +8,7 @@ import threading
 import time
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from pipeline_here import launch_here, write_top_of_demo
 from safetensors.torch import load_file
 
 import run_pipeline
-from demo.recipes import STAGE_SHARES
+from demo.recipes import DEMO_MODEL_RECIPE, STAGE_SHARES
 from evaluation.acceptance import Bounds
 from language_model.model_files import DEMO_BASE
 from pipeline import runner, stages
@@ -328,12 +329,25 @@ def test_a_small_run_reads_the_top_of_the_data_and_keeps_what_it_has_written(tmp
     assert (folder / "train_set_processed.csv").stat().st_mtime_ns == written
 
 
-def test_the_demo_and_a_model_exclude_each_other():
-    for arguments in ([], ["--demo", "--model_name", "x"]):
-        with pytest.raises(InputError, match="either --demo or --model_name"):
+def test_the_demo_or_real_notes_or_a_model_of_yours():
+    for arguments in ([], ["--demo", "--real"]):
+        with pytest.raises(InputError, match="pass --demo, --real, or --model_name"):
             run_pipeline.main(run_pipeline.parse_args(arguments))
+    with pytest.raises(InputError, match="--small is a smaller --demo"):
+        run_pipeline.main(run_pipeline.parse_args(["--demo", "--small", "--model_name", "x"]))
     with pytest.raises(InputError, match="--small is a smaller --demo"):
         run_pipeline.main(run_pipeline.parse_args(["--model_name", "x", "--small"]))
     for arguments in (["--demo"], ["--model_name", "x"]):
         with pytest.raises(InputError, match="--size is the size of a --real run"):
             run_pipeline.main(run_pipeline.parse_args([*arguments, "--size", "small"]))
+
+
+def test_the_notes_of_the_demo_with_another_base():
+    args = run_pipeline.parse_args(["--demo", "--model_name", "models/smollm2"])
+    recipe = run_pipeline.recipe_of(args)
+    assert recipe is DEMO_MODEL_RECIPE
+    assert run_pipeline.folder_of(args) == Path("runs/demo_model")
+    assert args.evidence_model is None  # the rules make the pairs: they read every fact of these notes
+    stages = run_pipeline.planned_stages(args, recipe)
+    assert "evaluate_control_greedy" in stages
+    assert not [stage for stage in stages if stage.startswith("negatives")]
