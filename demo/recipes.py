@@ -124,7 +124,7 @@ _REAL_STAGE_A = (
     *LINEAR_LAYERS,
 )
 _REAL_STAGE_B = (
-    "--learning_rate", "1e-4", "--num_epochs", "2", "--batch_size", "8", "--beta", "0.1", "--nll_weight", "0.2",
+    "--learning_rate", "1e-4", "--num_epochs", "2", "--batch_size", "8", "--beta", "0.1", "--nll_weight", "1",
     "--loss_on", "rejected_differences",
 )  # fmt: skip
 _REAL_SAMPLING = ("--temperature", "0.8", "--max_new_tokens", "150", "--batch_size", "64")

@@ -581,10 +581,10 @@ MISTAKES = [
         for name, says in (("nothing", NO_FILE), ("phase1_empty", EMPTY), ("phase1_column", NO_COLUMN))
     ),
     Mistake("run_pipeline", "--model_name base --phase1_dir nothing", ("train_set_processed.csv", NO_FILE)),
-    Mistake("run_pipeline", "", ("pass either --demo or --model_name",)),
+    Mistake("run_pipeline", "", ("pass --demo, --real, or --model_name",)),
     Mistake("run_pipeline", "--model_name base --small", ("--small is a smaller --demo",)),
     Mistake("run_pipeline", "--demo --size small", ("--size is the size of a --real run",)),
-    Mistake("run_pipeline", "--demo --real", ("pass either --demo or --model_name",)),
+    Mistake("run_pipeline", "--demo --real", ("pass --demo, --real, or --model_name",)),
     Mistake("run_pipeline", "--real", (NO_FILE, "python demo/get_real_notes.py")),
     Mistake("run_pipeline", "--real --phase1_dir phase1_good", ("no such folder", "python demo/get_real_model.py")),
     Mistake(

@@ -11,6 +11,7 @@ from training_helpers import CPU
 
 import run_pipeline
 from demo.recipes import (
+    DEMO_MODEL_RECIPE,
     DEMO_RECIPE,
     REAL_JUDGE,
     REAL_MODEL,
@@ -35,6 +36,7 @@ REAL = replace(
     REAL_SMALL_RECIPE,
     stage_a=("--learning_rate", "1e-3", "--num_epochs", "1", "--batch_size", "8"),
     sampling=("--num_completions", "3", "--temperature", "1.0", "--max_new_tokens", "60"),
+    judging=("--repair", "fallback"),  # so little text has few sentences that could be exchanged
     stage_b=("--learning_rate", "1e-3", "--num_epochs", "1", "--batch_size", "8", "--nll_weight", "1"),
     generation=("--batch_size", "32", "--max_new_tokens", "60"),
     examples={"train": 24, "validation": 4, "test": 8},
@@ -150,11 +152,13 @@ def test_a_real_run_names_the_command_that_makes_what_is_missing(tmp_path, monke
     assert refused("--model_name", "x").endswith(
         "(detector.json is missing); make it with: python demo/get_real_model.py"
     )
-    assert refused("--demo").startswith("pass either --demo or --model_name")
+    assert refused("--demo").startswith("pass --demo, --real, or --model_name")
     assert refused("--small").startswith("--small is a smaller --demo")
 
 
-@pytest.mark.parametrize("recipe", [DEMO_RECIPE, SMALL_RECIPE, REAL_RECIPE, REAL_SMALL_RECIPE, Recipe()])
+@pytest.mark.parametrize(
+    "recipe", [DEMO_RECIPE, DEMO_MODEL_RECIPE, SMALL_RECIPE, REAL_RECIPE, REAL_SMALL_RECIPE, Recipe()]
+)
 def test_the_flags_of_a_recipe_are_flags_of_its_scripts(recipe):
     model = ("--model_path", "x")
     commands = {
