@@ -11,7 +11,6 @@ import torch.nn.functional as F
 
 LOSS_TYPES = ("sigmoid", "sigmoid_norm", "ipo", "hinge", "robust")
 PER_TOKEN = ("sigmoid_norm", "ipo")  # types that divide the ratio of each side by its number of tokens
-WITH_MARGIN = ("sigmoid", "sigmoid_norm")  # types with a factuality margin
 
 
 def preference_losses(

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fact_checking.claims import CONTRADICTED, ERROR, SUPPORTED, UNSUPPORTED, UNVERIFIABLE, Claim, FactCheck
-from judging.word_scores import WordScore
+from judging.word_scores import WordScore, overlaps
 
 Array = NDArray[np.float64]
 PENALTY = 10.0  # of the squared weights of standardised features
@@ -74,7 +74,7 @@ def joint_features(words: Sequence[WordScore], check: FactCheck) -> dict[str, fl
     """Return what the detector says of the claims of the rules by verdict, and of words outside supported claims."""
     supported = [claim for claim in check.claims if claim.verdict == SUPPORTED]
     wrong = [claim for claim in check.claims if claim.is_wrong]
-    elsewhere = [word.score for word in words if not _lies_in(word, supported)]
+    elsewhere = [word.score for word in words if not overlaps(word, supported)]
     kinds = {
         "errors": check.errors,
         "doubtful": [claim for claim in wrong if claim.level != ERROR],
@@ -87,17 +87,13 @@ def joint_features(words: Sequence[WordScore], check: FactCheck) -> dict[str, fl
         **{f"joint_{kind}_max": max(highest[kind], default=0.0) for kind in ("errors", "doubtful")},
         "joint_sum_elsewhere": math.log1p(sum(elsewhere)),
         "joint_max_elsewhere": logit(max(elsewhere, default=0.0)),
-        "joint_sum_on_wrong": math.log1p(sum(word.score for word in words if _lies_in(word, wrong))),
+        "joint_sum_on_wrong": math.log1p(sum(word.score for word in words if overlaps(word, wrong))),
     }
 
 
 def _highest(words: Sequence[WordScore], claim: Claim) -> float:
     """Return the highest score of the words of a claim."""
-    return max((word.score for word in words if _lies_in(word, [claim])), default=0.0)
-
-
-def _lies_in(word: WordScore, claims: Sequence[Claim]) -> bool:
-    return any(word.start < claim.end and claim.start < word.end for claim in claims)
+    return max((word.score for word in words if overlaps(word, [claim])), default=0.0)
 
 
 def likelihood_features(words: Sequence[WordScore]) -> dict[str, float]:

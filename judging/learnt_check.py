@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from fact_checking.claims import ERROR, REVIEW, UNSUPPORTED, Claim, FactCheck
-from judging.word_scores import WordScore, stretches
+from judging.word_scores import WordScore, overlaps, stretches
 
 LEARNT_TYPE = UNSUPPORTED  # the type of every claim of a learnt judge, which knows no kinds of error
 
@@ -52,13 +52,9 @@ def joined_check(
     otherwise flag more true summaries than the threshold allows.
     """
     is_error = probability >= threshold
-    left = [word if not _overlaps(word, rules.errors) else replace(word, score=0.0) for word in words]
+    left = [word if not overlaps(word, rules.errors) else replace(word, score=0.0) for word in words]
     found = marked_stretches(left, word_threshold, is_error and not rules.has_hallucination)
     level = ERROR if is_error else REVIEW
     claims = [*rules.claims, *(claim_of(summary, stretch, level) for stretch in found)]
     claims.sort(key=lambda claim: (claim.start, claim.end))
     return FactCheck(tuple(claims), graded_score=probability, probability=probability, flagged=is_error)
-
-
-def _overlaps(word: WordScore, claims: Iterable[Claim]) -> bool:
-    return any(word.start < claim.end and claim.start < word.end for claim in claims)

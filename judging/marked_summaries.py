@@ -22,6 +22,7 @@ from typing import Any
 
 from fact_checking.claims import UNSUPPORTED
 from judging.packed_summaries import Span
+from language_model.counted_tokens import spans_of_edits
 from language_model.prompt_format import note_of_row
 from script_io.csv_files import read_csv
 from script_io.errors import InputError
@@ -116,13 +117,8 @@ def _labelled(row: Mapping[str, Any], row_id: str, note: str, place: str) -> Mar
 def _negative(row: Mapping[str, Any], row_id: str, note: str, place: str) -> MarkedSummary:
     """Return the rejected text with the new words of its edits, whose offsets are into the chosen text."""
     rejected = _text(row, "rejected", place)
-    spans: list[Span] = []
-    shift = 0
     try:
-        for edit in sorted(row["edits"], key=lambda edit: int(edit["start"])):
-            start = int(edit["start"]) + shift
-            spans.append((start, start + len(edit["new"])))
-            shift += len(edit["new"]) - (int(edit["end"]) - int(edit["start"]))
+        _, spans = spans_of_edits(row["edits"])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{place}: its edits cannot be read; make the file with generate_phase2_data.py") from error
     written = tuple(span for span in spans if span[0] < span[1])  # an edit may only delete words

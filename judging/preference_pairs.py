@@ -20,12 +20,11 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from itertools import product
 
 from fact_checking.claims import UNVERIFIABLE, FactCheck, SentenceDoubt
 from judging.sentence_doubts import sentence_doubts
-from judging.word_scores import words_of
+from judging.word_scores import length_penalty, similarity, words_of
 
 # what can become of a prompt, in the order of the statistics
 OUTCOMES = {
@@ -41,7 +40,6 @@ OUTCOMES = {
     "not_repaired": "no flawed sentence of a completion has a sound one of its length that could take its place",
     "all_failed": "the judge failed on every completion, or all were blank",
 }
-LENGTH_PENALTY = 0.5  # of a pair's sureness, per unit of |log(words of chosen / words of rejected)|
 OPEN_POLARITY = "negation"  # type of a claim whose verdict is open because a denial in the note could not be read
 
 
@@ -201,10 +199,10 @@ def sureness(pair: tuple[JudgedCompletion, JudgedCompletion]) -> float:
     """Return the difference of the probabilities of an error, less the penalty for different lengths."""
     chosen, rejected = pair
     difference = (rejected.probability or 0.0) - (chosen.probability or 0.0)
-    return difference - LENGTH_PENALTY * abs(math.log(max(chosen.words, 1) / max(rejected.words, 1)))
+    return difference - length_penalty(chosen.words, rejected.words)
 
 
 def closeness(pair: tuple[JudgedCompletion, JudgedCompletion]) -> float:
     """Return the share of words that both texts have in the same order, 0 to 1 (Ratcliff and Obershelp)."""
     first, second = (completion.text.split() for completion in pair)
-    return SequenceMatcher(None, first, second, autojunk=False).ratio()
+    return similarity(first, second)

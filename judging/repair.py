@@ -18,20 +18,17 @@ of. All sentences are the model's own.
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from difflib import SequenceMatcher
 from functools import cached_property
 
 from fact_checking.claims import SentenceDoubt
 from fact_checking.content_words import content_words
-from judging.word_scores import words_of
+from judging.word_scores import length_penalty, similarity, words_of
 
 MOST_SHARED = 0.6  # of the content words of the shorter of two sentences; with more, they say the same
 REPEATED = 0.85  # of the words of two sentences, in order; from here on, one repeats the other
-LENGTH_PENALTY = 0.5  # of an exchange, per unit of |log(words of the sound sentence / words of the flawed one)|
 
 Gain = Callable[[str, str], int]  # (text so far, sentence) -> facts of the reference that the sentence adds
 
@@ -76,9 +73,9 @@ class Exchange:
     @cached_property
     def sureness(self) -> float:
         """Return the difference in doubt, plus the similarity in wording, less the penalty for different lengths."""
-        lengths = math.log(len(self.sound.words) / len(self.flawed.words))
-        similarity = SequenceMatcher(None, self.flawed.words, self.sound.words, autojunk=False).ratio()
-        return self.flawed.doubt - self.sound.doubt + similarity - LENGTH_PENALTY * abs(lengths)
+        flawed, sound = self.flawed.words, self.sound.words
+        difference = self.flawed.doubt - self.sound.doubt
+        return difference + similarity(flawed, sound) - length_penalty(len(sound), len(flawed))
 
 
 @dataclass(frozen=True)
@@ -187,7 +184,7 @@ def _are_of_one_length(first: Sentence, second: Sentence, limits: RepairLimits) 
 
 def repeats(first: Sentence, second: Sentence) -> bool:
     """Return whether two sentences have nearly the same words in the same order."""
-    return SequenceMatcher(None, first.words, second.words, autojunk=False).ratio() >= REPEATED
+    return similarity(first.words, second.words) >= REPEATED
 
 
 def says_the_same(first: Sentence, second: Sentence) -> bool:

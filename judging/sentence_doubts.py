@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from clinical.text import sentences
 from fact_checking.checker import check_summary
-from fact_checking.claims import SUPPORTED, Claim, FactCheck, SentenceDoubt
+from fact_checking.claims import SUPPORTED, FactCheck, SentenceDoubt
 from judging.combination import Combination
 from judging.detector_settings import summary_features
-from judging.word_scores import WordScore
+from judging.word_scores import WordScore, overlaps
 
 _REVIEW_DOUBT = 0.5  # of a sentence without an error that has a claim for review, or one that cannot be checked
 
@@ -18,7 +19,8 @@ def sentence_doubts(summary: str, check: FactCheck) -> tuple[SentenceDoubt, ...]
     """Return the judge's own doubts, or for a judge without any: 1 with an error, 0 if all claims are supported."""
     if check.sentences is not None:
         return check.sentences
-    return tuple(SentenceDoubt(start, end, _doubt(check, start, end)) for start, end in sentences(summary))
+    whole = [SentenceDoubt(start, end, 0.0) for start, end in sentences(summary)]
+    return tuple(replace(sentence, doubt=_doubt(check, sentence)) for sentence in whole)
 
 
 def learnt_doubts(
@@ -46,15 +48,8 @@ def learnt_doubts(
     return tuple(doubts)
 
 
-def _doubt(check: FactCheck, start: int, end: int) -> float:
-    if any(_overlaps(claim, start, end) for claim in check.errors):
+def _doubt(check: FactCheck, sentence: SentenceDoubt) -> float:
+    if overlaps(sentence, check.errors):
         return 1.0
-    return _REVIEW_DOUBT if any(_overlaps(claim, start, end) for claim in _open(check.claims)) else 0.0
-
-
-def _open(claims: Sequence[Claim]) -> list[Claim]:
-    return [claim for claim in claims if claim.verdict != SUPPORTED]
-
-
-def _overlaps(claim: Claim, start: int, end: int) -> bool:
-    return claim.start < end and start < claim.end
+    unsettled = (claim for claim in check.claims if claim.verdict != SUPPORTED)
+    return _REVIEW_DOUBT if overlaps(sentence, unsettled) else 0.0

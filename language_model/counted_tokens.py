@@ -102,16 +102,19 @@ def spans_of(row: Mapping[str, Any]) -> tuple[list[Span] | None, list[Span] | No
 
     `chosen_spans` and `rejected_spans` go before `edits`.
     """
-    chosen, rejected = _spans_of_edits(row["edits"]) if row.get("edits") else (None, None)
+    chosen, rejected = spans_of_edits(row["edits"]) if row.get("edits") else (None, None)
     named = [[(begin, end) for begin, end in row[key]] if row.get(key) is not None else None for key in SPAN_KEYS]
     return chosen if named[0] is None else named[0], rejected if named[1] is None else named[1]
 
 
-def _spans_of_edits(edits: Sequence[Mapping[str, Any]]) -> tuple[list[Span], list[Span]]:
-    """Return the spans of edits in both texts. Their offsets refer to chosen; later ones move with earlier edits."""
+def spans_of_edits(edits: Sequence[Mapping[str, Any]]) -> tuple[list[Span], list[Span]]:
+    """Return the spans of edits in both texts. Their offsets refer to chosen; later ones move with earlier edits.
+
+    Raises KeyError, TypeError or ValueError for edits of another form.
+    """
     chosen, rejected, moved = [], [], 0
     for edit in sorted(edits, key=lambda edit: int(edit["start"])):
-        start, end, length = edit["start"], edit["end"], len(edit["new"])
+        start, end, length = int(edit["start"]), int(edit["end"]), len(edit["new"])
         chosen.append((start, end))
         rejected.append((start + moved, start + moved + length))
         moved += length - (end - start)
@@ -148,7 +151,7 @@ def _edit_problem(row: Mapping[str, Any]) -> str | None:
         if not 0 <= start <= end <= len(chosen):
             return f"edits has [{start}, {end}], which is no span of chosen ({len(chosen)} characters)"
     written = [edit["new"] for edit in sorted(edits, key=lambda edit: int(edit["start"]))]
-    if [rejected[begin:end] for begin, end in _spans_of_edits(edits)[1]] != written:
+    if [rejected[begin:end] for begin, end in spans_of_edits(edits)[1]] != written:
         return "edits do not lead from chosen to rejected"
     return None
 
