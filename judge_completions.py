@@ -34,7 +34,7 @@ from judging.choice import add_judge_arguments, judge_of_arguments, usage_text
 from judging.completion_rows import judge_all, judge_references, read_completions
 from judging.judge import Judge
 from judging.length_balance import balanced
-from judging.pair_rows import outcome_row, row_of, split_by_prompt
+from judging.pair_rows import outcome_row, rows_of, split_by_prompt
 from judging.preference_pairs import OUTCOMES, JudgedCompletion, PairingResult, PairLimits, make_pair
 from judging.repair import RepairLimits
 from judging.repaired_prompts import REPAIR, repaired_results
@@ -143,6 +143,13 @@ def _add_repair_arguments(parser: argparse.ArgumentParser) -> None:
         help="number of words that sound sentences are added up to, as a multiple of the mean of the completions, 0 or "
         "more; a large one adds every sound sentence that says something new",
     )
+    repair.add_argument(
+        "--pairs_per_prompt",
+        type=at_least(1),
+        default=1,
+        metavar="N",
+        help="most repaired pairs of a prompt, 1 or more; each exchanges a flawed sentence that no other does",
+    )
 
 
 def pair_limits(args: argparse.Namespace, judge: Judge) -> PairLimits:
@@ -189,7 +196,7 @@ def statistics_of(
     hallucinated = [sum(completion.errors > 0 for completion in found) for found in completions]
     return {
         "prompts": len(results),
-        "pairs": outcomes["pair"],
+        "pairs": sum(len(result.pairs) for result in results),
         "ties": outcomes["tie"],
         "outcomes": {name: outcomes[name] for name in OUTCOMES},
         "completions": {
@@ -289,8 +296,8 @@ def main(args: argparse.Namespace) -> int:
     results = [make_pair(found, row.sound_reference, limits) for row, found in zip(rows, completions, strict=True)]
     if args.repair != "off":
         repair_limits = RepairLimits(args.sound_below, args.flawed_above, args.flawed_above, growth=args.growth)
-        results = repaired_results(judge, rows, completions, results, repair_limits, args.repair)
-    pairs = [row_of(row, pair, judge.name) for row, pair in zip(rows, results, strict=True) if pair.outcome == "pair"]
+        results = repaired_results(judge, rows, completions, results, repair_limits, args.repair, args.pairs_per_prompt)
+    pairs = [pair for row, result in zip(rows, results, strict=True) for pair in rows_of(row, result, judge.name)]
     all_pairs = len(pairs)
     pairs = without_length_bias(pairs, args.max_length_bias)
     counts["left_out_for_length"] = all_pairs - len(pairs)

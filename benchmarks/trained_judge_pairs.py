@@ -17,7 +17,7 @@ from fact_checking.claims import FactCheck
 from judging.combination import Combination, fit, fold_of
 from judging.detector_settings import Prediction, pair_limits
 from judging.preference_pairs import JudgedCompletion, PairLimits, make_pair
-from judging.repair import RepairLimits, repaired_pair, sentences_of
+from judging.repair import RepairLimits, repaired_pairs, sentences_of
 from judging.sentence_doubts import learnt_doubts
 from script_io.files import read_jsonl
 
@@ -83,7 +83,7 @@ def measure_repairs(path: Path, predictions: Sequence[Prediction], checks: Seque
             )
             for each in found
         ]
-        pair = repaired_pair(doubted, REPAIR_LIMITS)
+        pair = next(iter(repaired_pairs(doubted, REPAIR_LIMITS)), None)
         if pair is None:
             continue
         pairs += 1

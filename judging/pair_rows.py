@@ -10,12 +10,20 @@ from judging.completion_rows import CompletionsRow
 from judging.preference_pairs import OUTCOMES, JudgedCompletion, PairingResult, closeness
 
 
-def row_of(row: CompletionsRow, pair: PairingResult, judge_name: str) -> dict[str, Any]:
-    """Return the stored form of a pair: a DPO triplet, and the judge's results for its two texts."""
+def rows_of(row: CompletionsRow, result: PairingResult, judge_name: str) -> list[dict[str, Any]]:
+    """Return the stored form of each pair of a prompt: a DPO triplet, and the judge's results for its two texts."""
+    name = f"{row.row_id}-on-policy"
+    return [
+        _row_of(name if number == 1 else f"{name}-{number}", row, pair, judge_name)
+        for number, pair in enumerate(result.pairs, start=1)
+    ]
+
+
+def _row_of(name: str, row: CompletionsRow, pair: PairingResult, judge_name: str) -> dict[str, Any]:
     assert pair.chosen
     assert pair.rejected
     content: dict[str, Any] = {
-        "id": f"{row.row_id}-on-policy",
+        "id": name,
         "source_id": row.row_id,
         "prompt": row.prompt,
         **({} if row.note is None else {"clinical_note": row.note}),

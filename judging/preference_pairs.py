@@ -112,6 +112,12 @@ class PairingResult:
     chosen: JudgedCompletion | None = None
     rejected: JudgedCompletion | None = None
     reason: str = ""
+    further: tuple[PairingResult, ...] = ()  # more pairs of the same prompt
+
+    @property
+    def pairs(self) -> tuple[PairingResult, ...]:
+        """Return every pair of the prompt."""
+        return (self, *self.further) if self.outcome == "pair" else ()
 
 
 def make_pair(

@@ -100,25 +100,40 @@ def sentences_of(text: str, doubts: Sequence[SentenceDoubt]) -> list[Sentence]:
     return found
 
 
-def repaired_pair(
-    completions: Sequence[Sequence[Sentence]], limits: RepairLimits, gain: Gain | None = None
-) -> RepairedPair | None:
-    """Return the surest pair that the finished completions of one prompt give, or None.
+def repaired_pairs(
+    completions: Sequence[Sequence[Sentence]], limits: RepairLimits, gain: Gain | None = None, most: int = 1
+) -> list[RepairedPair]:
+    """Return at most `most` pairs that the finished completions of one prompt give, the surest first.
 
-    `gain` says how many facts of the reference a sentence would add to a text; without it, the least doubtful sentence
-    is added first.
+    Each pair has a frame of its own and exchanges a flawed sentence that no earlier pair exchanges. `gain` says how
+    many facts of the reference a sentence would add to a text; without it, the least doubtful sentence is added first.
     """
     sound = _distinct(each for sentences in completions for each in sentences if each.doubt < limits.sound_below)
     frames = [(_exchanges(sentences, sound, limits), sentences) for sentences in completions]
-    frames = [frame for frame in frames if frame[0]]
-    if not frames:
-        return None
-    exchanges, frame = max(frames, key=lambda each: sum(exchange.sureness for exchange in each[0]))
+    frames.sort(key=lambda frame: -sum(exchange.sureness for exchange in frame[0]))
+    mean_words = statistics.fmean(sum(len(each.words) for each in sentences) for sentences in completions)
+    exchanged: set[tuple[str, ...]] = set()
+    pairs: list[RepairedPair] = []
+    for exchanges, frame in frames:
+        new = [exchange for exchange in exchanges if exchange.flawed.words not in exchanged]
+        if new and len(pairs) < most:
+            pairs.append(_pair(new, frame, sound, limits, limits.growth * mean_words, gain))
+            exchanged |= {exchange.flawed.words for exchange in new}
+    return pairs
+
+
+def _pair(
+    exchanges: Sequence[Exchange],
+    frame: Sequence[Sentence],
+    sound: Sequence[Sentence],
+    limits: RepairLimits,
+    words: float,
+    gain: Gain | None,
+) -> RepairedPair:
+    """Return the pair of a frame with these exchanges, grown to about this many words."""
     kept = _distinct(each for each in frame if each.doubt < limits.kept_below)
     kept = _without_repeats(kept, [exchange.sound for exchange in exchanges])
-    mean_words = statistics.fmean(sum(len(each.words) for each in sentences) for sentences in completions)
-    wanted = limits.growth * mean_words
-    added = _additions([*kept, *(exchange.sound for exchange in exchanges)], sound, wanted, gain)
+    added = _additions([*kept, *(exchange.sound for exchange in exchanges)], sound, words, gain)
     parts: list[Sentence | Exchange] = [*kept, *exchanges, *added]
     parts.sort(key=lambda part: part.flawed.place if isinstance(part, Exchange) else part.place)
     parts = _with_repetition(parts, limits)

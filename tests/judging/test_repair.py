@@ -10,8 +10,18 @@ from fact_checking.claims import FactCheck, SentenceDoubt
 from judging.completion_rows import CompletionsRow
 from judging.judge import Judge
 from judging.length_balance import balanced
+from judging.pair_rows import rows_of
 from judging.preference_pairs import JudgedCompletion, PairingResult
-from judging.repair import Exchange, RepairLimits, Sentence, repaired_pair, says_the_same, sentences_of
+from judging.repair import (
+    Exchange,
+    Gain,
+    RepairedPair,
+    RepairLimits,
+    Sentence,
+    repaired_pairs,
+    says_the_same,
+    sentences_of,
+)
 from judging.repaired_prompts import repaired_results
 from judging.sentence_doubts import sentence_doubts
 
@@ -27,6 +37,13 @@ def text_of(*parts: tuple[str, float]) -> list[Sentence]:
         doubts.append(SentenceDoubt(start, start + len(text), doubt))
         start += len(text) + 1
     return sentences_of(whole, doubts)
+
+
+def repaired_pair(
+    completions: list[list[Sentence]], limits: RepairLimits, gain: Gain | None = None
+) -> RepairedPair | None:
+    """Return the surest pair."""
+    return next(iter(repaired_pairs(completions, limits, gain)), None)
 
 
 def test_a_flawed_sentence_is_exchanged_and_nothing_else_differs() -> None:
@@ -126,6 +143,19 @@ def test_a_partner_serves_once() -> None:
     assert pair.chosen == "He takes metformin 500 mg daily."
 
 
+def test_every_pair_of_a_prompt_exchanges_another_sentence() -> None:
+    sound = text_of(("He takes metformin 500 mg daily.", 0.1))
+    surest = text_of(("He takes metformin 850 mg daily.", 0.95))
+    again = text_of(("He takes metformin 850 mg daily.", 0.95), ("He denies chest pain.", 0.1))
+    another = text_of(("He takes metformin 500 mg hourly.", 0.85))
+    pairs = repaired_pairs([another, surest, again, sound], LIMITS, most=3)
+    assert [pair.rejected.split(". ")[0].rstrip(".") for pair in pairs] == [
+        "He takes metformin 850 mg daily",
+        "He takes metformin 500 mg hourly",
+    ]
+    assert repaired_pairs([another, surest, again, sound], LIMITS, most=1) == pairs[:1]
+
+
 def test_what_says_the_same() -> None:
     first, second = text_of(("He denies chest pain.", 0), ("No chest pain or fever.", 0))
     assert says_the_same(first, second)
@@ -191,6 +221,11 @@ def test_prompts_without_a_pair_are_repaired_and_judged_again() -> None:
     assert (result.outcome, result.chosen.errors, result.rejected.errors) == ("pair", 0, 1)
     assert judge.asked == [result.chosen.text, result.rejected.text]
     assert result.chosen.is_repaired
+    further = "He denies chest pain. He takes metformin 1000 mg twice daily."
+    more = [[*completions[0], _judged(judge, further)]]
+    (result,) = repaired_results(judge, [row], more, [kept], limits, "always", pairs_per_prompt=2)
+    assert [pair.rejected.text for pair in result.pairs if pair.rejected] == [texts[0], further]
+    assert [each["id"] for each in rows_of(row, result, judge.name)] == ["1-on-policy", "1-on-policy-2"]
     only_sound = [[_judged(judge, "He denies chest pain.")]]
     (result,) = repaired_results(judge, [row], only_sound, [kept], limits, "always")
     assert result.outcome == "not_repaired"
