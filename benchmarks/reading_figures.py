@@ -31,7 +31,8 @@ from evaluation.stats import (
 )
 
 SHARES = ("hallucinated", "major")  # measures of 0 and 1; a mean of readers lies between
-COLUMNS = (*MEASURES, "words")
+LENGTHS = ("words", "new_words")  # counted, not rated
+COLUMNS = (*MEASURES, *LENGTHS)
 ALL_MODELS = "all models"
 Array = NDArray[np.float64]
 Values = Mapping[str, Array]  # column -> value of each text, (T,)
@@ -40,7 +41,7 @@ Figures = dict[str, Any]
 
 def reading_figures(sample: Sample, readers: Sequence[Reader], seed: int) -> Figures:
     """Return the figures by each reader, by the mean of several readers, and the agreement of the readers."""
-    words = {"words": sample.words}
+    words = {"words": sample.words, "new_words": sample.new_words}
     sets = {reader.name: {**reader.values, **words} for reader in readers}
     by_reader = {name: _figures(sample, values, seed) for name, values in sets.items()}
     mean = None
@@ -85,8 +86,8 @@ def _figures(sample: Sample, values: Values, seed: int) -> Figures:
 def model_figures(columns: Values, seed: int) -> Figures:
     """Return mean, n and 95% interval of each column of one model. The columns have the shape (S, N)."""
     rated = ~np.isnan(columns["hallucinated"])
-    words = np.where(rated, columns["words"], np.nan)
-    return {name: mean_figure(words if name == "words" else columns[name], name, seed) for name in COLUMNS}
+    known = {name: np.where(rated, columns[name], np.nan) if name in LENGTHS else columns[name] for name in COLUMNS}
+    return {name: mean_figure(known[name], name, seed) for name in COLUMNS}
 
 
 def mean_figure(values: Array, name: str, seed: int) -> Figures:
@@ -158,7 +159,8 @@ def difference_figures(first: Values, second: Values, seed: int) -> Figures:
     """
     pairs = {name: (first[name], second[name]) for name in COLUMNS}
     unrated = np.isnan(first["hallucinated"]) | np.isnan(second["hallucinated"])
-    pairs["words"] = (np.where(unrated, np.nan, first["words"]), second["words"])
+    for name in LENGTHS:
+        pairs[name] = (np.where(unrated, np.nan, first[name]), second[name])
     found: Figures = {name: _difference(*pair, name, seed) for name, pair in pairs.items()}
     for name in SHARES:
         found[name] |= mcnemar_figures(*pairs[name])

@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 
 from assessment.examples import Example, load_sources
 from assessment.ratings import text_sha256
+from clinical.text import sentences
 from fact_checking.claims import without_citations
+from judging.repair import Sentence, repeats
 from script_io.csv_files import write_csv
 from script_io.errors import InputError
 from script_io.files import read_json, read_jsonl, write_json, write_jsonl
@@ -77,6 +79,21 @@ class Sample:
     def words(self) -> NDArray[np.float64]:
         """Return the words of each text, (T,), separated by white space, without citations."""
         return np.array([float(len(without_citations(summary).split())) for summary in self.summaries])
+
+    @property
+    def new_words(self) -> NDArray[np.float64]:
+        """Return the words of each text, (T,), without those of sentences that repeat an earlier one."""
+        return np.array([float(_new_words(without_citations(summary))) for summary in self.summaries])
+
+
+def _new_words(text: str) -> int:
+    """Count the words of the sentences that repeat no earlier one (judging/repair.py)."""
+    kept: list[Sentence] = []
+    for start, end in sentences(text):
+        sentence = Sentence(text[start:end], doubt=0.0, place=0.0)
+        if not any(repeats(sentence, other) for other in kept):
+            kept.append(sentence)
+    return sum(len(sentence.text.split()) for sentence in kept)
 
 
 # ------------------------------------------------------------------------------------------------------- draw

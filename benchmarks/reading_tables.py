@@ -42,7 +42,8 @@ def _introduction(figures: Figures) -> list[str]:
         f"95% intervals in brackets: the bootstrap over {draws}; Wilson's for the shares of one reader and one seed, "
         "and for shares of 0% and 100%; over dialogues for the automatic judge. "
         "Differences are paired, the second model minus the first; p is McNemar's exact test, not adjusted for the "
-        "number of tests. Completeness: 0 none of the important facts, 1 a few, 2 most, 3 all.",
+        "number of tests. Completeness: 0 none of the important facts, 1 a few, 2 most, 3 all. "
+        "New words: without sentences that repeat an earlier one.",
     ]
 
 
@@ -67,12 +68,14 @@ def _model_table(models: Figures, who: str, reference_words: float | None) -> li
             _percent(row["major"]),
             _number(row["completeness"], ".2f"),
             _number(row["words"], ".1f"),
+            _number(row["new_words"], ".1f"),
         ]
         for model, row in models.items()
     ]
     if reference_words is not None:
-        rows.append(["references", DASH, DASH, DASH, DASH, f"{reference_words:.1f}"])
-    return _table([f"model ({who})", "n", "hallucinated", "major", "completeness, 0 to 3", "words"], rows)
+        rows.append(["references", *[DASH] * 4, f"{reference_words:.1f}", DASH])
+    header = [f"model ({who})", "n", "hallucinated", "major", "completeness, 0 to 3", "words", "new words"]
+    return _table(header, rows)
 
 
 def _difference_table(differences: Sequence[Figures], who: str) -> list[str]:
@@ -86,11 +89,12 @@ def _difference_table(differences: Sequence[Figures], who: str) -> list[str]:
             _discordant(row["major"]),
             _number(row["completeness"], "+.2f"),
             _number(row["words"], "+.1f"),
+            _number(row["new_words"], "+.1f"),
         ]
         for row in differences
     ]
     header = [f"difference ({who})", "pairs", "hallucinated, points", "better : worse", "major, points"]
-    return _table([*header, "better : worse", "completeness", "words"], rows)
+    return _table([*header, "better : worse", "completeness", "words", "new words"], rows)
 
 
 def _judge_table(judge: Figures, who: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
@@ -297,12 +298,14 @@ def test_paired_differences_by_hand() -> None:
         major=[[1, 0, 1, 0, NAN]],
         completeness=[[1, 1, 2, 3, NAN]],
         words=[[9, 9, 9, 9, 9]],
+        new_words=[[9, 9, 9, 9, 9]],
     )
     second = columns(
         hallucinated=[[0, 0, 1, 1, 0]],
         major=[[0, 0, 1, 0, 0]],
         completeness=[[2, 1, 3, NAN, 0]],
         words=[[4, 5, 6, 9, 99]],
+        new_words=[[4, 4, 6, 9, 99]],
     )
     found = difference_figures(first, second, seed=1)
     # over the four notes that both have: 2/4 - 3/4
@@ -314,13 +317,17 @@ def test_paired_differences_by_hand() -> None:
     assert found["major"]["difference"] == -0.25
     assert (found["completeness"]["difference"], found["completeness"]["n"]) == (pytest.approx(2 / 3), 3)
     assert (found["words"]["difference"], found["words"]["n"]) == ((-5 - 4 - 3 + 0) / 4, 4)
+    assert (found["new_words"]["difference"], found["new_words"]["n"]) == ((-5 - 5 - 3 + 0) / 4, 4)
     changes = np.array([[-1.0, -1.0, 0.0, 1.0]])
     assert found["hallucinated"]["ci95"] == pytest.approx(percentile_interval(every_resample(changes)), abs=1e-9)
 
 
 def test_pairs_that_all_differ_alike_have_the_interval_of_bonett_and_price() -> None:
     first, second = (
-        columns(hallucinated=[[v] * 10], major=[[0] * 10], completeness=[[1] * 10], words=[[5] * 10]) for v in (1, 0)
+        columns(
+            hallucinated=[[v] * 10], major=[[0] * 10], completeness=[[1] * 10], words=[[5] * 10], new_words=[[5] * 10]
+        )
+        for v in (1, 0)
     )
     found = difference_figures(first, second, seed=1)
     # 1/12 - 11/12 = -0.8333; 1.96 sqrt((1 - 0.6944) / 12) = 0.3128
@@ -353,6 +360,13 @@ def sample_of(index: list[list[list[int]]], flagged: list[list[list[float]]], te
         flagged=np.array(flagged, float),
         reference_words=np.array([8, 6, *[NAN] * (notes - 2)]),
     )
+
+
+def test_words_of_sentences_that_repeat_none() -> None:
+    sample = sample_of([[[0]]], [[[0]]], texts=1)
+    text = "He smokes a pack a day. He takes metformin. He smokes a pack a day. He smokes"
+    repeating = replace(sample, summaries=[f"{text} [Evidence: S1; Conf: 0.9]"])
+    assert (repeating.words.tolist(), repeating.new_words.tolist()) == ([17], [11])
 
 
 def reader(name: str, hallucinated: list[float], major: list[float], completeness: list[float]) -> Reader:
@@ -407,6 +421,7 @@ def test_each_reader_and_the_mean_of_all() -> None:
     assert difference["hallucinated"]["difference"] == pytest.approx((0 - 0.5 + 0) / 3)
     assert "mcnemar_p" not in difference["hallucinated"]
     assert found["by_reader"]["a"]["differences"][0]["hallucinated"]["only_first"] == 1
+    assert mean["model 0"]["new_words"] == mean["model 0"]["words"]
     assert found["mean_reference_words"] == 7
     assert reading_figures(sample, [first], seed=1)["mean_of_readers"] is None
 
