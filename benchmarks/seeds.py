@@ -13,21 +13,17 @@ a 95% t interval over the seeds. Differences between models are taken within eac
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from scipy.stats import t as student_t
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in benchmarks/ only
 
+from benchmarks.seed_means import MODELS, Mean, as_json
 from evaluation.acceptance import SMALL_BOUNDS, Bounds, Check, acceptance, is_accepted, reduction, verdict
 from language_model.placement import DEVICES
 from script_io.errors import EXIT_FAILED, ArgumentParser, InputError, RunError, at_least, run_script
@@ -35,7 +31,6 @@ from script_io.files import read_json, write_json
 from script_io.provenance import provenance
 
 ROOT = Path(__file__).resolve().parents[1]
-MODELS = {"sft": "Stage A", "dpo": "Stage B", "control": "control"}
 SEEDS = [42, 43, 44, 45, 46]
 HIGHEST_RATE = 0.08  # the interval of Stage B's hallucination rate must end below it
 Figures = dict[str, Any]  # of one model in one mode, as in evaluation_summary.json
@@ -80,31 +75,6 @@ def run_seed(args: argparse.Namespace, seed: int, folder: Path) -> None:
 
 
 # --------------------------------------------------------------------------------------- over the seeds
-
-
-@dataclass(frozen=True)
-class Mean:
-    """A mean over n seeds with its 95% t interval, which is None for one seed."""
-
-    mean: float
-    ci95: tuple[float, float] | None
-    values: list[float]
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Mean:
-        mean, n = math.fsum(values) / len(values), len(values)
-        if n == 1:
-            return cls(mean, None, list(values))
-        half = float(student_t.ppf(0.975, n - 1)) * float(np.std(values, ddof=1)) / math.sqrt(n)
-        return cls(mean, (mean - half, mean + half), list(values))
-
-    def as_dict(self) -> dict[str, Any]:
-        return {"mean": self.mean, "ci95": self.ci95, "n": len(self.values), "values": self.values}
-
-    def text(self, form: str = ".1%") -> str:
-        """Return mean and interval, such as `4.2% [3.1%, 5.3%]`."""
-        interval = "" if self.ci95 is None else f" [{self.ci95[0]:{form}}, {self.ci95[1]:{form}}]"
-        return f"{self.mean:{form}}{interval}"
 
 
 def figures_of(results: Mapping[str, Any], model: str, mode: str, *, exact: bool = True) -> Figures:
@@ -184,13 +154,6 @@ def table(means: Mapping[str, Any], mode: str) -> str:
     if means["reduction"]:
         lines.append(f"| reduction by Stage B | {means['reduction'].text()} | | | |")
     return "\n".join(lines)
-
-
-def as_json(content: Any) -> Any:
-    """Replace the means in nested dictionaries by what JSON can hold."""
-    if isinstance(content, Mean):
-        return content.as_dict()
-    return {key: as_json(value) for key, value in content.items()} if isinstance(content, dict) else content
 
 
 def last_preference(folder: Path) -> float:

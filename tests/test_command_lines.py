@@ -597,6 +597,7 @@ MISTAKES = [
     Mistake("stage_b_dpo_training", f"{STAGE_B} --train_data_path good.jsonl good.jsonl", ("good.jsonl twice",)),
     Mistake("stage_b_dpo_training", f"{STAGE_B} --train_data_path good.jsonl none.jsonl", ("none.jsonl", NO_FILE)),
     Mistake("benchmarks.seeds", "--seeds 1 1", ("--seeds 1 1: the same seed gives the same run",)),
+    Mistake("benchmarks.average_runs", "nothing", ("results.json", NO_FILE)),
     Mistake("benchmarks.transfer", "--run_dir nothing", ("dpo.json", NO_FILE)),
     Mistake("benchmarks.seeds", "--parallel 0", ("argument --parallel: 0: must be at least 1",)),
     # unknown devices

@@ -9,7 +9,7 @@ from pipeline_here import launch_here
 
 import run_pipeline
 from benchmarks import seeds
-from benchmarks.seeds import Mean
+from benchmarks.seed_means import Mean
 from evaluation.acceptance import SMALL_BOUNDS, Bounds, verdict
 from script_io.errors import RunError
 
