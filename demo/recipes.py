@@ -28,13 +28,13 @@ STAGE_SHARES: Mapping[str, float] = {
 }
 # The same for a model of 135M parameters and 1,201 dialogues; `verdicts` are evaluations by a further judge.
 REAL_STAGE_SHARES: Mapping[str, float] = {
-    "sft": 900,
-    "completions": 600,
-    "judging": 600,
-    "dpo": 500,
-    "control": 500,
-    "evaluate": 60,
-    "verdicts": 60,
+    "sft": 1200,
+    "completions": 360,
+    "judging": 570,
+    "dpo": 600,
+    "control": 550,
+    "evaluate": 110,
+    "verdicts": 100,
 }
 
 
