@@ -8,14 +8,15 @@ Out: on stdout, with n and 95% bootstrap intervals: AUROC of the score, AUROC wi
      type. With --output_dir also `fact_checker_agreement.json` (figures only) and `disagreements.html` (every flag
      with the label, and both texts of each disagreement).
 
-    python benchmarks/fact_checker_agreement.py --labels mts_dialog_factuality.csv
+    python benchmarks/fact_checker_agreement.py --labels mts_dialog_factuality.csv --rules_written_on_these_rows
     python benchmarks/fact_checker_agreement.py --labels labels.csv --group_column dialogue_id --output_dir agreement
 
 A longer summary has more chances to be wrong, so a score that only counts words has a high AUROC, but not within
 quintiles of the word count. The intervals resample groups, since summaries of one note are not independent. Rules,
 lexicons and weights that were chosen while reading the same rows make every figure optimistic, and the intervals do
 not show this; only rows that nobody has read can. A label applies to the whole summary, so a wrong flag on a
-hallucinated summary counts as right.
+hallucinated summary counts as right. The pages of evaluations read the figures (`--judge_accuracy`); the marks that are
+saved there are a file for --labels.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from script_io.errors import ArgumentParser, InputError, at_least, run_script
 from script_io.files import write_json
 
 COLUMNS = ("clinical_note", "model_summary", "has_hallucination")
+JUDGE = "facts"  # its name in evaluations
 LABELS = {"0": "factual", "1": "hallucinated"}
 FIGURES_FILE, DISAGREEMENTS_FILE = "fact_checker_agreement.json", "disagreements.html"
 
@@ -171,6 +173,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     data = parser.add_argument_group("Data")
     data.add_argument("--labels", type=Path, required=True, help="CSV of labelled summaries with the columns above")
     data.add_argument("--group_column", help="column that groups the summaries of one note (default: clinical_note)")
+    data.add_argument(
+        "--rules_written_on_these_rows",
+        action="store_true",
+        help="say with the figures that rules were written while these rows were read, so they are optimistic "
+        "(default: off)",
+    )
     statistics = parser.add_argument_group("Statistics")
     statistics.add_argument("--resamples", type=at_least(1), default=1000, help="bootstrap resamples")
     statistics.add_argument("--seed", type=at_least(0), default=42, help="seed of the bootstrap")
@@ -189,6 +197,9 @@ def main(args: argparse.Namespace) -> int:
     checks = [check_summary(row["clinical_note"], row["model_summary"]) for row in rows]
     data = labelled(rows, checks, args.group_column or "clinical_note")
     figures = {
+        "judge": JUDGE,
+        "labels": args.labels.name,
+        "rules_written_on_these_rows": args.rules_written_on_these_rows,
         "n": len(rows),
         "groups": len(np.unique(data.group)),
         "hallucinated": int(data.label.sum()),

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in evaluation/ only
 
 from clinical.lexicon_flag import add_lexicon_argument, add_lexicons, lexicon_settings
+from evaluation.judge_accuracy import add_accuracy_argument, read_judge_accuracy
 from evaluation.metrics import ROW_COLUMNS, Example, Row, Summary, aggregate, grades_text, summary_row
 from evaluation.partial_summaries import PartialSummaries, model_state
 from evaluation.report import write_evaluation_report
@@ -86,6 +87,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default=Path("evaluation_results"),
         help="folder for the results (default: %(default)s)",
     )
+    add_accuracy_argument(output)
     return parser.parse_args(argv)
 
 
@@ -289,6 +291,7 @@ def main(args: argparse.Namespace) -> int:
     """Generate or read summaries, judge them and write the results."""
     add_lexicons(args.lexicon_dir)
     judge = judge_of_arguments(args, args.device)
+    read_judge_accuracy(args.judge_accuracy, judge.name)  # a wrong file fails here rather than after the summaries
     left_out: list[str] = []
     partial: PartialSummaries | None = None
     if args.predictions:
@@ -304,7 +307,7 @@ def main(args: argparse.Namespace) -> int:
     summary["second_judge"] = second_opinion(args, judge, examples, summaries)
     write_csv(args.output_dir / RESULTS_FILE, ROW_COLUMNS, rows)
     write_json(args.output_dir / SUMMARY_FILE, summary)
-    write_evaluation_report(args.output_dir)
+    write_evaluation_report(args.output_dir, args.judge_accuracy)
     if partial:
         partial.remove()
     print_result(summary, args.output_dir)

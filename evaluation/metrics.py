@@ -51,10 +51,10 @@ from typing import Any
 
 import numpy as np
 
-from clinical.facts import sentences
+from clinical.facts import Fact, sentences
 from evaluation.calibration import calibration
 from evaluation.stats import ratio, ratio_interval, share_interval, wilson_interval
-from fact_checking.checker import coverage
+from fact_checking.checker import facts_of_reference
 from fact_checking.citations import Citation, check_citations
 from fact_checking.claims import ERROR, SUPPORTED, UNVERIFIABLE, Claim, FactCheck, without_citations
 
@@ -78,6 +78,7 @@ ROW_COLUMNS = (
     "repeated",
     "seconds",
     "citations",
+    "missing_facts",
 )
 _REPEATED_WORDS = 8  # in a row; two prescriptions with the same frequency share fewer
 Row = dict[str, Any]
@@ -105,7 +106,8 @@ class Summary:
 def summary_row(example: Example, summary: Summary, check: FactCheck | None) -> Row:
     """Return one row of `evaluation_results.csv`. The judge's cells are empty if the judge failed."""
     text = without_citations(summary.text).strip()
-    stated, facts = coverage(example.reference, text) if example.reference else (0, 0)
+    facts = facts_of_reference(example.reference, text) if example.reference else []
+    missing = [_place(fact) for fact, is_stated in facts if not is_stated]
     return {
         "example_id": example.example_id,
         "clinical_note": example.note,
@@ -113,14 +115,20 @@ def summary_row(example: Example, summary: Summary, check: FactCheck | None) -> 
         "generated_summary": summary.text,
         "label": example.label,
         **_verdict_cells(check),
-        "coverage": round(stated / facts, 6) if facts else "",
+        "coverage": round((len(facts) - len(missing)) / len(facts), 6) if facts else "",
         "rouge_l": round(rouge_l(example.reference, text), 6) if example.reference else "",
         "summary_words": len(text.split()),
         "finished": "" if summary.finished is None else int(summary.finished),
         "repeated": int(is_repetitive(text)),
         "seconds": "" if summary.seconds is None else round(summary.seconds, 4),
         "citations": json.dumps([asdict(citation) for citation in check_citations(example.note, summary.text)]),
+        "missing_facts": json.dumps(missing, ensure_ascii=False),
     }
+
+
+def _place(fact: Fact) -> dict[str, Any]:
+    """Return a fact of the reference as the results name it: its kind, its subject, and its words `[start:end]`."""
+    return {name: getattr(fact, name) for name in ("type", "key", "text", "start", "end", "negated")}
 
 
 def _verdict_cells(check: FactCheck | None) -> Row:

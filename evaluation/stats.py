@@ -30,6 +30,41 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> Interva
     return float(interval.low), float(interval.high)
 
 
+def corrected_share(
+    share: float, n: float, sensitivity: tuple[float, float], specificity: tuple[float, float]
+) -> tuple[float, Interval] | None:
+    """Return (true share, 95% interval) for the share of n that an imperfect judge flags, or None if it cannot be told.
+
+    `sensitivity` and `specificity` are (share, the number of independent cases it was measured on). The estimate is
+    (share + specificity - 1) / (sensitivity + specificity - 1) (Rogan and Gladen 1978), cut to 0 to 1. The interval
+    counts the errors of all three shares (Lang and Reiczigel 2014). It cannot be told if the judge is no better than
+    chance, or if the whole interval lies outside 0 to 1, because then the judge errs otherwise than where it was
+    measured.
+    """
+    (sens, sens_n), (spec, spec_n) = sensitivity, specificity
+    if sens + spec <= 1:
+        return None
+    flagged = (n * share + Z95**2 / 2) / (n + Z95**2)
+    sens_mid, spec_mid = (sens_n * sens + 1) / (sens_n + 2), (spec_n * spec + 1) / (spec_n + 2)
+    youden = sens_mid + spec_mid - 1
+    if youden <= 0:
+        return None
+    mid = (flagged + spec_mid - 1) / youden
+    sens_variance = sens_mid * (1 - sens_mid) / (sens_n + 2)
+    spec_variance = spec_mid * (1 - spec_mid) / (spec_n + 2)
+    shift = 2 * Z95**2 * (mid * sens_variance - (1 - mid) * spec_variance)
+    variance = flagged * (1 - flagged) / (n + Z95**2) + mid**2 * sens_variance + (1 - mid) ** 2 * spec_variance
+    half = Z95 / youden * math.sqrt(variance)
+    low, high = mid + shift - half, mid + shift + half
+    if high < 0 or low > 1:
+        return None
+    return _cut((share + spec - 1) / (sens + spec - 1)), (_cut(low), _cut(high))
+
+
+def _cut(share: float) -> float:
+    return min(1.0, max(0.0, share))
+
+
 def mcnemar_p(only_first: int, only_second: int) -> float:
     """Return the p-value of the exact two-sided McNemar test on the discordant pairs; 1 without any."""
     discordant = only_first + only_second

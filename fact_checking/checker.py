@@ -27,8 +27,10 @@ from fact_checking.claims import (
 )
 from fact_checking.comparison import ATTRIBUTES, STATUSES, Comparison, NoteFacts, compare, numbers_in
 from fact_checking.content_words import WordSupport, content_words, family
+from fact_checking.contrasts import contrast_of
 from fact_checking.unread_notation import UnreadNotation
-from fact_checking.wording import Wording, wording_claims
+from fact_checking.worded_text import Wording
+from fact_checking.wording import wording_claims
 
 _LIST_MARK = re.compile(r"[.)](?:\s|$)")
 # all that a fact says, without its place in the text
@@ -235,7 +237,9 @@ def _claim(fact: Fact, comparison: Comparison, summary: str, note: str, note_sen
         evidence = note[evidence_start:end]
     error_type = comparison.error_type if comparison.verdict != SUPPORTED else fact.type
     text = summary[fact.start : fact.end]  # the fact's own text has blanks for a citation: "500 [Evidence: S1] mg"
-    return Claim(error_type, text, fact.start, fact.end, comparison.verdict, ERROR, evidence, evidence_start)
+    place = (text, fact.start, fact.end)
+    contrast = contrast_of(fact, comparison)
+    return Claim(error_type, *place, comparison.verdict, ERROR, evidence, evidence_start, contrast)
 
 
 def _word_claims(text: str, facts: Sequence[Fact], support: WordSupport) -> Iterator[Claim]:
@@ -265,11 +269,17 @@ def _sex_claims(text: str, facts: Sequence[Fact], note_facts: Sequence[Fact], *,
 
 def coverage(reference: str, summary: str) -> tuple[int, int]:
     """Return (facts of the reference that the summary states, facts of the reference), each fact counted once."""
+    facts = facts_of_reference(reference, summary)
+    return sum(is_stated for _, is_stated in facts), len(facts)
+
+
+def facts_of_reference(reference: str, summary: str) -> list[tuple[Fact, bool]]:
+    """Return each fact of the reference once, in the order of the text, with whether the summary states it."""
     stated_facts = NoteFacts(extract_facts(without_citations(summary)))
-    verdicts: dict[tuple[str, str, str, bool], bool] = {}
+    verdicts: dict[tuple[str, str, str, bool], tuple[Fact, bool]] = {}
     for fact in extract_facts(without_citations(reference)):
         comparison = compare(fact, stated_facts)
         if comparison is None or fact.type in STATUSES | ATTRIBUTES:
             continue
-        verdicts[fact.type, fact.key, fact.value, fact.negated] = comparison.verdict == SUPPORTED
-    return sum(verdicts.values()), len(verdicts)
+        verdicts[fact.type, fact.key, fact.value, fact.negated] = (fact, comparison.verdict == SUPPORTED)
+    return sorted(verdicts.values(), key=lambda each: (each[0].start, each[0].end))

@@ -21,6 +21,21 @@ _ERROR_WEIGHT, _WORD_WEIGHT, _OPEN_WEIGHT = 1.0, 0.5, 0.25
 
 
 @dataclass(frozen=True)
+class Contrast:
+    """What the summary and the note say about one subject; the words of the note are `note[start:end]`."""
+
+    subject: str  # "azithromycin", or "" if the value belongs to nothing that has a name
+    summary: str  # "every 12 hours"
+    note: str  # "every morning"
+    start: int
+    end: int
+
+    def __str__(self) -> str:
+        """Return for example `azithromycin: summary every 12 hours; note every morning`."""
+        return f"{self.subject}: ".removeprefix(": ") + f"summary {self.summary}; note {self.note}"
+
+
+@dataclass(frozen=True)
 class Claim:
     """One statement of the summary, `summary[start:end]`, with its verdict."""
 
@@ -32,6 +47,7 @@ class Claim:
     level: str  # error | review
     evidence: str | None  # sentence of the note that decided the verdict, or the nearest one if the note has none
     evidence_start: int | None
+    contrast: Contrast | None = None  # of a contradicted claim, if the judge knows the words of the note
 
     @property
     def is_wrong(self) -> bool:

@@ -8,25 +8,19 @@ defect". Only written notes are compared so, because speakers spread a statement
 from __future__ import annotations
 
 import re
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence, Set
-from dataclasses import dataclass
-from functools import cached_property
 from itertools import takewhile
+from operator import attrgetter
 
-from clinical.facts import Fact, scoped_spans
-from clinical.plain_form import plain_form
+from clinical.facts import Fact
 from clinical.values import covered
-from fact_checking.claims import CONTRADICTED, ERROR, Claim
-from fact_checking.content_words import family, is_content_word
+from fact_checking.claims import Claim
+from fact_checking.worded_text import Said, Word, Wording
 
-_TOKEN = re.compile(r"[A-Za-z][A-Za-z'’]*|\d+(?:[.,:/]\d+)*%?|[<>]")
-_CLAUSE_END = re.compile(r"[.?!](?=\s|$)|[;\n]|\b(?:but|whereas|while|although)\b|->|→")
 _SIDES = {"left": "left", "right": "right", "bilateral": "both", "bilaterally": "both", "both": "both"}
 _REACH_OF_SIDE = 3  # content words after a side, and before it, that it may describe
 _REACH_OF_NUMBER = 3  # numbers in a row after a word
 _CONTEXT = 6  # content words before and after a number
-_MOST_MENTIONS = 20  # of one word of the note, a limit for long texts
 # each line: words of one meaning, a bar, words of the opposite meaning
 _OPPOSITES = tuple(
     tuple(frozenset(side.split()) for side in line.split("|"))
@@ -70,73 +64,8 @@ _DENIED_FIELD = re.compile(r"\s*:\s*(?:none|no\b|nil|neg|absent|denied)", re.IGN
 _SHORTEST_DENIED = 4  # letters
 
 
-@dataclass(frozen=True)
-class Word:
-    """A word or number at `start` to `end` of the plain form, in lower case, and the number of its clause."""
-
-    text: str
-    start: int
-    end: int
-    clause: int
-
-    @property
-    def is_number(self) -> bool:
-        return self.text[0].isdigit()
-
-    @property
-    def roots(self) -> frozenset[str]:
-        """Return the forms under which the word is compared; a number has only itself."""
-        return frozenset([self.text]) if self.is_number else family(self.text)
-
-
-class Wording:
-    """The words of one text in plain form, with indices by root."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self.form = plain_form(text)
-        ends = [match.start() for match in _CLAUSE_END.finditer(self.form.text)]
-        self.words = [
-            Word(match[0].lower(), match.start(), match.end(), bisect_right(ends, match.start()))
-            for match in _TOKEN.finditer(self.form.text)
-        ]
-        self.content = [word for word in self.words if word.is_number or is_content_word(word.text)]
-        self._starts = [word.start for word in self.content]
-
-    @cached_property
-    def by_root(self) -> dict[str, list[int]]:
-        """Map each root to the indices of its first words in `content`."""
-        found: dict[str, list[int]] = {}
-        for index, word in enumerate(self.content):
-            for root in word.roots:
-                indices = found.setdefault(root, [])
-                if len(indices) < _MOST_MENTIONS:
-                    indices.append(index)
-        return found
-
-    @cached_property
-    def scoped(self) -> list[Fact]:
-        """Return the content words with the flags of their scope."""
-        return scoped_spans(self._text, [(word.start, word.end) for word in self.content])
-
-    def after(self, word: Word, reach: int) -> list[Word]:
-        """Return the next content words of the clause, at most `reach`."""
-        index = bisect_right(self._starts, word.start)
-        return [each for each in self.content[index : index + reach] if each.clause == word.clause]
-
-    def before(self, word: Word, reach: int) -> list[Word]:
-        """Return the content words of the clause before the word, the nearest first, at most `reach`."""
-        index = bisect_left(self._starts, word.start)
-        return [each for each in self.content[max(0, index - reach) : index][::-1] if each.clause == word.clause]
-
-    def span(self, word: Word) -> tuple[int, int]:
-        """Return the span of the word in the original text."""
-        return self.form.original_span(word.start, word.end)
-
-    def claim(self, kind: str, word: Word) -> Claim:
-        """Return the claim that the note contradicts this word of the summary."""
-        start, end = self.span(word)
-        return Claim(kind, self._text[start:end], start, end, CONTRADICTED, ERROR, None, None)
+def _first(words: Iterable[Word]) -> Word:
+    return min(words, key=attrgetter("start"))
 
 
 def _roots_of(words: Iterable[Word]) -> frozenset[str]:
@@ -173,17 +102,17 @@ def _described(wording: Wording, side: Word) -> tuple[frozenset[str], frozenset[
 
 def _side_claims(note: Wording, summary: Wording) -> Iterator[Claim]:
     """Yield a claim for each side whose words the note has with the other side only."""
-    sides_of: dict[str, set[str]] = {}
+    sides_of: dict[str, dict[str, Word]] = {}  # root -> side -> its first word
     for side in note.words:
         if side.text in _SIDES:
             for root in frozenset.union(*_described(note, side)):
-                sides_of.setdefault(root, set()).add(_SIDES[side.text])
+                sides_of.setdefault(root, {}).setdefault(_SIDES[side.text], side)
     for side in summary.words:
         if side.text in _SIDES:
             after, before = _described(summary, side)
-            told = {known for root in after or before for known in sides_of.get(root, ())}
+            told = {known: word for root in after or before for known, word in sides_of.get(root, {}).items()}
             if told and "both" not in told and side.text != "both" and _SIDES[side.text] not in told:
-                yield summary.claim("laterality", side)
+                yield summary.claim("laterality", side, note, _first(told.values()))
 
 
 # ------------------------------------------------------------------------------------------ opposites
@@ -191,11 +120,13 @@ def _side_claims(note: Wording, summary: Wording) -> Iterator[Claim]:
 
 def _opposite_claims(note: Wording, summary: Wording) -> Iterator[Claim]:
     """Yield a claim for each word of the summary if the note has its opposite, and not it, about the same things."""
-    near_poles: dict[tuple[str, bool], set[str]] = {}  # pole word, whether it is denied -> roots near it
+    near_poles: dict[tuple[str, bool], dict[str, Word]] = {}  # (pole, whether it is denied) -> root near it -> word
     for word in note.words:
         if word.text in _POLES:
             denied = _NOT.search(note.form.text, max(0, word.start - 12), word.start) is not None
-            near_poles.setdefault((word.text, denied), set()).update(_anchors(note, word))
+            near = near_poles.setdefault((word.text, denied), {})
+            for root in _anchors(note, word):
+                near.setdefault(root, word)
     for word in summary.words:
         for first, second in _OPPOSITES if word.text in _POLES else ():
             if word.text not in first and word.text not in second:
@@ -205,11 +136,12 @@ def _opposite_claims(note: Wording, summary: Wording) -> Iterator[Claim]:
             is_denied = _NOT.search(summary.form.text, max(0, word.start - 12), word.start) is not None
             against = [(each, is_denied) for each in opposite] + [(each, not is_denied) for each in same]
             agreeing = [(each, is_denied) for each in same] + [(each, not is_denied) for each in opposite]
-            told, denied = (
-                any(not anchors.isdisjoint(near_poles.get(k, ())) for k in keys) for keys in (agreeing, against)
+            told, contradicting = (
+                [near[root] for near in (near_poles.get(key, {}) for key in keys) for root in anchors & near.keys()]
+                for keys in (agreeing, against)
             )
-            if denied and not told:
-                yield summary.claim("direction", word)
+            if contradicting and not told:
+                yield summary.claim("direction", word, note, _first(contradicting))
 
 
 def _anchors(wording: Wording, word: Word) -> frozenset[str]:
@@ -228,7 +160,8 @@ def _denial_claims(note: Wording, summary: Wording, told_by_facts: Set[Word]) ->
             continue
         places = sorted({index for root in word.roots for index in note.by_root.get(root, ())})
         if places and _is_reversed(note, places, summary, word, fact):
-            yield summary.claim("negation", word)
+            said = ("stated", "denied") if not _is_denied(summary, word, fact) else ("denied", "stated")
+            yield summary.claim("negation", word, note, note.content[places[0]], Said(summary.written(word), *said))
 
 
 def _may_be_denied(wording: Wording, word: Word) -> bool:
@@ -274,14 +207,15 @@ def _number_claims(note: Wording, summary: Wording, told_by_facts: Set[Word]) ->
         if not number.is_number or ":" in number.text or number in told_by_facts or not before or before[0].is_number:
             continue
         told = {
-            each.text.rstrip("%")
+            each.text.rstrip("%"): each
             for root in before[0].roots
             for index in note.by_root.get(root, ())
             for each in takewhile(lambda word: word.is_number, note.after(note.content[index], _REACH_OF_NUMBER))
         }
         own = _roots_of(word for word in summary.before(number, _CONTEXT) + summary.after(number, _CONTEXT))
         if told and number.text.rstrip("%") not in told and not _is_near(note, number, own):
-            yield summary.claim("number", number)
+            said = Said(before[0].text, summary.written(number), note.written(_first(told.values())))
+            yield summary.claim("number", number, note, _first(told.values()), said)
 
 
 def _is_near(note: Wording, number: Word, roots: Set[str]) -> bool:

@@ -25,9 +25,11 @@ def chart(series: Mapping[str, Mapping[str, Any]], n: int) -> dict[str, Any]:
         if len(series) > 1:
             y += 22
             names.append({"name": kind, "y": y - 4})
-        for name, entries in series.items():
+        for index, (name, entries) in enumerate(series.items(), start=1):
             y += 32
-            bars.append({"series": name, "label": name or kind, "y": y, **_bar(entries.get(kind, none), limit)})
+            bars.append(
+                {"series": name, "index": index, "label": name or kind, "y": y, **_bar(entries.get(kind, none), limit)}
+            )
         y += 12
     ticks = [{"x": _x(step * i, limit), "text": f"{step * i:.0%}"} for i in range(round(limit / step) + 1)]
     return {"bars": bars, "names": names, "ticks": ticks, "height": y + 24}

@@ -3,20 +3,26 @@
 (flags,) = number_flags([claims], sentences(note), "x1")      # claims as in the column unsupported_spans
 segments(summary, flags)                                      # the summary, cut at its wrong claims
 note_pieces(note, sentences(note), flags, cited=())           # the note, cut at the sentences they point to
+differing([words of each summary])                            # what the summaries do not share
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from bisect import bisect_right
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from itertools import count
 from typing import Any
 
 WIDEST_QUOTE = 240  # characters; a judge's evidence may be pages long
 Span = dict[str, Any]
 Bounds = Sequence[tuple[int, int]]
+Part = tuple[str, bool]  # a piece of a text, and whether it is marked
+_WORD = re.compile(r"\S+")
+_AROUND_WORD = ".,;:!?()[]\"'"
 
 
 @dataclass(frozen=True)
@@ -44,9 +50,26 @@ class Flag:
         return self.entry if self.sentence is None else f"{self.example}-s{self.sentence}"
 
     @property
-    def evidence(self) -> str:
+    def contrast(self) -> Span | None:
+        """Return what summary and note say differently, if the judge knows it."""
+        return self.span.get("contrast")
+
+    @property
+    def told(self) -> tuple[int, int] | None:
+        """Return the span of the note's words that contradict the claim, if they are known."""
+        return (self.contrast["start"], self.contrast["end"]) if self.contrast else None
+
+    @property
+    def evidence(self) -> list[Part]:
+        """Return the quoted sentence of the note, with the words that contradict the claim marked."""
         quote = self.span["evidence"] or ""
-        return quote if len(quote) <= WIDEST_QUOTE else f"{quote[:WIDEST_QUOTE]} …"
+        first = 0
+        if self.told and self.told[1] - self.span["evidence_start"] > WIDEST_QUOTE:
+            first = max(0, self.told[0] - self.span["evidence_start"] - WIDEST_QUOTE // 2)
+        cut = quote[first : first + WIDEST_QUOTE]
+        parts = parts_of(cut, [self.told] if self.told else [], first + (self.span["evidence_start"] or 0))
+        ends = ("… " * (first > 0), " …" * (first + WIDEST_QUOTE < len(quote)))
+        return [part for part in ((ends[0], False), *parts, (ends[1], False)) if part[0]]
 
 
 @dataclass(frozen=True)
@@ -55,6 +78,7 @@ class Segment:
 
     text: str
     flags: tuple[Flag, ...] = ()
+    parts: tuple[Part, ...] = ()  # the text, with the words that differ from other summaries marked
 
 
 @dataclass(frozen=True)
@@ -65,6 +89,7 @@ class NotePiece:
     sentence: int | None = None
     flags: tuple[Flag, ...] = ()
     is_cited: bool = False
+    parts: tuple[Part, ...] = ()  # the text, with the words that contradict a claim marked
 
 
 def number_flags(sides: Sequence[Sequence[Span]], bounds: Bounds, example: str) -> list[list[Flag]]:
@@ -88,8 +113,8 @@ def sentence_at(bounds: Bounds, offset: int | None) -> int | None:
     return max(1, bisect_right(bounds, (offset, sys.maxsize)))
 
 
-def segments(text: str, flags: Sequence[Flag]) -> list[Segment]:
-    """Split a summary at its flags.
+def segments(text: str, flags: Sequence[Flag], different: Bounds = ()) -> list[Segment]:
+    """Split a summary at its flags, and mark the words at the spans `different` in each piece.
 
     Of overlapping flags only one is marked: an error before a word for review, then the earliest, then the longest.
     Other errors at the same place are added to its segment.
@@ -101,12 +126,63 @@ def segments(text: str, flags: Sequence[Flag]) -> list[Segment]:
             chosen.append([flag])
         elif flag.number:
             group.append(flag)
-    cut, position = [], 0
+    groups: list[tuple[int, int, tuple[Flag, ...]]] = []
+    position = 0
     for group in sorted(chosen, key=lambda group: int(group[0].span["start"])):
         start, end = group[0].span["start"], group[0].span["end"]
-        cut += [Segment(text[position:start]), Segment(text[start:end], tuple(group))]
+        groups += [(position, start, ()), (start, end, tuple(group))]
         position = end
-    return [segment for segment in [*cut, Segment(text[position:])] if segment.text]
+    return [
+        Segment(text[start:end], group, _marked(text[start:end], different, start))
+        for start, end, group in [*groups, (position, len(text), ())]
+        if start < end
+    ]
+
+
+def _marked(text: str, spans: Bounds, offset: int) -> tuple[Part, ...]:
+    """Return the parts of a text, or () if nothing in it is marked."""
+    parts = parts_of(text, spans, offset)
+    return tuple(parts) if any(is_marked for _, is_marked in parts) else ()
+
+
+def parts_of(text: str, spans: Bounds, offset: int = 0) -> list[Part]:
+    """Split a text that begins at `offset` of a longer text at the spans, which count from the start of the latter."""
+    parts, position = [], 0
+    for start, end in sorted(spans):
+        start, end = max(start - offset, position), min(end - offset, len(text))
+        if start < end:
+            parts += [(text[position:start], False), (text[start:end], True)]
+            position = end
+    return [part for part in [*parts, (text[position:], False)] if part[0]]
+
+
+def differing(texts: Sequence[str]) -> list[list[tuple[int, int]]]:
+    """Return, for each text, the spans of the words that it does not share.
+
+    The words of the first text are compared with every other text: a word is marked if none has it at this place. The
+    words of another text are compared with the first one. Case and punctuation around a word do not count.
+    """
+    places = [list(_WORD.finditer(text)) for text in texts]
+    words = [[match[0].strip(_AROUND_WORD).lower() for match in each] for each in places]
+    shared: list[set[int]] = [set() for _ in texts]
+    for other in range(1, len(texts)):
+        for block in SequenceMatcher(None, words[0], words[other], autojunk=False).get_matching_blocks():
+            shared[0].update(range(block.a, block.a + block.size))
+            shared[other].update(range(block.b, block.b + block.size))
+    return [_runs(each, known) for each, known in zip(places, shared, strict=True)]
+
+
+def _runs(words: Sequence[re.Match[str]], without: Collection[int]) -> list[tuple[int, int]]:
+    """Return the spans of the words, without those at some indices; words in a row make one span."""
+    spans: list[tuple[int, int]] = []
+    for index, word in enumerate(words):
+        if index in without:
+            continue
+        if spans and index - 1 not in without:
+            spans[-1] = (spans[-1][0], word.end())
+        else:
+            spans.append(word.span())
+    return spans
 
 
 def _overlap(one: Span, other: Span) -> bool:
@@ -120,6 +196,8 @@ def note_pieces(note: str, bounds: Bounds, flags: Sequence[Flag], cited: Collect
     for number in sorted(pointed & set(range(1, len(bounds) + 1))):
         start, end = bounds[number - 1]
         here = tuple(flag for flag in flags if flag.sentence == number)
-        pieces += [NotePiece(note[position:start]), NotePiece(note[start:end], number, here, number in cited)]
+        parts = _marked(note[start:end], [flag.told for flag in here if flag.told], start)
+        pieces += [NotePiece(note[position:start])]
+        pieces += [NotePiece(note[start:end], number, here, number in cited, parts)]
         position = end
     return [piece for piece in [*pieces, NotePiece(note[position:])] if piece.text]

@@ -46,7 +46,7 @@ def test_a_difference_that_holds(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert result["differences"]["claim_error_rate"]["difference"] == pytest.approx(-0.5)
     assert result["differences"]["coverage"]["difference"] == pytest.approx(0.5)
     assert result["differences"]["summary_words"]["difference"] == 0
-    assert "The difference holds: the second hallucinates in fewer summaries." in capsys.readouterr().out
+    assert "The difference holds: second hallucinates in fewer summaries than first." in capsys.readouterr().out
     assert "only first hallucinated" in (second / "comparison.html").read_text(encoding="utf-8")
 
 
@@ -56,7 +56,9 @@ def test_a_difference_that_does_not_hold(tmp_path: Path) -> None:
     second = evaluation(tmp_path / "second", {i: WRONG if i == 5 else RIGHT for i in range(8)})
     result = compared(first, second)
     assert result["mcnemar"]["p"] == pytest.approx(14 / 64)
-    assert result["conclusion"].startswith("No difference is shown: 62.5% of the first and 12.5% of the second")
+    assert result["conclusion"].startswith(
+        "No difference is shown: 62.5% of the summaries by first and 12.5% of the summaries by second"
+    )
     assert result["warnings"] == []
     difference = result["differences"]["hallucination_rate"]
     # Bonett and Price: 6/10 and 2/10, -0.4 and half a width of 1.96 sqrt((0.8 - 0.16) / 10)
@@ -98,7 +100,7 @@ def test_what_makes_two_evaluations_differ_is_told(tmp_path: Path, capsys: pytes
         "temperature differs: None and 0.7",
         "4 notes have different references; their coverage cannot be compared",
     ]
-    assert warnings[4].startswith("the judge openai:x made the pairs that the second was trained on")
+    assert warnings[4].startswith("the judge openai:x made the pairs that second was trained on")
     printed = capsys.readouterr().err
     assert all(f"warning: {warning}" in printed for warning in warnings)
 
@@ -116,8 +118,10 @@ def test_fewer_hallucinations_by_saying_less_is_told(tmp_path: Path) -> None:
     second = evaluation(tmp_path / "second", dict.fromkeys(range(10), "Seen today."))
     result = compared(first, second)
     assert result["differences"]["claim_error_rate"] is None  # the second claims nothing
-    assert "But the second states less: its coverage is 0.0%, the other's 50.0%." in result["conclusion"]
-    assert "But the second is shorter: 2.0 words on average, the other has 4.0." in result["conclusion"]
+    assert (
+        "But the summaries by second state less: their coverage is 0.0%, while first has 50.0%." in result["conclusion"]
+    )
+    assert "But the summaries by second are shorter: 2.0 words on average, while first has 4.0." in result["conclusion"]
     assert result["warnings"] == []  # the conclusion has said it
 
 
@@ -129,7 +133,10 @@ def test_saying_less_is_told_where_no_difference_is_shown_too(
     capsys.readouterr()
     result = compared(first, second)
     assert result["conclusion"].startswith("No difference is shown")
-    assert "warning: the first states less: its coverage is 50.0%, the other's 100.0%" in capsys.readouterr().err
+    assert (
+        "warning: the summaries by first state less: their coverage is 50.0%, while second has 100.0%"
+        in capsys.readouterr().err
+    )
 
 
 def test_notes_in_only_one_are_counted_and_left_out(tmp_path: Path) -> None:
@@ -137,7 +144,7 @@ def test_notes_in_only_one_are_counted_and_left_out(tmp_path: Path) -> None:
     second = evaluation(tmp_path / "second", dict.fromkeys(range(3, 10), RIGHT))
     result = compared(first, second)
     assert (result["n"], result["only_in_first"], result["only_in_second"]) == (2, 3, 5)
-    with pytest.raises(InputError, match="no judged note is in both"):
+    with pytest.raises(InputError, match="no judged note is in all of them"):
         main(parse_args([str(first), str(evaluation(tmp_path / "third", {9: RIGHT}))]))
 
 

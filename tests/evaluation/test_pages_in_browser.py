@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from evaluation.report import write_comparison_report, write_evaluation_report
+from evaluation.comparison_page import write_comparison_report
+from evaluation.report import write_evaluation_report
 from script_io.csv_files import write_csv
 from script_io.files import write_json
 
@@ -85,7 +86,7 @@ ROWS = [
 SUMMARY = {
     "model": "models/<script>alert(5)</script>", "judge": "facts", "test_data": "a&b.csv", "temperature": 0.0,
     "max_new_tokens": 150, "seed": 42, "left_out": ["<i>"], "summaries": 4, "judge_failures": 1, "claims": 9,
-    "hallucination_rate": 2 / 3, "hallucination_rate_ci95": [0.2077, 0.9385], "hallucination_rate_n": 3,
+    "hallucination_rate": 2 / 3, "hallucination_rate_ci95": [0.2077, 0.9385], "hallucination_rate_n": 3, "lexicons": None,
     "claim_error_rate": 6 / 9, "claim_error_rate_ci95": [0.5, 0.8], "coverage": None, "coverage_ci95": None,
     "citation_accuracy": 0.5, "citation_accuracy_ci95": [0.0945, 0.9055], "citation_accuracy_n": 2,
     "calibration": {"n": 40, "brier": 0.1, "ece": 0.05, "bins": [
@@ -98,9 +99,11 @@ SUMMARY = {
 }  # fmt: skip
 _DIFFERENCE = {"first": 0.5, "second": 0.25, "difference": -0.25, "ci95": [-0.4, -0.1], "holds": True}
 COMPARISON = {
-    "first": {"model": "<script>alert(6)</script>", "folder": "a"}, "second": {"model": "dpo", "folder": "b"},
+    "first": {"name": "sft", "model": "<script>alert(6)</script>", "folder": "a"},
+    "second": {"name": "dpo", "model": "dpo", "folder": "b"},
     "n": 3, "only_in_first": 0, "only_in_second": 1, "not_judged": 0, "conclusion": "The difference holds.",
     "warnings": ["<script>alert(7)</script>"],
+    "hallucination_rate": [{"rate": 2 / 3, "count": 2, "ci95": [0.2077, 0.9385]}, {"rate": 1 / 3, "count": 1, "ci95": [0.06, 0.79]}],
     "mcnemar": {"both": 1, "only_first": 1, "only_second": 0, "neither": 1, "p": 1.0},
     "differences": {"hallucination_rate": _DIFFERENCE, "coverage": None, "summary_words": _DIFFERENCE},
     "by_type": {"dose": {**_DIFFERENCE, "only_first": 3, "only_second": 0, "p": 0.25, "p_holm": 0.5}},
@@ -124,7 +127,8 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (other, row("other", ARABIC, OTHER, OTHER_CLAIMS[1:])),
         (row("both", "Well.", "Well."), row("both", "Well.", "Well.")),
     ]
-    write_comparison_report(path, COMPARISON, pairs)
+    sides = [dict(zip(("sft", "dpo"), pair, strict=True)) for pair in pairs]
+    write_comparison_report(path, [COMPARISON], sides, SUMMARY)
     return path
 
 
@@ -271,7 +275,7 @@ def test_filters_show_what_fits(watched: Watched, report: Path) -> None:
 
 def test_comparisons_are_filtered_by_change(watched: Watched, comparison: Path) -> None:
     page = watched.open(comparison)
-    page.get_by_label("Change").select_option("only first hallucinated")
+    page.get_by_label("Change").select_option("only sft hallucinated")
     assert shown(page) == ["wrong"]
     page.get_by_label("Change").select_option("both hallucinated")
     assert shown(page) == [f"{OVERRIDE}other<b>"]
@@ -339,7 +343,7 @@ def test_help_lists_the_keys_and_can_switch_them_off(watched: Watched, report: P
     assert page.evaluate("document.activeElement.name") == "verdict"
     assert press(page, "Escape") == "body"
     press(page, "?")
-    assert dialog.locator("kbd").all_inner_texts() == ["j", "k", "e", "E", "b", "f", "c", "?"]
+    assert dialog.locator("kbd").all_inner_texts() == ["j", "k", "e", "E", "b", "/", "f", "c", "?"]
     page.get_by_label("Use single letters as shortcuts").uncheck()
     press(page, "Escape")
     assert not dialog.is_visible()
@@ -366,7 +370,7 @@ def test_landmarks_labels_and_links(name: str, watched: Watched, request: pytest
     assert page.get_by_role("main").count() == page.get_by_role("heading", level=1).count() == 1
     levels = page.evaluate("[...document.querySelectorAll('main h1, h2, h3, h4')].map(e => Number(e.localName[1]))")
     assert all(after <= before + 1 for before, after in pairwise(levels))
-    assert page.get_by_role("form", name="Filters").get_by_role("combobox").count() == 3
+    assert page.get_by_role("form", name="Filters").get_by_role("combobox").count() == 4
     assert page.evaluate("[...document.querySelectorAll('select, input')].every(e => e.labels.length === 1)")
     for article in page.get_by_role("article").all():
         assert article.get_attribute("tabindex") == "-1"

@@ -13,7 +13,8 @@ import pytest
 from evaluation.evaluate_model import main, parse_args
 from evaluation.pages.category_chart import chart
 from evaluation.pages.marked_text import Flag, NotePiece, Segment, note_pieces, number_flags, segments
-from evaluation.report import SPAN_KEYS, SUMMARY_KEYS, listed, read_evaluation, write_evaluation_report
+from evaluation.report import write_evaluation_report
+from evaluation.result_files import SPAN_KEYS, SUMMARY_KEYS, listed, read_evaluation
 from script_io.csv_files import write_csv
 from script_io.errors import InputError
 from script_io.files import write_json, write_jsonl
@@ -99,7 +100,8 @@ def test_wrong_words_are_linked_to_the_sentence_and_listed(page: str) -> None:
         page,
     )
     assert re.search(
-        r'<li id="x1-error1" value="1".*850 mg.*contradicted</b>, dose.*Takes metformin 500 mg daily', page
+        r'<li id="x1-error1" value="1".*850 mg.*contradicted</b>, dose.*Takes metformin <span class="told">500 mg</span> daily',
+        page,
     )
     assert re.search(r'id="x1-s1" tabindex="-1"><sup><a href="#x1-mark1"[^>]*>1</a></sup>Takes metformin', page)
 
