@@ -37,8 +37,8 @@ def compare(pairs: Sequence[Pair], seed: int) -> dict[str, Any]:
 def differences(pairs: Sequence[Pair], shares: Mapping[str, Any], seed: int) -> dict[str, Any]:
     """Return the differences second minus first, with intervals from resampled notes.
 
-    Coverage uses the notes for which both rows have it. Citation accuracy is there if a summary cites. `shares` are the shares of hallucinated summaries, whose
-    difference holds or not by McNemar's test.
+    Coverage uses the notes for which both rows have it. Citation accuracy is there if a summary cites. `shares` are the
+    shares of hallucinated summaries, whose difference holds or not by McNemar's test.
     """
     covered = [pair for pair in pairs if all(row["coverage"] != "" for row in pair)]
     found = {

@@ -1,4 +1,4 @@
-"""Read a text as words: their roots, clauses and sentences, and the claim that one text contradicts a word of another."""
+"""Read a text as words with roots, clauses and sentences, and claim that one text contradicts a word of another."""
 
 from __future__ import annotations
 

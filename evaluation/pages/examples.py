@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clinical.facts import sentences
-from evaluation.pages.marked_text import Flag, Part, Span, differing, note_pieces, number_flags, parts_of, segments
+from evaluation.pages.marked_text import Part, Span, differing, note_pieces, number_flags, parts_of, segments
 from evaluation.result_files import CITATION_KEYS, MISSING_KEYS, SPAN_KEYS, VERDICTS, Row, listed
 
 Bounds = Sequence[tuple[int, int]]

@@ -148,8 +148,8 @@ def _marked(text: str, spans: Bounds, offset: int) -> tuple[Part, ...]:
 def parts_of(text: str, spans: Bounds, offset: int = 0) -> list[Part]:
     """Split a text that begins at `offset` of a longer text at the spans, which count from the start of the latter."""
     parts, position = [], 0
-    for start, end in sorted(spans):
-        start, end = max(start - offset, position), min(end - offset, len(text))
+    for first, last in sorted(spans):
+        start, end = max(first - offset, position), min(last - offset, len(text))
         if start < end:
             parts += [(text[position:start], False), (text[start:end], True)]
             position = end

@@ -86,7 +86,7 @@ ROWS = [
 SUMMARY = {
     "model": "models/<script>alert(5)</script>", "judge": "facts", "test_data": "a&b.csv", "temperature": 0.0,
     "max_new_tokens": 150, "seed": 42, "left_out": ["<i>"], "summaries": 4, "judge_failures": 1, "claims": 9,
-    "hallucination_rate": 2 / 3, "hallucination_rate_ci95": [0.2077, 0.9385], "hallucination_rate_n": 3, "lexicons": None,
+    "hallucination_rate": 2 / 3, "hallucination_rate_ci95": [0.2077, 0.9385], "hallucination_rate_n": 3,
     "claim_error_rate": 6 / 9, "claim_error_rate_ci95": [0.5, 0.8], "coverage": None, "coverage_ci95": None,
     "citation_accuracy": 0.5, "citation_accuracy_ci95": [0.0945, 0.9055], "citation_accuracy_n": 2,
     "calibration": {"n": 40, "brier": 0.1, "ece": 0.05, "bins": [
@@ -103,7 +103,10 @@ COMPARISON = {
     "second": {"name": "dpo", "model": "dpo", "folder": "b"},
     "n": 3, "only_in_first": 0, "only_in_second": 1, "not_judged": 0, "conclusion": "The difference holds.",
     "warnings": ["<script>alert(7)</script>"],
-    "hallucination_rate": [{"rate": 2 / 3, "count": 2, "ci95": [0.2077, 0.9385]}, {"rate": 1 / 3, "count": 1, "ci95": [0.06, 0.79]}],
+    "hallucination_rate": [
+        {"rate": 2 / 3, "count": 2, "ci95": [0.2077, 0.9385]},
+        {"rate": 1 / 3, "count": 1, "ci95": [0.0615, 0.7923]},
+    ],
     "mcnemar": {"both": 1, "only_first": 1, "only_second": 0, "neither": 1, "p": 1.0},
     "differences": {"hallucination_rate": _DIFFERENCE, "coverage": None, "summary_words": _DIFFERENCE},
     "by_type": {"dose": {**_DIFFERENCE, "only_first": 3, "only_second": 0, "p": 0.25, "p_holm": 0.5}},
