@@ -2,8 +2,8 @@
 
 In:  `--demo` (the embedded model and data), `--real` (a pretrained model and real dialogues, which
      demo/get_real_model.py and demo/get_real_notes.py write), or a base model and a Phase 1 folder of your own.
-Out: `--output_dir` with a folder for each stage, their logs under `logs/`, and `results.json`, which says whether
-     Stage B is accepted.
+Out: `--output_dir` with a folder for each stage, their logs under `logs/`, `results.json`, which says whether
+     Stage B is accepted, and `comparison.html`, the summaries of all trained models side by side.
 
     python run_pipeline.py --demo
     python run_pipeline.py --real --size small
@@ -43,7 +43,7 @@ from language_model.model_files import DEMO_BASE
 from language_model.placement import DEVICES
 from pipeline.results import acceptance_line, best_truth, further_tables, table, write_results
 from pipeline.runner import ROOT, Pipeline
-from pipeline.stages import WITHOUT_PREFERENCE, evaluate, preference_pairs, stage_a, stage_b, top_of
+from pipeline.stages import WITHOUT_PREFERENCE, compare, evaluate, preference_pairs, stage_a, stage_b, top_of
 from script_io.errors import EXIT_FAILED, ArgumentParser, InputError, at_least, run_script
 
 SPLITS = ("train", "validation", "test")
@@ -187,7 +187,7 @@ def planned_stages(args: argparse.Namespace, recipe: Recipe) -> list[str]:
     models = [*["base"] * (not (recipe.brief or args.no_base)), "sft", "dpo", *["control"] * with_control]
     for evaluation in (f"{name}_{mode}" for name in models for mode in recipe.modes):
         stages += [f"evaluate_{evaluation}", *(f"verdicts_{evaluation}_{judge}" for judge in recipe.judges)]
-    return stages
+    return [*stages, "comparison"]
 
 
 def train_models(pipeline: Pipeline, phase1: Path, base: str) -> dict[str, Path | str]:
@@ -252,13 +252,14 @@ def main(args: argparse.Namespace) -> int:
     models = train_models(pipeline, phase1, base)
     evaluations = [partial(evaluate, pipeline, name, model, phase1) for name, model in models.items()]
     figures = dict(zip(models, pipeline.together(*evaluations), strict=True))
+    page = compare(pipeline, models)
     checks = {
         mode: acceptance(best_truth(figures["sft"][mode]), best_truth(figures["dpo"][mode]), recipe.bounds)
         for mode in recipe.modes
     }
     write_results(pipeline, figures, checks)
     print(f"\nResults: {folder / 'results.json'}; {(time.perf_counter() - pipeline.start) / 60:.1f} minutes")
-    print(f"See them: {folder / 'evaluation' / f'dpo_{next(iter(checks))}' / 'report.html'}\n")
+    print(f"See them: {folder / 'evaluation' / f'dpo_{next(iter(checks))}' / 'report.html'}; side by side: {page}\n")
     parts = [
         part
         for mode in checks

@@ -64,6 +64,8 @@ METRICS = (
 PANELS = {
     "Loss": [("train", "loss"), ("val", "loss")],
     "Chosen preference": [("train", "chosen_preference"), ("val", "chosen_preference")],
+    "Reward margin (β × nats)": [("train", "rewards/margins"), ("val", "rewards/margins")],
+    "Reward accuracy": [("train", "rewards/accuracies"), ("val", "rewards/accuracies")],
     "Log-probability (nats)": [("val", "logps/chosen"), ("val", "logps/rejected")],
 }
 CHOSEN_END = "logps/chosen_end"  # of the end of the sequence after chosen; in evaluations

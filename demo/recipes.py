@@ -25,6 +25,7 @@ STAGE_SHARES: Mapping[str, float] = {
     "dpo": 112,
     "control": 112,
     "evaluate": 21,
+    "comparison": 6,
 }
 # The same for a model of 135M parameters and 1,201 dialogues; `verdicts` are evaluations by a further judge.
 REAL_STAGE_SHARES: Mapping[str, float] = {
@@ -35,6 +36,7 @@ REAL_STAGE_SHARES: Mapping[str, float] = {
     "control": 550,
     "evaluate": 110,
     "verdicts": 100,
+    "comparison": 6,
 }
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from demo.recipes import HEADLINE
 from language_model.loading import load_tokenizer
 from language_model.prompt_format import load_prompt_format
 from pipeline.runner import Pipeline, newest
@@ -16,6 +17,7 @@ from sft_dataset import SFTDataset
 
 MODES = {"greedy": "0", "sampled": "0.7"}  # temperature of each mode; 0.7 is the default of sft_inference.py
 WITHOUT_PREFERENCE = ("--preference_weight", "0", "--nll_weight", "1")  # of the control
+TITLES = {"sft": "SFT", "dpo": "DPO", "control": "control"}  # columns of the comparison
 RESULTS, SUMMARY = "evaluation_results.csv", "evaluation_summary.json"  # files of an evaluation
 
 
@@ -169,6 +171,19 @@ def evaluate(pipeline: Pipeline, name: str, model: Path | str, phase1: Path) -> 
             judges = pipeline.recipe.judges
             figures[mode]["judges"] = {judge: judge_again(pipeline, folder, judge, judges[judge]) for judge in judges}
     return figures
+
+
+def compare(pipeline: Pipeline, names: Iterable[str]) -> Path:
+    """Compare the evaluations of these trained models in the headline mode; return the page that shows them."""
+    trained = [name for name in names if name in TITLES]
+    pipeline.run(
+        "comparison",
+        "evaluation/compare_models.py",
+        *(pipeline.folder / "evaluation" / f"{name}_{HEADLINE}" for name in trained),
+        *("--names", *(TITLES[name] for name in trained)),
+        *("--output_dir", pipeline.folder, "--seed", str(pipeline.args.seed)),
+    )
+    return pipeline.folder / "comparison.html"
 
 
 def judge_again(pipeline: Pipeline, folder: Path, judge: str, flags: Sequence[str]) -> dict[str, Any]:

@@ -36,7 +36,7 @@ RECIPE = Recipe(
 )
 LAUNCH = runner.launch  # which the finished run replaces
 ROUNDS = 2
-STAGES = 1 + 5 * ROUNDS + 4 * 2  # Stage A; negatives, completions, judging, dpo, control; four models, two modes
+STAGES = 1 + 5 * ROUNDS + 4 * 2 + 1  # Stage A; rounds of five stages; four models in two modes; the comparison
 
 
 # 20 s. One run of all stages for the tests of this file: it proves that each stage reads what the others write.
@@ -86,9 +86,21 @@ def test_the_planned_stages_are_those_that_run_in_their_order(finished):
     assert {kind_of(name) for name in run} == set(STAGE_SHARES)
     without = replace(RECIPE, control=False)
     small = run_pipeline.planned_stages(run_pipeline.parse_args(["--demo"]), replace(without, brief=True))
-    assert small[-3:] == ["dpo", "evaluate_sft_sampled", "evaluate_dpo_sampled"]
+    assert small[-4:] == ["dpo", "evaluate_sft_sampled", "evaluate_dpo_sampled", "comparison"]
     no_base = run_pipeline.planned_stages(run_pipeline.parse_args(["--model_name", "x", "--no_base"]), without)
-    assert no_base[-4:] == [f"evaluate_{name}" for name in ("sft_greedy", "sft_sampled", "dpo_greedy", "dpo_sampled")]
+    evaluations = [f"evaluate_{name}" for name in ("sft_greedy", "sft_sampled", "dpo_greedy", "dpo_sampled")]
+    assert no_base[-5:] == [*evaluations, "comparison"]
+
+
+def test_the_trained_models_are_compared_side_by_side_in_the_mode_that_decides(finished):
+    folder = finished[0]
+    found = json.loads((folder / "comparison.json").read_text())
+    assert found["models"] == ["SFT", "DPO", "control"]
+    assert Path(found["first"]["folder"]).name == "sft_sampled"
+    assert len(found["further"]) == 2
+    rates = json.loads((folder / "results.json").read_text())["models"]["dpo"]["sampled"]["hallucination_rate"]
+    assert found["hallucination_rate"][1]["rate"] == rates
+    assert 'class="columns sides-3"' in (folder / "comparison.html").read_text(encoding="utf-8")
 
 
 def test_each_stage_says_how_long_the_rest_will_take(tmp_path, monkeypatch, capsys):
