@@ -58,6 +58,8 @@ def _marked(summary: str, doubtful: Sequence[Claim], *, colour: bool) -> str:
 def _claim_lines(claim: Claim, number: str, starts: Sequence[int], *, colour: bool) -> Iterator[str]:
     verdict = _coloured(f"{claim.verdict:<13}", claim.verdict, colour=colour)
     yield f"{number}  {verdict} {claim.level:<6} {claim.type:<16} {_one_line(claim.text)}".rstrip()
+    if claim.contrast is not None:
+        yield f"     {_one_line(str(claim.contrast))}"
     if claim.evidence is not None and claim.evidence_start is not None:
         nearest = "nearest, " if claim.verdict == UNSUPPORTED else ""
         yield f"     {nearest}S{starts.index(claim.evidence_start) + 1}: {_one_line(claim.evidence)}"

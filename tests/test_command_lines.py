@@ -274,9 +274,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         **{"model_path": None, "predictions": None, "test_data": "phase1_data/sft/test_set_processed.csv"},
         **{"base_model": None},
         **{"output_dir": "evaluation_results", "max_examples": None, "temperature": 0, "max_new_tokens": 150},
-        **{"batch_size": 8, "judge": "facts", "judge_model": None},
+        **{"batch_size": 8, "judge": "facts", "judge_model": None, "judge_accuracy": None},
     },
-    "evaluation.compare_models": {"first": REQUIRED, "second": REQUIRED},
+    "evaluation.compare_models": {"folders": REQUIRED, "names": None, "output_dir": None, "judge_accuracy": None},
     "manual_assessment_tool": {
         **{"results_csv": REQUIRED, "start_idx": 0, "max_examples": None, "assessor": "assessor", "blind": False},
         "rate_completeness": False,
@@ -536,6 +536,11 @@ MISTAKES = [
     Mistake("evaluation.evaluate_model", f"{PREDICTED} --seed -1", ("--seed: -1", "must be at least 0")),
     Mistake("evaluation.evaluate_model", f"{PREDICTED} --max_examples 0", ("--max_examples: 0", "must be at least 1")),
     Mistake("evaluation.compare_models", "evaluation evaluation --seed -1", ("--seed: -1", "must be at least 0")),
+    Mistake("evaluation.compare_models", "evaluation", ("evaluation: one evaluation cannot be compared", "name two")),
+    Mistake(
+        "evaluation.compare_models", "evaluation evaluation --names SFT SFT", ("--names SFT SFT: give 2 different names",)
+    ),
+    Mistake("evaluation.evaluate_model", f"{PREDICTED} --judge_accuracy none.json", ("none.json", NO_FILE)),
     *(
         Mistake("judge_completions", f"--completions_path none.jsonl {flag}", (says,))
         for flag, says in (
