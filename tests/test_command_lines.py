@@ -538,7 +538,9 @@ MISTAKES = [
     Mistake("evaluation.compare_models", "evaluation evaluation --seed -1", ("--seed: -1", "must be at least 0")),
     Mistake("evaluation.compare_models", "evaluation", ("evaluation: one evaluation cannot be compared", "name two")),
     Mistake(
-        "evaluation.compare_models", "evaluation evaluation --names SFT SFT", ("--names SFT SFT: give 2 different names",)
+        "evaluation.compare_models",
+        "evaluation evaluation --names SFT SFT",
+        ("--names SFT SFT: give 2 different names",),
     ),
     Mistake("evaluation.evaluate_model", f"{PREDICTED} --judge_accuracy none.json", ("none.json", NO_FILE)),
     *(

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.compare_models import main, parse_args
+from evaluation.compare_models import main, names_for, parse_args
 from evaluation.evaluate_model import main as evaluate
 from evaluation.evaluate_model import parse_args as evaluation_args
+from evaluation.verdicts_in_words import outcome
 from script_io.errors import InputError
 from script_io.files import read_json, write_json, write_jsonl
 
@@ -158,3 +159,71 @@ def test_pairs_by_note_and_not_by_place(tmp_path: Path) -> None:
 def test_missing_folder_names_the_command_that_makes_it(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no such folder; make it with python evaluation/evaluate_model\.py"):
         main(parse_args([str(tmp_path / "a"), str(tmp_path / "b")]))
+
+
+# ------------------------------------------------------------------------------------------- several models
+
+
+def test_three_models_are_compared_two_by_two_over_the_notes_of_all(tmp_path: Path) -> None:
+    """Nine notes in all three. 9 against 0 discordant notes twice, p = 2 / 2**9, and none: Holm times 3, 3 and 1."""
+    sft = evaluation(tmp_path / "a" / "evaluation", dict.fromkeys(range(10), WRONG))
+    dpo = evaluation(tmp_path / "b" / "evaluation", dict.fromkeys(range(9), RIGHT))
+    control = evaluation(tmp_path / "c" / "evaluation", dict.fromkeys(range(9), RIGHT))
+    names = ["--names", "SFT", "DPO", "control", "--output_dir", str(tmp_path / "out")]
+    assert main(parse_args([str(sft), str(dpo), str(control), *names])) == 0
+    result = read_json(tmp_path / "out" / "comparison.json")
+    assert result["models"] == ["SFT", "DPO", "control"]
+    found = [result, *result["further"]]
+    assert [(each["first"]["name"], each["second"]["name"]) for each in found] == [
+        ("SFT", "DPO"),
+        ("SFT", "control"),
+        ("DPO", "control"),
+    ]
+    assert [each["n"] for each in found] == [9, 9, 9]
+    assert [(each["only_in_first"], each["only_in_second"]) for each in found] == [(1, 0), (1, 0), (0, 0)]
+    assert [each["mcnemar"]["p"] for each in found] == [2 / 512, 2 / 512, 1]
+    assert [each["mcnemar"]["p_holm"] for each in found] == [6 / 512, 6 / 512, 1]
+    assert result["conclusion"].startswith("The difference holds: DPO hallucinates in fewer summaries than SFT.")
+    page = (tmp_path / "out" / "comparison.html").read_text(encoding="utf-8")
+    assert page.count('class="columns sides-3"') == 9
+    assert page.count('data-verdict="only SFT hallucinated"') == 9
+    assert "First" not in page
+
+
+def test_accuracy_of_citations_is_compared_where_summaries_cite(tmp_path: Path) -> None:
+    """The note's second sentence has the dose. The first model cites the first sentence, which is wrong each time."""
+    cited = {number: f"Takes metformin 500 mg [Evidence: S{number}]." for number in (1, 2)}
+    first = evaluation(tmp_path / "first", dict.fromkeys(range(8), cited[1]))
+    second = evaluation(tmp_path / "second", dict.fromkeys(range(8), cited[2]))
+    entry = compared(first, second)["differences"]["citation_accuracy"]
+    assert (entry["first"], entry["second"], entry["difference"], entry["holds"]) == (0, 1, 1, True)
+    plain = evaluation(tmp_path / "plain", dict.fromkeys(range(8), RIGHT))
+    assert compared(first, plain)["differences"]["citation_accuracy"] is None  # one of them does not cite
+    assert "citation_accuracy" not in compared(plain, evaluation(tmp_path / "too", {1: RIGHT}))["differences"]
+
+
+def test_models_are_named_by_as_much_of_their_folders_as_tells_them_apart() -> None:
+    assert names_for([Path("runs/sft"), Path("runs/dpo")], None) == ["sft", "dpo"]
+    assert names_for([Path("a/evaluation"), Path("b/evaluation")], None) == ["a/evaluation", "b/evaluation"]
+    assert names_for([Path("runs/sft"), Path("runs/sft")], None) == ["sft", "sft (2)"]
+    assert names_for([Path("a"), Path("b")], ["SFT", "DPO"]) == ["SFT", "DPO"]
+    for folders, names in ((["a"], None), (["a", "b"], ["SFT"]), (["a", "b"], ["SFT", "SFT"])):
+        with pytest.raises(InputError, match=r"name two or more folders|give 2 different names"):
+            names_for([Path(folder) for folder in folders], names)
+
+
+@pytest.mark.parametrize(
+    ("name", "difference", "holds", "expected"),
+    [
+        ("hallucination_rate", -0.1, True, "better"),
+        ("claim_error_rate", 0.1, True, "worse"),
+        ("coverage", 0.1, True, "better"),
+        ("citation_accuracy", -0.1, True, "worse"),
+        ("summary_words", -2, True, "shorter"),
+        ("dose", 0.1, True, "more"),
+        ("coverage", 0.01, False, "no difference shown"),
+    ],
+)
+def test_what_did_not_change_is_not_called_a_failure(name: str, difference: float, holds: bool, expected: str) -> None:
+    assert outcome(name, {"difference": difference, "holds": holds}) == expected
+    assert outcome(name, None) == "not measured"

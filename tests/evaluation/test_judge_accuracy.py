@@ -86,7 +86,7 @@ def test_the_accuracy_of_the_rules_is_the_one_that_the_benchmark_wrote() -> None
 def test_a_file_that_is_none_is_named(tmp_path: Path, changes: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=r"accuracy.json: not the figures of a judge's accuracy .*; make it with"):
         read_judge_accuracy(measured(tmp_path, **changes), "facts")
-    with pytest.raises(InputError, match="none.json"):
+    with pytest.raises(InputError, match=r"none\.json"):
         read_judge_accuracy(tmp_path / "none.json", "facts")
 
 

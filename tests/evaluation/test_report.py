@@ -12,7 +12,16 @@ import pytest
 
 from evaluation.evaluate_model import main, parse_args
 from evaluation.pages.category_chart import chart
-from evaluation.pages.marked_text import Flag, NotePiece, Segment, note_pieces, number_flags, segments
+from evaluation.pages.marked_text import (
+    Flag,
+    NotePiece,
+    Segment,
+    differing,
+    note_pieces,
+    number_flags,
+    parts_of,
+    segments,
+)
 from evaluation.report import write_evaluation_report
 from evaluation.result_files import SPAN_KEYS, SUMMARY_KEYS, listed, read_evaluation
 from script_io.csv_files import write_csv
@@ -199,3 +208,53 @@ def test_a_verdict_that_is_none_is_named(tmp_path: Path) -> None:
     )
     with pytest.raises(InputError, match="line 2: has_hallucination is neither 0 nor 1 nor empty"):
         read_evaluation(tmp_path)
+
+
+# ------------------------------------------------------------------------- trust, missing, differences
+
+
+def test_the_page_says_how_far_to_trust_it(tmp_path: Path) -> None:
+    rate = {"hallucination_rate": 0.3, "hallucination_rate_ci95": [0.2, 0.42], "hallucination_rate_n": 60}
+    page = written_page(tmp_path, judge="facts", **rate)
+    assert "Research only." in page
+    assert "Contains patient text." in page
+    assert "mts_dialog_factuality_dev.csv" in page
+    assert "Optimistic: rules were written on these rows." in page
+    assert "<td>30.0% (20.0% to 42.0%)</td>" in page
+    unknown = written_page(tmp_path, judge="openai:x", **rate)
+    assert "How often the judge is right is not known." in unknown
+    assert "Rogan" not in unknown
+    assert "Corrected</th>" not in unknown
+
+
+def test_what_a_summary_leaves_out_is_listed_and_marked_in_the_reference(tmp_path: Path) -> None:
+    reference = "Takes metformin 500 mg twice daily. No chest pain."
+    rows = [
+        {"id": "a", "clinical_note": reference, "generated_summary": "Takes metformin.", "reference_summary": reference}
+    ]
+    write_jsonl(tmp_path / "p.jsonl", rows)
+    main(parse_args(["--predictions", str(tmp_path / "p.jsonl"), "--output_dir", str(tmp_path)]))
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    listing = re.search(r'<ul class="claims lacks">(.*?)</ul>', page, re.DOTALL)
+    assert listing
+    assert re.findall(r"<li><bdi>(.*?)</bdi>, (.*?)</li>", listing[1]) == [
+        ("500 mg (metformin)", "dose"),
+        ("twice daily (metformin)", "frequency"),
+        ("no chest pain", "symptom"),
+    ]
+    assert re.findall(r'<span class="lacking">(.*?)</span>', page)[-3:] == ["500 mg", "twice daily", "chest pain"]
+
+
+def test_words_that_summaries_do_not_share_are_found() -> None:
+    """Case and punctuation do not count. The first text is marked where no other agrees."""
+    texts = ["Aged 54. Takes 500 mg daily.", "aged 54, takes 850 mg.", "Aged 60. Takes 500 mg daily"]
+    found = [[text[start:end] for start, end in spans] for text, spans in zip(texts, differing(texts), strict=True)]
+    assert found == [[], ["850"], ["60."]]
+    assert differing(["One", "Two words"]) == [[(0, 3)], [(0, 9)]]
+
+
+def test_a_text_is_cut_at_spans_of_the_text_around_it() -> None:
+    assert parts_of("cdef", [(1, 4), (5, 99)], offset=2) == [("cd", True), ("e", False), ("f", True)]
+    assert parts_of("cdef", []) == [("cdef", False)]
+    (segment,) = segments("a b", [], [(2, 3)])
+    assert segment.parts == (("a ", False), ("b", True))

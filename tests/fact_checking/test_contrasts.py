@@ -51,7 +51,9 @@ def test_each_kind_of_contradiction_is_said_in_words_that_differ(note: str, summ
     assert str(claim.contrast) == expected
     assert claim.evidence
     assert claim.evidence_start is not None
-    assert claim.evidence_start <= claim.contrast.start < claim.contrast.end <= claim.evidence_start + len(claim.evidence)
+    assert (
+        claim.evidence_start <= claim.contrast.start < claim.contrast.end <= claim.evidence_start + len(claim.evidence)
+    )
 
 
 def test_what_the_note_does_not_say_has_no_contrast() -> None:
