@@ -210,7 +210,7 @@ def test_an_example_that_fits_on_a_page_is_never_split_in_print(page: Page) -> N
     page.emulate_media(media="print")
     assert page.locator("article").first.evaluate("each => getComputedStyle(each).breakInside") == "avoid"
     page.evaluate("""() => {
-        document.querySelector("h1").parentElement.querySelectorAll("main > :not(:last-of-type)").forEach(e => e.remove());
+        document.querySelectorAll("main > :not(section:last-of-type)").forEach(each => each.remove());
         for (const each of document.querySelectorAll("article")) each.style.height = "60vh";
     }""")
     pages = len(re.findall(rb"/Type\s*/Page\b", page.pdf(format="A4")))
