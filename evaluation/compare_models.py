@@ -117,7 +117,7 @@ def comparisons(names: Sequence[str], folders: Sequence[Path], read: Sequence[Ev
     left_out = [len(each) - len(notes) - not_judged for each in rows]
     found = []
     for first, second in combinations(range(len(read)), 2):
-        result = {"first": sides[first], "second": sides[second]}
+        result: dict[str, Any] = {"first": sides[first], "second": sides[second]}
         result |= {"only_in_first": left_out[first], "only_in_second": left_out[second], "not_judged": not_judged}
         found.append({**result, **compare(_pairs(rows, notes, first, second), seed)})
     adjust(found)

@@ -76,7 +76,7 @@ def _change(wrong: Sequence[str], models: int) -> str:
 
 def _models(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return each model once, with the number of its notes that are left out."""
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for result in results:
         for side in ("first", "second"):
             found[result[side]["name"]] = {**result[side], "left_out": result[f"only_in_{side}"]}

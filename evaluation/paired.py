@@ -41,7 +41,7 @@ def differences(pairs: Sequence[Pair], shares: Mapping[str, Any], seed: int) -> 
     shares of hallucinated summaries, whose difference holds or not by McNemar's test.
     """
     covered = [pair for pair in pairs if all(row["coverage"] != "" for row in pair)]
-    found = {
+    found: dict[str, Any] = {
         "hallucination_rate": {name: shares[name] for name in ("first", "second", "difference", "ci95", "holds")},
         "claim_error_rate": _as_json(paired_difference(_errors(pairs, 0), _errors(pairs, 1), seed)),
         "coverage": _mean_difference(covered, "coverage", seed),

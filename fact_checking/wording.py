@@ -110,7 +110,7 @@ def _side_claims(note: Wording, summary: Wording) -> Iterator[Claim]:
     for side in summary.words:
         if side.text in _SIDES:
             after, before = _described(summary, side)
-            told = {known: word for root in after or before for known, word in sides_of.get(root, {}).items()}
+            told = {known: word for root in sorted(after or before) for known, word in sides_of.get(root, {}).items()}
             if told and "both" not in told and side.text != "both" and _SIDES[side.text] not in told:
                 yield summary.claim("laterality", side, note, _first(told.values()))
 
@@ -208,7 +208,7 @@ def _number_claims(note: Wording, summary: Wording, told_by_facts: Set[Word]) ->
             continue
         told = {
             each.text.rstrip("%"): each
-            for root in before[0].roots
+            for root in sorted(before[0].roots)
             for index in note.by_root.get(root, ())
             for each in takewhile(lambda word: word.is_number, note.after(note.content[index], _REACH_OF_NUMBER))
         }

@@ -21,8 +21,7 @@ WIDEST_QUOTE = 240  # characters; a judge's evidence may be pages long
 Span = dict[str, Any]
 Bounds = Sequence[tuple[int, int]]
 Part = tuple[str, bool]  # a piece of a text, and whether it is marked
-_WORD = re.compile(r"\S+")
-_AROUND_WORD = ".,;:!?()[]\"'"
+_WORD = re.compile(r"[<>≤≥~+]*\w(?:\S*\w)?%?")
 
 
 @dataclass(frozen=True)
@@ -163,7 +162,7 @@ def differing(texts: Sequence[str]) -> list[list[tuple[int, int]]]:
     words of another text are compared with the first one. Case and punctuation around a word do not count.
     """
     places = [list(_WORD.finditer(text)) for text in texts]
-    words = [[match[0].strip(_AROUND_WORD).lower() for match in each] for each in places]
+    words = [[match[0].lower() for match in each] for each in places]
     shared: list[set[int]] = [set() for _ in texts]
     for other in range(1, len(texts)):
         for block in SequenceMatcher(None, words[0], words[other], autojunk=False).get_matching_blocks():

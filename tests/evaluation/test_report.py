@@ -249,7 +249,7 @@ def test_words_that_summaries_do_not_share_are_found() -> None:
     """Case and punctuation do not count. The first text is marked where no other agrees."""
     texts = ["Aged 54. Takes 500 mg daily.", "aged 54, takes 850 mg.", "Aged 60. Takes 500 mg daily"]
     found = [[text[start:end] for start, end in spans] for text, spans in zip(texts, differing(texts), strict=True)]
-    assert found == [[], ["850"], ["60."]]
+    assert found == [[], ["850"], ["60"]]
     assert differing(["One", "Two words"]) == [[(0, 3)], [(0, 9)]]
 
 

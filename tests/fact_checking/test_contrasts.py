@@ -40,7 +40,7 @@ def test_the_value_of_the_right_drug_is_named_though_the_sentence_has_the_words_
         ("Follow up in 2 weeks.", "Follow up in 3 weeks.", "summary 3 weeks; note 2 weeks"),
         ("A man.", "A woman.", "summary woman; note man"),
         ("Lucency above the left condyle.", "Lucency above the right condyle.", "summary right; note left"),
-        ("Lactate ketones 0.9.", "Lactate ketones 5.9.", "ketones: summary 5.9; note 0.9"),
+        ("Ketones 0.9. Score of 5.9.", "Ketones 5.9.", "ketones: summary 5.9; note 0.9"),
         ("No filling defect.", "A filling defect.", "defect: summary stated; note denied"),
         ("The lesion was benign.", "The lesion was malignant.", "summary malignant; note benign"),
     ],
