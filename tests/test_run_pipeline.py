@@ -289,9 +289,10 @@ def test_a_stage_runs_again_when_what_it_reads_has_changed(finished, capsys):
     weights.write_bytes(weights.read_bytes())  # as a new training would
     assert run_pipeline.main(run_pipeline.parse_args(arguments)) == 0
     printed = capsys.readouterr().out
-    assert printed.count("finished before, skipped") == STAGES - 2
+    assert printed.count("finished before, skipped") == STAGES - 3
     assert "[evaluate_dpo_greedy] python evaluation/evaluate_model.py" in printed
     assert "[evaluate_dpo_sampled] python evaluation/evaluate_model.py" in printed
+    assert "[comparison] python evaluation/compare_models.py" in printed
 
 
 def test_a_stage_is_a_process_of_its_own_whose_output_goes_to_its_log(tmp_path):
