@@ -122,7 +122,7 @@ def test_the_address_keeps_search_filters_and_order(page: Page) -> None:
     page.get_by_label("Order").select_option("length")
     page.get_by_label("Search").fill("days & knee")
     page.get_by_label("Search").fill("cough")
-    address = page.url
+    address = page.evaluate("location.href")
     assert address.endswith("#search=cough&verdict=no+error+found&sort=length")
     again = page.context.new_page()
     again.goto(address)
@@ -131,7 +131,7 @@ def test_the_address_keeps_search_filters_and_order(page: Page) -> None:
     assert again.get_by_label("Order").input_value() == "length"
     again.keyboard.press("c")
     assert shown(again) == list(NOTES)
-    assert again.url.endswith("#")
+    assert again.evaluate("location.hash") == ""
     again.goto(address.split("#")[0] + "#type=none&x3")  # a category that this page does not have
     assert again.locator("select[name=type]").input_value() == ""
 
