@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs from any working folder
 
 from demo.recipes import REAL_JUDGE, REAL_MODEL
+from language_model.hub import hub_arguments
 from language_model.model_files import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
@@ -155,8 +156,8 @@ def copy_model(name: str, folder: Path) -> None:
 
     require_model(name)
     try:
-        model = AutoModelForCausalLM.from_pretrained(name, dtype="auto", use_safetensors=True)
-        tokenizer = AutoTokenizer.from_pretrained(name)
+        model = AutoModelForCausalLM.from_pretrained(name, dtype="auto", use_safetensors=True, **hub_arguments(name))
+        tokenizer = AutoTokenizer.from_pretrained(name, **hub_arguments(name))
     except (OSError, ValueError, ImportError, KeyError) as error:
         remedy = "name a folder with config.json and model.safetensors, or a hub id"
         raise loading_error(name, "model could be loaded", error, remedy) from error

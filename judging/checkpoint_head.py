@@ -15,7 +15,8 @@ import transformers
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
-from language_model.model_files import first_line
+from language_model.hub import hub_arguments
+from language_model.model_files import first_line, require_model
 from language_model.placement import placement_for
 from script_io.errors import InputError
 
@@ -61,7 +62,7 @@ def load_checkpoint(name: str, device: str = "auto") -> Checkpoint:
     level = reporter.level
     reporter.setLevel(logging.ERROR)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **hub_arguments(name))
         # float32 everywhere, so that a verdict does not depend on the device
         model, loading = _HEADS[head].from_pretrained(
             name,
@@ -70,6 +71,7 @@ def load_checkpoint(name: str, device: str = "auto") -> Checkpoint:
             trust_remote_code=False,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
+            **hub_arguments(name),
         )
     except _CANNOT_LOAD as error:
         raise InputError(f"--judge_model {name}: cannot be loaded ({first_line(error)}); {_REMEDY}") from error
@@ -86,8 +88,9 @@ def load_checkpoint(name: str, device: str = "auto") -> Checkpoint:
 def head_of(name: str) -> str:
     """Return the kind of head that config.json states, WHOLE_TEXT or EACH_TOKEN. Raises InputError for any other."""
     try:
-        config, _ = transformers.PreTrainedConfig.get_config_dict(name)
-    except _CANNOT_LOAD as error:
+        require_model(name)
+        config, _ = transformers.PreTrainedConfig.get_config_dict(name, **hub_arguments(name))
+    except (InputError, *_CANNOT_LOAD) as error:
         raise InputError(f"--judge_model {name}: cannot be loaded ({first_line(error)}); {_REMEDY}") from error
     architecture = next(iter(config.get("architectures") or ()), None)
     if config.get("auto_map") and not (architecture and hasattr(transformers, architecture)):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from language_model.adapters import attach_adapter, untie_adapted_embeddings
+from language_model.hub import hub_arguments
 from language_model.model_files import (
     DEMO_BASE,
     base_of_adapter,
@@ -51,7 +52,7 @@ def load_tokenizer(name: str | Path, trust_remote_code: bool = False) -> PreTrai
 
     require_model(name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code, **hub_arguments(name))
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise loading_error(
             name, "tokenizer could be loaded", error, "save the tokenizer in the same folder"
@@ -80,6 +81,7 @@ def load_base_model(name: str | Path, placement: Placement, tokenizer: PreTraine
             device_map={"": placement.device},
             use_safetensors=True,
             trust_remote_code=placement.trust_remote_code,
+            **hub_arguments(name),
         )
     except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
         remedy = "name a folder with config.json and model.safetensors, or a hub id"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from language_model.hub import hub_arguments, is_hub_id
 from script_io.errors import InputError
 from script_io.files import read_json
 
@@ -23,7 +23,6 @@ _SCRIPT_OF_OUTPUT = {
 _UNSUPPORTED_KINDS = {
     "PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "CPT", "CARTRIDGE", "POLY", "XLORA",
 }  # fmt: skip
-_HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
 
 
 def load_config(name: str | Path, trust_remote_code: bool = False) -> Any:
@@ -32,22 +31,23 @@ def load_config(name: str | Path, trust_remote_code: bool = False) -> Any:
 
     require_model(name)
     try:
-        return AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
+        return AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code, **hub_arguments(name))
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise loading_error(name, "config.json could be read", error, "name a model folder") from error
 
 
-def is_hub_id(name: str | Path) -> bool:
-    """Return whether a name that is not a folder can be the id of a model on the hub: `model` or `owner/model`."""
-    return _HUB_ID.fullmatch(str(name)) is not None
-
-
 def require_model(name: str | Path) -> None:
-    """Raise InputError if a name is neither an existing folder nor possibly a hub id."""
-    if not Path(name).exists() and not is_hub_id(name):
+    """Raise InputError if a name is neither an existing folder nor the id of a model on the hub.
+
+    Only a name that cannot be a path is looked up on the hub (see `is_hub_id`), and only once.
+    """
+    if Path(name).exists():
+        return
+    if not is_hub_id(name):
         command = training_command(name)
         remedy = f"run {command}" if command else "name an existing folder or a hub id"
         raise InputError(f"{name}: no such model folder; {remedy}")
+    hub_arguments(name)
 
 
 def training_command(folder: str | Path) -> str | None:

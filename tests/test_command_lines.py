@@ -694,7 +694,7 @@ MISTAKES = [
     Mistake(
         "demo.get_real_model",
         "--output_dir out --judge_dir j --model_name no-such-model",
-        ("no-such-model: no model could be loaded from the hub",),
+        ("no-such-model: no such folder", "HF_HUB_OFFLINE is set"),
     ),
     Mistake("demo.get_real_model", "--wheel none.whl --model_name base", ("--model_name: not allowed with",)),
     Mistake("demo.get_real_notes", "--input none", ("none: no such folder", "--input")),
@@ -780,7 +780,11 @@ MISTAKES = [
             ("export_model", EXPORT),
         )
     ),
-    Mistake("stage_a_sft_training", f"{STAGE_A} --model_name no-such-model", ("no-such-model", "from the hub")),
+    Mistake(
+        "stage_a_sft_training",
+        f"{STAGE_A} --model_name no-such-model",
+        ("no-such-model: no such folder", "HF_HUB_OFFLINE is set"),
+    ),
 ]
 
 

@@ -1,0 +1,84 @@
+"""Tell folders from hub ids, and ask the hub about a model once.
+
+`from_pretrained` of transformers takes any name that is no folder for a hub id. It then asks for each file that it might
+need, and again after each failure, so a mistyped folder costs dozens of requests and a minute. Here the hub is asked
+once per id and process whether it has the model, before anything is loaded.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from script_io.errors import InputError
+
+ANSWER_SECONDS = 10.0  # how long the hub may take to answer
+_HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
+_FROM_CACHE = {"local_files_only": True}
+_REMEDY = "name an existing folder (--base_model for the base of an adapter), or"
+
+
+def is_hub_id(name: str | Path) -> bool:
+    """Return whether a name that is not a folder can be the id of a model on the hub: `model` or `owner/model`.
+
+    A name is a path if it starts with `.`, `/` or `~`, if it has a backslash or two slashes, or if its first part is
+    an existing folder, such as `models/sft`.
+    """
+    text = str(name)
+    owner, slash, _ = text.partition("/")
+    return _HUB_ID.fullmatch(text) is not None and not (slash and Path(owner).is_dir())
+
+
+def hub_arguments(name: str | Path) -> dict[str, Any]:
+    """Return the arguments of `from_pretrained` that a name needs: for a hub that is not reached, to use the cache only.
+
+    The hub is asked on the first call for an id only, and never about a folder or if HF_HUB_OFFLINE is set. Raises
+    InputError if the hub has no such model, or if it is not reached and the local cache has no such model.
+    """
+    return {} if Path(name).exists() else dict(_ask(str(name)))
+
+
+@cache
+def _ask(name: str) -> dict[str, Any]:
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import HTTPError, RepositoryNotFoundError
+
+    if constants.HF_HUB_OFFLINE:
+        if _is_cached(name):
+            return _FROM_CACHE
+        raise InputError(
+            f"{name}: no such folder, and no such model in the local cache of the hub, which is not asked since "
+            f"HF_HUB_OFFLINE is set; {_REMEDY} unset HF_HUB_OFFLINE"
+        )
+    try:
+        HfApi().model_info(name, timeout=ANSWER_SECONDS)
+    except RepositoryNotFoundError as error:
+        raise InputError(
+            f"{name}: no such folder, and no such model on the hub; {_REMEDY} check the id (a private model needs "
+            "`hf auth login`)"
+        ) from error
+    except (HTTPError, ValueError) as error:
+        if not _is_cached(name):
+            raise InputError(
+                f"{name}: no such folder, and the hub gave no answer ({_reason(error)}); {_REMEDY} check the id and "
+                "the connection"
+            ) from error
+        warning = f"warning: {name}: loaded from the local cache; the hub gave no answer ({_reason(error)})"
+        print(warning, file=sys.stderr)
+        return _FROM_CACHE
+    return {}
+
+
+def _is_cached(name: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    return any(isinstance(try_to_load_from_cache(name, file), str) for file in ("config.json", "adapter_config.json"))
+
+
+def _reason(error: Exception) -> str:
+    """Return the status that the hub answered, or the kind of error, such as ConnectError."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return f"status {status}" if status else type(error).__name__
