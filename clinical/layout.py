@@ -188,6 +188,12 @@ def _known_heading(text: str, colon: int) -> tuple[int, int, str] | None:
     return None
 
 
+def opening_heading(line: str) -> str | None:
+    """Return the known heading that a line opens with or consists of, in lower case ("HPI: …", "PLAN"), or None."""
+    label = line.partition(":")[0].strip(" \t#*").lower()
+    return label if label in _HEADINGS else None
+
+
 def section_at(found: Sequence[Section], position: int) -> str | None:
     """Return the kind of the section that holds the position, or None."""
     return next((section.kind for section in found if section.start <= position < section.end), None)

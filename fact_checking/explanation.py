@@ -3,11 +3,14 @@
 In:  a note, a summary and its `FactCheck`.
 Out: lines for a terminal or a file. The summary shows each doubtful claim as [number words]. The list below gives the
      verdict for each number and quotes the sentence of the note, with the sentence's number.
+
+A claim is doubtful if it is an error, a word for review, or left open.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby, pairwise
 
 from clinical.facts import sentences
 from fact_checking.citations import check_citations
@@ -15,6 +18,7 @@ from fact_checking.claims import CITATION, CONTRADICTED, ERROR, SUPPORTED, UNSUP
 from script_io.terminal import printable
 
 _COLOURS = {SUPPORTED: "32", CONTRADICTED: "1;31", UNSUPPORTED: "1;35", UNVERIFIABLE: "33"}
+_UNDERLINED = "4"
 _GROUPS = ("Errors", "For review", "Supported")
 _NO_EVIDENCE = {UNSUPPORTED: "not in the note", CONTRADICTED: "the note says otherwise", UNVERIFIABLE: "left open"}
 
@@ -22,9 +26,8 @@ _NO_EVIDENCE = {UNSUPPORTED: "not in the note", CONTRADICTED: "the note says oth
 def explain(note: str, summary: str, check: FactCheck, *, colour: bool) -> str:
     """Return the marked summary, its claims with the errors first, its citations, and the count of errors."""
     groups = _grouped(check.claims)
-    doubtful = [*groups[0], *groups[1]]
     starts = [start for start, _ in sentences(note)]
-    lines = ["Summary", *_indented(_marked(summary, doubtful, colour=colour))]
+    lines = ["Summary", *_indented(marked(summary, doubtful_claims(check), colour=colour))]
     number = 0
     for title, claims in zip(_GROUPS, groups, strict=True):
         lines += ["", title] if claims else []
@@ -35,6 +38,21 @@ def explain(note: str, summary: str, check: FactCheck, *, colour: bool) -> str:
     return "\n".join([*lines, "", _count(check)])
 
 
+def explain_doubts(note: str, check: FactCheck, *, colour: bool) -> str:
+    """Return the count of errors, and below it the doubtful claims with their numbers."""
+    starts = [start for start, _ in sentences(note)]
+    lines = [_count(check)]
+    for number, claim in enumerate(doubtful_claims(check), start=1):
+        lines += _claim_lines(claim, f"{number:>3}", starts, colour=colour)
+    return "\n".join(lines)
+
+
+def doubtful_claims(check: FactCheck) -> list[Claim]:
+    """Return the errors, then the claims to review and the open ones. The number of a claim is its place, from 1."""
+    errors, review, _ = _grouped(check.claims)
+    return [*errors, *review]
+
+
 def _grouped(claims: Sequence[Claim]) -> tuple[list[Claim], list[Claim], list[Claim]]:
     """Return the errors, the claims to review and the supported claims, each in the order of the text."""
     errors = [claim for claim in claims if claim.level == ERROR and claim.is_wrong]
@@ -42,21 +60,55 @@ def _grouped(claims: Sequence[Claim]) -> tuple[list[Claim], list[Claim], list[Cl
     return errors, [claim for claim in claims if claim not in errors and claim not in supported], supported
 
 
-def _marked(summary: str, doubtful: Sequence[Claim], *, colour: bool) -> str:
-    """Return the summary with [number words] for each doubtful claim; of overlapping claims, only the first."""
-    pieces: list[str] = []
+def marked(
+    summary: str, doubtful: Sequence[Claim], differences: Sequence[tuple[int, int]] = (), *, colour: bool
+) -> str:
+    """Return the summary with [number words] for each doubtful claim; of overlapping claims, only the first.
+
+    Words in the spans `differences` are underlined, or without colour put in braces.
+    """
+    text = []
+    for (code, differs), group in groupby(_runs(summary, doubtful, differences), key=lambda run: run[1:]):
+        words = "".join(run[0] for run in group)
+        if colour:
+            words = _in_colour(words, ";".join(filter(None, (code, _UNDERLINED if differs else ""))))
+        text.append(_in_braces(words) if differs and not colour else words)
+    return "".join(text)
+
+
+def _in_braces(words: str) -> str:
+    """Return the words in braces, with white space around them outside."""
+    inner = words.strip()
+    return words.replace(inner, f"{{{inner}}}") if inner else words
+
+
+_Run = tuple[str, str, bool]  # words, code of their colour or "", whether they are in a difference
+
+
+def _runs(summary: str, doubtful: Sequence[Claim], differences: Sequence[tuple[int, int]]) -> Iterator[_Run]:
     done = 0
     for number, claim in sorted(enumerate(doubtful, start=1), key=lambda pair: (pair[1].start, pair[0])):
         if claim.start < done:
             continue
-        pieces += [printable(summary[done : claim.start])]
-        pieces += [_coloured(f"[{number} {printable(claim.text)}]", claim.verdict, colour=colour)]
+        code = _COLOURS[claim.verdict]
+        yield from _parts(summary, (done, claim.start), "", differences)
+        yield f"[{number} ", code, False
+        yield from _parts(summary, (claim.start, claim.end), code, differences)
+        yield "]", code, False
         done = claim.end
-    return "".join([*pieces, printable(summary[done:])])
+    yield from _parts(summary, (done, len(summary)), "", differences)
+
+
+def _parts(summary: str, bounds: tuple[int, int], code: str, differences: Sequence[tuple[int, int]]) -> Iterator[_Run]:
+    """Yield the text between the bounds, cut where a difference begins or ends."""
+    inner = {place for span in differences for place in span if bounds[0] < place < bounds[1]}
+    for start, end in pairwise(sorted({*bounds, *inner})):
+        yield printable(summary[start:end]), code, any(first <= start < last for first, last in differences)
 
 
 def _claim_lines(claim: Claim, number: str, starts: Sequence[int], *, colour: bool) -> Iterator[str]:
-    verdict = _coloured(f"{claim.verdict:<13}", claim.verdict, colour=colour)
+    verdict = f"{claim.verdict:<13}"
+    verdict = _in_colour(verdict, _COLOURS[claim.verdict]) if colour else verdict
     yield f"{number}  {verdict} {claim.level:<6} {claim.type:<16} {_one_line(claim.text)}".rstrip()
     if claim.contrast is not None:
         yield f"     {_one_line(str(claim.contrast))}"
@@ -84,8 +136,8 @@ def _count(check: FactCheck) -> str:
     )
 
 
-def _coloured(text: str, verdict: str, *, colour: bool) -> str:
-    return f"\x1b[{_COLOURS[verdict]}m{text}\x1b[0m" if colour else text
+def _in_colour(text: str, code: str) -> str:
+    return f"\x1b[{code}m{text}\x1b[0m" if code else text
 
 
 def _indented(text: str) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """Tell folders from hub ids, and ask the hub about a model once.
 
-`from_pretrained` of transformers takes any name that is no folder for a hub id. It then asks for each file that it might
+`from_pretrained` of transformers takes any name that is no folder for a hub id. It then asks for each file that it may
 need, and again after each failure, so a mistyped folder costs dozens of requests and a minute. Here the hub is asked
 once per id and process whether it has the model, before anything is loaded.
 """
@@ -33,7 +33,7 @@ def is_hub_id(name: str | Path) -> bool:
 
 
 def hub_arguments(name: str | Path) -> dict[str, Any]:
-    """Return the arguments of `from_pretrained` that a name needs: for a hub that is not reached, to use the cache only.
+    """Return the arguments that `from_pretrained` needs: none, or for a hub that is not reached, to use its cache only.
 
     The hub is asked on the first call for an id only, and never about a folder or if HF_HUB_OFFLINE is set. Raises
     InputError if the hub has no such model, or if it is not reached and the local cache has no such model.

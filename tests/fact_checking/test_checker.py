@@ -13,7 +13,7 @@ from evaluation.fact_checker import main, parse_args
 from evaluation.metrics import checked_claims
 from fact_checking.checker import check_summary, coverage, unsound_claims
 from fact_checking.claims import Claim, FactCheck
-from fact_checking.explanation import explain
+from fact_checking.explanation import doubtful_claims, explain, explain_doubts, marked
 from script_io.errors import InputError
 
 NOTE = (
@@ -407,4 +407,28 @@ def test_what_else_stands_in_a_citation_is_checked(summary: str) -> None:
 def test_a_citation_is_no_claim(citation: str) -> None:
     assert [claim.text for claim in check_summary("Stable angina.", f"Stable angina {citation}").claims] == [
         "Stable angina"
+    ]
+
+
+def test_differences_are_marked_inside_and_outside_doubtful_words() -> None:
+    summary = "Apixaban 10 mg, for  gout."
+    check = check_summary("Started apixaban 5 mg.", summary)
+    doubtful = doubtful_claims(check)
+    differences = [(9, 11), (16, 25)]
+    assert [summary[start:end] for start, end in differences] == ["10", "for  gout"]
+    assert marked(summary, doubtful, differences, colour=False) == "Apixaban [1 {10} mg], {for}  [2 {gout}]."
+    assert marked(summary, [], differences, colour=True) == "Apixaban \x1b[4m10\x1b[0m mg, \x1b[4mfor  gout\x1b[0m."
+    assert "\x1b[1;31m[1 \x1b[0m\x1b[1;31;4m10\x1b[0m" in marked(summary, doubtful, differences, colour=True)
+
+
+def test_the_doubts_are_listed_with_the_numbers_of_the_marks() -> None:
+    note, summary = "Started apixaban 5 mg.", "Apixaban 10 mg, for gout."
+    check = check_summary(note, summary)
+    count, *lines = explain_doubts(note, check, colour=False).splitlines()
+    assert count.startswith("2 of 3 facts contradicted or unsupported; score")
+    assert [line.split() for line in lines] == [
+        ["1", "contradicted", "error", "dose", "10", "mg"],
+        ["S1:", "Started", "apixaban", "5", "mg."],
+        ["2", "unsupported", "error", "condition", "gout"],
+        ["not", "in", "the", "note"],
     ]
