@@ -1,9 +1,11 @@
 """Summarise clinical notes with a trained model, or with two models for comparison.
 
-In:  a model folder (or a server), and one note, a file of notes, or notes typed in a terminal.
-Out: printed summaries, and with --output_file one JSONL or CSV row per note.
+In:  a model folder (or a server), and one note, a file or folder of notes, or notes typed in a terminal.
+Out: printed summaries, and with --output_file one JSONL or CSV row per note, after the columns of its input row. With
+     --check, the words of a summary that its note does not support are marked in both. Device, progress and speed are
+     printed on stderr.
 
-    python sft_inference.py --clinical_note "Patient with asthma, takes albuterol 90 mcg as needed."
+    python sft_inference.py --clinical_note "Patient with asthma, takes albuterol 90 mcg as needed." --check
     python sft_inference.py --input_file phase1_data/sft/test_set_processed.csv --output_file summaries.jsonl
 
 As a library:
@@ -16,14 +18,20 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import redirect_stdout
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import Any
 
+from clinical.lexicon_flag import add_lexicon_argument, add_lexicons
+from clinical.note_pieces import sign_of_one_note
+from fact_checking.checked_summary import CheckedSummary, checked_summary, shown
 from language_model.loading import load_for_inference
+from language_model.note_files import KEPT, Note, note_of_argument, one_note, read_notes
 from language_model.placement import add_base_model_argument, add_model_arguments
-from language_model.prompt_format import build_prompt, note_of_prompt, note_of_row
+from language_model.prompt_format import build_prompt
 from language_model.sampler import PromptTooLong, Sampler, SamplingSettings
 from language_model.sampler_flags import (
     add_endpoint_arguments,
@@ -32,12 +40,16 @@ from language_model.sampler_flags import (
     local_sampler,
     sampling_settings,
 )
-from script_io.csv_files import read_csv, write_csv
 from script_io.errors import ArgumentParser, InputError, run_script
-from script_io.files import read_jsonl, read_text, write_jsonl
+from script_io.files import read_text
+from script_io.result_rows import add_results, require_free_output, write_rows
+from script_io.terminal import ask_lines, printable, shows_colour
 
 DEFAULT_MODEL_PATH = "./models/sft_specialist/final_model"
 RESULT_COLUMNS = ("model", "generated_summary", "num_tokens", "seconds", "finished")
+PREFIXES = ("", "compare_")  # of the result columns of the first and the second model
+END_OF_NOTE = "."
+NARROWEST = 60  # terminal cells that two summaries next to each other need
 BUILT_IN_NOTE = (
     "A 58-year-old woman with type 2 diabetes and hypertension comes for follow-up. She takes metformin 500 mg twice "
     "daily and lisinopril 10 mg daily. She denies chest pain. Blood pressure 142/88 mmHg, HbA1c 7.9%. Metformin is "
@@ -110,18 +122,7 @@ def summarise(
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = ArgumentParser(description=__doc__, allow_abbrev=False)
-    data = parser.add_argument_group("Data").add_mutually_exclusive_group()
-    data.add_argument(
-        "--clinical_note",
-        metavar="TEXT",
-        help="text of one note (default: read --input_file, or ask for notes in a terminal)",
-    )
-    data.add_argument(
-        "--input_file",
-        type=Path,
-        metavar="FILE",
-        help="notes to summarise: .txt (one note per line), .csv or .jsonl (default: none)",
-    )
+    add_data_arguments(parser)
     model = parser.add_argument_group("Model")
     model.add_argument(
         "--model_path",
@@ -133,85 +134,60 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     second.add_argument(
         "--compare_model_path",
         metavar="MODEL",
-        help="second model or adapter, whose summaries are printed after the first model's (default: none)",
+        help="second model or adapter, whose summaries are printed next to the first model's, with the "
+        "differences marked (default: none)",
     )
     second.add_argument(
         "--compare_served_model",
         metavar="NAME",
         help="name of a second model on the server at --base_url (default: none)",
     )
+    check = parser.add_argument_group("Check")
+    check.add_argument(
+        "--check",
+        action="store_true",
+        help="check each summary against its note by rules; mark the doubtful words where it is printed and written",
+    )
+    add_lexicon_argument(check)
     output = parser.add_argument_group("Output")
     output.add_argument(
-        "--output_file", type=Path, metavar="FILE", help="file for the summaries, .jsonl or .csv (default: none)"
+        "--output_file",
+        type=Path,
+        metavar="FILE",
+        help="file for the summaries with all columns of the input, .jsonl or .csv (default: none)",
     )
-    output.add_argument(
-        "--note_column",
-        metavar="NAME",
-        help="column of a .csv, or key of a .jsonl, that has the note (default: clinical_note; in a .jsonl without it, "
-        "prompt)",
-    )
+    output.add_argument("--overwrite", action="store_true", help="replace an --output_file that exists")
     add_sampling_arguments(parser, temperature=0.7)
     add_endpoint_arguments(parser)
     add_model_arguments(parser)
     return parser.parse_args(argv)
 
 
-@dataclass(frozen=True)
-class Note:
-    """A note with its id: the id of its row, or its line number."""
-
-    note_id: str
-    text: str
-
-
-def read_notes(path: Path, column: str | None) -> list[Note]:
-    """Return the notes of a file. Raises InputError for another file name extension and for an empty note."""
-    readers = {".txt": read_text_notes, ".csv": read_csv_notes, ".jsonl": read_jsonl_notes}
-    if path.suffix.lower() not in readers:
-        raise InputError(f"{path}: the name must end in {', '.join(readers)}; rename or convert the file")
-    return readers[path.suffix.lower()](path, column)
-
-
-def read_text_notes(path: Path, column: str | None) -> list[Note]:
-    """Return one note per line that is not blank."""
-    if column is not None:
-        raise InputError(f"--note_column {column}: {path} has no columns; leave the flag out")
-    lines = enumerate(read_text(path).split("\n"), start=1)
-    notes = [Note(str(number), line.strip()) for number, line in lines if line.strip()]
-    if not notes:
-        raise InputError(f"{path}: the file is empty; expected one note per line")
-    return notes
-
-
-def read_csv_notes(path: Path, column: str | None) -> list[Note]:
-    """Return one note per row."""
-    column = column or "clinical_note"
-    return [checked_note(path, line, row, row[column]) for line, row in read_csv(path, (column,))]
-
-
-def read_jsonl_notes(path: Path, column: str | None) -> list[Note]:
-    """Return one note per line, from `column`, else from `clinical_note` or `prompt`."""
-    notes = []
-    for line, row in read_jsonl(path, (column,) if column else ()):
-        key = column or ("prompt" if row.get("clinical_note") is None else "clinical_note")
-        if key not in row:
-            raise InputError(f"{path}, line {line}: no key clinical_note or prompt; name the key with --note_column")
-        text = row[key]
-        if not isinstance(text, str):
-            raise InputError(f"{path}, line {line}: {key} is not text; give the note as one string")
-        try:
-            note = note_of_prompt(text) if column else note_of_row(row)
-        except InputError as error:
-            raise InputError(f"{path}, line {line}: {error}") from error
-        notes.append(checked_note(path, line, row, text if note is None else note))
-    return notes
-
-
-def checked_note(path: Path, line: int, row: dict[str, Any], text: str) -> Note:
-    """Return the note of a row with its id. Raises InputError if the note is empty."""
-    if not text.strip():
-        raise InputError(f"{path}, line {line}: the note is empty; fill it in or delete the row")
-    return Note(str(row.get("id") or row.get("example_id") or line), text)
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say which notes are summarised."""
+    data = parser.add_argument_group("Data")
+    notes = data.add_mutually_exclusive_group()
+    notes.add_argument(
+        "--clinical_note",
+        metavar="TEXT",
+        help="text of one note; @FILE: read it from a UTF-8 file (default: read --input_file, or ask in a terminal)",
+    )
+    notes.add_argument(
+        "--input_file",
+        type=Path,
+        metavar="FILE",
+        help="notes to summarise: .txt (one note per line), .csv or .jsonl (one per row), or a folder (one per .txt "
+        "file) (default: none)",
+    )
+    data.add_argument(
+        "--one_note_per_file", action="store_true", help="take a .txt file as one note, with all its lines"
+    )
+    data.add_argument(
+        "--note_column",
+        metavar="NAME",
+        help="column of a .csv, or key of a .jsonl, that has the note (default: clinical_note; in a .jsonl without it, "
+        "prompt)",
+    )
 
 
 def check_args(args: argparse.Namespace) -> None:
@@ -223,12 +199,12 @@ def check_args(args: argparse.Namespace) -> None:
         raise InputError("--served_model and --compare_served_model need --base_url, the address of the server")
     if args.served_model and args.model_path != DEFAULT_MODEL_PATH:
         raise InputError("--model_path and --served_model name two models; compare them with --compare_model_path")
-    if args.output_file and args.output_file.suffix.lower() not in (".jsonl", ".csv"):
-        raise InputError(f"--output_file {args.output_file}: the name must end in .jsonl or .csv")
-    if args.clinical_note is not None and not args.clinical_note.strip():
-        raise InputError("--clinical_note: the note is empty; give its text")
     if args.note_column and not args.input_file:
         raise InputError("--note_column names a column of --input_file; give the file, or leave the flag out")
+    if args.one_note_per_file and not args.input_file:
+        raise InputError("--one_note_per_file is for --input_file; give the file, or leave the flag out")
+    if args.lexicon_dir and not args.check:
+        raise InputError("--lexicon_dir is for --check; add --check, or leave the flag out")
 
 
 def sampler_makers(args: argparse.Namespace) -> list[Callable[[], Sampler]]:
@@ -245,89 +221,108 @@ def sampler_makers(args: argparse.Namespace) -> list[Callable[[], Sampler]]:
     return makers
 
 
+def load(make: Callable[[], Sampler]) -> Sampler:
+    """Load a model. What is said about it goes to stderr, so that stdout has the summaries alone."""
+    with redirect_stdout(sys.stderr):
+        return make()
+
+
 def run_notes(args: argparse.Namespace, notes: Sequence[Note]) -> int:
     """Summarise the notes with one model after the other, and print and write the summaries."""
     settings = sampling_settings(args)
-    texts = [note.text for note in notes]
-    progress = "Summaries" if len(notes) > 1 else None
-    try:
-        by_model = [summarise(make(), texts, settings, progress) for make in sampler_makers(args)]
-    except PromptTooLong as error:
-        raise InputError(f"note {notes[error.index].note_id}: {error.reason}") from error
-    for summaries in zip(*by_model, strict=True):
-        print_summaries(summaries)
+    by_model = []
+    for make in sampler_makers(args):
+        sampler = load(make)
+        started = time.perf_counter()
+        try:
+            summaries = summarise(sampler, [n.text for n in notes], settings, "Summaries" if len(notes) > 1 else None)
+        except PromptTooLong as error:
+            raise InputError(f"note {notes[error.index].name}: {error.reason}") from error
+        if args.input_file:
+            print(speed(summaries, time.perf_counter() - started), file=sys.stderr)
+        by_model.append(summaries)
+        del sampler  # frees the memory for the next one
+    rows = []
+    for summaries_of_note in zip(*by_model, strict=True):
+        checked = check_and_print(summaries_of_note, rules=args.check)
+        rows.append(result_columns(summaries_of_note, checked))
     if args.output_file:
-        write_results(args.output_file, notes, by_model)
-        print(f"\nWrote {len(notes)} rows to {args.output_file}")
+        write_rows(args.output_file, add_results([note.columns for note in notes], rows, KEPT))
+        print(f"Wrote {len(notes)} rows to {args.output_file}", file=sys.stderr)
     return 0
 
 
-def print_summaries(summaries: Sequence[dict[str, Any]]) -> None:
-    """Print a note and the summary of each model, with the names of the models if there are two."""
-    print(f"\nClinical Note:\n{summaries[0]['clinical_note']}")
-    for summary in summaries:
-        title = f"\n--- {summary['model']} ---" if len(summaries) > 1 else ""
-        print(f"{title}\nGenerated Summary:\n{summary['generated_summary']}")
-        if not summary["finished"]:
-            print(f"(broken off after {summary['num_tokens']} tokens; --max_new_tokens sets the limit)")
+def speed(summaries: Sequence[dict[str, Any]], seconds: float) -> str:
+    """Return how fast a model was: summaries, tokens, seconds and tokens a second. Some servers count no tokens."""
+    tokens = sum(summary["num_tokens"] for summary in summaries)
+    counted = f", {tokens} tokens ({tokens / seconds:.0f} tokens a second)" if tokens else ""
+    return f"{summaries[0]['model']}: {len(summaries)} summaries in {seconds:.1f} s{counted}"
 
 
-def write_results(path: Path, notes: Sequence[Note], by_model: Sequence[Sequence[dict[str, Any]]]) -> None:
-    """Write one row per note; the columns of a second model begin with `compare_`."""
-    prefixes = ("", "compare_")[: len(by_model)]
-    rows = []
-    for note, summaries in zip(notes, zip(*by_model, strict=True), strict=True):
-        row: dict[str, Any] = {"id": note.note_id, "clinical_note": note.text}
-        for prefix, summary in zip(prefixes, summaries, strict=True):
-            row |= {f"{prefix}{column}": summary[column] for column in RESULT_COLUMNS}
-        rows.append(row)
-    if path.suffix.lower() == ".csv":
-        write_csv(path, list(rows[0]), rows)
-    else:
-        write_jsonl(path, rows)
+def check_and_print(summaries: Sequence[dict[str, Any]], *, rules: bool) -> list[CheckedSummary]:
+    """Print a note with the summaries of each model, checked by the rules if `rules` is set; return them."""
+    checked = [checked_summary(each["clinical_note"], each["generated_summary"], rules=rules) for each in summaries]
+    remarks = [
+        "" if each["finished"] else f"(broken off after {each['num_tokens']} tokens; --max_new_tokens sets the limit)"
+        for each in summaries
+    ]
+    print(f"\nClinical Note:\n{printable(summaries[0]['clinical_note'])}\n\nGenerated Summary:")
+    width = max(get_terminal_size().columns, NARROWEST)
+    print(shown([each["model"] for each in summaries], checked, remarks, width=width, colour=shows_colour()))
+    return checked
+
+
+def result_columns(summaries: Sequence[dict[str, Any]], checked: Sequence[CheckedSummary]) -> dict[str, Any]:
+    """Return what an output row says about the summaries of one note; a second model's names begin with `compare_`."""
+    columns: dict[str, Any] = {}
+    for prefix, summary, check in zip(PREFIXES, summaries, checked, strict=False):
+        found = {name: summary[name] for name in RESULT_COLUMNS} | check.columns()
+        columns |= {f"{prefix}{name}": value for name, value in found.items()}
+    return columns
 
 
 def run_interactive(args: argparse.Namespace) -> int:
     """Ask for notes until the input ends, and print their summaries."""
     settings = sampling_settings(args)
-    samplers = [make() for make in sampler_makers(args)]
-    print("Type or paste a clinical note and end it with an empty line. Ctrl-D or the word quit leaves.")
-    while (note := ask_note()) is not None:
+    samplers = [load(make) for make in sampler_makers(args)]
+    print("Type or paste a clinical note, blank lines and all. A line with only a full stop ends it.")
+    print("Ctrl-D or the word quit leaves.")
+    while (note := ask_lines("\nNote> ", "(. ends) > ", END_OF_NOTE, ("quit", "exit"))) is not None:
         if note:
-            print_summaries([summarise(sampler, [note], settings)[0] for sampler in samplers])
+            check_and_print([summarise(sampler, [note], settings)[0] for sampler in samplers], rules=args.check)
     return 0
 
 
-def ask_note() -> str | None:
-    """Return the lines up to the first empty line, joined, or None if the user leaves."""
-    lines: list[str] = []
-    try:
-        line = input("\nNote> ")
-        while line.strip():
-            if not lines and line.strip().lower() in ("quit", "exit"):
-                return None
-            lines.append(line)
-            line = input("    > ")
-    except EOFError:
-        print()
-        if not lines:
-            return None
-    return "\n".join(lines)
+def warn_of_pieces(path: Path) -> None:
+    """Warn if the lines of a text file look like pieces of one note: each would get a summary of its own."""
+    sign = sign_of_one_note(read_text(path))
+    if sign:
+        print(
+            f"warning: {path}: its lines look like pieces of one note ({sign}), but each line is summarised as a note; "
+            "add --one_note_per_file if the file is one note",
+            file=sys.stderr,
+        )
 
 
 def main(args: argparse.Namespace) -> int:
     """Summarise one note, a file of notes, or notes typed in a terminal."""
     check_args(args)
+    if args.output_file:
+        require_free_output(args.output_file, args.input_file, overwrite=args.overwrite)
+    add_lexicons(args.lexicon_dir)
     if args.clinical_note is not None:
-        return run_notes(args, [Note("1", args.clinical_note)])
+        return run_notes(args, [note_of_argument(args.clinical_note, "--clinical_note")])
     if args.input_file:
-        return run_notes(args, read_notes(args.input_file, args.note_column))
+        notes = read_notes(args.input_file, args.note_column, one_per_file=args.one_note_per_file)
+        if args.input_file.suffix.lower() == ".txt" and args.input_file.is_file() and not args.one_note_per_file:
+            warn_of_pieces(args.input_file)
+        return run_notes(args, notes)
     if sys.stdin.isatty():
         if args.output_file:
             raise InputError("--output_file needs --clinical_note or --input_file")
         return run_interactive(args)
-    print("No note was given and there is no terminal to ask in: this is a built-in example.")
-    return run_notes(args, [Note("1", BUILT_IN_NOTE)])
+    print("No note was given and there is no terminal to ask in: this is a built-in example.", file=sys.stderr)
+    return run_notes(args, [one_note("1", BUILT_IN_NOTE)])
 
 
 if __name__ == "__main__":

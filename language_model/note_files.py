@@ -68,14 +68,10 @@ def _folder_notes(folder: Path) -> list[Note]:
     texts = [path for path in files if path.suffix.lower() == ".txt"]
     if not texts:
         raise InputError(f"{folder}: holds no .txt file; name a folder with one note per .txt file")
-    if len(texts) < len(files):
-        others = [path.name for path in files if path not in texts]
-        print(
-            f"warning: {folder}: {len(others)} files do not end in .txt and are left out: {others[0]}, …"
-            if len(others) > 1
-            else f"warning: {folder}: {others[0]} does not end in .txt and is left out",
-            file=sys.stderr,
-        )
+    others = [path.name for path in files if path not in texts]
+    if others:
+        shown = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
+        print(f"warning: {folder}: files that do not end in .txt are left out: {shown}", file=sys.stderr)
     return [_file_note(path) for path in texts]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import Literal
 
 
 def side_by_side(titles: Sequence[str], texts: Sequence[str], *, width: int, colour: bool) -> str:
@@ -21,6 +22,6 @@ def side_by_side(titles: Sequence[str], texts: Sequence[str], *, width: int, col
         table.add_column(Text(title), ratio=1, overflow="fold")
     table.add_row(*map(Text.from_ansi, texts))
     page = io.StringIO()
-    settings = {"color_system": "standard" if colour else None, "force_terminal": colour, "legacy_windows": False}
-    Console(file=page, width=width, **settings).print(table)
+    colours: Literal["standard"] | None = "standard" if colour else None
+    Console(file=page, width=width, color_system=colours, force_terminal=colour, legacy_windows=False).print(table)
     return "\n".join(line.rstrip() for line in page.getvalue().splitlines())

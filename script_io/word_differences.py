@@ -15,9 +15,9 @@ def word_differences(first: str, second: str) -> tuple[list[Span], list[Span]]:
     Case, and punctuation around words, make no difference. Neighbouring words are one span.
     """
     words = [list(_WORD.finditer(text)) for text in (first, second)]
-    plain = [[word[0].casefold() for word in side] for side in words]
+    left, right = ([word[0].casefold() for word in side] for side in words)
     spans: tuple[list[Span], list[Span]] = ([], [])
-    for kind, *bounds in SequenceMatcher(None, *plain, autojunk=False).get_opcodes():
+    for kind, *bounds in SequenceMatcher(None, left, right, autojunk=False).get_opcodes():
         for side, (start, end) in enumerate((bounds[:2], bounds[2:])):
             if kind != "equal" and start < end:
                 spans[side].append((words[side][start].start(), words[side][end - 1].end()))

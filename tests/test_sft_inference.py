@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,13 @@ from peft import LoraConfig
 from peft_adapters import LAYERS, save_with_peft
 from tiny_models import build_tiny_model
 
+import sft_inference
 from language_model.prompt_format import build_prompt
-from script_io.csv_files import write_csv
+from language_model.sampler import Completion, PromptTooLong, SamplingSettings
+from script_io.csv_files import read_csv, write_csv
 from script_io.errors import InputError
-from sft_inference import BUILT_IN_NOTE, Note, SFTInference, check_args, main, parse_args, read_notes
+from script_io.terminal import printable
+from sft_inference import BUILT_IN_NOTE, SFTInference, check_args, main, parse_args, speed
 
 SCRIPT = Path(__file__).parents[1] / "sft_inference.py"
 NOTES = ["A 54-year-old woman with chest pain.", "Denies fever, nausea.", "BP 142/88, HR 96 bpm."]
@@ -68,7 +72,7 @@ def test_the_base_of_an_adapter_may_have_moved(model: Path, tmp_path: Path, caps
     assert found["generated_summary"] == expected
     flags = ("--model_path", adapter, "--base_model", moved, "--temperature", "0")
     assert run(*flags, "--clinical_note", NOTES[0]) == 0
-    assert f"Generated Summary:\n{expected}\n" in capsys.readouterr().out
+    assert f"Generated Summary:\n{printable(expected)}\n" in capsys.readouterr().out
 
 
 def test_many_notes_give_what_each_gives_alone_in_their_order(model: Path) -> None:
@@ -79,43 +83,13 @@ def test_many_notes_give_what_each_gives_alone_in_their_order(model: Path) -> No
     assert [row["generated_summary"] for row in together] == [row["generated_summary"] for row in alone]
 
 
-def test_notes_of_every_kind_of_file(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("first note\n\nsecond note\n")
-    write_csv(tmp_path / "a.csv", ["id", "visit"], [{"id": "x", "visit": "one, with\na line break"}])
-    (tmp_path / "a.jsonl").write_text(
-        '{"id": "p", "clinical_note": "by note"}\n'
-        '{"clinical_note": null, "prompt": "Clinical Note: by prompt\\n\\nSummary:"}\n'
-    )
-    assert read_notes(tmp_path / "a.txt", None) == [Note("1", "first note"), Note("3", "second note")]
-    assert read_notes(tmp_path / "a.csv", "visit") == [Note("x", "one, with\na line break")]
-    assert read_notes(tmp_path / "a.jsonl", None) == [Note("p", "by note"), Note("2", "by prompt")]
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "column", "words"),
-    [
-        ("a.docx", "", None, "must end in .txt, .csv, .jsonl"),
-        ("a.txt", "\n\n", None, "the file is empty"),
-        ("a.txt", "note\n", "visit", "has no columns"),
-        ("a.csv", "id,note\r\n1,x\r\n", None, "line 1: missing column clinical_note; found id, note"),
-        ("a.csv", "id,clinical_note\r\n1,x\r\n2, \r\n", None, "line 3: the note is empty"),
-        ("a.jsonl", '{"text": "x"}\n', None, "line 1: no key clinical_note or prompt"),
-        ("a.jsonl", '{"clinical_note": 7}\n', None, "line 1: clinical_note is not text"),
-    ],
-)
-def test_files_that_cannot_be_read_are_named_with_the_line(
-    tmp_path: Path, name: str, content: str, column: str | None, words: str
-) -> None:
-    (tmp_path / name).write_text(content)
-    with pytest.raises(InputError, match=words) as info:
-        read_notes(tmp_path / name, column)
-    assert name in str(info.value)
-
-
 def test_one_note_prints_note_and_summary(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--model_path", model, "--clinical_note", NOTES[0], "--temperature", "0") == 0
+    printed = capsys.readouterr()
     expected = SFTInference(model, "cpu").generate_summary(NOTES[0], 8, 0)["generated_summary"]
-    assert f"Clinical Note:\n{NOTES[0]}\n\nGenerated Summary:\n{expected}\n" in capsys.readouterr().out
+    assert f"Clinical Note:\n{NOTES[0]}\n\nGenerated Summary:\n{printable(expected)}\n" in printed.out
+    assert "Device: cpu" in printed.err
+    assert "Device:" not in printed.out
 
 
 def test_file_to_jsonl_and_csv_hold_the_same(model: Path, tmp_path: Path) -> None:
@@ -132,6 +106,150 @@ def test_file_to_jsonl_and_csv_hold_the_same(model: Path, tmp_path: Path) -> Non
     assert [row["generated_summary"] for row in table] == [row["generated_summary"] for row in rows]
 
 
+def test_all_columns_of_the_input_are_written_out(model: Path, tmp_path: Path) -> None:
+    source = tmp_path / "visits.csv"
+    rows = [{"patient_id": f"p{i}", "visit": note, "model": "old", "ward": "=3"} for i, note in enumerate(NOTES)]
+    write_csv(source, list(rows[0]), rows)
+    for name in ("out.jsonl", "out.csv"):
+        flags = ("--model_path", model, "--input_file", source, "--note_column", "visit")
+        assert run(*flags, "--output_file", tmp_path / name) == 0
+    for written in (jsonl(tmp_path / "out.jsonl"), [row for _, row in read_csv(tmp_path / "out.csv", ())]):
+        assert [row["patient_id"] for row in written] == ["p0", "p1", "p2"]
+        assert [row["visit"] for row in written] == [row["clinical_note"] for row in written] == NOTES
+        assert {(row["input_model"], row["ward"], row["model"]) for row in written} == {("old", "=3", str(model))}
+        assert "id" not in written[0]  # none is made up
+
+
+@pytest.mark.parametrize(
+    ("flags", "ids"), [((), ["1", "3"]), (("--one_note_per_file",), ["visit.txt"]), (("folder",), ["visit.txt"])]
+)
+def test_a_note_in_pieces_is_warned_of_unless_it_is_read_as_one(
+    flags: tuple[str, ...], ids: list[str], model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "notes" / "visit.txt"
+    source.parent.mkdir()
+    source.write_text(f"{NOTES[0]}\n\n{NOTES[1]}\n")
+    given, flags = (source.parent, ()) if flags == ("folder",) else (source, flags)
+    out = tmp_path / "out.jsonl"
+    assert run("--model_path", model, "--input_file", given, "--output_file", out, *flags) == 0
+    assert [row["id"] for row in jsonl(out)] == ids
+    warned = "look like pieces of one note (line 2 is blank)" in capsys.readouterr().err
+    assert warned is (len(ids) > 1)
+
+
+def test_a_list_of_one_line_notes_is_not_warned_of(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "notes.txt").write_text("\n".join(NOTES))
+    assert run("--model_path", model, "--input_file", tmp_path / "notes.txt") == 0
+    printed = capsys.readouterr()
+    assert "warning" not in printed.err
+    assert re.search(r": 3 summaries in \d+\.\d s, \d+ tokens \(\d+ tokens a second\)\n", printed.err)
+    assert "tokens a second" not in printed.out
+
+
+def test_speed_of_a_model_and_of_a_server_that_counts_no_tokens() -> None:
+    summaries = [{"model": "sft", "num_tokens": 30}, {"model": "sft", "num_tokens": 20}]
+    assert speed(summaries, 2.0) == "sft: 2 summaries in 2.0 s, 50 tokens (25 tokens a second)"
+    assert speed([{"model": "sft", "num_tokens": 0}], 2.0) == "sft: 1 summaries in 2.0 s"
+
+
+def test_a_note_is_read_from_a_file_as_a_whole(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "note.txt").write_text(f"{NOTES[0]}\n\n{NOTES[1]}\n")
+    flags = ("--model_path", model, "--clinical_note", f"@{tmp_path / 'note.txt'}")
+    assert run(*flags, "--output_file", tmp_path / "out.jsonl") == 0
+    assert [row["clinical_note"] for row in jsonl(tmp_path / "out.jsonl")] == [f"{NOTES[0]}\n\n{NOTES[1]}"]
+
+
+def test_an_output_file_is_kept_unless_overwrite_is_given(model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    out.write_text("mine")
+    flags = ("--clinical_note", NOTES[0], "--output_file", out)
+    with pytest.raises(InputError, match="exists already; add --overwrite"):
+        run("--model_path", "./no_model_is_loaded", *flags)
+    assert out.read_text() == "mine"
+    assert run("--model_path", model, *flags, "--overwrite") == 0
+    assert jsonl(out)[0]["clinical_note"] == NOTES[0]
+
+
+def test_the_input_file_is_never_the_output_file(tmp_path: Path) -> None:
+    (tmp_path / "notes.csv").write_text("clinical_note\ncough\n")
+    with pytest.raises(InputError, match="is the input file"):
+        run("--input_file", tmp_path / "notes.csv", "--output_file", tmp_path / "notes.csv", "--overwrite")
+
+
+class Fixed:
+    """A sampler that gives each note the same summary."""
+
+    def __init__(self, name: str, text: str) -> None:
+        self.name, self.text = name, text
+
+    def complete(
+        self, prompts: Sequence[str], settings: SamplingSettings, progress: str | None = None, done: object = ()
+    ) -> Iterator[tuple[int, list[Completion]]]:
+        return ((index, [Completion(self.text, True, 5, 0.1)]) for index in range(len(prompts)))
+
+    def too_long(self, prompts: Sequence[str], max_new_tokens: int) -> list[PromptTooLong]:
+        return []
+
+
+MEDICINE = "A 54-year-old woman with chest pain. Started apixaban 5 mg twice daily."
+
+
+@pytest.fixture
+def fixed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two models with fixed summaries in place of local ones."""
+    texts = {"sft": "Woman with chest pain. Apixaban 10 mg twice daily.", "dpo": "Woman with chest pain."}
+    monkeypatch.setattr(sft_inference, "local_sampler", lambda _, name: Fixed(name, texts[name]))
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+@pytest.mark.usefixtures("fixed")
+def test_doubtful_words_are_marked_in_the_terminal_and_in_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--model_path", "sft", "--clinical_note", MEDICINE, "--check")
+    for name in ("out.jsonl", "out.csv"):
+        assert run(*flags, "--output_file", tmp_path / name) == 0
+    printed = capsys.readouterr().out
+    marked = "Woman with chest pain. Apixaban [1 10 mg] twice daily."
+    assert f"Generated Summary:\n{marked}\n\n1 of " in printed
+    assert "  1  contradicted  error  dose             10 mg\n     S2: Started apixaban 5 mg twice daily.\n" in printed
+    [row] = jsonl(tmp_path / "out.jsonl")
+    assert row["generated_summary"] == marked.replace("[1 10 mg]", "10 mg")
+    assert (row["marked_summary"], row["has_hallucination"], row["hallucination_score"]) == (marked, 1, 1.0)
+    [span] = row["doubtful_spans"]
+    assert (span["number"], span["type"], span["verdict"]) == (1, "dose", "contradicted")
+    assert row["generated_summary"][span["start"] : span["end"]] == span["text"] == "10 mg"
+    [(_, cells)] = read_csv(tmp_path / "out.csv", ())
+    assert json.loads(cells["doubtful_spans"]) == row["doubtful_spans"]
+
+
+@pytest.mark.usefixtures("fixed")
+def test_without_check_nothing_is_marked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--model_path", "sft", "--clinical_note", MEDICINE, "--output_file", tmp_path / "out.jsonl") == 0
+    assert "Generated Summary:\nWoman with chest pain. Apixaban 10 mg twice daily.\n" in capsys.readouterr().out
+    assert list(jsonl(tmp_path / "out.jsonl")[0])[-1] == "finished"
+
+
+@pytest.mark.usefixtures("fixed")
+def test_two_summaries_are_printed_next_to_each_other_with_their_differences(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run("--model_path", "sft", "--compare_model_path", "dpo", "--clinical_note", MEDICINE, "--check") == 0
+    _, shown = capsys.readouterr().out.split("Generated Summary:\n")
+    lines = shown.splitlines()
+    assert [cell.strip() for cell in lines[0].split("|")] == ["sft", "dpo"]
+    assert [cell.strip() for cell in lines[2].split("|")] == [
+        "Woman with chest pain. {Apixaban} [1",
+        "Woman with chest pain.",
+    ]
+    assert max(map(len, lines[:5])) <= 80
+    assert "Words that differ are in {braces}." in lines
+    assert any(line.startswith("sft: 1 of ") for line in lines)
+    assert any(line.startswith("dpo: 0 of ") for line in lines)
+
+
 def test_a_note_beyond_the_context_is_named_by_its_id(model: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("short\n\n" + "long " * 600)
     with pytest.raises(InputError, match=r"note 3: its \d+ tokens and 8 new ones exceed the model's context of 512"):
@@ -145,11 +263,9 @@ def test_two_models_side_by_side(
     flags = ("--model_path", model, "--compare_model_path", other_model, "--clinical_note", NOTES[1])
     assert run(*flags, "--temperature", "0", "--output_file", out) == 0
     [row] = jsonl(out)
-    printed = capsys.readouterr().out
     for folder, prefix in ((model, ""), (other_model, "compare_")):
         expected = SFTInference(folder, "cpu").generate_summary(NOTES[1], 8, 0)["generated_summary"]
         assert row[f"{prefix}generated_summary"] == expected
-        assert f"--- {folder} ---\nGenerated Summary:\n{expected}" in printed
     assert row["generated_summary"] != row["compare_generated_summary"]
 
 
@@ -181,9 +297,9 @@ def test_two_served_models(server: Server, tmp_path: Path) -> None:
         (["--served_model", "sft"], "need --base_url"),
         (["--compare_served_model", "sft"], "need --base_url"),
         (["--base_url", "u", "--served_model", "a", "--model_path", "b"], "name two models"),
-        (["--clinical_note", "n", "--output_file", "a.txt"], "must end in .jsonl or .csv"),
-        (["--clinical_note", "  "], "the note is empty"),
         (["--clinical_note", "n", "--note_column", "visit"], "--note_column names a column of --input_file"),
+        (["--clinical_note", "n", "--one_note_per_file"], "--one_note_per_file is for --input_file"),
+        (["--clinical_note", "n", "--lexicon_dir", "lexicons"], "--lexicon_dir is for --check"),
     ],
 )
 def test_flags_that_do_not_go_together(flags: list[str], words: str) -> None:
@@ -210,17 +326,19 @@ def test_missing_default_model_names_the_command_that_makes_it(tmp_path: Path) -
     assert "python stage_a_sft_training.py" in result.stderr
 
 
-# 6 s. Proves on a pseudo-terminal that the prompt reads note after note.
+# 6 s. Proves on a pseudo-terminal that a pasted note stays one, and that the prompt then asks for the next.
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX")
 def test_a_terminal_is_asked_for_notes_until_the_input_ends(model: Path) -> None:
     import pexpect
 
     flags = [str(SCRIPT), "--model_path", str(model), "--device", "cpu", "--max_new_tokens", "8"]
     process = pexpect.spawn(sys.executable, flags, env=os.environ, encoding="utf-8", timeout=60, echo=False)
-    for line, question in ((NOTES[0], "Note> "), (NOTES[1], "    > "), ("", "    > ")):
-        process.expect_exact(question)
-        process.sendline(line)
-    process.expect_exact(f"Clinical Note:\r\n{NOTES[0]}\r\n{NOTES[1]}\r\n\r\nGenerated Summary:")
+    long_line = "Denies fever. " * 400  # 5,600 characters, more than a terminal takes in a line by itself
+    process.expect_exact("Note> ")
+    process.send(f"{NOTES[0]}\n\n\n{NOTES[1]}\n{long_line}\n.\n")  # a paste with blank lines, then the end
+    process.expect_exact(
+        f"Clinical Note:\r\n{NOTES[0]}\r\n\r\n\r\n{NOTES[1]}\r\n{long_line.strip()}\r\n\r\nGenerated Summary:"
+    )
     process.expect_exact("Note> ")
     process.sendeof()
     process.expect(pexpect.EOF)

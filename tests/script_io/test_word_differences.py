@@ -18,9 +18,7 @@ from script_io.word_differences import word_differences
         ("Gout. Cough.", "Cough. Gout.", ["Cough"], ["Cough"]),
     ],
 )
-def test_spans_of_the_words_that_differ(
-    first: str, second: str, only_first: list[str], only_second: list[str]
-) -> None:
+def test_spans_of_the_words_that_differ(first: str, second: str, only_first: list[str], only_second: list[str]) -> None:
     found = word_differences(first, second)
     assert [first[start:end] for start, end in found[0]] == only_first
     assert [second[start:end] for start, end in found[1]] == only_second

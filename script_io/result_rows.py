@@ -1,4 +1,4 @@
-"""Add result columns to the rows of an input file without losing one of its columns."""
+"""Write results next to the columns of the input rows, without losing an input column or an earlier file."""
 
 from __future__ import annotations
 
@@ -8,9 +8,22 @@ from pathlib import Path
 from typing import Any
 
 from script_io.csv_files import write_csv
-from script_io.files import write_jsonl
+from script_io.errors import InputError
+from script_io.files import scratch_folder, write_jsonl
 
 Row = dict[str, Any]
+
+
+def require_free_output(path: Path, source: Path | None, *, overwrite: bool) -> None:
+    """Raise InputError, before anything is loaded, if the summaries could not or must not be written to `path`."""
+    if path.suffix.lower() not in (".jsonl", ".csv"):
+        raise InputError(f"--output_file {path}: the name must end in .jsonl or .csv")
+    if source and path.exists() and path.samefile(source):
+        raise InputError(f"--output_file {path}: is the input file; name another file")
+    if path.exists() and not overwrite:
+        raise InputError(f"--output_file {path}: exists already; add --overwrite to replace it, or name another file")
+    with scratch_folder(path.parent):
+        pass
 
 
 def add_results(inputs: Sequence[Mapping[str, Any]], results: Sequence[Mapping[str, Any]], prefix: str) -> list[Row]:
