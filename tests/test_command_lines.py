@@ -268,6 +268,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         **{"model_path": "./models/sft_specialist/final_model", "base_url": None, "served_model": None},
         **{"clinical_note": None, "input_file": None, "compare_model_path": None, "compare_served_model": None},
         **{"output_file": None, "max_new_tokens": 150, "temperature": 0.7, "batch_size": 8, "base_model": None},
+        **{"one_note_per_file": False, "check": False, "lexicon_dir": [], "overwrite": False},
     },
     "evaluation.evaluate_model": {
         **MODEL_FLAGS,
@@ -495,6 +496,14 @@ MISTAKES = [
     Mistake("evaluation.evaluate_model", "--predictions broken.jsonl --output_dir out", ("broken.jsonl", "line 1")),
     Mistake("sft_inference", "--model_path sft --input_file empty.txt", ("empty.txt", EMPTY)),
     Mistake("sft_inference", "--input_file key.jsonl", ("key.jsonl, line 1", "no key clinical_note or prompt")),
+    Mistake("sft_inference", "--input_file nothing", ("nothing: holds no .txt file",)),
+    Mistake("sft_inference", "--input_file good.csv --one_note_per_file", ("--one_note_per_file: good.csv",)),
+    Mistake("sft_inference", "--clinical_note @none.txt", ("none.txt", NO_FILE, "--clinical_note")),
+    Mistake("sft_inference", "--clinical_note ' '", ("--clinical_note: the note is empty",)),
+    Mistake("sft_inference", "--clinical_note Cough. --model_path sft/none", ("sft/none", NO_MODEL)),
+    Mistake("sft_inference", "--clinical_note Cough. --model_path no-such-model", ("no-such-model: no such folder",)),
+    Mistake("sft_inference", f"{INFER} --output_file good.csv", ("good.csv: exists already; add --overwrite",)),
+    Mistake("sft_inference", f"{INFER} --output_file out.txt", ("out.txt: the name must end in .jsonl or .csv",)),
     Mistake("evaluation.fact_checker", "--note @none.txt --summary Cough.", ("none.txt", NO_FILE)),
     # flags of the judges
     *(
@@ -830,8 +839,9 @@ def test_bad_input_is_one_line_and_leaves_nothing_half_written(
 
 
 def is_progress(line: str) -> bool:
-    """A progress bar or what its carriage returns leave, or the warning that both data files are one."""
-    return not line.strip() or "%|" in line or line.startswith("warning: the validation file equals the training file")
+    """A progress bar or what its carriage returns leave, what is said about a model, or that both data files are one."""
+    said = ("Device: ", "Threads: ", "Base: ", "warning: the validation file equals the training file")
+    return not line.strip() or "%|" in line or line.startswith(said)
 
 
 def test_every_script_meets_every_kind_of_bad_input_that_it_can() -> None:

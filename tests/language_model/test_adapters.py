@@ -158,7 +158,7 @@ def test_a_base_of_another_shape_is_an_error_that_names_the_flag(
 def test_a_stored_base_that_is_not_known_on_the_hub_names_the_flag(moved: tuple[Path, Path]) -> None:
     path = moved[0] / "adapter_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "base_model_name_or_path": "nobody/nothing"}))
-    with pytest.raises(InputError, match=r"nobody/nothing: .*from the hub .*--base_model"):
+    with pytest.raises(InputError, match=r"nobody/nothing: no such folder, .*--base_model"):
         load_for_inference(moved[0], device="cpu")
 
 
