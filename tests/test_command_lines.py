@@ -839,7 +839,7 @@ def test_bad_input_is_one_line_and_leaves_nothing_half_written(
 
 
 def is_progress(line: str) -> bool:
-    """A progress bar or what its carriage returns leave, what is said about a model, or that both data files are one."""
+    """What a progress bar leaves, what is said about a model, or the warning that both data files are one."""
     said = ("Device: ", "Threads: ", "Base: ", "warning: the validation file equals the training file")
     return not line.strip() or "%|" in line or line.startswith(said)
 
