@@ -242,13 +242,14 @@ def run_notes(args: argparse.Namespace, notes: Sequence[Note]) -> int:
             print(speed(summaries, time.perf_counter() - started), file=sys.stderr)
         by_model.append(summaries)
         del sampler  # frees the memory for the next one
-    rows = []
-    for summaries_of_note in zip(*by_model, strict=True):
-        checked = check_and_print(summaries_of_note, rules=args.check)
-        rows.append(result_columns(summaries_of_note, checked))
-    if args.output_file:
+    by_note = list(zip(*by_model, strict=True))
+    checked = [check(summaries, rules=args.check) for summaries in by_note]
+    if args.output_file:  # before they are printed, since the reader of stdout may leave
+        rows = [result_columns(*each) for each in zip(by_note, checked, strict=True)]
         write_rows(args.output_file, add_results([note.columns for note in notes], rows, KEPT))
         print(f"Wrote {len(notes)} rows to {args.output_file}", file=sys.stderr)
+    for each in zip(by_note, checked, strict=True):
+        print_summaries(*each)
     return 0
 
 
@@ -259,9 +260,13 @@ def speed(summaries: Sequence[dict[str, Any]], seconds: float) -> str:
     return f"{summaries[0]['model']}: {len(summaries)} summaries in {seconds:.1f} s{counted}"
 
 
-def check_and_print(summaries: Sequence[dict[str, Any]], *, rules: bool) -> list[CheckedSummary]:
-    """Print a note with the summaries of each model, checked by the rules if `rules` is set; return them."""
-    checked = [checked_summary(each["clinical_note"], each["generated_summary"], rules=rules) for each in summaries]
+def check(summaries: Sequence[dict[str, Any]], *, rules: bool) -> list[CheckedSummary]:
+    """Return the summaries of one note, checked against it by the rules if `rules` is set."""
+    return [checked_summary(each["clinical_note"], each["generated_summary"], rules=rules) for each in summaries]
+
+
+def print_summaries(summaries: Sequence[dict[str, Any]], checked: Sequence[CheckedSummary]) -> None:
+    """Print a note and its summary; the summaries of two models next to each other, with the differences marked."""
     remarks = [
         "" if each["finished"] else f"(broken off after {each['num_tokens']} tokens; --max_new_tokens sets the limit)"
         for each in summaries
@@ -269,14 +274,13 @@ def check_and_print(summaries: Sequence[dict[str, Any]], *, rules: bool) -> list
     print(f"\nClinical Note:\n{printable(summaries[0]['clinical_note'])}\n\nGenerated Summary:")
     width = max(get_terminal_size().columns, NARROWEST)
     print(shown([each["model"] for each in summaries], checked, remarks, width=width, colour=shows_colour()))
-    return checked
 
 
 def result_columns(summaries: Sequence[dict[str, Any]], checked: Sequence[CheckedSummary]) -> dict[str, Any]:
     """Return what an output row says about the summaries of one note; a second model's names begin with `compare_`."""
     columns: dict[str, Any] = {}
-    for prefix, summary, check in zip(PREFIXES, summaries, checked, strict=False):
-        found = {name: summary[name] for name in RESULT_COLUMNS} | check.columns()
+    for prefix, summary, each in zip(PREFIXES, summaries, checked, strict=False):
+        found = {name: summary[name] for name in RESULT_COLUMNS} | each.columns()
         columns |= {f"{prefix}{name}": value for name, value in found.items()}
     return columns
 
@@ -289,7 +293,8 @@ def run_interactive(args: argparse.Namespace) -> int:
     print("Ctrl-D or the word quit leaves.")
     while (note := ask_lines("\nNote> ", "(. ends) > ", END_OF_NOTE, ("quit", "exit"))) is not None:
         if note:
-            check_and_print([summarise(sampler, [note], settings)[0] for sampler in samplers], rules=args.check)
+            summaries = [summarise(sampler, [note], settings)[0] for sampler in samplers]
+            print_summaries(summaries, check(summaries, rules=args.check))
     return 0
 
 

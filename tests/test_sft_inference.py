@@ -332,7 +332,9 @@ def test_a_terminal_is_asked_for_notes_until_the_input_ends(model: Path) -> None
     import pexpect
 
     flags = [str(SCRIPT), "--model_path", str(model), "--device", "cpu", "--max_new_tokens", "8"]
-    process = pexpect.spawn(sys.executable, flags, env=os.environ, encoding="utf-8", timeout=60, echo=False)
+    process = pexpect.spawn(
+        sys.executable, [*flags, "--check"], env=os.environ, encoding="utf-8", timeout=60, echo=False
+    )
     long_line = "Denies fever. " * 400  # 5,600 characters, more than a terminal takes in a line by itself
     process.expect_exact("Note> ")
     process.send(f"{NOTES[0]}\n\n\n{NOTES[1]}\n{long_line}\n.\n")  # a paste with blank lines, then the end
