@@ -333,7 +333,7 @@ def test_a_terminal_is_asked_for_notes_until_the_input_ends(model: Path) -> None
 
     flags = [str(SCRIPT), "--model_path", str(model), "--device", "cpu", "--max_new_tokens", "8"]
     process = pexpect.spawn(
-        sys.executable, [*flags, "--check"], env=os.environ, encoding="utf-8", timeout=60, echo=False
+        sys.executable, [*flags, "--check"], env=os.environ, encoding="utf-8", timeout=300, echo=False
     )
     long_line = "Denies fever. " * 400  # 5,600 characters, more than a terminal takes in a line by itself
     process.expect_exact("Note> ")
