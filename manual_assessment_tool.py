@@ -1,18 +1,26 @@
-r"""Rate summaries in a terminal, and decide whether the model needs Stage B.
+r"""Rate summaries in a terminal or a browser, and decide whether the model needs Stage B.
 
-In:  an `evaluation_results.csv` with the columns example_id, clinical_note and generated_summary. The reference summary
-     and the automatic verdict are shown if the file has them. With --blind, the results of any number of models on the
-     same notes: their summaries are mixed, so that nobody can tell which model wrote which.
-Out: `manual_assessment.json` (all ratings, saved after every answer) and `assessment_report.txt`, both next to the
-     first CSV. The same command started again continues with the first summary that has no rating.
+In:  an `evaluation_results.csv` with the columns example_id, clinical_note and generated_summary, or the results of any
+     number of models on the same notes: their summaries are mixed, so that nobody can tell which model wrote which.
+Out: `manual_assessment.json` (all ratings, saved after every answer), `manual_assessment.csv` (the same as a table) and
+     `assessment_report.txt`, all next to the first CSV. The same command started again continues with the first summary
+     that has no rating.
 
     python manual_assessment_tool.py --results_csv evaluation_results/evaluation_results.csv
-    python manual_assessment_tool.py --blind --assessor KM --rate_completeness \
+    python manual_assessment_tool.py --assessor KM --rate_completeness \
         --results_csv sft/evaluation_results.csv dpo/evaluation_results.csv control/evaluation_results.csv
+    python manual_assessment_tool.py --serve --assessor KM --results_csv evaluation_results/evaluation_results.csv
 
 The question is whether the summary contains a hallucination: y if it states something that the note does not support,
 n if it does not. An omission can be noted, but never counts as a hallucination. --rate_completeness also asks how many
-of the note's important facts each summary states, from 0 (none) to 3 (all).
+of the note's important facts each summary states, from 0 (none) to 3 (all). Rating is blind unless --show_verdicts is
+given: no id, reference or automatic verdict is on the screen, and the order is random.
+
+A key needs no Enter, and y 3 marks phrase 3 of the summary. On a dumb terminal (TERM=dumb, as for a screen reader) or
+with a pipe, the tool asks line by line instead.
+
+Several assessors may rate the same summaries. The majority decides. A draw is in no figure until a third person
+settles it with --adjudicate, which shows the drawn summaries with the ratings so far.
 
 Decision: go on to Stage B if over 15% of the model's summaries are hallucinated; the model is ready if under 15% are.
 The tool decides once a 95% confidence sequence lies wholly on one side of 15% (assessment/confidence_sequence.py).
@@ -27,18 +35,23 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from assessment.examples import choose_examples, load_sources
+from assessment.desk import Desk
+from assessment.examples import Example, Source, choose_examples, load_sources
+from assessment.export import write_ratings_csv
 from assessment.questions import say
-from assessment.ratings import RatingBook
+from assessment.ratings import Rating, RatingBook, folded
 from assessment.report import progress, report
 from assessment.session import Session
+from assessment.tally import draws
 from script_io.errors import ArgumentParser, InputError, run_script
 from script_io.files import atomic_write
 
 DEFAULT_ASSESSOR = "assessor"
+RATINGS_FILE, TABLE_FILE, REPORT_FILE = "manual_assessment.json", "manual_assessment.csv", "assessment_report.txt"
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -51,14 +64,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         nargs="+",
         required=True,
         metavar="CSV",
-        help="evaluation_results.csv with the summaries to rate; with --blind any number of files, one per model",
+        help="evaluation_results.csv with the summaries to rate; any number of files, one per model",
     )
     data.add_argument(
         "--start_idx",
         type=int,
         default=0,
-        help="number of the first example to rate, counted from 0 in the order of the file, or in the shuffled order "
-        "of --blind",
+        help="number of the first example to rate, counted from 0 in the shuffled order, or with --show_verdicts in "
+        "the order of the file",
     )
     data.add_argument(
         "--max_examples",
@@ -70,14 +83,19 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     rating.add_argument(
         "--assessor",
         default=DEFAULT_ASSESSOR,
-        help="name to store the ratings under; every named assessor rates the same examples in a different order, and "
-        f"the report gives the agreement between assessors (default: {DEFAULT_ASSESSOR}, in the order of the file)",
+        help="name to store the ratings under, whatever its case; every named assessor rates the same examples in a "
+        f"different order, and the report gives the agreement between assessors (default: {DEFAULT_ASSESSOR})",
     )
     rating.add_argument(
         "--blind",
         action="store_true",
-        help="show only the note and the summary: no model, id, automatic verdict or reference; examples are shuffled "
-        "in the same way for everybody, so that --max_examples takes a random sample (default: off)",
+        help="show only the note and the summary, and shuffle the examples in the same way for everybody, so that "
+        "--max_examples takes a random sample (default: on, unless --show_verdicts is given)",
+    )
+    rating.add_argument(
+        "--show_verdicts",
+        action="store_true",
+        help="also show id, reference summary and automatic verdict, in the order of the file; one file only",
     )
     rating.add_argument(
         "--rate_completeness",
@@ -85,54 +103,113 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="after each verdict ask how many important facts of the note the summary states, from 0 (none) to 3 "
         "(all); also asked for ratings that were given without it (default: off)",
     )
+    rating.add_argument(
+        "--adjudicate",
+        action="store_true",
+        help="settle draws: show only the summaries that as many assessors call hallucinated as not, with their "
+        "ratings but without their names; --assessor must be a person who has not rated them",
+    )
     return parser.parse_args(argv)
 
 
 def main(args: argparse.Namespace) -> int:
     """Run one session. The report is written however the session ends."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # a Windows console may lack a character of the note
+    sources, desk = open_desk(args)
+    say(f"{len(desk.examples)} summaries, {desk.done()} of them rated already. ? explains the keys.")
+    try:
+        ask(desk)
+    finally:
+        finish(args.results_csv[0].parent, sources, desk)
+    return 0
+
+
+def open_desk(args: argparse.Namespace) -> tuple[list[Source], Desk]:
+    """Load the examples and the ratings so far. Raises InputError for flags or files that do not go together."""
     assessor = args.assessor.strip()
     if not assessor:
         raise InputError("--assessor: the name is empty; pass a name or leave the flag out")
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")  # a Windows console may lack a character of the note
+    if args.blind and args.show_verdicts:
+        raise InputError("--blind and --show_verdicts: pass one of them; blind is the default")
+    blind = not args.show_verdicts
+    sources = load_sources(args.results_csv, blind=blind)
+    book = RatingBook(args.results_csv[0].parent / RATINGS_FILE)
+    name = known_name(book, assessor)
+    examples = choose_examples(
+        sources,
+        name,
+        blind=blind,
+        start=args.start_idx,
+        count=args.max_examples,
+        own_order=folded(name) != DEFAULT_ASSESSOR or len(sources) > 1,
+    )
+    if args.adjudicate:
+        examples = drawn_examples(examples, [*book.ratings.values()], name)
+    desk = Desk(
+        examples,
+        book,
+        name,
+        blind=blind,
+        mixed=len(sources) > 1,
+        rate_completeness=args.rate_completeness,
+        adjudicates=args.adjudicate,
+    )
+    return sources, desk
+
+
+def known_name(book: RatingBook, assessor: str) -> str:
+    """Return the assessor's name as the file of ratings spells it, and say so where it differs."""
+    if book.joined_names:
+        say(f"Names that differ in case or spaces are one assessor. Joined: {', '.join(book.joined_names)}.")
+    name = book.spelling_of(assessor)
+    if name != assessor:
+        say(f"Your ratings are stored under {name}, as before: {assessor} and {name} are one assessor.")
+    return name
+
+
+def drawn_examples(examples: Sequence[Example], ratings: Sequence[Rating], name: str) -> list[Example]:
+    """Return the examples with a draw that nobody but this assessor has settled.
+
+    Raises InputError if there is none, or if this assessor is on one side of a draw.
+    """
+    settled = {r.text_sha256 for r in ratings if r.adjudication and r.is_complete and r.assessor != name}
+    drawn = [example for example in examples if example.text_sha256 in draws(ratings) - settled]
+    if not drawn:
+        raise InputError("--adjudicate: no draw is left to settle; leave the flag out to rate summaries")
+    own = {rating.text_sha256 for rating in ratings if rating.assessor == name and not rating.adjudication}
+    both = [example for example in drawn if example.text_sha256 in own]
+    if both:
+        raise InputError(
+            f"--adjudicate: {name} has rated {len(both)} of the {len(drawn)} drawn summaries; pass as --assessor "
+            "somebody who has not, or a name for your joint decision"
+        )
+    return drawn
+
+
+def ask(desk: Desk) -> None:
+    """Ask for ratings line by line."""
     with suppress(ImportError):  # Windows has no readline, and its own line editing
         import readline  # lets input() edit long lines and read a paste of several lines as one answer
 
         readline.set_auto_history(False)  # the arrow keys must not bring back the answer to another question
-    sources = load_sources(args.results_csv, blind=args.blind)
-    examples = choose_examples(
-        sources,
-        assessor,
-        blind=args.blind,
-        start=args.start_idx,
-        count=args.max_examples,
-        own_order=assessor != DEFAULT_ASSESSOR or len(sources) > 1,
-    )
-    folder = args.results_csv[0].parent
-    book = RatingBook(folder / "manual_assessment.json")
-    session = Session(
-        examples,
-        book,
-        assessor,
-        blind=args.blind,
-        mixed=len(sources) > 1,
-        rate_completeness=args.rate_completeness,
-    )
-    rated = sum(session.is_done(session.rating_of(example)) for example in examples)
-    say(f"{len(examples)} summaries, {rated} of them rated already. ? explains the keys.")
-    try:
-        session.run()
-    finally:
-        book.refresh()
-        text = report(sources, book.ratings.values())
-        with atomic_write(folder / "assessment_report.txt") as handle:
-            handle.write(text)
-        if args.blind:  # an assessor who may continue must not see the models' names or other ratings
-            print("\n" + progress(examples, book.ratings.values(), assessor, mixed=session.mixed))
-            say("assessment_report.txt names the models. Read it only after rating everything.")
-        else:
-            print(f"\n{text}\nReport: {folder / 'assessment_report.txt'}")
-    return 0
+    Session(desk).run()
+
+
+def finish(folder: Path, sources: Sequence[Source], desk: Desk) -> None:
+    """Write the report and the table, and print what this assessor may see of them."""
+    desk.book.refresh()
+    ratings = list(desk.book.ratings.values())
+    text = report(sources, ratings)
+    with atomic_write(folder / REPORT_FILE) as handle:
+        handle.write(text)
+    write_ratings_csv(folder / TABLE_FILE, sources, ratings)
+    if desk.blind:  # an assessor who may continue must not see the models' names or other ratings
+        print("\n" + progress(desk.examples, ratings, desk.assessor, mixed=desk.mixed))
+        hidden = "names the models" if desk.mixed else "has the automatic verdicts and all assessors"
+        say(f"{REPORT_FILE} {hidden}. Read it only after rating everything.")
+    else:
+        print(f"\n{text}\nReport: {folder / REPORT_FILE}")
 
 
 if __name__ == "__main__":

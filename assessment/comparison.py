@@ -9,7 +9,7 @@ from itertools import combinations
 from assessment.agreement import Agreement
 from assessment.examples import Source
 from assessment.ratings import Rating
-from assessment.tally import Ratings, completeness_of, has_major_error, is_hallucinated
+from assessment.tally import Ratings, completeness_of, has_major_error, verdict_of
 from evaluation.stats import holm, mcnemar_p, p_text, paired_difference, paired_share_interval
 
 Group = Sequence[Rating]
@@ -17,21 +17,24 @@ Group = Sequence[Rating]
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models, and the ratings of both summaries of each note."""
+    """Two models, and the ratings of both summaries of each note, without the notes with a draw on a summary."""
 
     first: Source
     second: Source
     pairs: list[tuple[Group, Group]]
+    draws: int = 0  # notes left out
 
     @classmethod
     def of(cls, first: Source, second: Source, given: Ratings) -> Comparison:
         """Pair the rated summaries of the same notes."""
         notes = [(a.text_sha256, b.text_sha256) for a, b in zip(first.examples, second.examples, strict=True)]
-        return cls(first, second, [(given[a], given[b]) for a, b in notes if a in given and b in given])
+        rated = [(given[a], given[b]) for a, b in notes if a in given and b in given]
+        decided = [pair for pair in rated if None not in map(verdict_of, pair)]
+        return cls(first, second, decided, len(rated) - len(decided))
 
     @property
     def hallucinated(self) -> Agreement:
-        return Agreement.of((is_hallucinated(a), is_hallucinated(b)) for a, b in self.pairs)
+        return Agreement.of((verdict_of(a) is True, verdict_of(b) is True) for a, b in self.pairs)
 
     @property
     def p(self) -> float:
@@ -52,11 +55,16 @@ def comparison_lines(sources: Sequence[Source], given: Ratings) -> list[str]:
     for each in comparisons:
         if not each.pairs:
             of = f" of {each.name}" if len(comparisons) > 1 else ""
-            lines += ["", f"Comparison{of}: no note has both summaries rated yet."]
+            lines += ["", f"Comparison{of}: no note has both summaries rated yet{_draws_text(each)}."]
             continue
-        lines += ["", f"Comparison over the {len(each.pairs)} notes with both summaries rated:", *_rates(each)]
+        notes = f"{len(each.pairs)} notes with both summaries rated{_draws_text(each)}"
+        lines += ["", f"Comparison over the {notes}:", *_rates(each)]
         lines += [_test(each.p, next(adjusted), len(tested)), *_further_differences(each)]
     return lines
+
+
+def _draws_text(each: Comparison) -> str:
+    return f", {each.draws} with a draw left out" if each.draws else ""
 
 
 def _rates(each: Comparison) -> list[str]:

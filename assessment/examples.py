@@ -94,7 +94,9 @@ def load_sources(paths: Sequence[Path], *, blind: bool) -> list[Source]:
     Raises InputError for unsuitable files, or for several files without `blind`.
     """
     if len(paths) > 1 and not blind:
-        raise InputError("--results_csv: several files are rated with --blind only; add --blind, or pass one file")
+        raise InputError(
+            "--results_csv: several files are rated blind only; leave out --show_verdicts, or pass one file"
+        )
     uses = Counter(path.resolve() for path in paths)
     for path in paths:
         if uses[path.resolve()] > 1:
@@ -133,7 +135,7 @@ def choose_examples(
 
     Takes `count` examples from number `start` on, in the order of the file. `blind` first shuffles the file, in the
     same way for everybody. With several sources, one example is a note with all its summaries; equal summaries are
-    rated once.
+    rated once. The summaries of one note follow one another in random order, so that each note is read once.
     """
     groups = list(zip(*(source.examples for source in sources), strict=True))
     if not 0 <= start < len(groups):
@@ -144,10 +146,22 @@ def choose_examples(
         groups = _shuffled(groups, sorted(group[0].text_sha256 for group in groups))
     window = groups[start:] if count is None else groups[start : start + count]
     chosen = list({example.text_sha256: example for group in window for example in group}.values())
-    if not own_order:
+    if not (blind or own_order):
         return chosen
-    shuffled = _shuffled(chosen, [assessor, *sorted(example.text_sha256 for example in chosen)])
-    return shuffled if shuffled != chosen else chosen[1:] + chosen[:1]
+    by_note: dict[str, list[Example]] = {}
+    for example in chosen:
+        by_note.setdefault(example.clinical_note, []).append(example)
+    notes = list(by_note.values())
+    if own_order:
+        seed = [assessor, *sorted(example.text_sha256 for example in chosen)]
+        notes = [_shuffled(note, [*seed, note[0].clinical_note]) for note in _other_order(notes, seed)]
+    return [example for note in notes for example in note]
+
+
+def _other_order(items: Sequence[T], seed: Sequence[str]) -> Sequence[T]:
+    """Return the items in a random order that is not the given one."""
+    shuffled = _shuffled(items, seed)
+    return shuffled if shuffled != items else [*items[1:], *items[:1]]
 
 
 def _shuffled(items: Sequence[T], seed: Sequence[str]) -> list[T]:

@@ -1,6 +1,6 @@
-"""Ask for the kind, the severity and the words of each error in a summary, and for its completeness.
+"""Ask line by line for the kind, the severity and the words of each error in a summary, and for its completeness.
 
-Every question offers a way back, so that a slip can be taken back before it is recorded.
+Every question offers a way back and a way out. The keys of the tool are never stored as an answer in words.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from assessment.ratings import COMPLETENESS, KINDS, SEVERITIES, SummaryError, find_words
+from assessment.keys import BACK, Quit, key_of, reserved_text, unquoted
+from assessment.ratings import COMPLETENESS, KINDS, SEVERITIES, SummaryError
 from assessment.screen import blocks, columns, terminal_size, wrap
+from assessment.words import Span, in_context, numbered, places_meant
 
 PASTE_SECONDS = 0.05  # all lines of a paste arrive within this time
-ANOTHER = "Another hallucination in this summary? y / n, Enter: no > "
+ANOTHER = "Another hallucination in this summary? y / n / b(ack), Enter: no > "
 SUMMARY_TITLE = "Generated Summary:"
-BACK = ("b", "back")
+Store = Callable[[SummaryError], None]
 
 
 def say(text: str) -> None:
@@ -31,35 +33,55 @@ def say_list(meanings: Mapping[str, str]) -> None:
         print("\n".join(columns([f"  {name}"], wrap(meaning, terminal_size()[0] - width), width, separator="")))
 
 
-def ask_text(question: str) -> str:
-    """Ask for free text. Joins the lines of a paste, so that none of them answers the next question."""
-    say(question)
-    lines = [input("> ")]
+def read_lines(prompt: str = "> ") -> str:
+    """Read one answer. Joins the lines of a paste, so that none of them answers the next question."""
+    lines = [input(prompt)]
     # On Windows select does not work on consoles, so each line of a paste answers one question there.
     while sys.platform != "win32" and sys.stdin.isatty() and select.select([sys.stdin], [], [], PASTE_SECONDS)[0]:
         lines.append(input())
     return " ".join(" ".join(lines).split())
 
 
+def ask_text(question: str) -> str | None:
+    """Ask for free text. Returns None for back; raises Quit. Any other key is asked about again, never stored."""
+    while True:
+        say(question)
+        answer = read_lines()
+        key = key_of(answer)
+        if key is None:
+            return answer
+        if key == "q":
+            raise Quit
+        if key == "b":
+            return None
+        say(reserved_text(answer))
+
+
 def ask_choice(question: str, choices: Mapping[str, str]) -> str:
-    """Ask until the answer is a key or a name of the choices. Returns the key."""
+    """Ask until the answer is a key or a name of the choices. Returns the key. Raises Quit."""
     while True:
         answer = input(question).strip().lower()
         for key, name in choices.items():
             if answer in (key, name):
                 return key
-        say(f"Type one of {', '.join(filter(None, choices))}.")
+        if key_of(answer) == "q":
+            raise Quit
+        say(f"Type one of {', '.join(filter(None, choices))}, or q to leave.")
 
 
-def is_another() -> bool:
-    """Ask whether the summary has another error."""
-    return ask_choice(ANOTHER, {"y": "yes", "n": "no", "": "no"}) == "y"
+def ask_another() -> str:
+    """Ask whether the summary has another error. Returns y, n or b."""
+    return ask_choice(ANOTHER, {"y": "yes", "n": "no", "": "no", "b": "back"}) or "n"
 
 
-def ask_error(summary: str, store: Callable[[SummaryError], None]) -> SummaryError | None:
-    """Ask for kind, severity and words of one error, and store it after each answer. None if it is taken back."""
-    questions = (ask_kind, ask_severity, ask_words)
-    error, step = SummaryError(), 0
+def ask_error(
+    summary: str, store: Store, error: SummaryError, *, has_words: bool, step: int = 0
+) -> SummaryError | None:
+    """Ask for kind, severity and words of one error, and store it after each answer. None if it is taken back.
+
+    The words are not asked if the error `has_words` already. `step` is the question to begin with, counted from 0.
+    """
+    questions = (ask_kind, ask_severity) if has_words else (ask_kind, ask_severity, ask_words)
     while 0 <= step < len(questions):
         answered = questions[step](error, summary)
         step += 1 if answered else -1
@@ -100,15 +122,41 @@ def ask_completeness() -> int | None:
 
 
 def ask_words(error: SummaryError, summary: str) -> SummaryError | None:
-    """Show the summary to copy from, and return the error with its position in the summary; None for back."""
-    print("\n" + "\n".join(blocks({SUMMARY_TITLE: summary}, terminal_size()[0])))
+    """Show the numbered summary, and return the error with its position in the summary; None for back."""
+    print("\n" + "\n".join(blocks({SUMMARY_TITLE: numbered(summary)}, terminal_size()[0])))
     while True:
-        words = ask_text("\nWhich words of the summary? Paste or type them (Enter: none in particular; b: back)")
-        if words.lower() in BACK:
+        answer = ask_text(
+            "\nWhich words of the summary? Their number, as 3 or 3-5, or paste or type them "
+            "(Enter: none in particular; b: back)"
+        )
+        if answer is None:
             return None
-        if not words:
+        if not answer:
             return replace(error, start=None, end=None, text="")
-        place = find_words(words, summary)
+        places = places_meant(answer, summary)
+        if not places:
+            say("These words are not in the summary. Copy them from it exactly; a few words are enough.")
+            continue
+        place = places[0] if len(places) == 1 else ask_which(places, summary)
         if place is not None:
-            return replace(error, start=place[0], end=place[1], text=summary[slice(*place)])
-        say("These words are not in the summary. Copy them from it exactly; a few words are enough.")
+            say(f'Words: "{summary[slice(*place)]}"')
+            return with_words(error, place, summary)
+
+
+def ask_which(places: list[Span], summary: str) -> Span | None:
+    """Ask which of several occurrences is meant; None for back."""
+    say(f"\nThese words occur {len(places)} times. Which place do you mean?")
+    choices = {str(number): in_context(place, summary) for number, place in enumerate(places, start=1)}
+    say_list(choices)
+    key = ask_choice(f"Place 1 to {len(choices)}, or b(ack) > ", {**choices, BACK[0]: BACK[1]})
+    return None if key == BACK[0] else places[int(key) - 1]
+
+
+def with_words(error: SummaryError, place: Span, summary: str) -> SummaryError:
+    """Return the error with the words at this place."""
+    return replace(error, start=place[0], end=place[1], text=summary[slice(*place)])
+
+
+def text_to_store(answer: str) -> str:
+    """Return a free text as it is stored: on one line, without the quotes around it."""
+    return unquoted(" ".join(answer.split()))

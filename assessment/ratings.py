@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,14 @@ class SummaryError:
 
 
 @dataclass(frozen=True)
+class Draft:
+    """A yes whose error has no kind yet. It counts nowhere; it is kept so that a broken session loses no answer."""
+
+    error: SummaryError = field(default_factory=SummaryError)
+    adds: bool = False  # a further error of the rating; otherwise the error replaces what was rated before
+
+
+@dataclass(frozen=True)
 class Rating:
     """One assessor's rating of one summary. `verdict` is None if only an omission or a comment is noted so far."""
 
@@ -62,9 +72,11 @@ class Rating:
     omissions: list[str] = field(default_factory=list)
     comment: str = ""
     blind: bool = False
-    seconds: float = 0.0  # from the summary's display to the verdict
+    seconds: float = 0.0  # from the display of the summary to the verdict and its last error
     rated_at: str = ""  # UTC, ISO 8601
     completeness: int | None = None  # key of COMPLETENESS; None if it was not asked
+    draft: Draft | None = None
+    adjudication: bool = False  # settles a draw between other assessors, whose ratings were on the screen
 
     @property
     def is_given(self) -> bool:
@@ -73,6 +85,8 @@ class Rating:
     @property
     def is_complete(self) -> bool:
         """Whether nothing is left to ask. A session may have ended between the verdict and the last error."""
+        if self.draft is not None:
+            return False
         described = self.errors and all(error.severity for error in self.errors)
         return self.verdict == NOT_HALLUCINATED or (self.verdict == HALLUCINATED and bool(described))
 
@@ -82,14 +96,33 @@ def text_sha256(note: str, summary: str) -> str:
 
 
 def find_words(words: str, summary: str) -> tuple[int, int] | None:
-    """Return (start, end) of the first occurrence of the words in the summary; None if they are not in it.
+    """Return (start, end) of the first occurrence of the words in the summary; None if they are not in it."""
+    return next(iter(find_all_words(words, summary)), None)
+
+
+def find_all_words(words: str, summary: str) -> list[tuple[int, int]]:
+    """Return (start, end) of every occurrence of the words in the summary.
 
     Ignores case, white space, and typographic quotes and dashes, because words are pasted from a wrapped text.
+    Occurrences do not overlap. Words found as whole words are preferred to parts of longer words ("his" in "history").
     """
     wanted, _ = _comparable(words)
     text, origins = _comparable(summary)
-    place = text.find(wanted) if wanted else -1
-    return None if place < 0 else (origins[place], origins[place + len(wanted) - 1] + 1)
+    starts = [match.start() for match in re.finditer(re.escape(wanted), text)] if wanted else []
+    whole = [start for start in starts if _is_whole(text, start, start + len(wanted))]
+    return [(origins[start], origins[start + len(wanted) - 1] + 1) for start in whole or starts]
+
+
+def _is_whole(text: str, start: int, end: int) -> bool:
+    """Return whether no letter or digit continues the words on either side."""
+    cut_before = start > 0 and text[start - 1].isalnum() and text[start].isalnum()
+    cut_after = end < len(text) and text[end].isalnum() and text[end - 1].isalnum()
+    return not cut_before and not cut_after
+
+
+def folded(name: str) -> str:
+    """Return the name without differences of case, white space and width: JS, js and " Js" are one assessor."""
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
 def _comparable(text: str) -> tuple[str, list[int]]:
@@ -112,6 +145,7 @@ class RatingBook:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.joined_names: list[str] = []  # other spellings of an assessor's name in the file
         self.ratings = self._load()
 
     def _load(self) -> dict[tuple[str, str], Rating]:
@@ -130,7 +164,24 @@ class RatingBook:
         except (KeyError, TypeError, ValueError) as error:
             names = ", ".join(column.name for column in fields(Rating))
             raise InputError(f"{self.path}: not a list of ratings with {names}; {remedy}") from error
-        return {(rating.assessor, rating.text_sha256): rating for rating in ratings}
+        return self._of_one_spelling(ratings)
+
+    def _of_one_spelling(self, ratings: Sequence[Rating]) -> dict[tuple[str, str], Rating]:
+        """Join assessors whose names differ in case or white space only. Of two ratings, the later one counts."""
+        spelling: dict[str, str] = {}
+        found: dict[tuple[str, str], Rating] = {}
+        for rating in ratings:
+            name = spelling.setdefault(folded(rating.assessor), rating.assessor)
+            other = found.get((name, rating.text_sha256))
+            if other is None or other.rated_at <= rating.rated_at:
+                found[name, rating.text_sha256] = replace(rating, assessor=name)
+        self.joined_names = sorted({rating.assessor for rating in ratings} - set(spelling.values()))
+        return found
+
+    def spelling_of(self, name: str) -> str:
+        """Return the assessor's name as the file has it, or as given if the file has no rating of this assessor."""
+        known = {folded(assessor): assessor for assessor, _ in self.ratings}
+        return known.get(folded(name), name)
 
     def refresh(self) -> None:
         """Read what other sessions have stored."""
@@ -145,7 +196,9 @@ class RatingBook:
 
 def _rating(row: Mapping[str, Any]) -> Rating:
     """Convert one row of the file. Raises ValueError or TypeError if it is not a rating."""
-    rating = Rating(**{**row, "errors": [SummaryError(**error) for error in row["errors"]]})
+    rating = Rating(**{**row, "errors": [SummaryError(**error) for error in row["errors"]], "draft": None})
+    if row.get("draft") is not None:
+        rating = replace(rating, draft=Draft(SummaryError(**row["draft"]["error"]), row["draft"]["adds"]))
     if rating.verdict not in (None, HALLUCINATED, NOT_HALLUCINATED, SKIPPED):
         raise ValueError(rating.verdict)
     if any(error.kind not in KINDS or error.severity not in ("", *SEVERITIES) for error in rating.errors):

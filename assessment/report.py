@@ -11,7 +11,7 @@ from assessment.comparison import comparison_lines
 from assessment.confidence_sequence import confidence_sequence, further_observations, side_of
 from assessment.examples import Example, Source
 from assessment.ratings import HALLUCINATED, KINDS, SKIPPED, Rating
-from assessment.tally import Ratings, Tally, given_ratings, is_hallucinated, mean_interval, tally
+from assessment.tally import Ratings, Tally, given_ratings, independent, mean_interval, tally, verdict_of
 from evaluation.stats import wilson_interval
 from script_io.terminal import printable
 
@@ -118,18 +118,25 @@ def _groups(source: Source, given: Ratings) -> list[Sequence[Rating]]:
 
 def tally_lines(total: Tally, summaries: int) -> list[str]:
     """Return the figures of one model, aligned in columns."""
+    n = total.decided
     lines = [f"Summaries rated:        {total.rated} of {summaries}", f"Hallucinated:           {total.hallucinated}"]
-    if total.rated:
-        low, high = wilson_interval(total.hallucinated, total.rated)
-        lines.append(f"Hallucination rate:     {total.hallucinated / total.rated:.1%}")
+    if n:
+        low, high = wilson_interval(total.hallucinated, n)
+        lines.append(f"Hallucination rate:     {total.hallucinated / n:.1%}")
         lines.append(f"95% Wilson interval:    {low:.1%} to {high:.1%}")
-        low, high = confidence_sequence(total.hallucinated, total.rated)
+        low, high = confidence_sequence(total.hallucinated, n)
         lines.append(f"Decision interval:      {low:.1%} to {high:.1%} (95% confidence sequence: holds at every look)")
-    lines.append(f"Decision:               {decision(total.hallucinated, total.rated, summaries - total.rated)}")
+    lines.append(f"Decision:               {decision(total.hallucinated, n, summaries - n)}")
     if total.disputed:
-        lines.append(f"Assessors disagree on:  {total.disputed} (the majority decides; a draw counts as hallucinated)")
+        lines.append(f"Assessors disagree on:  {total.disputed} (the majority decides)")
+    if total.draws:
+        lines.append(
+            f"Draws:                  {total.draws} (not in the figures; a third person decides: --adjudicate)"
+        )
+    if total.adjudicated:
+        lines.append(f"Settled draws:          {total.adjudicated} (by a person who saw the ratings of the others)")
     if total.hallucinated:
-        lines.append(f"With a major error:     {share_text(total.major, total.rated)}")
+        lines.append(f"With a major error:     {share_text(total.major, n)}")
     if total.completeness:
         lines.append(f"Completeness, 0 to 3:   {_mean_text(total.completeness)}")
     if total.by_kind:
@@ -151,10 +158,13 @@ def assessor_lines(ratings: Sequence[Rating]) -> list[str]:
     """Return one line per assessor: summaries rated, found hallucinated and skipped."""
     lines = []
     for assessor in sorted({rating.assessor for rating in ratings}):
-        verdicts = Counter(rating.verdict for rating in ratings if rating.assessor == assessor)
-        rated = sum(rating.is_given for rating in ratings if rating.assessor == assessor)
+        own = [rating for rating in ratings if rating.assessor == assessor]
+        verdicts = Counter(rating.verdict for rating in independent(own))
+        rated = sum(rating.is_given for rating in independent(own))
         found = share_text(verdicts[HALLUCINATED], rated)
-        lines.append(f"  {assessor}: hallucinated {found}, {verdicts[SKIPPED]} skipped")
+        settled = sum(rating.is_given and rating.adjudication for rating in own)
+        end = f", {settled} draws settled" if settled else ""
+        lines.append(f"  {assessor}: hallucinated {found}, {verdicts[SKIPPED]} skipped{end}")
     return lines or ["  nobody yet"]
 
 
@@ -162,7 +172,7 @@ def assessor_agreement_lines(given: Ratings) -> list[str]:
     """Return the agreement of every two assessors who have rated at least one summary in common."""
     verdicts: dict[str, dict[str, bool]] = {}
     for text, group in given.items():
-        for rating in group:
+        for rating in independent(group):
             verdicts.setdefault(rating.assessor, {})[text] = rating.verdict == HALLUCINATED
     lines: list[str] = []
     for first, second in combinations(sorted(verdicts), 2):
@@ -177,9 +187,9 @@ def checker_lines(sources: Sequence[Source], given: Ratings) -> list[str]:
     """Compare the automatic checker with the assessors, over all summaries with both verdicts."""
     examples = {text: example for source in sources for text, example in source.by_text.items()}
     pairs = [
-        (example.flagged, is_hallucinated(given[text]))
+        (example.flagged, verdict)
         for text, example in examples.items()
-        if example.flagged is not None and text in given
+        if example.flagged is not None and text in given and (verdict := verdict_of(given[text])) is not None
     ]
     if not pairs:
         return []
@@ -191,7 +201,9 @@ def checker_lines(sources: Sequence[Source], given: Ratings) -> list[str]:
     lines.append(f"  of the others, not flagged (specificity):   {share_text(table.neither, others)}")
     lines += [f"  {line}" for line in table.lines()]
     if seen:
-        lines.append(f"  {seen} were rated with the automatic verdict on the screen, which sways people; use --blind")
+        lines.append(
+            f"  {seen} were rated with the automatic verdict on the screen (--show_verdicts), which sways people"
+        )
     return lines
 
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 import shutil
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import zip_longest
 
+from wcwidth import wcwidth
+
+from assessment.ratings import find_words
 from script_io.terminal import printable
 
 SIDE_BY_SIDE = 100  # cells; two columns are readable from this width on
@@ -31,6 +33,7 @@ class Page:
     lines: list[str]
     number: int  # counted from 0
     count: int
+    part: Sequence[str] = ()  # the lines of the note alone
 
 
 def terminal_size() -> tuple[int, int]:
@@ -46,9 +49,7 @@ def cells(text: str) -> int:
 
 @cache
 def _cells_of(character: str) -> int:
-    if unicodedata.category(character) in ("Mn", "Me"):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+    return max(0, wcwidth(character))
 
 
 def wrap(text: str, width: int) -> list[str]:
@@ -92,7 +93,7 @@ def page_of(read: Texts, fixed: Texts, *, width: int, rows: int, number: int) ->
     if width + 1 < SIDE_BY_SIDE:
         always = blocks(fixed, width)
         part, number, count = _part(blocks(read, width), rows - 1 - len(always), number)
-        return Page([*part, "", *always], number, count)
+        return Page([*part, "", *always], number, count, part)
     column = min(WIDEST_COLUMN, (width - len(SEPARATOR)) // 2)
     note, *others = read.items()
     right = blocks({**fixed, **dict(others)}, column)
@@ -100,7 +101,7 @@ def page_of(read: Texts, fixed: Texts, *, width: int, rows: int, number: int) ->
     if len(right) > rows:
         right, left = blocks(fixed, column), blocks(read, column)
     part, number, count = _part(left, max(rows, len(right)), number)
-    return Page(columns(part, right, column), number, count)
+    return Page(columns(part, right, column), number, count, part)
 
 
 def _part(lines: Sequence[str], rows: int, number: int) -> tuple[Sequence[str], int, int]:
@@ -109,6 +110,12 @@ def _part(lines: Sequence[str], rows: int, number: int) -> tuple[Sequence[str], 
     count = -(-len(lines) // rows)
     number = min(number, count - 1)
     return lines[number * rows : (number + 1) * rows], number, count
+
+
+def page_with(words: str, parts: Sequence[Sequence[str]], current: int) -> int | None:
+    """Return the first page after the current one whose lines have the words; after the last page the first again."""
+    order = [*range(current + 1, len(parts)), *range(current + 1)]
+    return next((number for number in order if find_words(words, " ".join(parts[number]))), None)
 
 
 def columns(left: Sequence[str], right: Sequence[str], width: int, separator: str = SEPARATOR) -> list[str]:

@@ -19,10 +19,17 @@ class Tally:
     rated: int
     hallucinated: int
     disputed: int  # several assessors rated them and disagree
+    draws: int  # of the disputed, with as many assessors on one side as on the other
+    adjudicated: int  # of the disputed, settled by a person who saw the ratings of the others
     major: int  # hallucinated, with at least one major error
     with_omission: int
     by_kind: Counter[str]
     completeness: tuple[float, ...] = ()
+
+    @property
+    def decided(self) -> int:
+        """Summaries with a verdict: all rated ones but the draws."""
+        return self.rated - self.draws
 
 
 def given_ratings(ratings: Iterable[Rating]) -> dict[str, list[Rating]]:
@@ -34,9 +41,16 @@ def given_ratings(ratings: Iterable[Rating]) -> dict[str, list[Rating]]:
     return by_text
 
 
-def is_hallucinated(group: Sequence[Rating]) -> bool:
-    """Return the verdict of the majority of assessors. A draw counts as hallucinated."""
-    return 2 * len(_against(group)) >= len(group)
+def verdict_of(group: Sequence[Rating]) -> bool | None:
+    """Return whether a summary counts as hallucinated: what the adjudication says, else most assessors; None: a draw.
+
+    Of several adjudications, the last one counts.
+    """
+    settled = [rating for rating in group if rating.adjudication]
+    if settled:
+        return max(settled, key=lambda rating: rating.rated_at).verdict == HALLUCINATED
+    balance = 2 * len(_against(group)) - len(group)
+    return None if balance == 0 else balance > 0
 
 
 def _against(group: Sequence[Rating]) -> list[Rating]:
@@ -46,7 +60,18 @@ def _against(group: Sequence[Rating]) -> list[Rating]:
 def has_major_error(group: Sequence[Rating]) -> bool:
     """Return whether the summary counts as hallucinated and any assessor found a major error."""
     errors = (error for rating in _against(group) for error in rating.errors)
-    return is_hallucinated(group) and any(error.severity == "major" for error in errors)
+    return verdict_of(group) is True and any(error.severity == "major" for error in errors)
+
+
+def independent(group: Sequence[Rating]) -> list[Rating]:
+    """Return the ratings that were given without a sight of the others."""
+    return [rating for rating in group if not rating.adjudication]
+
+
+def draws(ratings: Iterable[Rating]) -> set[str]:
+    """Return the texts on which as many independent assessors say yes as no, settled or not."""
+    given = given_ratings(rating for rating in ratings if not rating.adjudication)
+    return {text for text, group in given.items() if verdict_of(group) is None}
 
 
 def completeness_of(group: Sequence[Rating]) -> float | None:
@@ -66,13 +91,16 @@ def tally(groups: Iterable[Sequence[Rating]]) -> Tally:
     Kinds and severities of errors count only in summaries that count as hallucinated.
     """
     groups = [group for group in groups if group]
-    hallucinated = [_against(group) for group in groups if is_hallucinated(group)]
+    verdicts = [verdict_of(group) for group in groups]
+    hallucinated = [_against(group) for group, verdict in zip(groups, verdicts, strict=True) if verdict]
     kinds = [{error.kind for rating in against for error in rating.errors} for against in hallucinated]
     levels = map(completeness_of, groups)
     return Tally(
         rated=len(groups),
         hallucinated=len(hallucinated),
-        disputed=sum(0 < len(_against(group)) < len(group) for group in groups),
+        disputed=sum(0 < len(_against(group)) < len(group) for group in map(independent, groups)),
+        draws=verdicts.count(None),
+        adjudicated=sum(any(rating.adjudication for rating in group) for group in groups),
         major=sum(map(has_major_error, groups)),
         with_omission=sum(any(rating.omissions for rating in group) for group in groups),
         by_kind=Counter(kind for found in kinds for kind in found),

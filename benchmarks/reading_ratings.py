@@ -120,6 +120,8 @@ def _tool_readers(path: Path, sample: Sample) -> list[Reader]:
     rows: dict[str, dict[int, list[float]]] = {}
     others: dict[str, int] = {}
     for rating in RatingBook(path).ratings.values():
+        if rating.adjudication:  # given with the readings of others on the screen
+            continue
         found = rows.setdefault(rating.assessor, {})
         number = position.get(rating.text_sha256)
         if number is None or not rating.blind:

@@ -280,7 +280,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "evaluation.compare_models": {"folders": REQUIRED, "names": None, "output_dir": None, "judge_accuracy": None},
     "manual_assessment_tool": {
         **{"results_csv": REQUIRED, "start_idx": 0, "max_examples": None, "assessor": "assessor", "blind": False},
-        "rate_completeness": False,
+        **{"rate_completeness": False, "show_verdicts": False, "adjudicate": False},
     },
     "run_pipeline": {
         **{"demo": False, "model_name": None, "phase1_dir": "phase1_data/sft", "output_dir": None, "rounds": 1},
@@ -635,7 +635,13 @@ MISTAKES = [
     Mistake("export_model", f"{EXPORT} --output_dir used", ("used", "is not empty", "--overwrite_output_dir")),
     Mistake("generate_completions", f"{SAMPLE} --output_path used/completions.jsonl", ("made with other settings",)),
     Mistake("manual_assessment_tool", "--results_csv used/results.csv", ("manual_assessment.json", "move it aside")),
-    Mistake("manual_assessment_tool", "--results_csv predictions.csv used/results.csv", ("with --blind only",)),
+    Mistake(
+        "manual_assessment_tool",
+        "--show_verdicts --results_csv predictions.csv column.csv",
+        ("several files are rated blind only",),
+    ),
+    Mistake("manual_assessment_tool", "--show_verdicts --blind --results_csv predictions.csv", ("pass one of them",)),
+    Mistake("manual_assessment_tool", "--adjudicate --results_csv predictions.csv", ("no draw is left",)),
     Mistake("manual_assessment_tool", "--blind --results_csv predictions.csv predictions.csv", ("is named twice",)),
     Mistake("manual_assessment_tool", "--blind --results_csv predictions.csv column.csv", ("column.csv", NO_COLUMN)),
     Mistake("manual_assessment_tool", "--results_csv predictions.csv --start_idx 1", ("--start_idx 1", "0 to 0")),

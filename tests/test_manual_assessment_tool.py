@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
+from assessment.desk import Desk
 from assessment.examples import load_source
 from assessment.ratings import Rating, RatingBook
 from assessment.screen import cells
-from assessment.session import PROMPT, Session
+from assessment.session import PROMPT
 from script_io.csv_files import write_csv
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX")
@@ -26,6 +27,7 @@ TOOL = Path(__file__).parents[1] / "manual_assessment_tool.py"
 COLUMNS = ("example_id", "clinical_note", "reference_summary", "generated_summary", "has_hallucination", "model")
 KIND, SEVERITY, WORDS, ANOTHER = "1 to 4, or b(ack) > ", "1 to 2, or b(ack) > ", "b: back)\r\n> ", "Enter: no > "
 COMPLETENESS = "0 to 3, or b(ack) > "
+PLACE = "or b(ack) > "
 OMISSION, COMMENT = "remove all)\r\n> ", "remove it)\r\n> "
 
 
@@ -77,7 +79,7 @@ class Terminal:
 @contextmanager
 def terminal(
     *csvs: Path,
-    flags: tuple[str, ...] = (),
+    flags: tuple[str, ...] = ("--show_verdicts",),
     columns: int = 200,
     rows: int = 50,
     sigint: signal.Handlers = signal.SIG_DFL,
@@ -121,7 +123,7 @@ def test_rate_skip_back_quit_and_resume(results_csv: Path) -> None:
         assert ratings_of(results_csv)["assessor", "case-A"]["verdict"] == "not hallucinated"  # saved before the end
         assert "case-C" in tool.answer(PROMPT, "yes")
         tool.answer(KIND, "7")
-        assert "Type one of 1, 2, 3, 4, b." in tool.answer(KIND, "contradiction")
+        assert "Type one of 1, 2, 3, 4, b, or q to leave." in tool.answer(KIND, "contradiction")
         tool.answer(SEVERITY, "1")
         assert "Summary C: takes Metformin 850 mg." in tool.answer(WORDS, "500 mg")
         assert "These words are not in the summary" in tool.answer(WORDS, "metformin  850 MG")
@@ -197,7 +199,7 @@ def test_stats_help_omissions_comment_and_unknown_keys_stay_on_the_example(resul
         shown = tool.answer(PROMPT, "help")
         assert "assessor: 0 of 4 rated, 0 skipped" in shown
         assert "undecided: nothing is rated yet; rate at least 10" in shown
-        assert "go back to the previous summary" in tool.answer(PROMPT, "b")
+        assert "or to the previous summary" in tool.answer(PROMPT, "b")
         assert "This is the first summary." in tool.answer(PROMPT, "o")
         tool.answer(OMISSION, "denies chest pain")
         tool.answer(OMISSION, "-")
@@ -215,6 +217,144 @@ def test_stats_help_omissions_comment_and_unknown_keys_stay_on_the_example(resul
     row = ratings_of(results_csv)["assessor", "case-A"]
     assert (row["verdict"], row["omissions"], row["comment"]) == (None, ["twice daily"], "look again")
     assert "Summaries rated:        0 of 4" in text
+
+
+def test_keys_are_never_stored_as_words_omissions_or_comments(results_csv: Path) -> None:
+    with terminal(results_csv) as tool:
+        tool.answer(PROMPT, "o")
+        tool.answer(OMISSION, "n")
+        assert "n is a key of this tool, so it was not stored" in tool.answer(OMISSION, "b")
+        tool.answer(PROMPT, "c")
+        tool.answer(COMMENT, "Back")  # in any case, by its word
+        tool.answer(PROMPT, "c")
+        tool.answer(COMMENT, '"q"')  # in quotes it is a text
+        tool.answer(PROMPT, "y")
+        tool.answer(KIND, "1")
+        tool.answer(SEVERITY, "1")
+        tool.answer(WORDS, "s")
+        assert "s is a key of this tool" in tool.answer(WORDS, "q")
+        text, code = tool.end()
+    assert code == 0
+    assert "Saved." in text
+    row = ratings_of(results_csv)["assessor", "case-A"]
+    assert (row["omissions"], row["comment"]) == ([], "q")
+    assert [error["text"] for error in row["errors"]] == [""]
+
+
+@pytest.mark.parametrize("question", [KIND, SEVERITY, ANOTHER, COMPLETENESS, OMISSION, COMMENT])
+def test_q_leaves_at_every_question(results_csv: Path, question: str) -> None:
+    answers = {
+        KIND: (("y", PROMPT),),
+        SEVERITY: (("y", PROMPT), ("1", KIND)),
+        ANOTHER: (("y 1", PROMPT), ("1", KIND), ("1", SEVERITY)),
+        COMPLETENESS: (("n", PROMPT),),
+        OMISSION: (("o", PROMPT),),
+        COMMENT: (("c", PROMPT),),
+    }
+    with terminal(results_csv, flags=("--rate_completeness",)) as tool:
+        for answer, asked in answers[question]:
+            tool.answer(asked, answer)
+        tool.answer(question, "q")
+        text, code = tool.end()
+    assert code == 0
+    assert "Saved. Start the same command again" in text
+
+
+def test_the_place_of_words_that_occur_twice_is_asked(tmp_path: Path) -> None:
+    summary = "Takes metformin 500 mg and aspirin 500 mg daily. No history of pain in his 500 mg days."
+    csv = write_results(tmp_path / "r.csv", "A", generated_summary=summary)
+    with terminal(csv) as tool:
+        tool.answer(PROMPT, "y")
+        tool.answer(KIND, "3")
+        tool.answer(SEVERITY, "1")
+        tool.answer(WORDS, "500 MG")
+        asked = tool.answer(PLACE, "b")
+        assert "These words occur 3 times" in asked
+        assert " and aspirin [500 mg] daily." in asked
+        tool.answer(WORDS, "500 mg")
+        assert "Type one of 1, 2, 3, b" not in tool.answer(PLACE, "2")
+        assert 'Words: "500 mg"' in tool.answer(ANOTHER, "y")
+        tool.answer(KIND, "1")
+        tool.answer(SEVERITY, "1")
+        tool.answer(WORDS, "his")  # not the beginning of "history"
+        tool.answer(ANOTHER, "b")  # back to the words
+        tool.answer(WORDS, "2-3")
+        tool.answer(ANOTHER, "")
+        tool.end()
+    errors = ratings_of(csv)["assessor", "case-A"]["errors"]
+    second = summary.index("500 mg daily")
+    assert [(error["start"], error["end"]) for error in errors] == [(second, second + 6), (23, len(summary))]
+
+
+def test_a_no_on_an_unread_note_has_to_be_said_twice(tmp_path: Path) -> None:
+    csv = write_results(tmp_path / "r.csv", "ABC", clinical_note="Patient denies pain.\n" * 60 + "Takes insulin.")
+    with terminal(csv, rows=24, columns=80) as tool:
+        tool.answer(PROMPT, "n")
+        assert "You have not seen 7 of 8 pages of the note. Nothing is saved." in tool.answer(PROMPT, "/INSULIN")
+        assert not (csv.parent / "manual_assessment.json").exists()
+        assert "This is page 8 of 8" in tool.answer(PROMPT, "p")
+        assert "This is page 7 of 8" in tool.answer(PROMPT, "n")
+        assert "case-B" in tool.answer(PROMPT, "")
+        for key in ("", "", "", "", "", "", "n"):
+            shown = tool.answer(PROMPT, key)
+        assert "This is page 8 of 8" in shown
+        shown = tool.answer(PROMPT, "/aspirin")  # every page was read, so the no counted at once
+        assert "case-C" in shown
+        assert "'aspirin' is not in the note." in tool.answer(PROMPT, "y")
+        assert "Note: 7 of 8 pages of the note are unread." in tool.answer(KIND, "q")
+        tool.end()
+    verdicts = [row["verdict"] for row in ratings_of(csv).values()]
+    assert verdicts == ["not hallucinated", "not hallucinated", None]
+
+
+def test_names_that_differ_in_case_are_one_assessor(results_csv: Path) -> None:
+    with terminal(results_csv, flags=("--assessor", "JS")) as tool:
+        tool.answer(PROMPT, "n")
+        tool.answer(PROMPT, "q")
+        tool.end()
+    with terminal(results_csv, flags=("--assessor", " js ")) as tool:
+        shown = tool.answer(PROMPT, "n")
+        assert "Your ratings are stored under JS, as before: js and JS are one assessor." in shown
+        assert "1 of them rated already" in shown
+        tool.answer(PROMPT, "q")
+        tool.end()
+    assert {name for name, _ in ratings_of(results_csv)} == {"JS"}
+    assert len(ratings_of(results_csv)) == 2
+
+
+def test_a_draw_is_settled_by_a_third_person_who_sees_both_ratings(results_csv: Path) -> None:
+    for name, keys in (("KM", ("y 1", "1", "1", "")), ("JS", ("n",))):
+        with terminal(results_csv, flags=("--assessor", name, "--max_examples", "1")) as tool:
+            for question, key in zip((PROMPT, KIND, SEVERITY, ANOTHER), keys, strict=False):
+                tool.answer(question, key)
+            tool.end()
+    report = results_csv.parent / "assessment_report.txt"
+    assert "Draws:                  1" in report.read_text()
+    with terminal(results_csv, flags=("--adjudicate", "--assessor", "km")) as tool:
+        text, code = tool.end()
+    assert code == 2
+    assert "KM has rated 1 of the 1 drawn summaries" in text
+    with terminal(results_csv, flags=("--adjudicate", "--assessor", "AB")) as tool:
+        shown = tool.answer(PROMPT, "n")
+        assert "1 summaries, 0 of them rated already" in shown
+        assert "Assessor 1: hallucinated" in shown
+        assert "Assessor 2: not hallucinated" in shown
+        assert not {"KM", "JS"} & set(shown.split())
+        tool.end()
+    assert "Settled draws:          1" in report.read_text()
+    with terminal(results_csv, flags=("--adjudicate", "--assessor", "CD")) as tool:
+        text, code = tool.end()
+    assert code == 2
+    assert "no draw is left to settle" in text
+
+
+def test_rating_is_blind_unless_the_verdicts_are_asked_for(results_csv: Path) -> None:
+    with terminal(results_csv, flags=()) as tool:
+        shown = tool.answer(PROMPT, "q")
+        rest, _ = tool.end()
+    for hidden in ("case-", "has_hallucination", "secret-model", "sensitivity"):
+        assert hidden not in shown + rest
+    assert "Decision:               undecided" in rest  # the session ends with the decision
 
 
 def test_what_was_answered_survives_a_kill_ctrl_c_and_the_end_of_input(results_csv: Path) -> None:
@@ -235,11 +375,14 @@ def test_what_was_answered_survives_a_kill_ctrl_c_and_the_end_of_input(results_c
         text, code = tool.end()
     assert code == 130
     assert "Traceback" not in text
-    assert ("assessor", "case-C") not in ratings_of(results_csv)  # a yes without its kind is no rating
+    row = ratings_of(results_csv)["assessor", "case-C"]
+    assert (row["verdict"], row["draft"]["error"]["kind"]) == (None, "")  # a yes without its kind is kept, not counted
     assert "Summaries rated:        2 of 4" in (results_csv.parent / "assessment_report.txt").read_text()
 
     with terminal(results_csv) as tool:
-        assert "case-C" in tool.answer(PROMPT, "n")
+        shown = tool.answer(PROMPT, "n")
+        assert "case-C" in shown
+        assert "begun: yes; its kind is not given yet, so it does not count" in shown
         tool.process.expect_exact(PROMPT)
         tool.process.sendeof()
         text, code = tool.end()
@@ -272,25 +415,30 @@ def test_a_yes_without_its_kind_leaves_the_rating_there_was(results_csv: Path, l
         getattr(tool.process, leave)()
         text, _ = tool.end()
     assert before["assessor", "case-A"]["verdict"] == "not hallucinated"
-    assert ratings_of(results_csv) == before
+    after = ratings_of(results_csv)["assessor", "case-A"]
+    assert after.pop("draft") == {
+        "error": dict.fromkeys(("start", "end")) | dict.fromkeys(("kind", "severity", "text"), ""),
+        "adds": False,
+    }
+    assert after == {name: cell for name, cell in before["assessor", "case-A"].items() if name != "draft"}
     assert "Summaries rated:        1 of 4" in text
 
 
 def test_what_is_rated_at_another_terminal_is_not_asked_again(results_csv: Path) -> None:
     examples = load_source(results_csv).examples
     here, there = (RatingBook(results_csv.parent / "manual_assessment.json") for _ in range(2))
-    session = Session(examples, here, "KM", blind=False, mixed=False)
-    assert session.next_open(0) == 0
+    desk = Desk(examples, here, "KM", blind=False)
+    assert desk.next_open(0) == 0
     there.save(Rating("JS", examples[0].text_sha256, "case-A", "not hallucinated"))
-    assert session.next_open(0) == 0  # by another person
+    assert desk.next_open(0) == 0  # by another person
     there.save(Rating("KM", examples[0].text_sha256, "case-A", "not hallucinated"))
-    assert session.next_open(0) == 1
+    assert desk.next_open(0) == 1
 
 
 def test_assessors_are_kept_apart_and_compared(results_csv: Path) -> None:
     orders = {}
     for name, keys in (("KM", "nnnn"), ("JS", "nnns")):
-        with terminal(results_csv, flags=("--assessor", name)) as tool:
+        with terminal(results_csv, flags=("--show_verdicts", "--assessor", name)) as tool:
             orders[name] = [re.findall("case-(.)", tool.answer(PROMPT, key))[-1] for key in keys]
             text, _ = tool.end()
     assert sorted(orders["KM"]) == sorted(orders["JS"]) == list("ABCD")
@@ -333,7 +481,7 @@ def test_completeness_is_asked_after_each_verdict_and_later_for_ratings_without_
         tool.answer(PROMPT, "s")
         tool.answer(PROMPT, "q")
         tool.end()
-    flags = ("--rate_completeness",)
+    flags = ("--show_verdicts", "--rate_completeness")
     with terminal(results_csv, flags=flags) as tool:
         shown = tool.answer(PROMPT, "")  # A again: its verdict stays, its completeness is missing
         assert "0 of them rated already" in shown
@@ -342,7 +490,7 @@ def test_completeness_is_asked_after_each_verdict_and_later_for_ratings_without_
         asked = tool.answer(COMPLETENESS, "4")
         for words in ("0  states none of the important facts", "1  states a few", "2  states most", "3  states all"):
             assert words in asked
-        assert "Type one of 0, 1, 2, 3, b." in tool.answer(COMPLETENESS, "b")
+        assert "Type one of 0, 1, 2, 3, b, or q to leave." in tool.answer(COMPLETENESS, "b")
         assert "case-A" not in tool.answer(PROMPT, "")  # still on the same summary
         tool.answer(COMPLETENESS, "3")
         assert "case-C" in tool.answer(PROMPT, "y")

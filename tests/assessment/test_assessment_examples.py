@@ -77,7 +77,7 @@ def test_files_that_do_not_go_together(tmp_path: Path) -> None:
     first = write(tmp_path / "1.csv", ("a", "n", "s", ""))
     other = write(tmp_path / "2.csv", ("a", "m", "s", ""))
     twice = write(tmp_path / "3.csv", ("a", "n", "s", ""), ("b", "n", "t", ""))
-    with pytest.raises(InputError, match="several files are rated with --blind only"):
+    with pytest.raises(InputError, match="several files are rated blind only"):
         load_sources([first, other], blind=False)
     with pytest.raises(InputError, match=r"1\.csv is named twice"):
         load_sources([first, tmp_path / "." / "1.csv"], blind=True)
@@ -122,7 +122,17 @@ def test_a_window_of_many_models_holds_all_summaries_of_a_note() -> None:
     assert len({(example.clinical_note, example.generated_summary) for example in examples}) == 50
     assert len({example.clinical_note for example in examples}) == 10
     first_ten = {example.generated_summary.split()[0] for example in examples[:10]}
-    assert len(first_ten) > 2  # shuffled: neither by note nor by model
+    assert len(first_ten) == 5  # two notes with all their summaries
+    order = [[example.generated_summary.split()[0] for example in examples[i : i + 5]] for i in range(0, 50, 5)]
+    assert all(sorted(each) == sorted(names) for each in order)
+    assert len(set(map(tuple, order))) > 2  # the models of each note are in an order of their own
+
+
+def test_summaries_of_one_note_in_one_file_follow_one_another_when_they_are_shuffled() -> None:
+    pairs = Source(Path("r"), [Example(f"e{i}", f"note {i % 6}", f"summary {i}") for i in range(12)])
+    notes = [example.clinical_note for example in chosen([pairs], "KM", blind=True)]
+    assert notes[0::2] == notes[1::2]
+    assert ids(chosen([pairs])) == ids(pairs.examples)  # the order of the file otherwise
 
 
 def test_equal_summaries_of_two_models_are_rated_once() -> None:

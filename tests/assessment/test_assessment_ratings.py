@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from assessment.ratings import Rating, RatingBook, SummaryError, find_words, text_sha256
+from assessment.ratings import Draft, Rating, RatingBook, SummaryError, find_all_words, find_words, text_sha256
 from script_io.errors import InputError
 from script_io.files import write_json
 
@@ -42,6 +42,41 @@ def test_places_count_the_summary_s_own_characters() -> None:
     assert find_words("strasse 5", "Straße 5.") == (0, 8)  # a letter that becomes two in lower case
     assert find_words("b", "b b") == (0, 1)
     assert find_words("b", "") is None
+
+
+def test_every_place_of_the_words_is_found_and_whole_words_come_first() -> None:
+    assert find_all_words("500 mg", "500 mg, then 500  MG, not 1500 mg") == [(0, 6), (13, 20)]
+    assert find_all_words("his", "history of his pain") == [(11, 14)]
+    assert find_all_words("hist", "history") == [(0, 4)]  # parts of words, where no whole word is meant
+    assert find_all_words("", "a") == []
+
+
+def test_names_are_joined_across_case_and_the_later_rating_counts(tmp_path: Path) -> None:
+    rows = [
+        {**RATING, "assessor": name, "verdict": verdict, "errors": [], "rated_at": at, "text_sha256": text}
+        for name, verdict, at, text in (
+            ("JS", "hallucinated", "2026-01-02", "t"),
+            ("js", "not hallucinated", "2026-01-01", "t"),
+            ("Js ", "skipped", "2026-01-01", "u"),
+        )
+    ]
+    write_json(tmp_path / "m.json", {"version": 2, "ratings": rows})
+    book = RatingBook(tmp_path / "m.json")
+    assert {key: rating.verdict for key, rating in book.ratings.items()} == {
+        ("JS", "t"): "hallucinated",
+        ("JS", "u"): "skipped",
+    }
+    assert book.joined_names == ["Js ", "js"]
+    assert (book.spelling_of("jS"), book.spelling_of("KM")) == ("JS", "KM")
+
+
+def test_a_draft_survives_the_file_and_counts_nowhere(tmp_path: Path) -> None:
+    draft = Draft(SummaryError("", "", 2, 8, "850 mg"), adds=True)
+    rating = Rating("KM", "t", "a", "not hallucinated", draft=draft)
+    RatingBook(tmp_path / "m.json").save(rating)
+    (read,) = RatingBook(tmp_path / "m.json").ratings.values()
+    assert read == rating
+    assert not read.is_complete
 
 
 def test_a_rating_survives_the_file(tmp_path: Path) -> None:

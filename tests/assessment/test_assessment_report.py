@@ -9,7 +9,7 @@ import pytest
 from assessment.examples import Example, Source
 from assessment.ratings import HALLUCINATED, NOT_HALLUCINATED, Rating, SummaryError
 from assessment.report import decision, progress, report
-from assessment.tally import given_ratings, tally
+from assessment.tally import given_ratings, tally, verdict_of
 
 
 def rated(assessor: str, example: Example, verdict: str | None, *errors: SummaryError, **rest: object) -> Rating:
@@ -77,7 +77,8 @@ def test_a_summary_counts_once_and_the_majority_decides() -> None:
     tone = SummaryError("unsupported detail", "minor")
     ratings = [
         rated("KM", a, HALLUCINATED, dose, dose),
-        rated("JS", a, NOT_HALLUCINATED, omissions=["fever"]),  # a draw: hallucinated
+        rated("JS", a, NOT_HALLUCINATED, omissions=["fever"]),
+        rated("AB", a, HALLUCINATED, dose),  # two against one
         rated("KM", b, HALLUCINATED, tone),
         rated("JS", b, NOT_HALLUCINATED),
         rated("AB", b, NOT_HALLUCINATED),  # two against one, and the kind of error does not count
@@ -102,6 +103,38 @@ def test_a_summary_counts_once_and_the_majority_decides() -> None:
     assert '  e0, KM: major contradiction: "m"' in lines
     assert '  e0, JS: omission: "fever"' in lines
     assert "  e1, KM: minor unsupported detail" in lines
+
+
+def test_a_draw_is_in_no_figure_until_it_is_settled() -> None:
+    results = source("m", "11-")
+    a, b, c = results.examples
+    split = [rated("KM", a, HALLUCINATED, SummaryError("fabricated", "major")), rated("JS", a, NOT_HALLUCINATED)]
+    others = [rated("KM", b, NOT_HALLUCINATED), rated("JS", b, NOT_HALLUCINATED), rated("KM", c, HALLUCINATED)]
+    total = tally(given_ratings([*split, *others]).values())
+    assert (total.rated, total.decided, total.hallucinated, total.draws, total.major) == (3, 2, 1, 1, 0)
+    lines = report([results], [*split, *others]).splitlines()
+    assert "Hallucination rate:     50.0%" in lines  # 1 of 2
+    assert "Draws:                  1 (not in the figures; a third person decides: --adjudicate)" in lines
+    assert "  of the others, not flagged (specificity):   0 of 1 (0.0%, 95% interval 0.0% to 79.3%)" in lines
+    assert "  of the hallucinated, flagged (sensitivity): 0 of 0" in lines
+    settled = rated("AB", a, HALLUCINATED, SummaryError("fabricated", "major"), adjudication=True, rated_at="1")
+    text = report([results], [*split, *others, settled])
+    lines = text.splitlines()
+    assert "Hallucination rate:     66.7%" in lines  # 2 of 3
+    assert "Settled draws:          1 (by a person who saw the ratings of the others)" in lines
+    assert "Draws: " not in text
+    assert "  AB: hallucinated 0 of 0, 0 skipped, 1 draws settled" in lines
+    assert "AB and" not in text  # a person who saw the ratings of others is no independent assessor
+    later = rated("CD", a, NOT_HALLUCINATED, adjudication=True, rated_at="2")
+    assert verdict_of([*split, settled, later]) is False
+
+
+def test_notes_with_a_draw_are_left_out_of_the_comparison_of_models() -> None:
+    sft, dpo = source("sft", "--"), source("dpo", "--")
+    ratings = [*yes_no("KM", sft.examples, "yy"), *yes_no("KM", dpo.examples, "nn"), *yes_no("JS", sft.examples, "n-")]
+    lines = report([sft, dpo], ratings).splitlines()
+    start = lines.index("Comparison over the 1 notes with both summaries rated, 1 with a draw left out:")
+    assert lines[start + 1] == "  hallucinated in both 0, only sft 1, only dpo 0, in neither 0"
 
 
 def test_an_omission_is_no_hallucination() -> None:
