@@ -42,6 +42,7 @@ from pathlib import Path
 from assessment.desk import Desk
 from assessment.examples import Example, Source, choose_examples, load_sources
 from assessment.export import write_ratings_csv
+from assessment.key_terminal import ask_with_keys, takes_single_keys
 from assessment.questions import say
 from assessment.ratings import Rating, RatingBook, folded
 from assessment.report import progress, report
@@ -188,7 +189,10 @@ def drawn_examples(examples: Sequence[Example], ratings: Sequence[Rating], name:
 
 
 def ask(desk: Desk) -> None:
-    """Ask for ratings line by line."""
+    """Ask for ratings with single keys, or line by line where the terminal allows nothing else."""
+    if takes_single_keys():
+        ask_with_keys(desk)
+        return
     with suppress(ImportError):  # Windows has no readline, and its own line editing
         import readline  # lets input() edit long lines and read a paste of several lines as one answer
 

@@ -60,7 +60,7 @@ def wrap(text: str, width: int) -> list[str]:
 
 def _wrap_line(line: str, width: int) -> list[str]:
     lines, current = [], ""
-    for word in re.findall(r" +|[^ ]+", line):
+    for word in re.findall(r" +|(?:\[\d+\] )?[^ ]+", line):  # the number of a phrase stays with its first word
         if cells(current + word) <= width:
             current += word
             continue
@@ -92,7 +92,7 @@ def page_of(read: Texts, fixed: Texts, *, width: int, rows: int, number: int) ->
     """
     if width + 1 < SIDE_BY_SIDE:
         always = blocks(fixed, width)
-        part, number, count = _part(blocks(read, width), rows - 1 - len(always), number)
+        part, number, count = paged(blocks(read, width), rows - 1 - len(always), number)
         return Page([*part, "", *always], number, count, part)
     column = min(WIDEST_COLUMN, (width - len(SEPARATOR)) // 2)
     note, *others = read.items()
@@ -100,11 +100,11 @@ def page_of(read: Texts, fixed: Texts, *, width: int, rows: int, number: int) ->
     left = blocks(dict([note]), column)
     if len(right) > rows:
         right, left = blocks(fixed, column), blocks(read, column)
-    part, number, count = _part(left, max(rows, len(right)), number)
+    part, number, count = paged(left, max(rows, len(right)), number)
     return Page(columns(part, right, column), number, count, part)
 
 
-def _part(lines: Sequence[str], rows: int, number: int) -> tuple[Sequence[str], int, int]:
+def paged(lines: Sequence[str], rows: int, number: int) -> tuple[Sequence[str], int, int]:
     """Return the lines of the page, its number (at most the last page's) and the count of pages."""
     rows = max(FEWEST_ROWS, rows)
     count = -(-len(lines) // rows)

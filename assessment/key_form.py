@@ -1,0 +1,396 @@
+"""The questions with single keys: what each key does, and what the screen shows. It needs no terminal.
+
+`press` takes one key, `submit` a typed text, and `view` returns the screen. Every answer is stored before they return.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+
+from assessment import key_panels as panels
+from assessment.desk import Desk, others_text, rating_text
+from assessment.examples import Example
+from assessment.key_screen import PANEL_ROWS, Shown, body, screen
+from assessment.keys import key_of, reserved_text
+from assessment.questions import SUMMARY_TITLE, text_to_store, with_words
+from assessment.ratings import COMPLETENESS, HALLUCINATED, Rating, SummaryError
+from assessment.report import progress
+from assessment.screen import Page, page_with, wrap
+from assessment.words import Span, numbered, phrases, places_meant, sentence_of
+
+NEXT_PAGE, PREVIOUS_PAGE = ("space", "pagedown", "right"), ("p", "pageup", "left")
+MOST_PLACES = 5  # of the same words that the panel can list
+
+
+class Asked(Enum):
+    """The question on the screen."""
+
+    VERDICT = auto()
+    PHRASE = auto()
+    PLACE = auto()
+    KIND = auto()
+    COMPLETENESS = auto()
+    TEXT = auto()  # typed into the input line
+    NOTHING = auto()  # a list to read; any key goes back
+
+
+@dataclass(frozen=True)
+class Typing:
+    """A text that is being typed: its question, and what takes it."""
+
+    question: str
+    take: Callable[[str], None]
+    back: Asked  # the question to return to
+
+
+class KeyForm:
+    """One assessor's session with single keys."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.finished = False
+        self.complete = False  # finished because nothing is left to rate
+        self.message = ""
+        self.typing: Typing | None = None
+        self.listed: list[str] = []
+        self.sought = ""
+        self.last: int | None = None  # the example rated before this one, for a further error
+        self.go_to(desk.next_open(0))
+
+    @property
+    def example(self) -> Example:
+        return self.desk.examples[self.index]
+
+    @property
+    def summary(self) -> str:
+        return self.example.generated_summary
+
+    @property
+    def rating(self) -> Rating:
+        return self.desk.rating_of(self.example)
+
+    @property
+    def error(self) -> SummaryError:
+        """The error that was begun."""
+        return self.rating.draft.error if self.rating.draft else SummaryError()
+
+    # ------------------------------------------------------------------------------------- moving
+
+    def go_to(self, index: int | None) -> None:
+        """Show another example; None ends the session. An error begun before the tool was killed is asked for."""
+        if index is None:
+            self.finished = self.complete = True
+            return
+        self.index, self.page, self.pages = index, 0, 1
+        self.parts: list[Sequence[str]] = []  # the lines of the note, page by page
+        self.seen: set[int] = set()
+        self.warned = False
+        self.digits, self.places = "", list[Span]()
+        self.desk.opened(self.example)
+        self.asked = Asked.VERDICT
+        if self.rating.draft is not None:
+            self.asked = Asked.KIND if self.error.text else Asked.PHRASE
+            self.message = "You had begun a yes here. "
+
+    def leave(self, message: str) -> None:
+        """Go on to the next example."""
+        self.last, self.message = self.index, message
+        self.go_to(self.desk.leave(self.index))
+
+    def press(self, key: str) -> None:
+        """Obey one key: a character, or the name of a key such as `enter`."""
+        self.message, warned, self.warned = "", self.warned, False
+        if self.asked is Asked.NOTHING:
+            self.asked = Asked.VERDICT
+        elif key in NEXT_PAGE:
+            self.page = (self.page + 1) % self.pages
+        elif key in PREVIOUS_PAGE:
+            self.page = max(0, self.page - 1)
+        elif key == "q":
+            self.finished = True
+        elif key == "/":
+            self.type("Search the note for (Enter alone: the next place)", self.search)
+        elif self.asked is Asked.VERDICT:
+            self.press_verdict(key, warned)
+        else:
+            answers = {
+                Asked.PHRASE: self.press_phrase,
+                Asked.PLACE: self.press_place,
+                Asked.KIND: self.press_kind,
+                Asked.COMPLETENESS: self.press_completeness,
+            }
+            answers[self.asked](key)
+
+    def unknown(self, key: str) -> None:
+        self.message = f"{key} is not a key here. "
+
+    # ------------------------------------------------------------------------------------- verdict
+
+    def press_verdict(self, key: str, warned: bool) -> None:
+        """Obey a key at the main question. `warned`: the key before was a no on an unread note."""
+        if key == "y":
+            self.begin(adds=False)
+        elif key == "n":
+            self.say_no(warned)
+        elif key == "s":
+            stored = self.desk.skip(self.example)
+            self.leave("Skipped. " if stored else "Your rating stays as it is. ")
+        elif key == "b":
+            before = self.desk.before(self.index)
+            self.message = "This is the first summary. " * (before is None)
+            if before is not None:
+                self.go_to(before)
+        elif key == "a":
+            self.add_error()
+        elif key == "enter" and self.rating.is_complete:
+            self.after_verdict("Your rating stays as it is. ")
+        elif key == "o":
+            self.type("Important fact of the note that is missing (Enter: done; -: remove all)", self.take_omission)
+        elif key == "c":
+            self.type("Comment (Enter: keep it as it is; -: remove it)", self.take_comment)
+        elif key in ("t", "?"):
+            self.asked = Asked.NOTHING
+            self.listed = panels.help_lines() if key == "?" else self.progress_lines()
+        else:
+            self.unknown(key)
+
+    def say_no(self, warned: bool) -> None:
+        """Store a no. If pages are unread, warn first: the same key again stores it."""
+        unread = self.pages - len(self.seen)
+        if unread and not warned:
+            self.warned = True
+            self.message = f"{unread} of {self.pages} pages are unread; nothing is saved. n again: no, all the same. "
+            return
+        self.desk.say_no(self.example)
+        self.after_verdict("Saved: not hallucinated. b: back. ")
+
+    def begin(self, *, adds: bool) -> None:
+        """Store a yes and ask for its words."""
+        self.desk.begin_error(self.example, SummaryError(), adds=adds)
+        unread = self.pages - len(self.seen)
+        self.message = f"{unread} of {self.pages} pages are unread. " if unread else ""
+        self.digits, self.asked = "", Asked.PHRASE
+
+    def add_error(self) -> None:
+        """Ask for a further error of this summary or, if it is not rated as hallucinated, of the one before."""
+        if self.rating.verdict != HALLUCINATED and self.last is not None:
+            before = self.desk.rating_of(self.desk.examples[self.last])
+            if before.verdict == HALLUCINATED:
+                self.go_to(self.last)
+        if self.rating.verdict == HALLUCINATED:
+            self.begin(adds=True)
+        else:
+            self.message = "a adds an error to a summary rated as hallucinated. Press y. "
+
+    def after_verdict(self, message: str) -> None:
+        """Ask for the completeness if it is missing, else go on."""
+        if self.desk.is_done(self.rating):
+            self.leave(message)
+        else:
+            self.asked, self.message = Asked.COMPLETENESS, message
+
+    # ------------------------------------------------------------------------------------- error
+
+    def press_phrase(self, key: str) -> None:
+        """Take the number of a phrase. A digit counts at once unless a longer number could begin with it."""
+        count = len(phrases(self.summary))
+        if key.isdecimal() and key.isascii():
+            number = int(self.digits + key)
+            self.digits = str(number) if 1 <= number <= count else ""
+            if not self.digits:
+                self.message = f"The phrases have the numbers 1 to {count}. "
+            elif number * 10 > count:
+                self.take_words(phrases(self.summary)[number - 1])
+        elif key == "enter":
+            self.take_words(phrases(self.summary)[int(self.digits) - 1] if self.digits else None)
+        elif key == "backspace":
+            self.digits = ""
+        elif key == "t":
+            self.type("Type or paste the words of the summary", self.take_typed_words)
+        elif key in ("b", "escape"):
+            self.desk.take_back_draft(self.example)
+            self.asked, self.message = Asked.VERDICT, "Your yes was taken back. "
+        else:
+            self.unknown(key)
+
+    def take_words(self, place: Span | None) -> None:
+        """Store the words of the error and ask for its kind."""
+        adds = self.rating.draft is not None and self.rating.draft.adds
+        error = SummaryError() if place is None else with_words(SummaryError(), place, self.summary)
+        self.desk.begin_error(self.example, error, adds=adds)
+        self.digits, self.asked = "", Asked.KIND
+
+    def take_typed_words(self, text: str) -> None:
+        """Find the typed words in the summary; ask which place is meant if they occur more than once."""
+        self.places = places_meant(text, self.summary)
+        if len(self.places) == 1:
+            self.take_words(self.places[0])
+        elif not self.places:
+            self.message = "These words are not in the summary. "
+        elif len(self.places) > MOST_PLACES:
+            self.message = f"These words occur {len(self.places)} times. Type more of the words around them. "
+        else:
+            self.asked = Asked.PLACE
+
+    def press_place(self, key: str) -> None:
+        """Take the number of the place that is meant."""
+        if key.isdecimal() and key.isascii() and 1 <= int(key) <= len(self.places):
+            self.take_words(self.places[int(key) - 1])
+        elif key in ("b", "escape"):
+            self.asked = Asked.PHRASE
+        else:
+            self.unknown(key)
+
+    def press_kind(self, key: str) -> None:
+        """Take kind and severity in one key, or change the words."""
+        answer = panels.KIND_KEYS.get(key)
+        if answer is not None:
+            kind, severity = answer
+            words = self.error
+            self.desk.finish_error(self.example, SummaryError(kind, severity, words.start, words.end, words.text))
+            self.after_verdict(f"Saved: {kind}, {severity}. a: another error there. b: back. ")
+        elif key == "+" and self.error.end is not None:
+            self.extend(next((end for _, end in phrases(self.summary) if end > (self.error.end or 0)), None))
+        elif key == "w" and self.error.end is not None:
+            self.take_words(sentence_of((self.error.start or 0, self.error.end), self.summary))
+        elif key in ("b", "escape"):
+            self.asked = Asked.PHRASE
+        else:
+            self.unknown(key)
+
+    def extend(self, end: int | None) -> None:
+        """Add the next phrase to the words."""
+        if end is None:
+            self.message = "There is no further phrase. "
+        else:
+            self.take_words((self.error.start or 0, end))
+
+    def press_completeness(self, key: str) -> None:
+        """Take how complete the summary is."""
+        if key.isdecimal() and key.isascii() and int(key) in COMPLETENESS:
+            self.desk.store_completeness(self.example, int(key))
+            self.leave(f"Saved: completeness {key}. b: back. ")
+        elif key in ("b", "escape"):
+            self.asked = Asked.VERDICT
+        else:
+            self.unknown(key)
+
+    # ------------------------------------------------------------------------------------- typed texts
+
+    def type(self, question: str, take: Callable[[str], None]) -> None:
+        """Ask for a text in the input line."""
+        self.typing = Typing(question, take, self.asked)
+        self.asked = Asked.TEXT
+
+    def submit(self, text: str) -> None:
+        """Take the typed text. A key of the tool is obeyed or refused, never stored."""
+        assert self.typing is not None
+        typing, self.typing = self.typing, None
+        self.asked, self.message = typing.back, ""
+        key = key_of(text)
+        if key == "q":
+            self.finished = True
+        elif key is None:
+            typing.take(text)
+        elif key != "b":
+            self.typing, self.asked, self.message = typing, Asked.TEXT, reserved_text(text.strip()) + " "
+
+    def cancel(self) -> None:
+        """Leave the input line without storing anything."""
+        if self.typing is not None:
+            self.asked, self.typing = self.typing.back, None
+
+    def search(self, text: str) -> None:
+        """Show the next page of the note that has the words."""
+        self.sought = text.strip() or self.sought
+        page = page_with(self.sought, self.parts, self.page)
+        if page is None:
+            self.message = f'"{self.sought}" is not in the note. ' if self.sought else ""
+        else:
+            self.page = page
+
+    def take_omission(self, text: str) -> None:
+        """Store one fact that the summary leaves out, and ask for another."""
+        omission = text_to_store(text)
+        if not omission:
+            return
+        omissions = [] if omission == "-" else [*self.rating.omissions, omission]
+        self.desk.store_omissions(self.example, omissions)
+        self.message = "Noted. "
+        self.type("Another important fact that is missing (Enter: done; -: remove all)", self.take_omission)
+
+    def take_comment(self, text: str) -> None:
+        """Store a comment. An empty text keeps the present one."""
+        comment = text_to_store(text)
+        if comment:
+            self.desk.store_comment(self.example, "" if comment == "-" else comment)
+            self.message = "Noted. "
+
+    # ------------------------------------------------------------------------------------- screen
+
+    def view(self, width: int, rows: int) -> list[str]:
+        """Return the lines of the screen, and remember which pages of the note were shown."""
+        if self.asked is Asked.NOTHING:
+            page = Page([part for line in self.listed for part in wrap(line, width)], 0, 1)
+            return screen(self.title(), page, ["Any key: back to the summary."], width, rows)
+        room = rows - 1 - PANEL_ROWS
+        shown = self.shown()
+        page = body(shown, width, room, self.page)
+        if page.count != self.pages or len(self.parts) != page.count:
+            self.seen = set()  # the screen has another size now, so other pages
+            self.parts = [body(shown, width, room, number).part for number in range(page.count)]
+        self.page, self.pages = page.number, page.count
+        self.seen.add(page.number)
+        return screen(self.title(), page, self.panel(width), width, rows)
+
+    def marks(self) -> list[str]:
+        """Return the texts to highlight: the words searched, and the number of the phrase that is typed."""
+        return [text for text in (self.sought, f"[{self.digits}]" if self.digits else "") if text]
+
+    def title(self) -> str:
+        desk = self.desk
+        parts = [f"Summary {self.index + 1} of {len(desk.examples)}"]
+        parts += [] if desk.blind else [f"example_id {self.example.example_id}"]
+        parts += [desk.time_left()] if desk.time_left() else []
+        parts += [f"page {self.page + 1} of {self.pages}"] if self.pages > 1 else []
+        return ", ".join(parts)
+
+    def shown(self) -> Shown:
+        """Return the texts of the example; in a blind comparison with the other summaries of its note."""
+        desk, example = self.desk, self.example
+        read = {"Clinical Note:": example.clinical_note}
+        if not desk.blind:
+            read |= {"Reference Summary:": example.reference_summary, "Automatic Verdict:": example.automatic}
+        together = desk.same_note(example) if desk.blind else [example]
+        names = [f" {letter}" for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"] if len(together) > 1 else [""]
+        summaries = []
+        for name, each in zip(names, together, strict=False):
+            is_current = each is example
+            title = f"Summary{name}{', rate this one' if is_current else ''}:" if name else SUMMARY_TITLE
+            text = each.generated_summary.strip() or "(empty)"
+            texts = {title: numbered(text) if is_current else text}
+            rating = replace(desk.rating_of(each), draft=None)  # the panel shows it, and the note stays where it is
+            texts |= {"Other Ratings:": others_text(desk.others(each)), "Your Rating:": rating_text(rating)}
+            summaries.append({heading: content for heading, content in texts.items() if content.strip()})
+        filled = {heading: text for heading, text in read.items() if text.strip()}
+        return Shown(filled, summaries, together.index(example))
+
+    def panel(self, width: int) -> list[str]:
+        """Return the message and the question."""
+        if self.typing is not None:
+            return panels.typing(self.message, self.typing.question)
+        if self.asked is Asked.PHRASE:
+            return panels.phrase(self.message, self.digits, len(phrases(self.summary)))
+        if self.asked is Asked.PLACE:
+            return panels.place(self.message, self.places, self.summary)
+        if self.asked is Asked.KIND:
+            return panels.kind(self.message, self.error.text, width)
+        if self.asked is Asked.COMPLETENESS:
+            return panels.completeness(self.message)
+        return panels.verdict(self.message, has_rating=self.rating.is_complete)
+
+    def progress_lines(self) -> list[str]:
+        desk = self.desk
+        return progress(desk.examples, desk.book.ratings.values(), desk.assessor, mixed=desk.mixed).split("\n")
