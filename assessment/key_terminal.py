@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
 
 from prompt_toolkit.application import Application
 from prompt_toolkit.buffer import Buffer
@@ -20,6 +23,7 @@ from assessment.desk import Desk
 from assessment.key_form import KeyForm
 from assessment.key_screen import SMALLEST
 from assessment.screen import terminal_size
+from script_io.errors import Terminated
 
 NAMED_KEYS = ("enter", "pagedown", "pageup", "left", "right", "backspace", "escape")
 
@@ -33,13 +37,15 @@ def takes_single_keys() -> bool:
 
 
 def ask_with_keys(desk: Desk) -> None:
-    """Ask for ratings until none is missing or the assessor leaves."""
+    """Ask for ratings until none is missing or the assessor leaves. Ctrl-C and SIGTERM raise what they raise elsewhere.
+
+    An error while an answer is stored restores the terminal and is raised as well.
+    """
     form = KeyForm(desk)
     if not form.finished:
-        try:
-            _application(form).run()
-        except EOFError:  # the terminal was closed
-            return
+        application = _application(form)
+        with suppress(EOFError), _exits_at_sigterm(application):  # EOFError: the terminal was closed
+            application.run()
     if form.complete:
         count = len(desk.skipped_now)
         print(f"That was the last summary.{f' You skipped {count}: start again to rate them.' if count else ''}")
@@ -47,61 +53,77 @@ def ask_with_keys(desk: Desk) -> None:
         print("Saved. Start the same command again to continue.")
 
 
+@contextmanager
+def _exits_at_sigterm(application: Application[None]) -> Iterator[None]:
+    """Leave the full screen at SIGTERM. An exception raised by the handler itself would be lost in the event loop."""
+
+    def leave(signal_number: int, frame: FrameType | None) -> None:
+        if application.loop is not None:
+            application.loop.call_soon_threadsafe(lambda: application.exit(exception=Terminated()))
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _application(form: KeyForm) -> Application[None]:
+    os.environ.setdefault("PROMPT_TOOLKIT_NO_CPR", "1")  # a full screen needs no answer from the terminal
     buffer = Buffer(multiline=False)
     page = Window(FormattedTextControl(lambda: _styled(form), focusable=True, show_cursor=False), wrap_lines=False)
     line = Window(BufferControl(buffer, input_processors=[BeforeInput("> ")]), height=1)
     is_typing = Condition(lambda: form.typing is not None)
     layout = Layout(HSplit([page, ConditionalContainer(line, is_typing)]), focused_element=page)
 
-    def update(event: KeyPressEvent) -> None:
+    def obey(event: KeyPressEvent, action: Callable[[], None]) -> None:
+        """Run what a key does. An error ends the application, which would only log it otherwise."""
+        try:
+            action()
+        except Exception as error:
+            event.app.exit(exception=error)
+            return
         event.app.layout.focus(page if form.typing is None else line)
         if form.finished:
             event.app.exit()
 
-    def accept(_: Buffer) -> bool:
-        form.submit(buffer.text)
-        return False  # empties the input line
-
-    buffer.accept_handler = accept
-    return Application(layout, key_bindings=_bindings(form, buffer, update, is_typing), full_screen=True)
+    return Application(layout, key_bindings=_bindings(form, buffer, obey, is_typing), full_screen=True)
 
 
-def _bindings(form: KeyForm, buffer: Buffer, update: object, is_typing: Condition) -> KeyBindings:
-    assert callable(update)
+def _bindings(
+    form: KeyForm, buffer: Buffer, obey: Callable[[KeyPressEvent, Callable[[], None]], None], is_typing: Condition
+) -> KeyBindings:
     keys = KeyBindings()
 
     @keys.add(Keys.Any, filter=~is_typing)
     def _press(event: KeyPressEvent) -> None:
-        form.press("space" if event.data == " " else event.data.lower())
-        update(event)
+        obey(event, lambda: form.press("space" if event.data == " " else event.data.lower()))
 
     for name in NAMED_KEYS:
 
         @keys.add(name, filter=~is_typing)
         def _press_named(event: KeyPressEvent, name: str = name) -> None:
-            form.press(name)
-            update(event)
+            obey(event, lambda: form.press(name))
 
     @keys.add(Keys.BracketedPaste, filter=~is_typing)
     def _ignore_paste(event: KeyPressEvent) -> None:
         form.message = "A pasted text answers no question here. "  # its letters are no keys
 
     @keys.add("enter", filter=is_typing)
-    def _accept(event: KeyPressEvent) -> None:
-        buffer.validate_and_handle()
-        update(event)
+    def _submit(event: KeyPressEvent) -> None:
+        text = buffer.text
+        buffer.reset()
+        obey(event, lambda: form.submit(text))
 
     @keys.add("escape", filter=is_typing, eager=True)
     def _cancel(event: KeyPressEvent) -> None:
         buffer.reset()
-        form.cancel()
-        update(event)
+        obey(event, form.cancel)
 
     @keys.add("c-c")
     @keys.add(Keys.SIGINT)
     def _interrupt(event: KeyPressEvent) -> None:
-        event.app.exit(exception=KeyboardInterrupt)
+        event.app.exit(exception=KeyboardInterrupt())
 
     @keys.add("c-d")
     def _leave(event: KeyPressEvent) -> None:

@@ -292,8 +292,10 @@ def test_a_no_on_an_unread_note_has_to_be_said_twice(tmp_path: Path) -> None:
         tool.answer(PROMPT, "n")
         assert "You have not seen 7 of 8 pages of the note. Nothing is saved." in tool.answer(PROMPT, "/INSULIN")
         assert not (csv.parent / "manual_assessment.json").exists()
-        assert "This is page 8 of 8" in tool.answer(PROMPT, "p")
-        assert "This is page 7 of 8" in tool.answer(PROMPT, "n")
+        found = tool.answer(PROMPT, "p")
+        assert "Takes insulin." in found
+        assert "This is page 7 of 8" in found  # the automatic verdict comes after it
+        assert "This is page 6 of 8" in tool.answer(PROMPT, "n")
         assert "case-B" in tool.answer(PROMPT, "")
         for key in ("", "", "", "", "", "", "n"):
             shown = tool.answer(PROMPT, key)
