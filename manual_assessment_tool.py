@@ -48,7 +48,8 @@ from assessment.ratings import Rating, RatingBook, folded
 from assessment.report import progress, report
 from assessment.session import Session
 from assessment.tally import draws
-from script_io.errors import ArgumentParser, InputError, run_script
+from assessment.web import serve
+from script_io.errors import ArgumentParser, InputError, WholeNumber, run_script
 from script_io.files import atomic_write
 
 DEFAULT_ASSESSOR = "assessor"
@@ -110,6 +111,19 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="settle draws: show only the summaries that as many assessors call hallucinated as not, with their "
         "ratings but without their names; --assessor must be a person who has not rated them",
     )
+    page = parser.add_argument_group("Web form")
+    page.add_argument(
+        "--serve",
+        action="store_true",
+        help="ask the same questions on a web page, for assessors without a terminal; only this machine is served, and "
+        "the address holds a random token",
+    )
+    page.add_argument(
+        "--port",
+        type=WholeNumber(0, 65535),
+        default=0,
+        help="port of --serve; 0 takes a free one",
+    )
     return parser.parse_args(argv)
 
 
@@ -120,7 +134,10 @@ def main(args: argparse.Namespace) -> int:
     sources, desk = open_desk(args)
     say(f"{len(desk.examples)} summaries, {desk.done()} of them rated already. ? explains the keys.")
     try:
-        ask(desk)
+        if args.serve:
+            serve(desk, args.port)
+        else:
+            ask(desk)
     finally:
         finish(args.results_csv[0].parent, sources, desk)
     return 0

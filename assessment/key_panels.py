@@ -37,7 +37,7 @@ def help_lines() -> list[str]:
 
 def verdict(message: str, *, has_rating: bool) -> list[str]:
     """Return the main question."""
-    keep = "Enter: keep your rating   " if has_rating else ""
+    keep = "Enter: keep   " if has_rating else ""
     return [
         *filter(None, [message]),
         QUESTION,

@@ -280,7 +280,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "evaluation.compare_models": {"folders": REQUIRED, "names": None, "output_dir": None, "judge_accuracy": None},
     "manual_assessment_tool": {
         **{"results_csv": REQUIRED, "start_idx": 0, "max_examples": None, "assessor": "assessor", "blind": False},
-        **{"rate_completeness": False, "show_verdicts": False, "adjudicate": False},
+        **{"rate_completeness": False, "show_verdicts": False, "adjudicate": False, "serve": False, "port": 0},
     },
     "run_pipeline": {
         **{"demo": False, "model_name": None, "phase1_dir": "phase1_data/sft", "output_dir": None, "rounds": 1},

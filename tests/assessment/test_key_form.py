@@ -96,7 +96,7 @@ def test_back_takes_a_yes_back_at_every_question(tmp_path: Path) -> None:
     press(form, "y 2 b b")
     assert form.message == "Your yes was taken back. "
     assert (stored(form).verdict, stored(form).draft) == ("not hallucinated", None)
-    assert "keep your rating" in press(form, "b")
+    assert "Enter: keep   y: yes" in press(form, "b")
     assert form.message == "This is the first summary. "
     press(form, "enter")
     assert form.index == 1
