@@ -3,14 +3,17 @@
 In:  --input, a table of any common kind: CSV with commas, semicolons or tabs, JSON, JSONL, Parquet, a folder saved by
      `datasets`, a folder of tables with the same columns, or a folder of NAME.txt with NAME.summary.txt.
 Out: in --output_dir `train_set_processed.csv`, `validation_set_processed.csv`, `test_set_processed.csv` and
-     `phase1_report.json`.
+     `phase1_report.json`, which holds the audit. If the data have hallucinated summaries, their pairs with the factual
+     summaries of the same notes are also written as DPO JSONL, to phase1_data/dpo for the default --output_dir, else to
+     the folder dpo in --output_dir.
 
     python prepare_phase1_data.py --input visits.csv --output_dir phase1_data/mine
     python prepare_phase1_data.py --input visits.parquet --note_column dialogue --summary_column section_text \\
-        --group_column patient --output_dir phase1_data/mine
+        --group_column patient --redact --annotate_evidence --output_dir phase1_data/mine
 
 Columns, delimiter and encoding are found and printed; flags overrule them. No note, no group and no near-duplicate of a
-note is in two splits.
+note is in two splits. --redact replaces identifiers that have a written form; it finds no name without a title, and a
+person has to read the texts before they are shared.
 """
 
 from __future__ import annotations
@@ -21,14 +24,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from clinical.lexicon_flag import add_lexicon_argument, add_lexicons, lexicon_settings
+from evaluation.calibration import calibration
+from fact_checking.citations import check_citations
+from fact_checking.claims import FactCheck
+from ingest.audit import file_problems, token_lengths, unsupported_references
 from ingest.columns import choose_columns, column_lines
-from ingest.records import Record, records_of
+from ingest.evidence import annotated_records, without_old_citations
+from ingest.pairs import preference_rows
+from ingest.records import Record, records_of, with_rejected_rows
+from ingest.redaction import LIMITS, redacted
 from ingest.splits import LARGE_SHARE, SPLITS, bundled, sample_notes, split_records
 from ingest.tables import read_table
+from judging.choice import make_judge
+from language_model.model_files import DEMO_BASE, require_model
+from language_model.placement import DEVICES
 from script_io.csv_files import write_csv
 from script_io.errors import ArgumentParser, InputError, at_least, run_script
-from script_io.files import write_json
-from script_io.phase1_csv import COLUMNS
+from script_io.files import write_json, write_jsonl
+from script_io.phase1_csv import COLUMNS, HALLUCINATED
 
 REPORT_FILE = "phase1_report.json"
 COLUMN_FLAGS = {
@@ -37,7 +51,9 @@ COLUMN_FLAGS = {
     "id": "id_column",
     "label": "label_column",
     "group": "group_column",
+    "rejected": "rejected_column",
 }
+PAIR_SPLITS = ("train", "validation")  # Stage B trains on the first and validates on the second
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -59,8 +75,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="NAME",
         help="column that names a patient or an encounter, which stays in one split (default: none)",
     )
+    data.add_argument(
+        "--rejected_column", metavar="NAME", help="column of summaries that are worse than the summary (default: none)"
+    )
     data.add_argument("--encoding", metavar="NAME", help="encoding of text files, such as cp1250 (default: found)")
     data.add_argument("--delimiter", metavar="CHARACTER", help="what separates the cells of a table (default: found)")
+    add_lexicon_argument(data)
     splits = parser.add_argument_group("Splits")
     splits.add_argument("--val_fraction", type=float, default=0.1, help="share of the rows for validation")
     splits.add_argument("--test_fraction", type=float, default=0.1, help="share of the rows for the test split")
@@ -69,6 +89,33 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     splits.add_argument(
         "--seed", type=at_least(0), default=42, help="random seed; the same seed gives the same files (default: 42)"
+    )
+    changes = parser.add_argument_group("Changes to the texts")
+    changes.add_argument(
+        "--redact",
+        action="store_true",
+        help="replace dates (but the year), phone and record numbers, e-mail addresses, names after a title, addresses "
+        "and ages over 89 by tags",
+    )
+    changes.add_argument(
+        "--annotate_evidence",
+        action="store_true",
+        help="add [Evidence: S1,2; Conf: 0.85] to each sentence of a factual summary that the note supports",
+    )
+    changes.add_argument(
+        "--evidence_model",
+        type=Path,
+        metavar="FOLDER",
+        help="detector whose score is the confidence (default: none, the share of the sentence's claims that the rules "
+        "support)",
+    )
+    changes.add_argument("--device", default="auto", choices=DEVICES, help="device of --evidence_model")
+    audit = parser.add_argument_group("Audit")
+    audit.add_argument(
+        "--tokenizer", default=str(DEMO_BASE), metavar="MODEL", help="model folder or hub id that counts tokens"
+    )
+    audit.add_argument(
+        "--max_length", type=at_least(1), default=512, help="tokens that training will allow, prompt and summary"
     )
     output = parser.add_argument_group("Output")
     output.add_argument(
@@ -90,7 +137,7 @@ def phase1_file(folder: Path, split: str) -> Path:
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    """Raise InputError for shares that leave no training data."""
+    """Raise InputError for shares that leave no training data, and for flags and models that do not fit."""
     for name in ("val_fraction", "test_fraction"):
         if not 0 <= getattr(args, name) < 1:
             raise InputError(f"--{name} {getattr(args, name)}: give a share from 0 to 1, 1 excluded")
@@ -98,11 +145,22 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise InputError(
             f"--val_fraction {args.val_fraction} and --test_fraction {args.test_fraction} leave nothing to train on"
         )
+    if args.evidence_model and not args.annotate_evidence:
+        raise InputError("--evidence_model is for --annotate_evidence; leave it out, or add --annotate_evidence")
+    require_model(args.tokenizer)
+
+
+def pairs_file(output_dir: Path, split: str) -> Path:
+    """Return the path of the preference pairs of a split: phase1_data/dpo for phase1_data/sft, else a folder inside."""
+    folder = output_dir.with_name("dpo") if output_dir.name == "sft" else output_dir / "dpo"
+    return folder / f"{split}_set_processed.jsonl"
 
 
 def refuse_used_folder(args: argparse.Namespace) -> None:
     """Raise InputError if the output folder has Phase 1 files that may not be replaced."""
-    used = [path for split in SPLITS if (path := phase1_file(args.output_dir, split)).exists()]
+    paths = [phase1_file(args.output_dir, split) for split in SPLITS]
+    paths += [pairs_file(args.output_dir, split) for split in PAIR_SPLITS]
+    used = [path for path in paths if path.exists()]
     if used and not args.overwrite_output_dir:
         other = args.output_dir.with_name("mine" if args.output_dir.name != "mine" else "mine_2")
         raise InputError(
@@ -174,14 +232,102 @@ def write_splits(splits: Mapping[str, Sequence[Record]], folder: Path) -> None:
         print(f"{name}: {counts['rows']} rows of {counts['notes']} notes ({labels}) in {path}")
 
 
+def change_texts(records: Sequence[Record], args: argparse.Namespace) -> tuple[list[Record], dict[str, Any]]:
+    """Return the records with rejected summaries as rows, redacted and annotated where asked for, and their report."""
+    changed = with_rejected_rows(records)
+    report: dict[str, Any] = {"redacted": None, "evidence": None}
+    if args.redact:
+        changed, counts = redacted(changed)
+        report["redacted"] = dict(counts)
+        print(f"Replaced {', '.join(f'{n} {kind}' for kind, n in counts.most_common()) or 'no identifier'} (--redact)")
+        print(f"  ids are replaced too; {LIMITS}")
+    if args.annotate_evidence:
+        changed, report["evidence"] = annotate_all(changed, args)
+    return changed, report
+
+
+def annotate_all(records: Sequence[Record], args: argparse.Namespace) -> tuple[list[Record], dict[str, Any]]:
+    """Return the records with citations in the factual summaries, and how many were written and how many are right."""
+    checks: list[FactCheck | None] = [None] * len(records)
+    if args.evidence_model:
+        judge = make_judge("facts", evidence_model=args.evidence_model, device=args.device)
+        checks = judge.check_all([(r.note, without_old_citations(r.summary)) for r in records], "Scoring evidence")
+    annotated, results = annotated_records(records, checks)
+    written = [check_citations(record.note, record.summary) for record in annotated if record.label != HALLUCINATED]
+    right = sum(citation.supported is True for each in written for citation in each)
+    report = {
+        "sentences": sum(result.sentences for result in results),
+        "citations": sum(map(len, written)),
+        "citations_right": right,
+        "confidence": "evidence model" if args.evidence_model else "share of supported claims",
+        "calibration": calibration([result.proposals for result in results], args.seed),
+    }
+    print(
+        f"Cited evidence for {report['citations']} of {report['sentences']} sentences of factual summaries; "
+        f"{right} citations are right by the check of evaluation/evaluate_model.py"
+    )
+    if found := report["calibration"]:
+        error = "not measured, under 30 citations" if found["ece"] is None else f"{found['ece']:.3f}"
+        print(f"  calibration of Conf on {found['n']} proposed citations: Brier {found['brier']:.3f}, error {error}")
+    return annotated, report
+
+
+def write_pairs(splits: Mapping[str, Sequence[Record]], args: argparse.Namespace) -> dict[str, int]:
+    """Write the preference pairs of training and validation as DPO JSONL; return how many there are."""
+    counts = {}
+    for name in PAIR_SPLITS:
+        path = pairs_file(args.output_dir, name)
+        rows = preference_rows(splits[name])
+        counts[name] = len(rows)
+        if rows:
+            write_jsonl(path, rows)
+            print(f"{name}: {len(rows)} preference pairs in {path}")
+        else:
+            path.unlink(missing_ok=True)
+    if counts["train"]:
+        train = pairs_file(args.output_dir, "train")
+        val = pairs_file(args.output_dir, "validation") if counts["validation"] else train
+        print(f"  for: python stage_b_dpo_training.py --train_data_path {train} --val_data_path {val}")
+    return counts
+
+
+def audit(splits: Mapping[str, Sequence[Record]], args: argparse.Namespace) -> dict[str, Any]:
+    """Print and return lengths in tokens, unsupported references and problems of the written files."""
+    from language_model.loading import load_tokenizer
+
+    print("Audit")
+    tokenizer = load_tokenizer(args.tokenizer)
+    lengths = {}
+    for name, records in splits.items():
+        lengths[name], line = token_lengths(records, tokenizer, args.max_length)
+        print(f"  {name}: {line}")
+    references = unsupported_references([record for part in splits.values() for record in part], args.seed)
+    print(
+        f"  {references['unsupported']} of {references['checked']} factual summaries state something that the fact "
+        "checker does not find in their note"
+    )
+    for example in references["examples"]:
+        print(f"    {example['id']}: {example['type']} {example['text']!r} is {example['verdict']}")
+    problems = file_problems({name: phase1_file(args.output_dir, name) for name in splits if splits[name]})
+    for name, found in problems.items():
+        print(f"  {name}: {len(found)} problems, the first: {found[0]}")
+    if not problems:
+        print("  no repeated row, and no note in two splits")
+    return {"tokenizer": args.tokenizer, "lengths": lengths, "references": references, "problems": problems}
+
+
 def main(args: argparse.Namespace) -> int:
-    """Read the input, divide it and write the files."""
+    """Read the input, change the texts where asked for, divide them, write the files and audit them."""
     check_arguments(args)
     refuse_used_folder(args)
+    add_lexicons(args.lexicon_dir)
     records, report = read_records(args)
+    records, changes = change_texts(records, args)
     splits, division = split_all(records, args)
     write_splits(splits, args.output_dir)
-    write_json(args.output_dir / REPORT_FILE, {**report, **division})
+    pairs = write_pairs(splits, args)
+    report |= {**changes, **division, "preference_pairs": pairs, "lexicons": lexicon_settings(args.lexicon_dir)}
+    write_json(args.output_dir / REPORT_FILE, {**report, "audit": audit(splits, args)})
     print(f"Saved {REPORT_FILE} to {args.output_dir}")
     print(f"Next: python stage_a_sft_training.py --train_data_path {phase1_file(args.output_dir, 'train')} \\")
     print(f"          --val_data_path {phase1_file(args.output_dir, 'validation')}")

@@ -86,8 +86,8 @@ def split_records(
     empty = [name for name in SPLITS if not of_split[name] and shares.get(name, 1)]
     if empty:
         raise InputError(
-            f"no record is left for the {empty[0]} split: {len(records)} records form {len(order)} bundles that share a "
-            f"note, a group or near-duplicate notes, the largest with {bundles.largest}; add notes, drop "
+            f"no record is left for the {empty[0]} split: {len(records)} records form {len(order)} bundles that "
+            f"share a note, a group or near-duplicate notes, the largest with {bundles.largest}; add notes, drop "
             "--group_column, or change --val_fraction and --test_fraction"
         )
     return {name: [records[index] for index in sorted(indices)] for name, indices in of_split.items()}

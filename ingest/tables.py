@@ -60,10 +60,8 @@ def read_table(path: Path, encoding: str | None = None, delimiter: str | None = 
 
     `encoding` and `delimiter` are found if they are not given.
     """
-    if path.is_dir():
-        table = _read_folder(path, encoding, delimiter)
-    else:
-        table = _read_file(path, encoding, delimiter)
+    read = _read_folder if path.is_dir() else _read_file
+    table = read(path, encoding, delimiter)
     if not table.rows:
         raise InputError(f"{path}: holds no row; name a file with notes and summaries")
     return table

@@ -251,6 +251,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         **{"input": REQUIRED, "note_column": None, "summary_column": None, "id_column": None, "label_column": None},
         **{"group_column": None, "max_examples": None, "seed": 42, "output_dir": "phase1_data/sft"},
         **{"overwrite_output_dir": False, "val_fraction": 0.1, "test_fraction": 0.1},
+        **{"rejected_column": None, "redact": False, "annotate_evidence": False, "evidence_model": None},
+        **{"tokenizer": str(ROOT / "demo" / "base_model"), "max_length": 512, "device": "auto"},
     },
     "generate_phase2_data": {
         **{"phase1_dir": "phase1_data/sft", "phase2_dir": "phase2_data/dpo", "adversarial_ratio": 1.0},
@@ -671,8 +673,11 @@ MISTAKES = [
             ("judging.calibrate", "--judge_model base --phase1_dir phase1_good"),
             ("evaluation.fact_checker", "--note Cough. --summary Cough."),
             ("run_pipeline", "--demo"),
+            ("prepare_phase1_data", "--input good.csv --output_dir out"),
         )
     ),
+    Mistake("prepare_phase1_data", "--input good.csv --output_dir out --evidence_model base", ("--annotate_evidence",)),
+    Mistake("prepare_phase1_data", "--input good.csv --output_dir out --tokenizer ./none", ("none", NO_MODEL)),
     Mistake("clinical.import_terms", "--rxnorm none.rrf --output_dir out", ("none.rrf", "cannot be read")),
     Mistake("clinical.import_terms", "--umls good.csv --output_dir out", ("good.csv, line 1", "18 fields")),
     Mistake("clinical.import_terms", "--umls none.rrf --relations none.rrf --output_dir out", ("--relations",)),
