@@ -17,8 +17,8 @@ from ingest.identifiers import AGE, COMPILED, DATE, KINDS, NAME, YEAR_IN_DATE
 from ingest.records import Record
 
 LIMITS = (
-    "patterns find no name without a title or a label or in small letters, no place or employer in a sentence and no misspelled "
-    "identifier; a person has to read the texts before they are shared"
+    "patterns find no name without a title or a label or in small letters, no place or employer in a sentence and no "
+    "misspelled identifier; a person has to read the texts before they are shared"
 )
 
 
