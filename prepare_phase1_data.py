@@ -255,7 +255,7 @@ def annotate_all(records: Sequence[Record], args: argparse.Namespace) -> tuple[l
     annotated, results = annotated_records(records, checks)
     written = [check_citations(record.note, record.summary) for record in annotated if record.label != HALLUCINATED]
     right = sum(citation.supported is True for each in written for citation in each)
-    report = {
+    report: dict[str, Any] = {
         "sentences": sum(result.sentences for result in results),
         "citations": sum(map(len, written)),
         "citations_right": right,
