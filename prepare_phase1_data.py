@@ -303,7 +303,7 @@ def audit(splits: Mapping[str, Sequence[Record]], args: argparse.Namespace) -> d
         print(f"  {name}: {line}")
     references = unsupported_references([record for part in splits.values() for record in part], args.seed)
     print(
-        f"  {references['unsupported']} of {references['checked']} factual summaries state something that the fact "
+        f"  {references['unsound']} of {references['checked']} factual summaries state something that the fact "
         "checker does not find in their note"
     )
     for example in references["examples"]:

@@ -62,7 +62,7 @@ def unsupported_references(records: Sequence[Record], seed: int) -> dict[str, An
         if claims and len(examples) < EXAMPLES:
             first = claims[0]
             examples.append({"id": record.id, "type": first.type, "text": first.text, "verdict": first.verdict})
-    return {"checked": len(drawn), "factual": len(factual), "unsupported": wrong, "by_type": dict(kinds)} | {
+    return {"checked": len(drawn), "factual": len(factual), "unsound": wrong, "by_type": dict(kinds)} | {
         "examples": examples
     }
 
