@@ -214,7 +214,8 @@ def test_doubtful_words_are_marked_in_the_terminal_and_in_the_file(
     printed = capsys.readouterr().out
     marked = "Woman with chest pain. Apixaban [1 10 mg] twice daily."
     assert f"Generated Summary:\n{marked}\n\n1 of " in printed
-    assert "  1  contradicted  error  dose             10 mg\n     S2: Started apixaban 5 mg twice daily.\n" in printed
+    assert "  1  contradicted  error  dose             10 mg\n     apixaban: summary 10 mg; note 5 mg\n" in printed
+    assert "     S2: Started apixaban 5 mg twice daily.\n" in printed
     [row] = jsonl(tmp_path / "out.jsonl")
     assert row["generated_summary"] == marked.replace("[1 10 mg]", "10 mg")
     assert (row["marked_summary"], row["has_hallucination"], row["hallucination_score"]) == (marked, 1, 1.0)

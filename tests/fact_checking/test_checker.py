@@ -297,6 +297,7 @@ def test_command_line_explains_the_check() -> None:
         "\n"
         "Errors\n"
         "  1  contradicted  error  dose             5 mg\n"
+        "     apixaban: summary 5 mg; note 10 mg\n"
         "     S12: Started apixaban 10 mg twice daily and metoprolol 25 mg every morning.\n"
         "\n"
         "For review\n"
@@ -428,6 +429,7 @@ def test_the_doubts_are_listed_with_the_numbers_of_the_marks() -> None:
     assert count.startswith("2 of 3 facts contradicted or unsupported; score")
     assert [line.split() for line in lines] == [
         ["1", "contradicted", "error", "dose", "10", "mg"],
+        ["apixaban:", "summary", "10", "mg;", "note", "5", "mg"],
         ["S1:", "Started", "apixaban", "5", "mg."],
         ["2", "unsupported", "error", "condition", "gout"],
         ["not", "in", "the", "note"],
