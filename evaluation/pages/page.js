@@ -107,8 +107,17 @@ function mark(button) {
   showMarks();
 }
 
+// As script_io/csv_files.py writes cells: what a spreadsheet would run as a formula has an apostrophe in front.
+const FORMULA = /^(?:'*[\s\x00-\x1f\ufeff]*[=+\-@＝＋－＠]|'*[\t\r\n])/;
+const PLAIN_NUMBER = /^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$/;
+
+function cell(value) {
+  const text = String(value);
+  const guarded = FORMULA.test(text) && !PLAIN_NUMBER.test(text) ? `'${text}` : text;
+  return `"${guarded.replaceAll('"', '""')}"`;
+}
+
 function save(name, rows) {
-  const cell = value => `"${String(value).replaceAll('"', '""')}"`;
   const lines = [Object.keys(rows[0]), ...rows.map(Object.values)].map(cells => cells.map(cell).join(","));
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([lines.join("\r\n"), "\r\n"], {type: "text/csv"}));

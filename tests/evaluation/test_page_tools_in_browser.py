@@ -22,7 +22,7 @@ TWO_DRUGS = "Started azithromycin 250 mg every morning and cefuroxime 500 mg eve
 NOTES = {
     "drugs": (TWO_DRUGS, "Azithromycin 250 mg every 12 hours, it was said at length.", TWO_DRUGS),
     "quoted": ('Says "cough", for 3 days.\nNo fever.', 'Says "cough", for 3 days.', "Cough for 3 days. No fever."),
-    "knee": ("Left knee pain.", "Left knee pain.", "Left knee pain."),
+    "knee": ("Left knee pain.", "Left knee pain.", "- Left knee pain."),
 }
 OTHER = {**NOTES, "drugs": (TWO_DRUGS, "Azithromycin 250 mg every morning, it was said at length.", TWO_DRUGS)}
 
@@ -167,9 +167,11 @@ def test_the_rows_shown_are_saved_and_no_others(page: Page, tmp_path: Path) -> N
     page.locator("select[name=verdict]").select_option("no error found")
     rows = saved(page, "Save the rows shown", tmp_path / "rows.csv")
     assert [row["example_id"] for row in rows] == ["quoted", "knee"]
+    assert rows[1]["reference_summary"] == "'- Left knee pain."  # no formula for a spreadsheet
     columns = ("clinical_note", "generated_summary", "reference_summary", "has_hallucination", "coverage")
     kept = [row for _, row in read_csv(tmp_path / "rows.csv", columns)]
     assert kept[0]["reference_summary"] == NOTES["quoted"][2]
+    assert kept[1]["reference_summary"] == NOTES["knee"][2]
     assert kept[0]["coverage"] == "0.666667"
 
 
