@@ -65,6 +65,7 @@ def place(message: str, places: Sequence[Span], summary: str) -> list[str]:
 def kind(message: str, words: str, width: int) -> list[str]:
     """Return the table of kinds and severities."""
     shown = f'"{" ".join(words.split())}"' if words else "No words in particular."
+    keys = "" if message else "  +: next phrase  w: sentence  b: back"
     rows = {f"major: {SEVERITIES['major']}": ("major", "minor")}
     rows |= {
         f"{name}: {meaning}": (str(number), str(number + len(KINDS)))
@@ -72,9 +73,8 @@ def kind(message: str, words: str, width: int) -> list[str]:
     }
     wide = max(map(len, rows))
     return [
-        one_line(f"{message}{shown}", width),
+        f"{one_line(f'{message}{shown}', width - len(keys))}{keys}",
         *(one_line(f"{text:<{wide}}   {major:^5}  {minor:^5}", width) for text, (major, minor) in rows.items()),
-        "+: next phrase too   w: whole sentence   b: other words   q: quit",
     ]
 
 

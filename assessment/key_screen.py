@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from assessment.screen import FEWEST_ROWS, SEPARATOR, Page, Texts, blocks, columns, page_of, paged, wrap
 
-PANEL_ROWS = 8  # with the line above it
+PANEL_ROWS = 7  # with the line above it
 NARROWEST = 34  # cells of a column in a comparison of summaries
 SMALLEST = (60, 16)  # cells and rows below which the tool asks line by line
 

@@ -126,7 +126,8 @@ def test_a_number_that_no_phrase_has_stores_nothing(tmp_path: Path) -> None:
 
 def test_words_are_widened_by_phrases_and_to_the_sentence(tmp_path: Path) -> None:
     form = form_of(tmp_path)
-    assert f'"{PHRASES[1]} {PHRASES[2]}"' in press(form, "y 2 +")
+    shown = press(form, "y 2 +")
+    assert f'"{PHRASES[1]} {PHRASES[2][:15]}' in shown  # the end may be cut
     press(form, "+")
     assert "There is no further phrase." in press(form, "+")
     press(form, "b 2 w 1")
@@ -221,7 +222,7 @@ def test_every_screen_fits_and_shows_the_note_with_the_numbered_summary(
         text = "\n".join(lines)
         assert "Denies pain" in text
         assert f"[1] {PHRASES[0]}" in text
-    assert lines[-1] == "" or keys == "y 2"  # room for the input line
+    assert lines[-1] == "" or form.typing is None  # room for the input line
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -229,7 +230,7 @@ def test_the_keys_of_a_question_are_on_the_screen(tmp_path: Path, size: tuple[in
     form = form_of(tmp_path)
     assert "q: quit" in "\n".join(form.view(*size))
     shown = press(form, "y 2", size)
-    for text in ("contradiction: the note says the opposite or something else", "+: next phrase too", "  4      8"):
+    for text in ("contradiction: the note says the opposite or something else", "+: next phrase", "  4      8"):
         assert text in shown
     assert "?: all keys" in press(form, "1", size)
 
