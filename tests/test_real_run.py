@@ -42,7 +42,8 @@ REAL = replace(
     examples={"train": 24, "validation": 4, "test": 8},
     max_length=175,  # some of the notes are longer
 )
-REAL_STAGES = 5 + 2 * 3  # sft, completions, judging, dpo, control; each of three models evaluated and judged again
+# sft, completions, judging, dpo, control, comparison; each of three models evaluated and judged again
+REAL_STAGES = 6 + 2 * 3
 
 
 def write_detector(folder):
