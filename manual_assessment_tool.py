@@ -122,7 +122,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--port",
         type=WholeNumber(0, 65535),
         default=0,
-        help="port of --serve; 0 takes a free one",
+        help="TCP port on which --serve takes requests; 0 takes a free one",
     )
     return parser.parse_args(argv)
 
