@@ -77,7 +77,7 @@ UNITS = re.compile(
     r"\b(?:tokens?|notes?|examples?|triplets?|pairs?|summar(?:y|ies)|prompts?|completions?|sequences?|rows?|lines?|"
     r"words?|epochs?|steps?|evaluations?|rounds?|requests?|seconds|minutes|GB|GiB|dollars|processes|threads|layers|"
     r"heads|ratings|resamples|runs?|passes|measurements|nats|bits|seeds?|score|share|ratio|factor|rate|weight|norm|rank|"
-    r"size|probability|temperature|port)\b",
+    r"size|probability|temperature)\b",
     re.IGNORECASE,
 )
 
