@@ -34,7 +34,7 @@ from language_model.sampler_flags import (
 )
 from script_io.csv_files import read_csv
 from script_io.errors import ArgumentParser, InputError, at_least, run_script
-from script_io.files import read_json, read_jsonl, write_json, write_jsonl
+from script_io.files import private_opener, read_json, read_jsonl, write_json, write_jsonl
 from script_io.phase1_csv import DATA_REMEDY, FACTUAL_LABELS, REQUIRED_COLUMNS, row_problem
 
 DEFAULT_MODEL_PATH = "./models/sft_specialist/final_model"
@@ -236,7 +236,7 @@ def append_completions(
         return
     results = sampler.complete([prompt.text for prompt in prompts], sampling, "Completions", done)
     write_json(config_path_of(output_path), stored)
-    with output_path.open("a", encoding="utf-8", newline="") as handle:
+    with open(output_path, "a", encoding="utf-8", newline="", opener=private_opener) as handle:
         for index, completions in results:
             handle.write(json.dumps(row_of(prompts[index], completions), ensure_ascii=False) + "\n")
             handle.flush()

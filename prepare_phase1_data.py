@@ -327,7 +327,7 @@ def main(args: argparse.Namespace) -> int:
     write_splits(splits, args.output_dir)
     pairs = write_pairs(splits, args)
     report |= {**changes, **division, "preference_pairs": pairs, "lexicons": lexicon_settings(args.lexicon_dir)}
-    write_json(args.output_dir / REPORT_FILE, {**report, "audit": audit(splits, args)})
+    write_json(args.output_dir / REPORT_FILE, {**report, "audit": audit(splits, args)}, private=True)
     print(f"Saved {REPORT_FILE} to {args.output_dir}")
     print(f"Next: python stage_a_sft_training.py --train_data_path {phase1_file(args.output_dir, 'train')} \\")
     print(f"          --val_data_path {phase1_file(args.output_dir, 'validation')}")

@@ -191,7 +191,11 @@ class RatingBook:
         """Store one rating in the file at once. Keeps what other sessions have stored in the meantime."""
         with _sole_writer(self.path.parent):
             self.ratings = self._load() | {(rating.assessor, rating.text_sha256): rating}
-            write_json(self.path, {"version": VERSION, "ratings": [asdict(each) for each in self.ratings.values()]})
+            write_json(
+                self.path,
+                {"version": VERSION, "ratings": [asdict(each) for each in self.ratings.values()]},
+                private=True,
+            )
 
 
 def _rating(row: Mapping[str, Any]) -> Rating:

@@ -17,7 +17,7 @@ import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from clinical import attributes, measurements, values
 from clinical.body_systems import topic_facts
@@ -121,6 +121,7 @@ _ENDS_ALLERGIES = ignoring_case(
     r"->|→|;|\b(?:so|on|takes?|taking|started|given|received|prescribed|instead|therefore|continues?|home meds?|"
     r"meds|plan)\b"
 )
+_STATUS_REACH = 300  # characters after a drug, more than either pattern above can span
 REACTION = "reaction"  # value of an allergy that the text tells as a reaction to a drug
 _ADVERSE = ignoring_case(r",?(?: \w+){0,2} caus(?:es|ed|ing)\b")  # "Penicillin caused a rash"
 
@@ -238,15 +239,34 @@ def _distance(first: Fact, second: Fact) -> int:
     return max(second.start - first.end, first.start - second.end)
 
 
+class _StatusWords:
+    """The status words of one sentence, found once for all its drugs and procedures."""
+
+    def __init__(self, pattern: re.Pattern[str], text: str, start: int, end: int) -> None:
+        self.matches = list(pattern.finditer(text, start, end))
+        self._ends = [match.end() for match in self.matches]
+
+    def last_before(self, position: int) -> re.Match[str] | None:
+        count = bisect_right(self._ends, position)
+        return self.matches[count - 1] if count else None
+
+    def nearest(self, fact: Fact) -> re.Match[str] | None:
+        """Return the nearest one, the first of two at the same distance."""
+        place = bisect_right(self._ends, fact.start)  # all before end in front of the fact
+        last = bisect_right(self._ends, fact.end) + 1
+        near = self.matches[max(place - 1, 0) : last]
+        return min(near, key=lambda match: max(match.start() - fact.end, fact.start - match.end()), default=None)
+
+
 def _status_facts(text: str, findings: Sequence[Fact], bounds: Sequence[Span]) -> Iterator[Fact]:
     """Yield `drug_status` (started, stopped) and `procedure_status` (performed, planned) if the text states it."""
+    words_of = cache(_StatusWords)
     for fact in findings:
         start, end = bounds[fact.sentence] if fact.sentence < len(bounds) else (fact.start, fact.end)
         if fact.type == "drug":
-            status = _drug_status(text, fact, start, end)
+            status = _drug_status(text, fact, end, words_of(_STATUS, text, start, end))
         elif fact.type == "procedure":
-            words = list(_PROCEDURE_STATUS.finditer(text, start, end))
-            nearest = min(words, key=lambda m: max(m.start() - fact.end, fact.start - m.end()), default=None)
+            nearest = words_of(_PROCEDURE_STATUS, text, start, end).nearest(fact)
             status = nearest.lastgroup if nearest else None
         else:
             continue
@@ -254,17 +274,17 @@ def _status_facts(text: str, findings: Sequence[Fact], bounds: Sequence[Span]) -
             yield replace(fact, type=f"{fact.type}_status", value=status)
 
 
-def _drug_status(text: str, drug: Fact, start: int, end: int) -> str | None:
-    following = text[drug.end : end]
+def _drug_status(text: str, drug: Fact, end: int, words: _StatusWords) -> str | None:
+    following = text[drug.end : min(end, drug.end + _STATUS_REACH)]
     if change := _DOSE_CHANGE.match(following):
         old, new = float(change["old"]), float(change["new"])
         return "increased" if new > old else "decreased" if new < old else None
     if match := _STATUS_AFTER.match(following.split(" and ")[0]):
         return match.lastgroup
-    before = list(_STATUS.finditer(text, start, drug.start))
-    if not before or ";" in text[before[-1].end() : drug.start]:
+    before = words.last_before(drug.start)
+    if before is None or text.find(";", before.end(), drug.start) >= 0:
         return None
-    return before[-1].lastgroup
+    return before.lastgroup
 
 
 def _with_allergies(

@@ -273,7 +273,7 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Pa
     model.config.dtype = torch.float32  # float16 halves the file; the model computes in float32
     model.config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    with atomic_write(folder / "sha256.txt") as handle:
+    with atomic_write(folder / "sha256.txt", private=False) as handle:
         handle.write(f"{hashlib.sha256((folder / 'model.safetensors').read_bytes()).hexdigest()}  model.safetensors\n")
 
 

@@ -187,7 +187,7 @@ def main(args: argparse.Namespace) -> int:
         print_result(result)
     output_dir = args.output_dir or args.folders[-1]
     content = {"models": names, **found[0], "further": found[1:]}
-    write_json(output_dir / "comparison.json", content)
+    write_json(output_dir / "comparison.json", content, private=True)
     notes, _ = judged_notes([rows for _, rows in read])
     sides = [dict(zip(names, (rows[note] for _, rows in read), strict=True)) for note in notes]
     write_comparison_report(output_dir / "comparison.html", found, sides, read[0][0], accuracy)

@@ -15,6 +15,7 @@ from typing import Any
 from evaluation.metrics import Summary
 from language_model.model_files import ADAPTER_CONFIG, is_adapter
 from script_io.errors import InputError
+from script_io.files import private_opener
 
 NAME = "summaries.partial.jsonl"
 
@@ -71,7 +72,7 @@ class PartialSummaries:
         lines.append([_key(note), summary.text, summary.finished, summary.seconds])
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("ab" if self.done else "wb") as handle:
+            with open(self.path, "ab" if self.done else "wb", opener=private_opener) as handle:
                 handle.write("".join(json.dumps(line) + "\n" for line in lines).encode())
         except OSError as error:
             raise InputError(

@@ -16,10 +16,11 @@ from script_io.errors import InputError
 
 
 @contextmanager
-def atomic_write(path: str | Path) -> Iterator[IO[str]]:
+def atomic_write(path: str | Path, *, private: bool = True) -> Iterator[IO[str]]:
     """Open a temporary UTF-8 text file next to `path`, and rename it to `path` if the block succeeds.
 
-    Newlines are written as given, which `csv` needs, so a file is the same on every platform.
+    Newlines are written as given, which `csv` needs, so a file is the same on every platform. A `private` file can be
+    read by its owner alone, since most results hold text of patients; any other follows the umask.
     """
     path = Path(path)
     if path.is_dir():
@@ -34,8 +35,8 @@ def atomic_write(path: str | Path) -> Iterator[IO[str]]:
     try:
         with handle:
             yield handle
-        # NamedTemporaryFile makes files private to their owner; the results should follow the umask
-        os.chmod(handle.name, 0o666 & ~_umask())
+        if not private:  # NamedTemporaryFile makes private files
+            os.chmod(handle.name, 0o666 & ~_umask())
         os.replace(handle.name, path)
     except BaseException:
         Path(handle.name).unlink(missing_ok=True)
@@ -70,15 +71,23 @@ def _umask() -> int:
     return mask
 
 
-def write_json(path: str | Path, content: Any) -> None:
-    """Write `content` as indented JSON. Raises ValueError for NaN, which JSON does not have."""
-    with atomic_write(path) as handle:
+def private_opener(path: str, flags: int) -> int:
+    """Open a file for `open(..., opener=private_opener)`; a new one can be read by its owner alone."""
+    return os.open(path, flags, 0o600)
+
+
+def write_json(path: str | Path, content: Any, *, private: bool = False) -> None:
+    """Write `content` as indented JSON, for the owner alone if `private`.
+
+    Raises ValueError for NaN, which JSON does not have.
+    """
+    with atomic_write(path, private=private) as handle:
         json.dump(content, handle, indent=2, ensure_ascii=False, allow_nan=False)
         handle.write("\n")
 
 
 def write_jsonl(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write one JSON object per line. Raises ValueError for NaN, which JSON does not have."""
+    """Write one JSON object per line, for the owner alone. Raises ValueError for NaN, which JSON does not have."""
     with atomic_write(path) as handle:
         for row in rows:
             handle.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")

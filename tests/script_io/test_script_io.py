@@ -22,7 +22,7 @@ from training_helpers import ROOT
 
 from script_io.csv_files import read_csv, stream_csv, write_csv
 from script_io.errors import ArgumentParser, InputError, RunError, at_least, run_script
-from script_io.files import atomic_write, read_json, read_jsonl, scratch_folder, write_json, write_jsonl
+from script_io.files import atomic_write, private_opener, read_json, read_jsonl, scratch_folder, write_json, write_jsonl
 
 LINE_SEPARATOR, NEXT_LINE, VERTICAL_TAB = "\u2028", "\x85", "\x0b"  # where str.splitlines would break a line
 
@@ -71,6 +71,16 @@ def test_a_written_file_has_the_rights_that_the_umask_gives(tmp_path: Path) -> N
     finally:
         os.umask(earlier)
     assert stat.S_IMODE((tmp_path / "a.json").stat().st_mode) == 0o640
+
+
+def test_only_the_owner_can_read_a_file_that_may_hold_text_of_patients(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "rows.jsonl", [{"clinical_note": "x"}])
+    write_csv(tmp_path / "rows.csv", ["clinical_note"], [{"clinical_note": "x"}])
+    write_json(tmp_path / "ratings.json", {}, private=True)
+    with open(tmp_path / "appended.jsonl", "a", opener=private_opener) as handle:
+        handle.write("{}\n")
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert modes == dict.fromkeys(["rows.jsonl", "rows.csv", "ratings.json", "appended.jsonl"], 0o600)
 
 
 def test_nan_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
