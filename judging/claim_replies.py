@@ -84,10 +84,11 @@ def parse_reply(reply: str, note: str, summary: str, items: Sequence[Item] = ())
 
 
 def _read_json(reply: str) -> dict[str, Any]:
-    stripped = reply.strip()
-    fenced = re.fullmatch(r"```(?:json)?\s*(.*?)\s*```", stripped, re.DOTALL)
+    text = reply.strip()
+    if text.startswith("```") and text.endswith("```"):
+        text = text.strip("`").removeprefix("json")
     try:
-        content = json.loads(fenced[1] if fenced else stripped)
+        content = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise BadReply(f"not JSON: {error}") from error
     if not isinstance(content, dict):

@@ -24,6 +24,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # child processes of the tests start with the default.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+from outgoing_connections import attempts, guard  # noqa: E402 - the path is set above
+
+guard()
+
 # Each takes 20 to 90 s. They start first, so that no process is left with a long one at the end.
 LONG_FILES = (
     "test_readme.py",
@@ -38,6 +42,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Move the long files to the front, in the order above; the others keep theirs."""
     places = {name: place for place, name in enumerate(LONG_FILES)}
     items.sort(key=lambda item: places.get(item.path.name, len(LONG_FILES)))
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaves_this_machine() -> Iterator[None]:
+    """No test connects to another machine; the chain, every script and the libraries they use run in tests."""
+    before = len(attempts)
+    yield
+    assert attempts[before:] == []
 
 
 @pytest.fixture(scope="module")
