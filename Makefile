@@ -2,6 +2,7 @@
 # make real: the whole chain on SmolLM2-135M and real dialogues, which are downloaded; SIZE=small takes few dialogues,
 #   NOTES=FOLDER reads the dialogues there, SEED=43 is another seed (give it a folder of its own with OUTPUT=FOLDER).
 # make judge: your own judge, trained on demo/labelled/, in models/own_judge; needs half an hour.
+# make fuzz: hostile input for every reader, 10 minutes each; needs Linux. FUZZ_SECONDS=60 is shorter.
 # All make .venv and install the tested versions into it. Another Python: make demo PYTHON=python3.12
 PYTHON ?= python3
 BIN := .venv/bin
@@ -11,9 +12,10 @@ SIZE ?= full
 SEED ?= 42
 NOTES ?=
 OUTPUT ?=
+FUZZ_SECONDS ?= 600
 REAL_TEST := phase1_data/real/test_set_processed.csv
 
-.PHONY: demo real judge test lint types clean
+.PHONY: demo real judge test lint types fuzz clean
 
 demo: $(INSTALLED)
 	$(BIN)/python run_pipeline.py --demo
@@ -38,6 +40,10 @@ lint: $(INSTALLED)
 
 types: $(INSTALLED)
 	$(BIN)/mypy .
+
+fuzz: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet atheris==3.0.0
+	$(BIN)/python benchmarks/fuzz.py --seconds $(FUZZ_SECONDS)
 
 $(INSTALLED): requirements_training.txt constraints.txt
 	$(PYTHON) -m venv .venv

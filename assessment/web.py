@@ -24,6 +24,7 @@ from urllib.parse import parse_qs, urlsplit
 from assessment.desk import Desk
 from assessment.web_form import WebForm, WrongAnswer
 from script_io.errors import InputError
+from script_io.files import parse_json
 
 HOST = "127.0.0.1"
 PAGE = Path(__file__).with_name("web_form.html")
@@ -85,14 +86,14 @@ class _Handler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         if self.path != "/answer" or not self._is_allowed(self.headers.get("X-Token", "")):
             self._refuse()
-        elif not length.isdecimal() or int(length) > LARGEST_ANSWER:
+        elif not length.isdecimal() or len(length) > 12 or int(length) > LARGEST_ANSWER:
             self._send_json(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, {"error": "The answer is too long."})
         else:
             self._take(self.rfile.read(int(length)))
 
     def _take(self, body: bytes) -> None:
         try:
-            answer = json.loads(body)
+            answer = parse_json(body.decode())
         except ValueError:
             answer = None
         if isinstance(answer, dict):

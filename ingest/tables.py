@@ -13,6 +13,7 @@ from typing import Any
 
 from ingest.text_files import decoded, delimited_rows
 from script_io.errors import InputError
+from script_io.files import parse_json
 
 TEXT_SUFFIX, SUMMARY_SUFFIX = ".txt", ".summary.txt"
 DELIMITED = {".csv": None, ".tsv": "\t", ".tab": "\t", ".psv": "|", ".txt": None}  # None: find the delimiter
@@ -110,7 +111,7 @@ def _json_rows(path: Path, text: str) -> tuple[list[SourceRow], str]:
     if not text.strip():
         raise InputError(f"{path}: the file is empty; give an array of objects, or one object per line")
     try:
-        document = json.loads(text)
+        document = parse_json(text)
     except json.JSONDecodeError as error:
         if text.lstrip().startswith("["):
             raise InputError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}); correct it") from error
@@ -132,7 +133,7 @@ def _json_lines(path: Path, text: str) -> list[SourceRow]:
         if not line.strip():
             continue
         try:
-            found.append((f"line {number}", json.loads(line)))
+            found.append((f"line {number}", parse_json(line)))
         except json.JSONDecodeError as error:
             raise InputError(
                 f"{path}, line {number}: not valid JSON ({error.msg}); give one object per line, or one array"

@@ -292,7 +292,8 @@ def test_a_note_that_gives_orders_is_data(text: str) -> None:
     with JudgeServer(answer) as server:
         judge = make_judge("openai", "m", base_url=server.url)
         usual, hostile = judge.check(NOTE, SUMMARY), judge.check(f"{NOTE} {text}", f"{SUMMARY} {text}")
-    assert usual is not None and hostile is not None
+    assert usual is not None
+    assert hostile is not None
     assert [claim.verdict for claim in hostile.claims] == [claim.verdict for claim in usual.claims]
     (first_rules, _), (rules, texts) = (body["messages"] for _, _, body in server.requests)
     assert rules == first_rules  # nothing of a note is in the judge's instructions,
