@@ -32,6 +32,7 @@ def attach_adapter(
     """
     import torch
     from peft import PeftModel
+    from safetensors import SafetensorError
 
     require_adapter(folder, "name a folder that a training script saved")  # also: never falls back to a pickle
     try:
@@ -44,6 +45,8 @@ def attach_adapter(
             return PeftModel.from_pretrained(model, str(folder), adapter_name=adapter_name, is_trainable=trainable)
     except torch.OutOfMemoryError:
         raise
+    except SafetensorError as error:
+        raise InputError(f"{folder}: {ADAPTER_WEIGHTS} is damaged ({error}); save the adapter again") from error
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, UserWarning) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(

@@ -66,6 +66,7 @@ def load_tokenizer(name: str | Path, trust_remote_code: bool = False) -> PreTrai
 
 def load_base_model(name: str | Path, placement: Placement, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     """Return a causal language model on its device, frozen, that also stops at the tokenizer's end of sequence."""
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
@@ -83,7 +84,7 @@ def load_base_model(name: str | Path, placement: Placement, tokenizer: PreTraine
             trust_remote_code=placement.trust_remote_code,
             **hub_arguments(name),
         )
-    except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
         remedy = "name a folder with config.json and model.safetensors, or a hub id"
         raise loading_error(name, "model could be loaded", error, remedy) from error
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:

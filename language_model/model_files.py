@@ -61,6 +61,11 @@ def loading_error(name: str | Path, what: str, error: BaseException, remedy: str
 
     `remedy` is for a folder; the remedy for a hub id is always the same.
     """
+    if "trust_remote_code" in str(error):
+        return InputError(
+            f"{name}: needs code of its own, which would run on this machine; pass --trust_remote_code if you have read "
+            "it and trust it"
+        )
     if not Path(name).exists():
         what += " from the hub"
         remedy = "name an existing folder (--base_model for the base of an adapter), or check the id and the connection"
