@@ -63,8 +63,7 @@ def loading_error(name: str | Path, what: str, error: BaseException, remedy: str
     """
     if "trust_remote_code" in str(error):
         return InputError(
-            f"{name}: needs code of its own, which would run on this machine; pass --trust_remote_code if you have read "
-            "it and trust it"
+            f"{name}: needs code of its own, which would run on this machine; pass --trust_remote_code if you trust it"
         )
     if not Path(name).exists():
         what += " from the hub"

@@ -85,7 +85,8 @@ def test_a_pickle_in_the_place_of_weights_is_refused_and_does_not_run(
     folder = copied(models / kind, tmp_path / kind, without)
     mark = plant(folder / planted)
     line = refusal(lambda: infer(folder), capsys)
-    assert str(folder) in line and "safetensors" in line, line
+    assert str(folder) in line
+    assert "safetensors" in line
     export = ["--model_path", str(folder), "--output_dir", str(tmp_path / "out"), "--device", "cpu"]
     refusal(lambda: run_script(export_model.main, export_model.parse_args(export)), capsys)
     if kind == "base":
