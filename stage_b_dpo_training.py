@@ -1,6 +1,7 @@
-"""Stage B: direct preference optimisation (DPO) of the Stage A adapter against a frozen copy of itself.
+"""Stage B: direct preference optimisation (DPO) of a model against a frozen copy of itself.
 
-In:  the Stage A adapter, and DPO JSONL files of (prompt, chosen, rejected) triplets, one or several per split.
+In:  the Stage A adapter, a LoRA adapter of another maker or a whole model, and DPO JSONL files of (prompt, chosen,
+     rejected) triplets, one or several per split.
 Out: `--output_dir` with `final_model/` (one adapter on the original base), `checkpoint_epoch_N/`,
      `dpo_training_stats.json`, `metrics.jsonl`, `training_curves.png` and `reference_logps/`.
 
@@ -27,8 +28,7 @@ from dpo_dataset import DPODataset
 from judging.pair_makers import DPO_CONFIG, judges_behind
 from language_model.adapters import count_parameters, enable_gradient_checkpointing
 from language_model.counted_tokens import LOSS_ON
-from language_model.loading import load_base_model, load_tokenizer
-from language_model.model_files import absolute_model_name, base_of_adapter
+from language_model.loading import load_base_model, load_tokenizer_of
 from language_model.placement import add_base_model_argument, add_model_arguments, choose_placement
 from language_model.prompt_format import load_prompt_format
 from script_io.errors import ArgumentParser, InputError, at_least, run_script
@@ -78,8 +78,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     model.add_argument(
         "--sft_model_path",
         default="./models/sft_specialist/final_model",
-        metavar="FOLDER",
-        help="folder of the Stage A adapter",
+        metavar="MODEL",
+        help="what to train: the Stage A adapter, a LoRA adapter of another maker, or a whole model such as an "
+        "instruct model, a folder or a hub id (default: %(default)s)",
     )
     add_base_model_argument(model)
     model.add_argument(
@@ -95,7 +96,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         type=at_least(1),
         metavar="N",
         help="train a fresh adapter of rank N on top of the frozen SFT adapter (default: continue to train the SFT "
-        "adapter)",
+        "adapter; 16 on a whole model)",
+    )
+    lora.add_argument(
+        "--lora_target_modules",
+        nargs="+",
+        metavar="NAME",
+        default=["q_proj", "v_proj"],
+        help="names of the layers to adapt in a whole model; an SFT adapter has its own (default: q_proj v_proj)",
     )
     _add_loss_arguments(parser)
     add_training_arguments(
@@ -177,29 +185,25 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, AdapterPair, PairDat
     from scoring.completion_scorer import CompletionScorer
     from training import memory_estimate, policy_adapters
     from training.reference_cache import with_reference
+    from training.start_model import find_start_model
 
     # Data
-    sft_adapter = policy_adapters.require_sft_adapter(args.sft_model_path, SFT_REMEDY, args.lora_r)
-    base_name = base_of_adapter(args.sft_model_path, sft_adapter, args.base_model)
+    start = find_start_model(args, SFT_REMEDY)
     checkpoint = run_folder.checkpoint_to_resume(args)
-    placement = choose_placement(args, base_name)
+    placement = choose_placement(args, start.base_name)
     accelerator = make_accelerator(args, placement)
-    tokenizer = load_tokenizer(args.sft_model_path, args.trust_remote_code)
+    tokenizer = load_tokenizer_of(start.path, start.base_name, args.trust_remote_code)
     prompt_format = load_prompt_format(args.sft_model_path, tokenizer, args.prompt_format)
     print(f"Prompt format: {prompt_format} (of the SFT adapter)")
     train, val = load_pairs(args, tokenizer, prompt_format)
     plan = BatchPlan.from_arguments(args, len(train), accelerator, data_mix.data_sources(args, train))
 
     # Model: one base with the adapters of policy and reference
-    frozen_rank = sft_adapter["r"] if args.lora_r or args.reference == "live" else 0
-    adapters = memory_estimate.Adapters(args.lora_r or sft_adapter["r"], sft_adapter["target_modules"], frozen_rank)
     examples = [train.encoded(index) for index in range(len(train))]
-    memory_estimate.fit_memory(args, base_name, placement, adapters, examples, plan)
-    base = load_base_model(base_name, placement, tokenizer)
+    memory_estimate.fit_memory(args, start.base_name, placement, start.adapters(args), examples, plan)
+    base = load_base_model(start.base_name, placement, tokenizer)
     torch.manual_seed(args.seed)  # the random start of a fresh adapter
-    pair = policy_adapters.load_adapter_pair(
-        base, args.sft_model_path, fresh_rank=args.lora_r, live=args.reference == "live"
-    )
+    pair = start.add_policy(base, args)
     if args.gradient_checkpointing:
         enable_gradient_checkpointing(pair.model)
     print_sizes(pair)
@@ -207,7 +211,7 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, AdapterPair, PairDat
     # Run
     if not checkpoint:
         run_folder.start_run_folder(args, accelerator)
-    saved = {"tokenizer": tokenizer, "prompt_format": prompt_format, "base_model": absolute_model_name(base_name)}
+    saved = {"tokenizer": tokenizer, "prompt_format": prompt_format, "base_model": start.base_name}
     run = TrainingRun(
         args=args,
         folder=Path(args.output_dir),
@@ -220,8 +224,8 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, AdapterPair, PairDat
     run.scorer.choose([examples[index] for index in plan.step_indices(0)])
 
     # Reference: the untrained policy, scored before a checkpoint is loaded
-    train_pairs = with_reference(run, train, "train", base_name, placement)
-    val_pairs = with_reference(run, val, "val", base_name, placement)
+    train_pairs = with_reference(run, train, "train", start.base_name, placement)
+    val_pairs = with_reference(run, val, "val", start.base_name, placement)
     if checkpoint:
         checkpoints.resume_from(run, checkpoint)
     return run, pair, train_pairs, val_pairs
@@ -245,7 +249,7 @@ def load_pairs(
 
 def print_sizes(pair: AdapterPair) -> None:
     trainable = count_parameters(pair.model, trainable=True)
-    frozen = count_parameters(pair.model) - trainable * bool(pair.reference_names)
+    frozen = count_parameters(pair.model) - trainable * pair.has_reference
     print(f"Reference model: {frozen:,} params (frozen)")
     print(f"Active model: {trainable:,} params with LoRA (trainable)")
 

@@ -92,7 +92,15 @@ def _adapts_tied_embeddings(model: PeftModel) -> bool:
     return layers[0].weight is layers[1].weight
 
 
-def add_lora(model: PreTrainedModel, r: int, alpha: int, dropout: float, target_modules: Sequence[str]) -> PeftModel:
+def add_lora(
+    model: PreTrainedModel,
+    r: int,
+    alpha: int,
+    dropout: float,
+    target_modules: Sequence[str],
+    *,
+    adapter_name: str = "default",
+) -> PeftModel:
     """Return `model` with a fresh trainable LoRA adapter (Hu et al. 2021). Raises InputError for unknown modules."""
     from peft import LoraConfig, get_peft_model
 
@@ -104,7 +112,7 @@ def add_lora(model: PreTrainedModel, r: int, alpha: int, dropout: float, target_
     config = LoraConfig(
         r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(target_modules), task_type="CAUSAL_LM"
     )
-    wrapped = get_peft_model(model, config)
+    wrapped = get_peft_model(model, config, adapter_name=adapter_name)
     print(f"Applied LoRA with r={r}, alpha={alpha}")
     if _adapts_tied_embeddings(wrapped):
         print(

@@ -64,6 +64,12 @@ def load_tokenizer(name: str | Path, trust_remote_code: bool = False) -> PreTrai
     return tokenizer
 
 
+def load_tokenizer_of(model: str | Path, base: str | Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """Return the tokenizer in a model's folder, or else its base's, since an adapter may have no tokenizer."""
+    has_own = any((Path(model) / name).exists() for name in ("tokenizer_config.json", "tokenizer.json"))
+    return load_tokenizer(model if has_own else base, trust_remote_code)
+
+
 def load_base_model(name: str | Path, placement: Placement, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     """Return a causal language model on its device, frozen, that also stops at the tokenizer's end of sequence."""
     from safetensors import SafetensorError
@@ -171,15 +177,14 @@ def load_for_inference(
         config = require_adapter(model_path, "save the adapter again, as safetensors")
         base_name = base_of_adapter(model_path, config, base_model)
     placement = placement_for(device, dtype, use_8bit, use_4bit, trust_remote_code, sampled_model=str(base_name))
+    tokenizer = load_tokenizer_of(model_path, base_name, trust_remote_code)
     if is_adapter(model_path):
-        tokenizer = load_tokenizer(model_path, trust_remote_code)
         adapted = attach_adapter(
             load_base_model(base_name, placement, tokenizer), model_path, "default", trainable=False
         )
         untie_adapted_embeddings(adapted)
         model: PreTrainedModel | PeftModel = adapted
     else:
-        tokenizer = load_tokenizer(model_path, trust_remote_code)
         model = load_base_model(model_path, placement, tokenizer)
     model.eval()
     return LoadedModel(model, tokenizer, load_prompt_format(model_path, tokenizer), placement.device)

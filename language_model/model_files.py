@@ -81,6 +81,14 @@ def is_adapter(folder: str | Path) -> bool:
     return (Path(folder) / ADAPTER_CONFIG).exists()
 
 
+def is_whole_model(name: str | Path) -> bool:
+    """Return whether a name is the folder of a whole model, or no folder and possibly the id of one on the hub."""
+    folder = Path(name)
+    if folder.exists():
+        return (folder / "config.json").exists() and not is_adapter(folder)
+    return is_hub_id(name)
+
+
 def require_adapter(folder: str | Path, remedy: str) -> dict[str, Any]:
     """Return the configuration of the adapter in `folder`.
 

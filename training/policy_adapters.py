@@ -1,7 +1,8 @@
 """Stage B's adapters: policy and reference as LoRA adapters on one base model, and the policy saved as one adapter.
 
-The reference is the Stage A model, never the base model, so a forward pass with the adapter disabled is not enough.
-Either the log-probabilities of the untrained policy are cached, or a frozen adapter is kept in memory.
+After Stage A the reference is the Stage A model, never its base, so a forward pass with the adapter disabled is not
+enough. Either the log-probabilities of the untrained policy are cached, or a frozen adapter is kept in memory. Where
+Stage B starts from a whole model, the reference is that model, which is the policy with its adapter off.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch
 from peft import LoraConfig, PeftModel
 from peft.functional import cast_adapter_dtype
 
-from language_model.adapters import adapter_tensors, attach_adapter, save_adapter, write_adapter
+from language_model.adapters import adapter_tensors, add_lora, attach_adapter, save_adapter, write_adapter
 from language_model.model_files import require_adapter
 from script_io.errors import InputError
 
@@ -46,17 +47,27 @@ _STARTS = (True, False, None, "gaussian", "orthogonal", "eva")
 class AdapterPair:
     """One base model with the adapters that make it the policy, and the adapters that make it the reference.
 
-    `reference_names` is empty if the reference exists only as cached log-probabilities.
+    `reference_names` is empty if the reference exists only as cached log-probabilities, and if it is the base itself.
     """
 
     model: PeftModel
     policy_names: tuple[str, ...]
     reference_names: tuple[str, ...]
+    base_is_reference: bool = False
+
+    @property
+    def has_reference(self) -> bool:
+        """Return whether the model can compute as the reference, whose tensors are then all frozen."""
+        return bool(self.reference_names) or self.base_is_reference
 
     @contextmanager
     def as_reference(self) -> Iterator[None]:
         """Within the block the model is the frozen reference and computes no gradients."""
-        assert self.reference_names, "the reference is cached; it has no adapter"
+        assert self.has_reference, "the reference is cached; it has no adapter"
+        if self.base_is_reference:
+            with self.model.disable_adapter(), torch.no_grad():
+                yield
+            return
         _activate(self.model, self.reference_names)
         try:
             with torch.no_grad():
@@ -107,6 +118,16 @@ def load_adapter_pair(base: PreTrainedModel, folder: str | Path, *, fresh_rank: 
     turn_dropout_off(model)
     _activate(model, pair.policy_names)
     return pair
+
+
+def add_policy(base: PreTrainedModel, rank: int, target_modules: Sequence[str]) -> AdapterPair:
+    """Put a fresh adapter on a whole model, which is the reference; alpha is 2 `rank`.
+
+    The adapter adds 0 until its first step, so the policy starts equal to the reference.
+    """
+    model = add_lora(base, rank, 2 * rank, 0.0, target_modules, adapter_name=POLICY)
+    turn_dropout_off(model)
+    return AdapterPair(model, (POLICY,), (), base_is_reference=True)
 
 
 def _fresh_config(sft: LoraConfig, rank: int) -> LoraConfig:

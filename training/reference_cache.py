@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from dpo_dataset import DPODataset, Triplet
-from language_model.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from language_model.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, is_adapter
 from language_model.placement import Placement
 from scoring.padded_logps import sum_dtype
 from script_io.errors import InputError
@@ -57,8 +57,9 @@ def cache_key(
     for triplet in triplets:
         parts = [triplet.prompt, triplet.chosen, triplet.rejected, *(triplet.counted or ())]
         digest.update(json.dumps(parts).encode())
-    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
-        digest.update((Path(adapter) / name).read_bytes())
+    if is_adapter(adapter):  # a whole model is the base itself
+        for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
+            digest.update((Path(adapter) / name).read_bytes())
     how = [placement.device.type, str(placement.dtype), placement.quantisation, *layout]
     digest.update(json.dumps([*how, _base_identity(base_name, base)]).encode())
     return digest.hexdigest()

@@ -1,0 +1,63 @@
+"""What Stage B starts from: an adapter on its base, or a whole model.
+
+An adapter may be of any maker, with or without the files that this suite adds. A whole model is a merged or an instruct
+model, in a folder or on the hub.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from language_model.model_files import absolute_model_name, base_of_adapter, is_whole_model
+from training import policy_adapters
+from training.activation_memory import Adapters
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from training.policy_adapters import AdapterPair
+
+DEFAULT_RANK = 16  # of the adapter on a whole model
+
+
+@dataclass(frozen=True)
+class StartModel:
+    """The model that the policy starts as, which is also the reference."""
+
+    path: str  # the adapter, or the whole model
+    base_name: str  # what the policy's adapter will name as its base
+    adapter: Mapping[str, Any] | None  # the adapter's configuration; None: a whole model
+
+    def adapters(self, args: argparse.Namespace) -> Adapters:
+        """Return what the estimate of the memory needs to know about policy and reference."""
+        if self.adapter is None:
+            return Adapters(args.lora_r or DEFAULT_RANK, tuple(args.lora_target_modules))
+        has_copy = args.lora_r or args.reference == "live"
+        return Adapters(
+            args.lora_r or self.adapter["r"], self.adapter["target_modules"], self.adapter["r"] if has_copy else 0
+        )
+
+    def add_policy(self, base: PreTrainedModel, args: argparse.Namespace) -> AdapterPair:
+        """Put the adapters of policy and reference on the loaded base."""
+        if self.adapter is None:
+            return policy_adapters.add_policy(base, args.lora_r or DEFAULT_RANK, args.lora_target_modules)
+        return policy_adapters.load_adapter_pair(
+            base, self.path, fresh_rank=args.lora_r, live=args.reference == "live"
+        )
+
+
+def find_start_model(args: argparse.Namespace, remedy: str) -> StartModel:
+    """Return the model that `--sft_model_path` names, and say of which kind it is.
+
+    Raises InputError if it is neither a LoRA adapter that Stage B can train nor a model; `remedy` says what to do then.
+    """
+    path = args.sft_model_path
+    if is_whole_model(path):
+        print(f"Start: the whole model {path} is the reference, the policy a fresh adapter on it")
+        return StartModel(path, absolute_model_name(path), None)
+    adapter = policy_adapters.require_sft_adapter(path, remedy, args.lora_r)
+    return StartModel(path, absolute_model_name(base_of_adapter(path, adapter, args.base_model)), adapter)
