@@ -21,13 +21,15 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from language_model.chat_messages import message_problem
 from language_model.counted_tokens import Counted, counted_shares, counted_tokens, span_problem
 from language_model.length_limits import LengthReport, encode_within
 from language_model.loading import load_tokenizer
 from language_model.model_files import DEMO_BASE
-from language_model.prompt_format import PROMPT_FORMATS, encode_completion, note_of_row
+from language_model.prompt_flags import add_prompt_arguments, prompt_settings
+from language_model.prompt_format import encode_completion, encode_prompt, load_prompt_format, note_of_row
 from scoring.packed_rows import PromptCompletions
-from script_io.errors import EXIT_BAD_INPUT, ArgumentParser, InputError, run_script
+from script_io.errors import EXIT_BAD_INPUT, ArgumentParser, InputError, placed, run_script
 from script_io.files import read_jsonl
 
 if TYPE_CHECKING:
@@ -119,16 +121,18 @@ def read_triplets(
             raise InputError(f"{path}, line {line}: {problem}; run python dpo_dataset.py {path} for every such line")
         example_id = str(row.get("id", f"line-{line}"))
         answers = [row["chosen"], row["rejected"]]
-        encoded = encode_within(
-            tokenizer, example_id, row["prompt"], answers, prompt_format, overflow, report, note=note_of_row(row)
-        )
+        with placed(f"{path}, line {line}"):
+            encoded = encode_within(
+                tokenizer, example_id, row["prompt"], answers, prompt_format, overflow, report, note=note_of_row(row)
+            )
         if encoded is None:
             continue
         prompt, (chosen, rejected) = encoded
         if chosen == rejected:
             raise InputError(f"{path}, line {line}: chosen and rejected have the same tokens; delete the line")
         ids, counts_all = (chosen, rejected), loss_on == "completion"
-        counted = None if counts_all else counted_tokens(row, ids, tokenizer, prompt_format, loss_on)
+        with placed(f"{path}, line {line}"):
+            counted = None if counts_all else counted_tokens(row, ids, tokenizer, prompt_format, loss_on)
         triplets.append(Triplet(example_id, prompt, chosen, rejected, counted))
     print(f"Loaded {len(rows)} DPO triplets from {path}")
     report.announce(path, overflow)
@@ -165,8 +169,8 @@ def row_problem(row: dict[str, Any]) -> str | None:
         if isinstance(value, str):
             if not value.strip():
                 return f"empty {key}; fill in or delete the line"
-        elif not _is_chat(value):
-            return f"{key} is neither text nor a list of messages with role and content"
+        elif problem := message_problem(value, is_prompt=key == "prompt"):
+            return f"{key}: {problem}"
     if row["chosen"] == row["rejected"]:
         return "chosen and rejected are the same text; delete the line"
     if problem := span_problem(row):
@@ -176,20 +180,6 @@ def row_problem(row: dict[str, Any]) -> str | None:
     except InputError as error:
         return str(error)
     return None
-
-
-def _is_chat(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and bool(value)
-        and all(
-            isinstance(message, dict)
-            and isinstance(message.get("content"), str)
-            and message["content"].strip()
-            and isinstance(message.get("role"), str)
-            for message in value
-        )
-    )
 
 
 def find_problems(path: str | Path, tokenizer: PreTrainedTokenizerBase, prompt_format: str) -> list[str]:
@@ -205,7 +195,12 @@ def find_problems(path: str | Path, tokenizer: PreTrainedTokenizerBase, prompt_f
         key = json.dumps([row[name] for name in REQUIRED_KEYS], sort_keys=True)
         if first_lines.setdefault(key, line) != line:
             problems.append(f"line {line}: the same triplet as on line {first_lines[key]}; delete one")
-        chosen, rejected = (encode_completion(tokenizer, row[name], prompt_format) for name in REQUIRED_KEYS[1:])
+        try:
+            encode_prompt(tokenizer, row["prompt"], prompt_format)
+            chosen, rejected = (encode_completion(tokenizer, row[name], prompt_format) for name in REQUIRED_KEYS[1:])
+        except InputError as error:
+            problems.append(f"line {line}: {error}")
+            continue
         if chosen == rejected:
             problems.append(f"line {line}: chosen and rejected have the same tokens; delete the line")
         chosen_tokens += len(chosen)
@@ -239,20 +234,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     data.add_argument(
         "--tokenizer",
         default=str(DEMO_BASE),
-        help="tokenizer to compare tokens with, a model folder or hub id (default: the demo's base)",
+        help="tokenizer to render every row with, a model folder or hub id (default: the demo's base)",
     )
-    data.add_argument(
-        "--prompt_format",
-        choices=PROMPT_FORMATS,
-        default="plain",
-        help="prompt format of the training (default: plain)",
-    )
+    add_prompt_arguments(parser)
     return parser.parse_args(argv)
 
 
 def main(args: argparse.Namespace) -> int:
     rows = [row for _, row in read_jsonl(args.file, REQUIRED_KEYS, DATA_REMEDY)]
-    problems = find_problems(args.file, load_tokenizer(args.tokenizer), args.prompt_format)
+    tokenizer = load_tokenizer(args.tokenizer)
+    prompt_format = load_prompt_format(args.tokenizer, tokenizer, prompt_settings(args))
+    problems = find_problems(args.file, tokenizer, prompt_format)
     print(f"{args.file}: {len(rows)} triplets")
     print("\n".join(f"{args.file}, {problem}" for problem in problems) or "No problem found.")
     return EXIT_BAD_INPUT if problems else 0

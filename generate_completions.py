@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from language_model.placement import add_base_model_argument, add_model_arguments
+from language_model.prompt_flags import PROMPT_FLAGS
 from language_model.prompt_format import build_prompt, note_of_row
 from language_model.sampler import Completion, Sampler, SamplingSettings
 from language_model.sampler_flags import (
@@ -40,9 +41,9 @@ from script_io.phase1_csv import DATA_REMEDY, FACTUAL_LABELS, REQUIRED_COLUMNS, 
 DEFAULT_MODEL_PATH = "./models/sft_specialist/final_model"
 CHOSEN_DTYPE = "chosen_dtype"  # what --dtype auto found by a measurement, which may differ when a run is resumed
 # the texts depend on these flags and on the model
-SAMPLING_FLAGS = ("num_completions", "max_new_tokens", "temperature", "seed", "top_k", "top_p")
+SAMPLING_FLAGS = ("num_completions", "max_new_tokens", "temperature", "seed", "top_k", "top_p", "keep_thinking")
 # what earlier versions, which had no such flags, did; they stored nothing
-UNSTORED = {"top_k": 0, "top_p": 1.0}
+UNSTORED = {"top_k": 0, "top_p": 1.0, "keep_thinking": False}
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,9 @@ def settings_of(args: argparse.Namespace) -> dict[str, Any]:
     }
     model_path = str(Path(args.model_path))
     local = {"model_path": model_path, "weights_sha256": weights_sha256(Path(model_path))}
-    local |= {name: getattr(args, name) for name in ("base_model", "dtype", "use_8bit", "use_4bit", "overflow")}
+    local |= {
+        name: getattr(args, name) for name in ("base_model", "dtype", "use_8bit", "use_4bit", "overflow", *PROMPT_FLAGS)
+    }
     return (served if args.base_url else local) | {name: getattr(args, name) for name in SAMPLING_FLAGS}
 
 

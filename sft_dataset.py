@@ -1,6 +1,7 @@
 """Read a Phase 1 CSV for Stage A: factual notes and summaries, tokenised, with the loss on the summary only.
 
-In:  a Phase 1 CSV (id, clinical_note, model_summary, label, hallucination_type).
+In:  a Phase 1 CSV (id, clinical_note, model_summary, label, hallucination_type), or conversations: a JSONL file with
+     `messages`.
 Out: as a library, `SFTDataset` and loaders; as a script, every problem of the file with its line.
 
     python sft_dataset.py                                           # checks phase1_data/sft/train_set_processed.csv
@@ -11,14 +12,21 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from language_model.chat_messages import conversation_problem
+from language_model.conversations import KEY, REMEDY, holds_conversations, read_turns
 from language_model.length_limits import LengthReport, encode_within
-from language_model.prompt_format import build_prompt
+from language_model.loading import load_tokenizer
+from language_model.prompt_flags import add_prompt_arguments, prompt_settings
+from language_model.prompt_format import Text, build_prompt, encode_completion, encode_prompt, load_prompt_format
 from scoring.packed_rows import PromptCompletions
 from script_io.csv_files import read_csv
-from script_io.errors import EXIT_BAD_INPUT, ArgumentParser, InputError, run_script
+from script_io.errors import EXIT_BAD_INPUT, ArgumentParser, InputError, placed, run_script
+from script_io.files import read_jsonl
 from script_io.phase1_csv import DATA_REMEDY, FACTUAL_LABELS, REQUIRED_COLUMNS, row_problem
 
 if TYPE_CHECKING:
@@ -29,10 +37,20 @@ if TYPE_CHECKING:
 DEFAULT_TRAIN_CSV = "phase1_data/sft/train_set_processed.csv"
 
 
-class SFTDataset:
-    """Factual rows of a Phase 1 CSV as `input_ids`, `attention_mask` and `labels`, each (T,) long.
+@dataclass(frozen=True)
+class Example:
+    """A prompt and the answer that is trained on. `note` is the note in the prompt, if it is known."""
 
-    T is the length of the longest example, so that any collator can stack the items; `collate` trims the padding.
+    id: str
+    prompt: Text
+    answer: Text
+    note: str | None = None
+
+
+class SFTDataset:
+    """Factual rows of a Phase 1 CSV, or turns of conversations, as tensors that are each (T,) long.
+
+    An item has `input_ids`, `attention_mask` and `labels`. T is the length of the longest example, so that any collator can stack the items; `collate` trims the padding.
     Labels are -100 on the prompt and on padding. Rows over `max_length` tokens are listed in `report` and left out.
     PyTorch's DataLoader and transformers' Trainer accept the dataset. It does not inherit from PyTorch's `Dataset`,
     because importing torch would slow down `--help`.
@@ -52,20 +70,20 @@ class SFTDataset:
         self.report = LengthReport(max_length)
         self.ids: list[str] = []
         self.examples: list[tuple[list[int], list[int]]] = []  # prompt, completion
-        rows = load_factual_rows(path)
-        for row in rows:
-            encoded = encode_within(
-                tokenizer,
-                row["id"],
-                build_prompt(row["clinical_note"]),
-                [row["model_summary"]],
-                prompt_format,
-                overflow,
-                self.report,
-                note=row["clinical_note"].strip(),
-            )
+        for place, example in training_examples(path):
+            with placed(place):
+                encoded = encode_within(
+                    tokenizer,
+                    example.id,
+                    example.prompt,
+                    [example.answer],
+                    prompt_format,
+                    overflow,
+                    self.report,
+                    note=example.note,
+                )
             if encoded:
-                self.ids.append(row["id"])
+                self.ids.append(example.id)
                 self.examples.append((encoded[0], encoded[1][0]))
         self.report.announce(self.path, overflow)
         self.longest = max(len(prompt) + len(completion) for prompt, completion in self.examples)
@@ -99,6 +117,17 @@ def collate(items: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     batch = {key: torch.stack([item[key] for item in items]) for key in items[0]}
     length = int(batch["attention_mask"].sum(dim=1).max())
     return {key: tensor[:, :length] for key, tensor in batch.items()}
+
+
+def training_examples(path: str | Path) -> Iterator[tuple[str, Example]]:
+    """Yield (place, example) for the factual rows of a Phase 1 CSV, or for the turns of conversations."""
+    if holds_conversations(path):
+        for turn in read_turns(path):
+            yield f"{path}, line {turn.line}", Example(turn.id, turn.prompt, turn.answer)
+        return
+    for row in load_factual_rows(path):
+        note = row["clinical_note"]
+        yield f"{path}, row {row['id']}", Example(row["id"], build_prompt(note), row["model_summary"], note.strip())
 
 
 def load_factual_rows(path: str | Path) -> list[dict[str, str]]:
@@ -170,21 +199,63 @@ def _shared_notes(path: Path, rows: list[tuple[int, dict[str, str]]]) -> list[st
     return problems
 
 
+def rendering_problems(path: str | Path, tokenizer: PreTrainedTokenizerBase, prompt_format: str) -> list[str]:
+    """Return the rows that cannot be rendered as training would render them, one line each."""
+    problems = []
+    for place, example in training_examples(path):
+        try:
+            encode_prompt(tokenizer, example.prompt, prompt_format)
+            encode_completion(tokenizer, example.answer, prompt_format)
+        except InputError as error:
+            problems.append(f"{place.removeprefix(f'{path}, ')}: {error}")
+    return problems
+
+
+def conversation_problems(path: str | Path) -> list[str]:
+    """Return the problems of a file of conversations, one line each."""
+    rows = read_jsonl(path, (KEY,), REMEDY)
+    found = ((line, conversation_problem(row[KEY])) for line, row in rows)
+    return [f"line {line}: {KEY}: {problem}" for line, problem in found if problem]
+
+
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = ArgumentParser(description=__doc__)
     data = parser.add_argument_group("Data")
-    data.add_argument("file", nargs="?", default=DEFAULT_TRAIN_CSV, help="Phase 1 CSV to check (default: %(default)s)")
+    data.add_argument(
+        "file",
+        nargs="?",
+        default=DEFAULT_TRAIN_CSV,
+        help="Phase 1 CSV or JSONL of conversations to check (default: %(default)s)",
+    )
+    data.add_argument(
+        "--tokenizer",
+        metavar="MODEL",
+        help="tokenizer to render every row with, a model folder or hub id (default: none, rows are not rendered)",
+    )
+    add_prompt_arguments(parser)
     return parser.parse_args(argv)
 
 
 def main(args: argparse.Namespace) -> int:
-    rows = [row for _, row in read_csv(args.file, REQUIRED_COLUMNS, DATA_REMEDY)]
-    labels = ", ".join(f"{label} {count}" for label, count in Counter(row["label"] for row in rows).most_common())
-    words = sorted(len(row["clinical_note"].split()) for row in rows)
-    print(f"{args.file}: {len(rows)} rows ({labels}); notes of {words[0]} to {words[-1]} words")
-    problems = find_problems(args.file)
+    if holds_conversations(args.file):
+        problems = conversation_problems(args.file)
+    else:
+        describe_phase1(args.file)
+        problems = find_problems(args.file)
+    if args.tokenizer and not problems:  # what cannot be read cannot be rendered
+        tokenizer = load_tokenizer(args.tokenizer)
+        prompt_format = load_prompt_format(args.tokenizer, tokenizer, prompt_settings(args))
+        problems = rendering_problems(args.file, tokenizer, prompt_format)
     print("\n".join(f"{args.file}, {problem}" for problem in problems) or "No problem found.")
     return EXIT_BAD_INPUT if problems else 0
+
+
+def describe_phase1(path: str) -> None:
+    """Print how many rows a Phase 1 CSV has of each label, and how long its notes are."""
+    rows = [row for _, row in read_csv(path, REQUIRED_COLUMNS, DATA_REMEDY)]
+    labels = ", ".join(f"{label} {count}" for label, count in Counter(row["label"] for row in rows).most_common())
+    words = sorted(len(row["clinical_note"].split()) for row in rows)
+    print(f"{path}: {len(rows)} rows ({labels}); notes of {words[0]} to {words[-1]} words")
 
 
 if __name__ == "__main__":

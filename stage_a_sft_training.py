@@ -24,6 +24,7 @@ from language_model.adapters import add_lora, enable_gradient_checkpointing, sav
 from language_model.loading import load_base_model, load_tokenizer
 from language_model.model_files import DEMO_BASE, absolute_model_name
 from language_model.placement import add_model_arguments, choose_placement
+from language_model.prompt_flags import prompt_settings
 from language_model.prompt_format import load_prompt_format
 from script_io.errors import ArgumentParser, InputError, at_least, run_script
 from sft_dataset import SFTDataset
@@ -104,7 +105,7 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, SFTDataset, SFTDatas
     placement = choose_placement(args, args.model_name)
     accelerator = make_accelerator(args, placement)
     tokenizer = load_tokenizer(args.model_name, args.trust_remote_code)
-    prompt_format = load_prompt_format(args.model_name, tokenizer, args.prompt_format)
+    prompt_format = load_prompt_format(args.model_name, tokenizer, prompt_settings(args))
     options: dict[str, Any] = {"max_length": args.max_length, "prompt_format": prompt_format, "overflow": args.overflow}
     train, val = (SFTDataset(path, tokenizer, **options) for path in (args.train_data_path, args.val_data_path))
     loop.warn_if_same_file(args.train_data_path, args.val_data_path)

@@ -30,6 +30,7 @@ from language_model.adapters import count_parameters, enable_gradient_checkpoint
 from language_model.counted_tokens import LOSS_ON
 from language_model.loading import load_base_model, load_tokenizer_of
 from language_model.placement import add_base_model_argument, add_model_arguments, choose_placement
+from language_model.prompt_flags import prompt_settings
 from language_model.prompt_format import load_prompt_format
 from script_io.errors import ArgumentParser, InputError, at_least, run_script
 from training import checkpoints, data_mix, loop, run_folder
@@ -193,8 +194,7 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, AdapterPair, PairDat
     placement = choose_placement(args, start.base_name)
     accelerator = make_accelerator(args, placement)
     tokenizer = load_tokenizer_of(start.path, start.base_name, args.trust_remote_code)
-    prompt_format = load_prompt_format(args.sft_model_path, tokenizer, args.prompt_format)
-    print(f"Prompt format: {prompt_format} (of the SFT adapter)")
+    prompt_format = load_prompt_format(start.path, tokenizer, prompt_settings(args))
     train, val = load_pairs(args, tokenizer, prompt_format)
     plan = BatchPlan.from_arguments(args, len(train), accelerator, data_mix.data_sources(args, train))
 

@@ -33,6 +33,7 @@ from judging.choice import add_judge_arguments, independent_judge, judge_of_argu
 from judging.judge import Judge
 from judging.pair_makers import has_made_pairs, is_relative, judges_of_training_pairs, model_of_judge
 from language_model.placement import add_base_model_argument, add_model_arguments
+from language_model.prompt_flags import PROMPT_FLAGS
 from language_model.prompt_format import build_prompt
 from language_model.sampler_flags import add_sampling_arguments, local_sampler, sampling_settings
 from script_io.csv_files import read_csv, write_csv
@@ -51,7 +52,7 @@ LOW_COVERAGE, SHORT = 0.3, 0.5
 # all settings that a summary depends on; the batch size, often lowered after running out of memory, is not one of them
 GENERATION_SETTINGS = (
     *("model_path", "base_model", "max_new_tokens", "temperature", "seed", "overflow"),
-    *("device", "dtype", "use_8bit", "use_4bit", "trust_remote_code"),
+    *("device", "dtype", "use_8bit", "use_4bit", "trust_remote_code", "keep_thinking", *PROMPT_FLAGS),
 )
 RESULTS_FILE, SUMMARY_FILE, REPORT_FILE = "evaluation_results.csv", "evaluation_summary.json", "report.html"
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from judging.packed_summaries import EncodedSummary, encode_summary
-from language_model.prompt_format import build_prompt, encode_prompt
+from language_model.prompt_format import build_prompt, completion_opening, encode_prompt
 from scoring.head_logps import token_logps
 from scoring.packed_attention import PACKED, UnsupportedAttention, register
 from scoring.packed_rows import PromptCompletions, lay_out
@@ -43,6 +43,7 @@ class EvidenceScorer:
 
     def __init__(self, loaded: LoadedModel) -> None:
         self.tokenizer, self.prompt_format, self.device = loaded.tokenizer, loaded.prompt_format, loaded.device
+        self.opening = completion_opening(loaded.tokenizer, loaded.prompt_format)
         model: Any = loaded.model
         self.model = model.get_base_model() if hasattr(model, "get_base_model") else model
         self.is_packed = self._takes_packed_rows()
@@ -66,7 +67,7 @@ class EvidenceScorer:
         return encode_prompt(self.tokenizer, build_prompt(note), self.prompt_format)
 
     def _encode(self, summary: str) -> EncodedSummary:
-        return encode_summary(self.tokenizer, summary, opening="" if self.prompt_format == "chat" else " ")
+        return encode_summary(self.tokenizer, summary, opening=self.opening)
 
     def _logps(self, prompt: list[int], summaries: Sequence[EncodedSummary]) -> list[torch.Tensor]:
         """Return the log-probabilities of the tokens of each summary after the prompt, one (tokens,) each."""

@@ -18,8 +18,10 @@ from judging.learnt_check import learnt_check
 from judging.likelihood import EvidenceScorer
 from judging.shared_notes import WordJudge, scores_by_note
 from judging.word_scores import WordScore, word_scores
+from language_model.frozen_template import AS_STORED, PromptSettings
 from language_model.loading import load_for_inference
 from language_model.model_files import load_config
+from language_model.prompt_format import stores_prompt_format
 from script_io.errors import InputError
 from script_io.files import read_json
 
@@ -34,7 +36,10 @@ class LikelihoodWords:
         require_causal_model(folder)
         self.folder = Path(folder).resolve() if Path(folder).is_dir() else Path(folder)
         # float32 everywhere, so that a verdict does not depend on the device
-        self.scorer = EvidenceScorer(load_for_inference(folder, device=device, dtype="float32", base_model=base_model))
+        prompt = AS_STORED if stores_prompt_format(folder) else PromptSettings("plain")  # as its calibration was made
+        self.scorer = EvidenceScorer(
+            load_for_inference(folder, device=device, dtype="float32", base_model=base_model, prompt=prompt)
+        )
 
     def score(self, pairs: Sequence[NoteAndSummary], progress: str | None = None) -> list[list[WordScore] | None]:
         """Return the words of each summary; None where the note is too long for the model, with a warning."""

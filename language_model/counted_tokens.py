@@ -17,6 +17,7 @@ from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
 
 from language_model.prompt_format import rendered_completion
+from language_model.thinking import without_thinking
 from script_io.errors import InputError
 
 if TYPE_CHECKING:
@@ -81,7 +82,10 @@ def tokens_in(
         raise InputError("the tokenizer cannot tell where its tokens are in a text; leave edits and spans out")
     rendered, start = rendered_completion(tokenizer, text, prompt_format)
     offsets = tokenizer(rendered, add_special_tokens=False, return_offsets_mapping=True, verbose=False).offset_mapping
-    moved = start - (len(text) - len(text.lstrip()))  # the place of text[0] in `rendered`
+    kept = text.find(without_thinking(text).strip())  # the place in `text` of what is trained on
+    if kept < 0:
+        raise InputError("a thinking block inside the text moves its edits and spans; remove the block")
+    moved = start - kept  # the place of text[0] in `rendered`
     places = [(moved + begin, moved + end) for begin, end in (_without_blanks(text, span) for span in spans)]
     found = [any(first < end and begin < last for begin, end in places) for first, last in offsets[:tokens]]
     return found + [False] * (tokens - len(found))

@@ -21,6 +21,7 @@ from language_model.sampler import (
     gather,
     jobs_of,
 )
+from language_model.thinking import without_thinking
 from script_io.errors import InputError
 
 MAX_RETRIES = 5  # by the openai package, with exponential backoff from 0.5 to 8 seconds
@@ -46,12 +47,21 @@ class EndpointSampler:
     the same seed gives the same text: `transformers serve` seeds its whole process, so it needs a concurrency of 1.
     """
 
-    def __init__(self, base_url: str, served_model: str, *, prompt_format: str = "plain", concurrency: int = 8) -> None:
-        """`concurrency` is the number of requests at a time."""
+    def __init__(
+        self,
+        base_url: str,
+        served_model: str,
+        *,
+        prompt_format: str = "plain",
+        concurrency: int = 8,
+        keep_thinking: bool = False,
+    ) -> None:
+        """`concurrency` is the number of requests at a time; `keep_thinking` leaves thinking blocks in the texts."""
         self.base_url = base_url
         self.name = served_model
         self.prompt_format = prompt_format
         self.concurrency = concurrency
+        self.keep_thinking = keep_thinking
         self.client = openai.OpenAI(
             base_url=base_url, api_key=os.environ.get("OPENAI_API_KEY") or "none", max_retries=MAX_RETRIES
         )
@@ -108,6 +118,7 @@ class EndpointSampler:
             raise self._refused(job, error) from error
         except openai.APIError as error:
             raise self._refused(job, error) from error
+        text = text if self.keep_thinking else without_thinking(text)
         return Completion(text.strip(), reason == "stop", num_tokens, time.perf_counter() - started)
 
     def _refused(self, job: Job, error: openai.APIError) -> InputError:

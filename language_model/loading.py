@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from language_model.adapters import attach_adapter, untie_adapted_embeddings
+from language_model.frozen_template import AS_STORED, PromptSettings
 from language_model.hub import hub_arguments
 from language_model.model_files import (
     DEMO_BASE,
@@ -166,10 +167,12 @@ def load_for_inference(
     use_4bit: bool = False,
     trust_remote_code: bool = False,
     base_model: str | Path | None = None,
+    prompt: PromptSettings = AS_STORED,
 ) -> LoadedModel:
     """Load an adapter on its base, or a whole model, in evaluation mode, with its tokenizer and prompt format.
 
     `base_model` is the base of the adapter, if it is not where the adapter says; it has no effect on a whole model.
+    `prompt` is how a model is prompted that has no prompt format stored with it.
     """
     require_model(model_path)
     base_name: str | Path = model_path
@@ -178,6 +181,7 @@ def load_for_inference(
         base_name = base_of_adapter(model_path, config, base_model)
     placement = placement_for(device, dtype, use_8bit, use_4bit, trust_remote_code, sampled_model=str(base_name))
     tokenizer = load_tokenizer_of(model_path, base_name, trust_remote_code)
+    prompt_format = load_prompt_format(model_path, tokenizer, prompt)
     if is_adapter(model_path):
         adapted = attach_adapter(
             load_base_model(base_name, placement, tokenizer), model_path, "default", trainable=False
@@ -187,4 +191,4 @@ def load_for_inference(
     else:
         model = load_base_model(model_path, placement, tokenizer)
     model.eval()
-    return LoadedModel(model, tokenizer, load_prompt_format(model_path, tokenizer), placement.device)
+    return LoadedModel(model, tokenizer, prompt_format, placement.device)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 import torch
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from language_model.adapters import is_mergeable
 from language_model.decoding_check import obstacle
@@ -29,6 +29,7 @@ from language_model.sampler import (
     waves_of,
 )
 from language_model.stock_generation import generate_batch
+from language_model.thinking import CLOSES, OPENS, without_thinking
 from script_io.errors import InputError
 
 # Completes jobs with so many rows at a time; yields each job with its completion when that is ready
@@ -39,14 +40,17 @@ class LocalSampler:
     """A model in this process.
 
     With `overflow="shorten_note"`, a note that leaves no room for its completion is shortened in the middle, and the
-    gap is marked; with `drop`, such a prompt is refused.
+    gap is marked; with `drop`, such a prompt is refused. Thinking blocks are left out of the texts, unless
+    `keep_thinking` is set.
     """
 
-    def __init__(self, loaded: LoadedModel, name: str, overflow: str = "drop") -> None:
+    def __init__(self, loaded: LoadedModel, name: str, overflow: str = "drop", *, keep_thinking: bool = False) -> None:
         self.loaded = loaded
         self.name = name
         self.overflow = overflow
+        self.keep_thinking = keep_thinking
         self.end_ids = end_of_sequence_ids(loaded)
+        self.hidden_ids = hidden_ids(loaded.tokenizer)
         merge_adapter(loaded.model)
         config = loaded.model.config.get_text_config()
         self.context_tokens: int | None = getattr(config, "max_position_embeddings", None)
@@ -186,7 +190,11 @@ class LocalSampler:
         """Cut a row of new tokens after its first end of sequence, and decode it."""
         end = next((place for place, token in enumerate(ids) if token in self.end_ids), None)
         kept = ids if end is None else ids[: end + 1]
-        text = self.loaded.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        shown = [token for token in kept if token not in self.hidden_ids]
+        text = self.loaded.tokenizer.decode(
+            shown, skip_special_tokens=not self.hidden_ids, clean_up_tokenization_spaces=False
+        )
+        text = text if self.keep_thinking else without_thinking(text)
         return Completion(text.strip(), end is not None, len(kept), seconds)
 
 
@@ -199,6 +207,16 @@ def end_of_sequence_ids(loaded: LoadedModel) -> list[int]:
     if not ids:
         raise InputError(f"{loaded.tokenizer.name_or_path}: the model has no end-of-sequence token; set eos_token_id")
     return sorted(ids)
+
+
+def hidden_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Return the special tokens to leave out of texts if the marks of thinking blocks are special, else no token.
+
+    Without the marks, thoughts could not be told from a summary.
+    """
+    special = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
+    marks = {index for index in special if tokenizer.added_tokens_decoder[index].content in (OPENS, CLOSES)}
+    return frozenset(special - marks if marks else ())
 
 
 def merge_adapter(model: PreTrainedModel | PeftModel) -> None:

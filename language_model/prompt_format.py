@@ -3,8 +3,9 @@
 Training, data generation, inference and evaluation all use this module, so a model sees in generation exactly the
 tokens that it saw in training. In the `plain` format, the prompt is `Clinical Note: {note}\\n\\nSummary:`, and the
 completion is a space, the summary and the end of sequence. The `chat` format wraps the same content in the tokenizer's
-chat template. Prompt and completion are tokenised separately, then joined. `prompt_format.json` in each adapter's
-folder stores the format and a hash of an example in it, which is checked when the adapter is loaded.
+chat template, in which frozen_template.py fixes what else a user asks for. Prompt and completion are tokenised
+separately, then joined. `prompt_format.json` in each adapter's folder stores the format and a hash of an example in it,
+which is checked when the adapter is loaded.
 """
 
 from __future__ import annotations
@@ -14,6 +15,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from language_model.chat_messages import Message, render
+from language_model.frozen_template import (
+    AS_STORED,
+    PROMPT_PREFIX,
+    PROMPT_SUFFIX,
+    PromptSettings,
+    differing_flag,
+    freeze,
+)
+from language_model.thinking import without_thinking
 from script_io.errors import InputError
 from script_io.files import read_json, write_json
 
@@ -22,22 +33,20 @@ if TYPE_CHECKING:
 
 PROMPT_FORMATS = ("plain", "chat")
 FORMAT_FILE = "prompt_format.json"
-_PREFIX = "Clinical Note: "
-_SUFFIX = "\n\nSummary:"
 _PROBE = ("A 54-year-old woman with chest pain.", "Chest pain.")
 
-Text = str | list[dict[str, str]]  # plain text, or chat messages with `role` and `content` as TRL takes them
+Text = str | list[Message]  # plain text, or chat messages
 
 
 def build_prompt(note: str) -> str:
     """Return the prompt of the task for a note, as plain text."""
-    return f"{_PREFIX}{note.strip()}{_SUFFIX}"
+    return f"{PROMPT_PREFIX}{note.strip()}{PROMPT_SUFFIX}"
 
 
 def note_of_prompt(prompt: str) -> str | None:
     """Return the note of a prompt from `build_prompt`, or None for a prompt of another form."""
-    if prompt.startswith(_PREFIX) and prompt.endswith(_SUFFIX):
-        return prompt[len(_PREFIX) : -len(_SUFFIX)]
+    if prompt.startswith(PROMPT_PREFIX) and prompt.endswith(PROMPT_SUFFIX):
+        return prompt[len(PROMPT_PREFIX) : -len(PROMPT_SUFFIX)]
     return None
 
 
@@ -65,7 +74,7 @@ def replace_note(prompt: str, note: str, new_note: str) -> str:
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Text, prompt_format: str) -> list[int]:
     """Return the token ids of a prompt, with at most one beginning-of-sequence token, if the tokenizer uses it."""
     if prompt_format == "chat":
-        return _ids(tokenizer, _render_chat(tokenizer, prompt))
+        return _ids(tokenizer, _opened(tokenizer, prompt))
     ids: list[int] = tokenizer(_plain(prompt), verbose=False).input_ids
     if ids and ids[-1] == tokenizer.eos_token_id:  # some tokenizers end every text with it
         ids = ids[:-1]
@@ -75,31 +84,42 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Text, prompt_forma
 
 
 def encode_completion(tokenizer: PreTrainedTokenizerBase, completion: Text, prompt_format: str) -> list[int]:
-    """Return the token ids of a completion, which end with the end of sequence (the last trained token)."""
+    """Return the token ids of a completion, which end with the end of sequence (the last trained token).
+
+    Thinking blocks are left out, those in the completion as well as those that a template writes.
+    """
     end = tokenizer.eos_token_id
-    ids = _ids(tokenizer, _rendered(tokenizer, completion, prompt_format))
+    ids = _ids(tokenizer, rendered_completion(tokenizer, completion, prompt_format)[0])
     if prompt_format == "chat":
         # a template may write a line break after the end of the turn, but generation stops at the end
         return ids[: len(ids) - ids[::-1].index(end)] if end in ids else [*ids, end]
     return [*ids, end]
 
 
-def rendered_completion(tokenizer: PreTrainedTokenizerBase, completion: str, prompt_format: str) -> tuple[str, int]:
+def rendered_completion(tokenizer: PreTrainedTokenizerBase, completion: Text, prompt_format: str) -> tuple[str, int]:
     """Return the text whose tokens `encode_completion` returns, and the place in it where the completion begins.
 
-    Raises InputError if a chat template changes the completion.
+    The place is of the first character that is not white space or in a thinking block. Raises InputError if a chat
+    template changes the completion.
     """
-    rendered = _rendered(tokenizer, completion, prompt_format)
-    start = rendered.find(completion.strip())
+    first = completion if isinstance(completion, str) else completion[0]["content"]
+    kept = without_thinking(first).strip()
+    if not kept:
+        raise InputError("a completion has nothing but a thinking block; fill it in or delete the row")
+    if prompt_format == "chat":
+        rendered = without_thinking(_chat_completion(tokenizer, completion))  # templates write blocks of their own
+    else:
+        rendered = f" {without_thinking(_plain(completion)).strip()}"
+    start = rendered.find(kept)
     if start < 0:
         raise InputError("the chat template changes the text of an answer; pass --prompt_format plain")
     return rendered, start
 
 
-def _rendered(tokenizer: PreTrainedTokenizerBase, completion: Text, prompt_format: str) -> str:
-    if prompt_format == "chat":
-        return _chat_completion(tokenizer, completion)
-    return f" {_plain(completion).strip()}"
+def completion_opening(tokenizer: PreTrainedTokenizerBase, prompt_format: str) -> str:
+    """Return what precedes the text of a completion: a space in the plain format, usually nothing in a chat."""
+    rendered, start = rendered_completion(tokenizer, _PROBE[1], prompt_format)
+    return rendered[:start]
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
@@ -113,23 +133,24 @@ def _plain(text: Text) -> str:
     raise InputError("the data are chat messages, but the prompt format is plain; pass --prompt_format chat")
 
 
-def _messages(text: Text, role: str) -> list[dict[str, str]]:
+def _messages(text: Text, role: str) -> list[Message]:
     return [{"role": role, "content": text}] if isinstance(text, str) else text
 
 
-def _render_chat(tokenizer: PreTrainedTokenizerBase, prompt: Text) -> str:
-    if not tokenizer.chat_template:
-        raise InputError("the tokenizer has no chat template; pass --prompt_format plain")
-    rendered: str = tokenizer.apply_chat_template(_messages(prompt, "user"), tokenize=False, add_generation_prompt=True)
-    return rendered
+def _opened(tokenizer: PreTrainedTokenizerBase, prompt: Text) -> str:
+    """Return a prompt in the chat template, up to where the answer begins."""
+    return render(tokenizer, _messages(prompt, "user"), for_generation=True)
 
 
 def _chat_completion(tokenizer: PreTrainedTokenizerBase, completion: Text) -> str:
     """Return the text that the template writes for the answer, after the generation prompt."""
     question = [{"role": "user", "content": "?"}]
-    opened = _render_chat(tokenizer, question)
-    answer = [{**message, "content": message["content"].strip()} for message in _messages(completion, "assistant")]
-    closed: str = tokenizer.apply_chat_template(question + answer, tokenize=False)
+    opened = _opened(tokenizer, question)
+    answer = [
+        {**message, "content": without_thinking(message["content"]).strip()}
+        for message in _messages(completion, "assistant")
+    ]
+    closed = render(tokenizer, question + answer, for_generation=False)
     if not closed.startswith(opened):
         raise InputError(
             "the chat template starts an answer in another way than it does for generation; pass --prompt_format plain"
@@ -142,7 +163,7 @@ def format_hash(tokenizer: PreTrainedTokenizerBase, prompt_format: str) -> str:
     note, summary = _PROBE
     prompt = build_prompt(note)
     if prompt_format == "chat":
-        text = _render_chat(tokenizer, prompt) + _chat_completion(tokenizer, summary)
+        text = _opened(tokenizer, prompt) + _chat_completion(tokenizer, summary)
     else:
         text = f"{prompt} {summary}"
     return hashlib.sha256(text.encode()).hexdigest()
@@ -154,21 +175,47 @@ def save_prompt_format(folder: str | Path, tokenizer: PreTrainedTokenizerBase, p
     write_json(Path(folder) / FORMAT_FILE, content)
 
 
-def load_prompt_format(folder: str | Path, tokenizer: PreTrainedTokenizerBase, requested: str | None = None) -> str:
-    """Return the format that the model in `folder` was trained with; `requested` or `plain` if none is stored.
+def stores_prompt_format(folder: str | Path) -> bool:
+    """Return whether a model's folder says which format it was trained with."""
+    return (Path(folder) / FORMAT_FILE).exists()
 
-    Raises InputError if `requested` differs from the stored format, or if the tokenizer now renders the format in
-    another way than in training.
+
+def load_prompt_format(
+    folder: str | Path, tokenizer: PreTrainedTokenizerBase, asked: PromptSettings = AS_STORED
+) -> str:
+    """Return the format that the model in `folder` was trained with.
+
+    If none is stored there, the format is the one asked for, or else `chat` if the tokenizer has a chat template; the
+    rendering is then fixed in the tokenizer's template. Raises InputError if `asked` differs from what is stored, if
+    the tokenizer now renders the format in another way than in training, or if the template cannot render what is
+    asked.
     """
-    path = Path(folder) / FORMAT_FILE
-    if not path.exists():
-        return requested or "plain"
+    if stores_prompt_format(folder):
+        return _stored_format(Path(folder) / FORMAT_FILE, tokenizer, asked)
+    usual = "chat" if tokenizer.chat_template else "plain"
+    prompt_format = freeze(tokenizer, asked.prompt_format or usual, asked)
+    if prompt_format == "chat":
+        _check_rendering(tokenizer, asked)
+    because = (
+        "as asked"
+        if asked.prompt_format or asked.prompt_template
+        else (f"none is stored with {folder}, whose tokenizer has {'a' if usual == 'chat' else 'no'} chat template")
+    )
+    print(f"Prompt format: {prompt_format} ({because})")
+    return prompt_format
+
+
+def _stored_format(path: Path, tokenizer: PreTrainedTokenizerBase, asked: PromptSettings) -> str:
     stored = read_json(path)
     prompt_format: str = stored["prompt_format"]
-    if requested and requested != prompt_format:
+    if asked.prompt_format not in (None, prompt_format) and not asked.prompt_template:
         raise InputError(
-            f"{path}: the model was trained with --prompt_format {prompt_format}, not {requested}; leave the flag out, "
-            "or train the model again"
+            f"{path}: the model was trained with --prompt_format {prompt_format}, not {asked.prompt_format}; leave the "
+            "flag out, or train the model again"
+        )
+    if flag := differing_flag(tokenizer, asked):
+        raise InputError(
+            f"{path}: the model was trained with another {flag}, or none; leave the flag out, or train the model again"
         )
     if stored["sha256"] != format_hash(tokenizer, prompt_format):
         raise InputError(
@@ -176,3 +223,16 @@ def load_prompt_format(folder: str | Path, tokenizer: PreTrainedTokenizerBase, r
             "the model again"
         )
     return prompt_format
+
+
+def _check_rendering(tokenizer: PreTrainedTokenizerBase, asked: PromptSettings) -> None:
+    """Raise InputError if the template fails, or leaves out the note or the system prompt."""
+    try:
+        rendered = _opened(tokenizer, build_prompt(_PROBE[0]))
+    except InputError as error:
+        flag = next(iter(asked.flags()), None)
+        raise InputError(f"{flag}: {error}" if flag else str(error)) from error
+    if _PROBE[0] not in rendered:
+        raise InputError("the chat template leaves out or changes the user's message; pass another --prompt_template")
+    if asked.system_prompt and asked.system_prompt.strip() not in rendered:
+        raise InputError("--system_prompt: the chat template leaves it out; write its text into a --prompt_template")

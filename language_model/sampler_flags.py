@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from language_model.length_limits import OVERFLOWS
 from language_model.loading import load_for_inference
+from language_model.prompt_flags import PROMPT_FLAGS, add_prompt_arguments, prompt_settings
 from language_model.prompt_format import PROMPT_FORMATS
 from language_model.sampler import SamplingSettings
 from language_model.threads import use_threads
-from script_io.errors import at_least
+from script_io.errors import InputError, at_least
 
 if TYPE_CHECKING:
     from language_model.endpoint_sampler import EndpointSampler
@@ -52,6 +53,12 @@ def add_sampling_arguments(parser: argparse.ArgumentParser, *, temperature: floa
         help="what to do with a note that leaves a local model no room; drop: refuse it or leave it out, and name it; "
         "shorten_note: cut out its middle and mark the gap",
     )
+    group.add_argument(
+        "--keep_thinking",
+        action="store_true",
+        help="leave the thinking blocks (<think>...</think>) of a reasoning model in its summaries",
+    )
+    add_prompt_arguments(parser)
     return group
 
 
@@ -102,16 +109,26 @@ def local_sampler(args: argparse.Namespace, model_path: str) -> LocalSampler:
         use_4bit=args.use_4bit,
         trust_remote_code=args.trust_remote_code,
         base_model=args.base_model,
+        prompt=prompt_settings(args),
     )
     if loaded.device.type == "cpu":
         use_threads(args.num_threads, getattr(loaded.model.config.get_text_config(), "hidden_size", None))
-    return LocalSampler(loaded, model_path, args.overflow)
+    return LocalSampler(loaded, model_path, args.overflow, keep_thinking=args.keep_thinking)
 
 
 def endpoint_sampler(args: argparse.Namespace, served_model: str) -> EndpointSampler:
     """Return the model of this name on the server of `add_endpoint_arguments`."""
     from language_model.endpoint_sampler import EndpointSampler  # loads openai, which would slow down --help
 
+    if given := next((name for name in PROMPT_FLAGS if getattr(args, name) is not None), None):
+        raise InputError(
+            f"--{given} is for a local model; a server renders prompts as its model's tokenizer says, and "
+            "--endpoint_prompt_format chooses its /completions or its /chat/completions"
+        )
     return EndpointSampler(
-        args.base_url, served_model, prompt_format=args.endpoint_prompt_format, concurrency=args.concurrency
+        args.base_url,
+        served_model,
+        prompt_format=args.endpoint_prompt_format,
+        concurrency=args.concurrency,
+        keep_thinking=args.keep_thinking,
     )

@@ -10,7 +10,8 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, NoReturn
@@ -23,6 +24,15 @@ EXIT_TERMINATED = 143
 
 class InputError(Exception):
     """Bad input. The message is one line: the file, the line or row id, what is wrong, and what to do."""
+
+
+@contextmanager
+def placed(place: str) -> Iterator[None]:
+    """Put `place`, such as a file and a line, in front of the message of an InputError that the block raises."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from error
 
 
 class RunError(Exception):

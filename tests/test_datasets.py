@@ -129,7 +129,7 @@ def test_the_dpo_checker_names_every_bad_line(tmp_path, capsys):
         "line 3: empty chosen",
         "line 4: chosen and rejected have the same tokens",
         "line 5: the same triplet as on line 1",
-        "line 6: prompt is neither text nor a list of messages",
+        "line 6: prompt: message 1 has no content as text",
         "all lines: rejected are",
         "line 2: the prompt is also in val_dpo.jsonl",
     ):

@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING
 
 from language_model.length_limits import OVERFLOWS
-from language_model.prompt_format import PROMPT_FORMATS
+from language_model.prompt_flags import add_prompt_arguments
 from script_io.errors import InputError, at_least
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ def add_training_arguments(
 ) -> None:
     """Add the flags that both stages share, with the stage's own defaults. `batch_unit` is what a batch counts."""
     _add_length_arguments(parser)
+    add_prompt_arguments(parser)
     _add_optimisation_arguments(parser, learning_rate, batch_size, batch_unit)
     _add_evaluation_arguments(parser, batch_unit)
     _add_output_arguments(parser, output_dir)
@@ -41,12 +42,6 @@ def _add_length_arguments(parser: argparse.ArgumentParser) -> None:
         default="drop",
         help="drop: leave longer examples out and count them; shorten_note: cut the middle of the note, marked "
         "(default: drop)",
-    )
-    group.add_argument(
-        "--prompt_format",
-        choices=PROMPT_FORMATS,
-        help="plain text, or the chat template of the tokenizer (default: the format stored with the model, else "
-        "plain)",
     )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from language_model.model_files import absolute_model_name, base_of_adapter, is_whole_model
@@ -45,9 +44,7 @@ class StartModel:
         """Put the adapters of policy and reference on the loaded base."""
         if self.adapter is None:
             return policy_adapters.add_policy(base, args.lora_r or DEFAULT_RANK, args.lora_target_modules)
-        return policy_adapters.load_adapter_pair(
-            base, self.path, fresh_rank=args.lora_r, live=args.reference == "live"
-        )
+        return policy_adapters.load_adapter_pair(base, self.path, fresh_rank=args.lora_r, live=args.reference == "live")
 
 
 def find_start_model(args: argparse.Namespace, remedy: str) -> StartModel:

@@ -17,6 +17,7 @@ from judging.combination import Combination, fit, out_of_fold, threshold_at
 from judging.likelihood import EvidenceScorer
 from judging.likelihood_judge import LikelihoodJudge, LikelihoodWords
 from judging.word_scores import WordScore
+from language_model.frozen_template import PromptSettings
 from language_model.loading import load_for_inference
 from language_model.prompt_format import build_prompt, encode_prompt
 from script_io.errors import InputError
@@ -37,7 +38,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen3", "gemma3"])
 def test_evidence_is_the_difference_of_two_log_probabilities(tmp_path: Path, architecture: str) -> None:
-    loaded = load_for_inference(build_tiny_model(tmp_path, architecture), device="cpu", dtype="float32")
+    build_tiny_model(tmp_path, architecture)
+    loaded = load_for_inference(tmp_path, device="cpu", dtype="float32", prompt=PromptSettings("plain"))
     found = EvidenceScorer(loaded).evidence(NOTE, [SUMMARY, "Fever."])
     ids = loaded.tokenizer(f" {SUMMARY}", add_special_tokens=False).input_ids
     logps = []

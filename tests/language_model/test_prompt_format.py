@@ -3,6 +3,7 @@
 import pytest
 from tiny_models import build_tokenizer
 
+from language_model.frozen_template import PromptSettings
 from language_model.length_limits import SHORTENED_MARK, LengthReport, encode_within, shorten_prompt
 from language_model.prompt_format import (
     build_prompt,
@@ -109,7 +110,7 @@ def test_the_format_is_stored_and_a_mismatch_is_an_error(qwen, tmp_path):
     save_prompt_format(tmp_path, qwen, "chat")
     assert load_prompt_format(tmp_path, qwen) == "chat"
     with pytest.raises(InputError, match="--prompt_format chat"):
-        load_prompt_format(tmp_path, qwen, "plain")
+        load_prompt_format(tmp_path, qwen, PromptSettings("plain"))
     before = format_hash(qwen, "chat")
     changed = build_tokenizer("qwen2")
     changed.chat_template = f"Be exact. {changed.chat_template}"

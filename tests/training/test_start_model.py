@@ -1,19 +1,16 @@
 """Stage B from a whole model, from an adapter of another maker, and from folders that are neither."""
 
 import json
-import shutil
 
 import pytest
 import torch
-from peft_adapters import LAYERS, save_with_peft
+from peft_adapters import LAYERS
 from safetensors.torch import load_file
 from tiny_models import build_tiny_model
 from training_helpers import metrics, write_triplets
 
 import stage_b_dpo_training as stage_b
 from language_model.loading import load_for_inference
-from language_model.model_files import is_whole_model
-from script_io.errors import InputError
 
 
 @pytest.fixture(scope="module")
