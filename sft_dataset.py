@@ -50,10 +50,10 @@ class Example:
 class SFTDataset:
     """Factual rows of a Phase 1 CSV, or turns of conversations, as tensors that are each (T,) long.
 
-    An item has `input_ids`, `attention_mask` and `labels`. T is the length of the longest example, so that any collator can stack the items; `collate` trims the padding.
-    Labels are -100 on the prompt and on padding. Rows over `max_length` tokens are listed in `report` and left out.
-    PyTorch's DataLoader and transformers' Trainer accept the dataset. It does not inherit from PyTorch's `Dataset`,
-    because importing torch would slow down `--help`.
+    An item has `input_ids`, `attention_mask` and `labels`. T is the length of the longest example, so that any collator
+    can stack the items; `collate` trims the padding. Labels are -100 on the prompt and on padding. Rows over
+    `max_length` tokens are listed in `report` and left out. PyTorch's DataLoader and transformers' Trainer accept the
+    dataset. It does not inherit from PyTorch's `Dataset`, because importing torch would slow down `--help`.
     """
 
     def __init__(

@@ -18,6 +18,7 @@ from script_io.errors import InputError
 ANSWER_SECONDS = 10.0  # how long the hub may take to answer
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
 _FROM_CACHE = {"local_files_only": True}
+_ADAPTER_FILES = ["*.json", "*.jinja", "*.txt", "*.model", "adapter_model.safetensors"]  # with its tokenizer's
 _REMEDY = "name an existing folder (--base_model for the base of an adapter), or"
 
 
@@ -39,6 +40,24 @@ def hub_arguments(name: str | Path) -> dict[str, Any]:
     InputError if the hub has no such model, or if it is not reached and the local cache has no such model.
     """
     return {} if Path(name).exists() else dict(_ask(str(name)))
+
+
+def local_adapter(name: str | Path) -> str:
+    """Return the folder of the hub's cache that holds an adapter of the hub; any other name as it is.
+
+    The adapter is downloaded first if the cache does not hold it. Raises InputError as `hub_arguments` does.
+    """
+    if Path(name).exists() or not is_hub_id(name):
+        return str(name)
+    arguments = hub_arguments(name)
+    from huggingface_hub import hf_hub_download, snapshot_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        hf_hub_download(str(name), "adapter_config.json", **arguments)
+    except EntryNotFoundError:  # a whole model
+        return str(name)
+    return str(snapshot_download(str(name), allow_patterns=_ADAPTER_FILES, **arguments))
 
 
 @cache

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from language_model.adapters import attach_adapter, untie_adapted_embeddings
 from language_model.frozen_template import AS_STORED, PromptSettings
-from language_model.hub import hub_arguments
+from language_model.hub import hub_arguments, local_adapter
 from language_model.model_files import (
     DEMO_BASE,
     base_of_adapter,
@@ -175,6 +175,7 @@ def load_for_inference(
     `prompt` is how a model is prompted that has no prompt format stored with it.
     """
     require_model(model_path)
+    model_path = local_adapter(model_path)
     base_name: str | Path = model_path
     if is_adapter(model_path):
         config = require_adapter(model_path, "save the adapter again, as safetensors")

@@ -218,16 +218,18 @@ def test_the_search_for_readers_finds_what_is_not_read(monkeypatch: pytest.Monke
 
 # ------------------------------------------------------------------------------------------- defaults
 
+PROMPT_FLAGS = {"prompt_format": None, "prompt_template": None, "system_prompt": None, "chat_template_kwargs": None}
 MODEL_FLAGS = {"device": "auto", "dtype": "auto", "use_8bit": False, "use_4bit": False, "seed": 42, "num_threads": 0}
 STAGE_FLAGS = {
     **MODEL_FLAGS,
+    **PROMPT_FLAGS,
     **{"num_epochs": 2, "gradient_accumulation_steps": 1, "max_length": 512, "overflow": "drop"},
     **{"lr_scheduler": "cosine", "gradient_checkpointing": False, "resume": False, "overwrite_output_dir": False},
     **{"report_to": "none"},
 }
 STAGE_FLAGS_OF_ANY_DEFAULT = {
     *("warmup_ratio", "warmup_steps", "max_grad_norm", "weight_decay", "logging_steps", "eval_steps", "save_steps"),
-    *("eval_batch_size", "early_stopping_patience", "train_data_path", "val_data_path", "prompt_format"),
+    *("eval_batch_size", "early_stopping_patience", "train_data_path", "val_data_path"),
 }
 REQUIRED = object()
 # Copied by hand from the contract's tables.
@@ -246,6 +248,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         **{"output_dir": "./models/dpo_hallucination_resistant", "learning_rate": 5e-6, "batch_size": 4},
         **{"label_smoothing": 0, "nll_weight": 0, "reference": "cached", "lora_r": None, "base_model": None},
         **{"loss_on": "completion", "factuality_margin": 0},
+        **{"lora_target_modules": ["q_proj", "v_proj"]},
     },
     "prepare_phase1_data": {
         **{"input": REQUIRED, "note_column": None, "summary_column": None, "id_column": None, "label_column": None},
@@ -262,7 +265,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         **MODEL_FLAGS,
         **{"prompts_path": "phase1_data/sft/train_set_processed.csv", "num_completions": 3, "temperature": 0.9},
         **{"model_path": "./models/sft_specialist/final_model", "base_url": None, "served_model": None},
-        **{"base_model": None},
+        **{"base_model": None, "keep_thinking": False, **PROMPT_FLAGS},
     },
     "judge_completions": {
         **{"completions_path": REQUIRED, "judge": "facts", "judge_model": None, "criterion_file": None},
@@ -275,12 +278,13 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         **{"model_path": "./models/sft_specialist/final_model", "base_url": None, "served_model": None},
         **{"clinical_note": None, "input_file": None, "compare_model_path": None, "compare_served_model": None},
         **{"output_file": None, "max_new_tokens": 150, "temperature": 0.7, "batch_size": 8, "base_model": None},
+        **{"keep_thinking": False, **PROMPT_FLAGS},
         **{"one_note_per_file": False, "check": False, "lexicon_dir": [], "overwrite": False},
     },
     "evaluation.evaluate_model": {
         **MODEL_FLAGS,
         **{"model_path": None, "predictions": None, "test_data": "phase1_data/sft/test_set_processed.csv"},
-        **{"base_model": None},
+        **{"base_model": None, "keep_thinking": False, **PROMPT_FLAGS},
         **{"output_dir": "evaluation_results", "max_examples": None, "temperature": 0, "max_new_tokens": 150},
         **{"batch_size": 8, "judge": "facts", "judge_model": None, "judge_accuracy": None},
     },
@@ -306,8 +310,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "quantize": "none",
         "base_model": None,
     },
-    "sft_dataset": {"file": "phase1_data/sft/train_set_processed.csv"},
-    "dpo_dataset": {"file": "phase2_data/dpo/train_dpo.jsonl"},
+    "sft_dataset": {"file": "phase1_data/sft/train_set_processed.csv", "tokenizer": None, **PROMPT_FLAGS},
+    "dpo_dataset": {"file": "phase2_data/dpo/train_dpo.jsonl", **PROMPT_FLAGS},
 }
 CHOICES = {
     ("stage_a_sft_training", "device"): ("auto", "cuda", "mps", "cpu"),
@@ -490,7 +494,32 @@ MISTAKES = [
     *_jsonl_mistakes("evaluation.evaluate_model", "--output_dir out", "--predictions")[:2],
     *_jsonl_mistakes("sft_inference", "--model_path sft --device cpu", "--input_file")[:3],
     *_jsonl_mistakes("dpo_dataset", "--tokenizer base", ""),
-    *_adapter_mistakes("stage_b_dpo_training", STAGE_B, "--sft_model_path", bases_too=False),
+    *_adapter_mistakes("stage_b_dpo_training", STAGE_B, "--sft_model_path", bases_too=False)[:-1],  # it takes a base
+    Mistake(
+        "stage_b_dpo_training", f"{STAGE_B} --sft_model_path weightless_base", ("weightless_base", NO_BASE_WEIGHTS)
+    ),
+    Mistake(
+        "stage_b_dpo_training", f"{STAGE_B} --sft_model_path ./nothing", ("nothing", "no adapter_config.json there")
+    ),
+    *(
+        Mistake(script, f"{rest} {flag}", (says,))
+        for flag, says in (
+            ("--prompt_template none.txt", "no such file; name a text file with {note}"),
+            ("--prompt_template empty.txt", "the prompt template is empty"),
+            ("--chat_template_kwargs no", "--chat_template_kwargs no: not valid JSON"),
+            ("--chat_template_kwargs 1", "--chat_template_kwargs 1: give a JSON object"),
+            ("--system_prompt Briefly.", "--system_prompt"),
+        )
+        for script, rest in (
+            ("stage_a_sft_training", STAGE_A),
+            ("stage_b_dpo_training", STAGE_B),
+            ("generate_completions", SAMPLE),
+            ("sft_inference", INFER),
+            ("evaluation.evaluate_model", EVALUATE),
+            ("dpo_dataset", "good.jsonl --tokenizer base"),
+            ("sft_dataset", "good.csv --tokenizer base"),
+        )
+    ),
     *_adapter_mistakes("export_model", EXPORT, "--model_path", bases_too=False),
     *_adapter_mistakes("generate_completions", SAMPLE, "--model_path", bases_too=True),
     *_adapter_mistakes("sft_inference", INFER, "--model_path", bases_too=True),
@@ -864,7 +893,13 @@ def test_bad_input_is_one_line_and_leaves_nothing_half_written(
 
 def is_progress(line: str) -> bool:
     """What a progress bar leaves, what is said about a model, or the warning that both data files are one."""
-    said = ("Device: ", "Threads: ", "Base: ", "warning: the validation file equals the training file")
+    said = (
+        "Device: ",
+        "Threads: ",
+        "Base: ",
+        "Prompt format: ",
+        "warning: the validation file equals the training file",
+    )
     return not line.strip() or "%|" in line or line.startswith(said)
 
 

@@ -24,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from dpo_dataset import DPODataset, Triplet
+from language_model.hub import local_adapter
 from language_model.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, is_adapter
 from language_model.placement import Placement
 from scoring.padded_logps import sum_dtype
@@ -82,7 +83,7 @@ def with_reference(run: TrainingRun, dataset: DPODataset, name: str, base_name: 
     """
     if run.args.reference == "live":
         return PairData(dataset, None)
-    adapter, base = run.args.sft_model_path, run.policy.get_base_model()
+    adapter, base = local_adapter(run.args.sft_model_path), run.policy.get_base_model()
     rows = training_rows(run, dataset) if name == "train" else validation_rows(run, dataset)
     key = cache_key(dataset.triplets, adapter, base_name, base, placement, layout_of(run, name))
     path = run.folder / "reference_logps" / f"{name}-{key[:16]}.safetensors"

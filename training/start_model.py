@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from language_model.hub import local_adapter
 from language_model.model_files import absolute_model_name, base_of_adapter, is_whole_model
+from script_io.errors import InputError
 from training import policy_adapters
 from training.activation_memory import Adapters
 
@@ -52,7 +54,10 @@ def find_start_model(args: argparse.Namespace, remedy: str) -> StartModel:
 
     Raises InputError if it is neither a LoRA adapter that Stage B can train nor a model; `remedy` says what to do then.
     """
-    path = args.sft_model_path
+    try:
+        path = local_adapter(args.sft_model_path)
+    except InputError as error:
+        raise InputError(f"{error}; or {remedy}") from error
     if is_whole_model(path):
         print(f"Start: the whole model {path} is the reference, the policy a fresh adapter on it")
         return StartModel(path, absolute_model_name(path), None)

@@ -121,7 +121,7 @@ def test_system_prompt_and_variables_are_kept_with_the_model(tmp_path):
     }
     template = "{% if level is none %}{{ names[1].b }}{% endif %}" + THINKING
     tokenizer = tokenizer_with(template)
-    prompt, completion = shown(tokenizer, tmp_path, **settings)
+    prompt, _ = shown(tokenizer, tmp_path, **settings)
     assert prompt == (
         f"1.5<|im_start|>system\n{settings['system_prompt']}<|im_end|>\n<|im_start|>user\n{build_prompt(NOTE)}<|im_end|>\n"
         "<|im_start|>assistant\n<think>\n\n</think>\n\n"
@@ -155,7 +155,8 @@ def test_thinking_blocks_are_never_trained_on(tmp_path):
 
 ALTERNATING = (
     "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
-    "{{ raise_exception('roles must\nalternate') }}{% endif %}[{{ m.role }}]{{ m.content }}<|im_end|>{% endfor %}[assistant]"
+    "{{ raise_exception('roles must\nalternate') }}{% endif %}[{{ m.role }}]{{ m.content }}<|im_end|>{% endfor %}"
+    "[assistant]"
 )
 # what is asked for, with the template of a model -> the beginning of what is said
 FAULTY = {

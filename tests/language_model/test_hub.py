@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from huggingface_hub import constants
 from tiny_models import build_tiny_model
+from training_helpers import random_adapter
 
 from language_model import hub
-from language_model.hub import hub_arguments, is_hub_id
+from language_model.hub import hub_arguments, is_hub_id, local_adapter
 from language_model.loading import load_for_inference, load_tokenizer
 from language_model.model_files import load_config, require_model
 from script_io.errors import InputError
@@ -40,11 +41,12 @@ class FakeHub:
                 if "/agent-harnesses" not in self.path:  # which the library asks for once, to name its caller
                     outer.requests.append(f"{self.command} {self.path}")
                 tree = f"/api/models/{KNOWN}/tree/{COMMIT}"
-                file = folder / self.path.removeprefix(f"/{KNOWN}/resolve/{COMMIT}/")
+                file = folder / self.path.rpartition("/")[2]
                 if outer.status != 200:
                     self.answer(outer.status, b"{}", {})
-                elif self.path == f"/api/models/{KNOWN}":
-                    self.answer(200, json.dumps({"id": KNOWN, "sha": COMMIT, "siblings": []}).encode(), {})
+                elif self.path in (f"/api/models/{KNOWN}", f"/api/models/{KNOWN}/revision/main"):
+                    siblings = [{"rfilename": each["path"]} for each in listing(folder)]
+                    self.answer(200, json.dumps({"id": KNOWN, "sha": COMMIT, "siblings": siblings}).encode(), {})
                 elif self.path.split("?")[0] == tree:
                     self.answer(200, json.dumps(listing(folder)).encode(), {})
                 elif KNOWN in self.path and file.is_file():
@@ -191,6 +193,22 @@ def test_a_cached_model_loads_offline_without_a_request(
     assert load_for_inference(KNOWN, device="cpu").model.config.hidden_size == 32
     assert online.requests == []
     assert "warning" not in capsys.readouterr().err
+
+
+def test_an_adapter_of_the_hub_loads_on_its_base(
+    files: Path, here: Path, online: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = random_adapter(here / "adapter", files)
+    (adapter / "adapter_model.bin").write_bytes(b"a pickle, which nobody reads")
+    fake = FakeHub(adapter)
+    monkeypatch.setattr(constants, "ENDPOINT", fake.url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", fake.url + "/{repo_id}/resolve/{revision}/{filename}")
+    folder = Path(local_adapter(KNOWN))
+    assert (folder / "adapter_model.safetensors").read_bytes() == (adapter / "adapter_model.safetensors").read_bytes()
+    assert not (folder / "adapter_model.bin").exists()
+    assert load_for_inference(KNOWN, device="cpu").model.active_peft_config.r == 4
+    fake.http.shutdown()
+    fake.http.server_close()
 
 
 def forget(fake: FakeHub, status: int) -> None:

@@ -4,13 +4,19 @@ import json
 
 import pytest
 import torch
-from peft_adapters import LAYERS
+from peft import LoraConfig
+from peft_adapters import LAYERS, save_with_peft
 from safetensors.torch import load_file
 from tiny_models import build_tiny_model
 from training_helpers import metrics, write_triplets
 
+import sft_inference
 import stage_b_dpo_training as stage_b
 from language_model.loading import load_for_inference
+from language_model.model_files import is_whole_model
+from language_model.prompt_format import build_prompt, encode_prompt
+from script_io.errors import InputError
+from training.start_model import find_start_model
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +67,46 @@ def test_cached_and_live_references_of_a_whole_model_train_the_same(inputs, from
     assert one.keys() == other.keys()
     for name, tensor in one.items():
         torch.testing.assert_close(tensor, other[name], atol=1e-5, rtol=0, msg=name)
+
+
+def test_an_adapter_of_another_maker_is_trained_further_without_files_of_ours(inputs, tmp_path, capsys):
+    config = LoraConfig(r=4, lora_alpha=8, target_modules=LAYERS, task_type="CAUSAL_LM")
+    adapter = save_with_peft(tmp_path / "foreign", inputs / "instruct", config)
+    for path in adapter.iterdir():  # as peft alone leaves it: no tokenizer, no prompt format
+        if not path.name.startswith("adapter_"):
+            path.unlink()
+    final = train(inputs, adapter, tmp_path / "run")
+    assert "Prompt format: chat (none is stored with" in capsys.readouterr().out
+    assert metrics(tmp_path / "run", "train")[0]["loss"] == pytest.approx(0.6931472, abs=1e-5)
+    assert (logits(final) - logits(adapter)).abs().max() > 1e-3
+    assert json.loads((final / "prompt_format.json").read_text())["prompt_format"] == "chat"
+    command = ["--model_path", str(adapter), "--clinical_note", "Cough.", "--max_new_tokens", "3", "--device", "cpu"]
+    assert sft_inference.main(sft_inference.parse_args(command)) == 0
+    assert "Generated Summary:" in capsys.readouterr().out
+
+
+def test_the_prompt_of_a_whole_model_is_stored_with_its_adapter(inputs, tmp_path):
+    template = tmp_path / "prompt.txt"
+    template.write_text("Summarise:\n{note}\n")
+    flags = ["--lora_target_modules", *LAYERS, "--prompt_template", str(template), "--system_prompt", "Be brief."]
+    loaded = load_for_inference(train(inputs, inputs / "instruct", tmp_path / "run", *flags), device="cpu")
+    ids = encode_prompt(loaded.tokenizer, build_prompt("Cough."), loaded.prompt_format)
+    assert loaded.tokenizer.decode(ids) == (
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nSummarise:\nCough.<|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
+
+
+def test_what_is_no_model_is_refused_in_one_line(inputs, tmp_path):
+    for model, message in (
+        (tmp_path / "none", "no adapter_config.json there; name what to train"),
+        ("none", "no such folder.*; or name what to train"),
+    ):
+        args = stage_b.parse_args(["--sft_model_path", str(model)])
+        with pytest.raises(InputError, match=message) as caught:
+            find_start_model(args, "name what to train")
+        assert "\n" not in str(caught.value)
+    assert not is_whole_model(tmp_path)
+    assert is_whole_model(inputs / "instruct")
+    with pytest.raises(InputError, match="--lora_target_modules c_attn"):
+        train(inputs, inputs / "instruct", tmp_path / "run", "--lora_target_modules", "c_attn")
