@@ -115,7 +115,10 @@ SMALL_RECIPE = Recipe(
     brief=True,
 )  # fmt: skip
 
+# The measured runs of instruct models used plain text; without the flag, their chat template would be used.
+_PLAIN = ("--prompt_format", "plain")
 _REAL_STAGE_A = (
+    *_PLAIN,
     "--learning_rate",
     "1e-3",
     "--batch_size",
@@ -140,7 +143,7 @@ REAL_RECIPE = Recipe(
     sampling=("--num_completions", "8", "--max_prompts", "350", *_REAL_SAMPLING),
     judging=("--repair", "always", "--pairs_per_prompt", "3", "--max_length_bias", "0.02"),
     stage_b=_REAL_STAGE_B,
-    generation=("--batch_size", "96"),
+    generation=("--batch_size", "96", *_PLAIN),
     judges=_BY_EVIDENCE,
     fitting_prompts=True,
     max_length=384,
@@ -169,7 +172,7 @@ DEMO_MODEL_RECIPE = Recipe(
               "--batch_size", "64"),
     stage_b=("--learning_rate", "1e-4", "--num_epochs", "2", "--batch_size", "8", "--beta", "0.1", "--nll_weight", "1",
              "--loss_on", "differences"),
-    generation=("--batch_size", "32", "--max_new_tokens", "100"),
+    generation=("--batch_size", "32", "--max_new_tokens", "100", *_PLAIN),
     examples={"train": 1000, "validation": 60, "test": 200},
     control=True,
     parallel=2,
