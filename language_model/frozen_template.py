@@ -112,31 +112,36 @@ def _check_plain(settings: PromptSettings, macro: str) -> None:
 
 def _check_variables(settings: PromptSettings, template: str) -> None:
     """Raise InputError if the template is not valid, draws at random, or does not read a variable of the settings."""
-    tree = _parsed(template, "the chat template")
+    tree, read = _parsed(template, "the chat template")
     if any(node.name == "random" for node in tree.find_all(nodes.Filter)):
         raise InputError(
             "the template draws at random, so the prompt is never the same; pass another --prompt_template"
         )
-    read = meta.find_undeclared_variables(tree) - _NOT_VARIABLES
     if unknown := set(settings.chat_template_kwargs) - read:
-        found = ", ".join(sorted(read)) or "none"
+        found = ", ".join(sorted(read - _NOT_VARIABLES)) or "none"
         raise InputError(
             f"--chat_template_kwargs: the template does not read {', '.join(sorted(unknown))}; it reads {found}"
         )
 
 
-def _parsed(template: str, name: str) -> nodes.Template:
-    """Return the syntax tree. `generation`, a tag of transformers that only marks a part, is left out."""
+def _parsed(template: str, name: str) -> tuple[nodes.Template, set[str]]:
+    """Return the syntax tree and the variables that it reads.
+
+    `generation`, a tag of transformers that only marks a part, is left out.
+    """
     known = re.sub(r"{%-?\s*(end)?generation\s*-?%}", "", template)
     try:
-        return Environment(extensions=["jinja2.ext.loopcontrols"]).parse(known)
+        tree = Environment(extensions=["jinja2.ext.loopcontrols"]).parse(known)
+        return tree, meta.find_undeclared_variables(tree)
     except TemplateSyntaxError as error:
         raise InputError(f"{name} is not valid Jinja (line {error.lineno}: {error.message}); correct it") from error
 
 
 # ------------------------------------------------------------------------------------ what is written in front
 
-_TEXT_IS_PROMPT = f"text.startswith({json.dumps(PROMPT_PREFIX)}) and text.endswith({json.dumps(PROMPT_SUFFIX)})"
+_TEXT_IS_PROMPT = (
+    f"text is string and text.startswith({json.dumps(PROMPT_PREFIX)}) and text.endswith({json.dumps(PROMPT_SUFFIX)})"
+)
 _NOTE_OF_TEXT = f"text[{len(PROMPT_PREFIX)}:-{len(PROMPT_SUFFIX)}]"
 # The prompt of the task, where a user message is one, becomes the prompt template's
 _REWRITTEN = (
@@ -159,7 +164,7 @@ def note_macro(template: str) -> str:
     if PLACEHOLDER in template and "{{" not in template and "{%" not in template:
         parts = [json.dumps(part, ensure_ascii=False) for part in template.split(PLACEHOLDER)]
         return f"{{% macro task_prompt(note) %}}{{{{ {' ~ note ~ '.join(parts)} }}}}{{% endmacro %}}\n"
-    read = meta.find_undeclared_variables(_parsed(template, "--prompt_template"))
+    read = _parsed(template, "--prompt_template")[1]
     if "messages" in read:
         return ""
     if "note" not in read:

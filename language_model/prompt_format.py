@@ -191,7 +191,9 @@ def load_prompt_format(
     asked.
     """
     if stores_prompt_format(folder):
-        return _stored_format(Path(folder) / FORMAT_FILE, tokenizer, asked)
+        prompt_format = _stored_format(Path(folder) / FORMAT_FILE, tokenizer, asked)
+        print(f"Prompt format: {prompt_format} (stored with {folder})")
+        return prompt_format
     usual = "chat" if tokenizer.chat_template else "plain"
     prompt_format = freeze(tokenizer, asked.prompt_format or usual, asked)
     if prompt_format == "chat":

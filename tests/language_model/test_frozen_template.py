@@ -172,6 +172,7 @@ FAULTY = {
     ),
     "drops the user": ("Summarise.", {}, "the chat template leaves out or changes the user's message"),
     "syntax": ("{% for m in messages %}{{ m.content }}", {}, r"the chat template is not valid Jinja \(line 1"),
+    "unknown filter": ("{{ messages | summarise }}", {}, "the chat template is not valid Jinja .*summarise"),
     "undefined": ("{{ messages[0].content.text.value }}", {}, "the chat template fails on these messages"),
     "unsafe": ("{{ ''.__class__.__mro__ }}{{ messages[0].content }}", {}, "the chat template fails .*unsafe"),
     "arithmetic": ("{{ 1 / 0 }}{{ messages[0].content }}", {}, "the chat template fails .*division"),
