@@ -27,9 +27,11 @@ from language_model.placement import add_model_arguments, choose_placement
 from language_model.prompt_flags import prompt_settings
 from language_model.prompt_format import load_prompt_format
 from script_io.errors import ArgumentParser, InputError, at_least, run_script
+from script_io.folder_lock import lock_folder
 from sft_dataset import SFTDataset
 from training import checkpoints, loop, run_folder
 from training.batch_plan import BatchPlan
+from training.input_identity import identities_of_inputs
 from training.metrics_log import log_step
 from training.processes import end_process, make_accelerator
 from training.run import TrainingRun
@@ -101,7 +103,12 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, SFTDataset, SFTDatas
     from training import memory_estimate
 
     # Data
-    checkpoint = run_folder.checkpoint_to_resume(args)
+    inputs = identities_of_inputs(
+        {"train_data_path": [args.train_data_path], "val_data_path": [args.val_data_path]},
+        {"model_name": args.model_name},
+        args.trust_remote_code,
+    )
+    checkpoint = run_folder.checkpoint_to_resume(args, inputs)
     placement = choose_placement(args, args.model_name)
     accelerator = make_accelerator(args, placement)
     tokenizer = load_tokenizer(args.model_name, args.trust_remote_code)
@@ -123,7 +130,7 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, SFTDataset, SFTDatas
 
     # Run
     if not checkpoint:
-        run_folder.start_run_folder(args, accelerator)
+        run_folder.start_run_folder(args, accelerator, inputs)
     model_name = absolute_model_name(args.model_name)
     run = TrainingRun(
         args=args,
@@ -138,6 +145,7 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, SFTDataset, SFTDatas
     loop.describe_batches(run, "examples", len(val))
     run.scorer.choose([examples[index] for index in plan.step_indices(0)])
     if checkpoint:
+        run_folder.lengthen_run(args, accelerator)
         checkpoints.resume_from(run, checkpoint)
     return run, train, val
 
@@ -204,6 +212,12 @@ def train_loop(run: TrainingRun, train: SFTDataset, val: SFTDataset, stop: StopR
 
 def main(args: argparse.Namespace) -> int:
     check_arguments(args)
+    with lock_folder(args.output_dir):
+        return train_in_folder(args)
+
+
+def train_in_folder(args: argparse.Namespace) -> int:
+    """Train, and write the final model and the statistics; return the exit code."""
     run, train, val = prepare(args)
     with stop_on_signals() as stop:
         train_loop(run, train, val, stop)

@@ -24,7 +24,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpo_dataset import DPODataset
+from dpo_dataset import DPODataset, one_or_several
 from judging.pair_makers import DPO_CONFIG, judges_behind
 from language_model.adapters import count_parameters, enable_gradient_checkpointing
 from language_model.counted_tokens import LOSS_ON
@@ -33,8 +33,10 @@ from language_model.placement import add_base_model_argument, add_model_argument
 from language_model.prompt_flags import prompt_settings
 from language_model.prompt_format import load_prompt_format
 from script_io.errors import ArgumentParser, InputError, at_least, run_script
+from script_io.folder_lock import lock_folder
 from training import checkpoints, data_mix, loop, run_folder
 from training.batch_plan import BatchPlan
+from training.input_identity import identities_of_inputs
 from training.metrics_log import first_validation, log_metrics, log_step
 from training.processes import end_process, make_accelerator
 from training.run import TrainingRun
@@ -190,7 +192,10 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, AdapterPair, PairDat
 
     # Data
     start = find_start_model(args, SFT_REMEDY)
-    checkpoint = run_folder.checkpoint_to_resume(args)
+    data = {name: one_or_several(getattr(args, name)) for name in ("train_data_path", "val_data_path")}
+    models = {"sft_model_path": start.path, "base_model": start.base_name}
+    inputs = identities_of_inputs(data, models, args.trust_remote_code)
+    checkpoint = run_folder.checkpoint_to_resume(args, inputs)
     placement = choose_placement(args, start.base_name)
     accelerator = make_accelerator(args, placement)
     tokenizer = load_tokenizer_of(start.path, start.base_name, args.trust_remote_code)
@@ -210,7 +215,7 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, AdapterPair, PairDat
 
     # Run
     if not checkpoint:
-        run_folder.start_run_folder(args, accelerator)
+        run_folder.start_run_folder(args, accelerator, inputs)
     saved = {"tokenizer": tokenizer, "prompt_format": prompt_format, "base_model": start.base_name}
     run = TrainingRun(
         args=args,
@@ -227,6 +232,7 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, AdapterPair, PairDat
     train_pairs = with_reference(run, train, "train", start.base_name, placement)
     val_pairs = with_reference(run, val, "val", start.base_name, placement)
     if checkpoint:
+        run_folder.lengthen_run(args, accelerator)
         checkpoints.resume_from(run, checkpoint)
     return run, pair, train_pairs, val_pairs
 
@@ -357,6 +363,12 @@ def train_loop(run: TrainingRun, pair: AdapterPair, train: PairData, val: PairDa
 
 def main(args: argparse.Namespace) -> int:
     check_arguments(args)
+    with lock_folder(args.output_dir):
+        return train_in_folder(args)
+
+
+def train_in_folder(args: argparse.Namespace) -> int:
+    """Train, and write the final model and the statistics; return the exit code."""
     run, pair, train, val = prepare(args)
     if run.state.step == 0:
         first = evaluate(run, pair, val)

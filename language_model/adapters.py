@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from language_model.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, replace_folder, require_adapter
 from language_model.prompt_format import save_prompt_format
+from script_io.durable import flush_folder, save_tensors
 from script_io.errors import InputError
 
 # Merging unties the embeddings first (`untie_adapted_embeddings`)
@@ -172,18 +173,19 @@ def write_adapter(
     base_model: str,
 ) -> None:
     """Write an adapter, its tokenizer and its prompt format to a temporary folder, then rename that to `folder`."""
-    from safetensors.torch import save_file
-
     folder = Path(folder)
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, temporary / ADAPTER_WEIGHTS)
+    save_tensors(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, temporary / ADAPTER_WEIGHTS
+    )
     content = config.to_dict() | {"base_model_name_or_path": base_model, "inference_mode": True}
     content = {key: sorted(value) if isinstance(value, set) else value for key, value in content.items()}
     (temporary / ADAPTER_CONFIG).write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
     tokenizer.save_pretrained(temporary)
     save_prompt_format(temporary, tokenizer, prompt_format)
+    flush_folder(temporary)
     replace_folder(temporary, folder)
 
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, NoReturn
 
+from script_io.durable import FULL_DISK
+
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -124,4 +126,10 @@ def run_script(main: Callable[[argparse.Namespace], int], args: argparse.Namespa
         return EXIT_TERMINATED
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except OSError as error:
+        if error.errno not in FULL_DISK:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}the disk is full ({error.strerror}); free some space and try again", file=sys.stderr)
         return EXIT_FAILED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from script_io.durable import flush_to_disk
 from script_io.errors import InputError
 
 
@@ -19,6 +21,7 @@ from script_io.errors import InputError
 def atomic_write(path: str | Path, *, private: bool = True) -> Iterator[IO[str]]:
     """Open a temporary UTF-8 text file next to `path`, and rename it to `path` if the block succeeds.
 
+    The file is on the disk before it is renamed. Temporary files that killed runs left for the same `path` are deleted.
     Newlines are written as given, which `csv` needs, so a file is the same on every platform. A `private` file can be
     read by its owner alone, since most results hold text of patients; any other follows the umask.
     """
@@ -35,12 +38,19 @@ def atomic_write(path: str | Path, *, private: bool = True) -> Iterator[IO[str]]
     try:
         with handle:
             yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
         if not private:  # NamedTemporaryFile makes private files
             os.chmod(handle.name, 0o666 & ~_umask())
         os.replace(handle.name, path)
-    except BaseException:
+    except BaseException as error:
         Path(handle.name).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # a failed write does not know its file
         raise
+    flush_to_disk(path.parent)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        left.unlink(missing_ok=True)
 
 
 @contextmanager

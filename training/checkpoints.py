@@ -1,18 +1,24 @@
 """Write checkpoints, find the newest one, and continue from it.
 
 A checkpoint folder holds the policy as users load it, and what a resumed run needs: the trained tensors, the state of
-the optimiser, and in `training_state.json`, written last, the position and the loss scale.
+the optimiser, and in `training_state.json` the position in the data, the counters, the loss scale, the keys of the
+reference cache and the configuration. The random state of a step follows from `--seed` and the step alone
+(`TrainingRun.seed_dropout`, `batch_plan.epoch_order`), so the seed and the position say all there is to know of it.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from script_io.durable import flush_to_disk, save_tensors
+from script_io.errors import InputError
 from script_io.files import read_json, write_json
-from training.metrics_log import truncate_metrics
-from training.run import TrainingRun, TrainingState
+from training.checkpoint_folder import delete_folder, delete_leftovers, new_checkpoint, newest_sound
+from training.metrics_log import METRICS_FILE, truncate_metrics
+from training.run import TrainingRun, TrainingState, stored_arguments
 
 if TYPE_CHECKING:
     import torch
@@ -27,23 +33,64 @@ def checkpoint_name(run: TrainingRun) -> str:
 
 
 def save_checkpoint(run: TrainingRun) -> None:
-    """Write a checkpoint of the current step, on the main process; the others wait."""
-    from safetensors.torch import save_file
-
+    """Write a checkpoint of the current step, on the main process, and delete old ones; the others wait."""
     if run.accelerator.is_main_process:
         folder = run.folder / checkpoint_name(run)
-        run.save_model(folder)
-        save_file(_trainable_tensors(run.policy), folder / TRAINABLE_FILE)
-        save_file(_optimizer_tensors(run.optimizer), folder / OPTIMIZER_FILE)
-        write_json(folder / STATE_FILE, {**asdict(run.state), "grad_scaler": run.grad_scaler.state_dict()})
+        flush_to_disk(run.folder / METRICS_FILE)  # the checkpoint counts on the lines up to its step
+        with new_checkpoint(folder) as temporary:
+            run.save_model(temporary)
+            save_tensors(_trainable_tensors(run.policy), temporary / TRAINABLE_FILE)
+            save_tensors(_optimizer_tensors(run.optimizer), temporary / OPTIMIZER_FILE)
+            write_json(temporary / STATE_FILE, _state_of(run))
         print(f"Saved checkpoint to {folder}")
+        _delete_old_checkpoints(run)
     run.accelerator.wait_for_everyone()
 
 
+def _state_of(run: TrainingRun) -> dict[str, Any]:
+    """Return the content of `training_state.json`."""
+    epoch, position = divmod(run.state.step, run.plan.steps_per_epoch)
+    return {
+        **asdict(run.state),
+        "grad_scaler": run.grad_scaler.state_dict(),
+        "sampler": {"seed": run.args.seed, "epoch": epoch, "step_in_epoch": position},
+        "reference_keys": run.reference_keys,
+        "arguments": stored_arguments(run.args),
+    }
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """Return the checkpoints of a run, complete or not, from the highest step to the lowest."""
+    return sorted(folder.glob("checkpoint_*"), key=_order, reverse=True)
+
+
+def _order(checkpoint: Path) -> tuple[float, float]:
+    """Return (step, time of the last change). The step is read from the state, else it counts as infinite."""
+    try:
+        step = float(read_json(checkpoint / STATE_FILE)["step"])
+    except (InputError, KeyError, TypeError, ValueError):
+        step = math.inf  # damaged: passed over, and named
+    return step, checkpoint.stat().st_mtime
+
+
 def newest_checkpoint(folder: Path) -> Path | None:
-    """Return the complete checkpoint with the highest step, or None."""
-    found = [path.parent for path in folder.glob(f"checkpoint_*/{STATE_FILE}")]
-    return max(found, key=lambda path: read_json(path / STATE_FILE)["step"], default=None)
+    """Return the checkpoint with the highest step that is not damaged, or None if there is no checkpoint.
+
+    Names damaged ones. Raises InputError if all of them are damaged.
+    """
+    return newest_sound(checkpoints_in(folder))
+
+
+def _delete_old_checkpoints(run: TrainingRun) -> None:
+    """Keep the newest `--keep_checkpoints` checkpoints up to the current step, and the best one."""
+    if not run.args.keep_checkpoints:
+        return
+    found = checkpoints_in(run.folder)
+    # those beyond this step are damaged ones, which were passed over when the run was resumed
+    kept = [each for each in found if _order(each)[0] <= run.state.step][: run.args.keep_checkpoints]
+    for checkpoint in found:
+        if checkpoint not in kept and checkpoint.name != run.state.best_checkpoint:
+            delete_folder(checkpoint)
 
 
 def resume_from(run: TrainingRun, checkpoint: Path) -> None:
@@ -58,10 +105,13 @@ def resume_from(run: TrainingRun, checkpoint: Path) -> None:
     groups = run.optimizer.state_dict()["param_groups"]
     run.optimizer.load_state_dict({"state": entries, "param_groups": groups})
     state = read_json(checkpoint / STATE_FILE)
-    if loss_scale := state.pop("grad_scaler", None):  # empty unless in float16; older checkpoints have none
+    if loss_scale := state["grad_scaler"]:  # empty unless in float16
         run.grad_scaler.load_state_dict(loss_scale)
-    run.state = TrainingState(**state)
+    if state["reference_keys"] != run.reference_keys:
+        print("The reference is scored under another key than in the earlier part of the run (see --device)")
+    run.state = TrainingState(**{name: state[name] for name in asdict(run.state)})
     if run.accelerator.is_main_process:
+        delete_leftovers(run.folder)
         truncate_metrics(run.folder, run.state.step)
     print(f"Resumed from {checkpoint} at step {run.state.step}")
 

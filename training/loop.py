@@ -15,7 +15,7 @@ from training.checkpoints import checkpoint_name
 from training.curves import plot_curves
 from training.metrics_log import finite_or_none, log_metrics
 from training.processes import finish_trackers
-from training.run import TrainingRun
+from training.run import TrainingRun, stored_arguments
 from training.watching import StopRequest, peak_memory_bytes
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def _close_epoch(run: TrainingRun, val: Mapping[str, float]) -> None:
 def save_final_model(run: TrainingRun, config_name: str, **facts: Any) -> dict[str, Any]:
     """Write the final model with its settings, on the main process; return the settings. `facts` are kept with them."""
     finish_trackers(run.accelerator)
-    settings = {"arguments": vars(run.args), **provenance(), **facts}
+    settings = {"arguments": stored_arguments(run.args), **provenance(), **facts}
     if run.accelerator.is_main_process:
         run.save_model(run.final_model)
         write_json(run.final_model / config_name, settings)

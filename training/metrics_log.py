@@ -10,6 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from script_io.files import atomic_write
 from training.run import TrainingRun
 
 METRICS_FILE = "metrics.jsonl"
@@ -70,4 +71,5 @@ def truncate_metrics(folder: Path, step: int) -> None:
     if path.exists():
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
         kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-        path.write_text("".join(kept), encoding="utf-8")
+        with atomic_write(path) as handle:
+            handle.write("".join(kept))

@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from dpo_dataset import DPODataset, Triplet
 from language_model.hub import local_adapter
 from language_model.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, is_adapter
 from language_model.placement import Placement
 from scoring.padded_logps import sum_dtype
+from script_io.durable import flush_to_disk, save_tensors
 from script_io.errors import InputError
 from script_io.progress import progress_bar
 from training.pair_scores import Logps, PairData, pair_logps
@@ -86,6 +86,7 @@ def with_reference(run: TrainingRun, dataset: DPODataset, name: str, base_name: 
     adapter, base = local_adapter(run.args.sft_model_path), run.policy.get_base_model()
     rows = training_rows(run, dataset) if name == "train" else validation_rows(run, dataset)
     key = cache_key(dataset.triplets, adapter, base_name, base, placement, layout_of(run, name))
+    run.reference_keys[name] = key
     path = run.folder / "reference_logps" / f"{name}-{key[:16]}.safetensors"
     return PairData(
         dataset, read_or_score(path, key, run.accelerator, lambda: score_reference(run, dataset, rows, name))
@@ -160,7 +161,8 @@ def read_or_score(path: Path, key: str, accelerator: Accelerator, score: Callabl
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.tmp")
         chosen, rejected = (side.contiguous() for side in logps.unbind(1))  # (N, S)
-        save_file({"chosen": chosen, "rejected": rejected}, temporary, metadata={"key": key})
+        save_tensors({"chosen": chosen, "rejected": rejected}, temporary, metadata={"key": key})
+        flush_to_disk(temporary)
         temporary.replace(path)
         print(f"Reference log-probabilities saved to {path}")
     return logps

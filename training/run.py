@@ -64,6 +64,15 @@ class TrainingState:
         return False
 
 
+# how a run was started, which says nothing about its result
+_OF_THE_START = ("resume", "overwrite_output_dir")
+
+
+def stored_arguments(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings as result files hold them, the same for a resumed run and for an uninterrupted one."""
+    return {name: value for name, value in vars(args).items() if name not in _OF_THE_START}
+
+
 @dataclass
 class TrainingRun:
     """Everything that a training loop works on. `save_model(folder)` writes the policy as users load it."""
@@ -78,6 +87,7 @@ class TrainingRun:
     plan: BatchPlan
     save_model: Callable[[Path], None]
     state: TrainingState = field(default_factory=TrainingState)
+    reference_keys: dict[str, str] = field(default_factory=dict)  # of the reference cache, by split; Stage B alone
 
     @property
     def device(self) -> torch.device:

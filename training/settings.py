@@ -146,6 +146,13 @@ def _add_output_arguments(parser: argparse.ArgumentParser, output_dir: str) -> N
         default=0,
         help="save a checkpoint every N steps as well as after each epoch; 0: after epochs only",
     )
+    group.add_argument(
+        "--keep_checkpoints",
+        type=at_least(0),
+        default=0,
+        metavar="N",
+        help="number of checkpoints to keep, the newest ones and also the best one; 0: all",
+    )
     group.add_argument("--logging_steps", type=at_least(1), default=10, help="number of steps between console lines")
     group.add_argument(
         "--report_to",

@@ -180,17 +180,6 @@ def test_the_loss_scale_is_restored_with_a_checkpoint(inputs, tmp_path):
     assert resumed.grad_scaler.get_scale() == scale
 
 
-def test_a_float16_checkpoint_without_a_loss_scale_can_be_resumed(inputs, tmp_path):
-    """Checkpoints had none before the loss was scaled."""
-    flags = ("--dtype", "float16", "--num_epochs", "1")
-    path = train_stage_a(inputs, tmp_path / "run", *flags) / "checkpoint_epoch_1" / "training_state.json"
-    state = json.loads(path.read_text())
-    del state["grad_scaler"]
-    path.write_text(json.dumps(state))
-    run, *_ = stage_a.prepare(stage_a.parse_args(stage_a_flags(inputs, tmp_path / "run", *flags, "--resume")))
-    assert run.state.step == 2
-
-
 # ------------------------------------------------------------------------------------------ what is logged
 
 

@@ -1,0 +1,48 @@
+"""Let one run at a time write to an output folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from script_io.errors import InputError
+
+LOCK_FILE = ".lock"
+
+
+@contextmanager
+def lock_folder(folder: str | Path) -> Iterator[None]:
+    """Hold the lock of `folder` within the block. The system releases it when the process ends, however it ends.
+
+    Of several training processes the first takes the lock for all. Folders that did not exist before and are empty at
+    the end are removed. Raises InputError if another run holds the lock, or if the folder cannot be written to.
+    """
+    from filelock import FileLock, Timeout
+
+    folder = Path(folder)
+    if os.environ.get("RANK", "0") != "0":
+        yield
+        return
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is a file; name a folder to write to")
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    lock = FileLock(folder / LOCK_FILE, is_singleton=True)  # a run may take it again in the same process
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise InputError(f"{folder}: another run is writing there; wait for its end, or name another folder") from error
+    except OSError as error:
+        raise InputError(f"{folder}: cannot write there ({error.strerror}); name another folder") from error
+    try:
+        yield
+    finally:
+        if lock.lock_counter == 1:
+            with suppress(OSError):  # deleted while the lock is held, so that no other run holds the same file
+                (folder / LOCK_FILE).unlink()
+        lock.release()
+        for each in made:
+            with suppress(OSError):  # not empty
+                each.rmdir()
