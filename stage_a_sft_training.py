@@ -29,8 +29,9 @@ from language_model.prompt_format import load_prompt_format
 from script_io.errors import ArgumentParser, InputError, at_least, run_script
 from script_io.folder_lock import lock_folder
 from sft_dataset import SFTDataset
-from training import checkpoints, loop, run_folder
+from training import checkpoints, failures, loop, run_folder
 from training.batch_plan import BatchPlan
+from training.disk_space import check_disk_space
 from training.input_identity import identities_of_inputs
 from training.metrics_log import log_step
 from training.processes import end_process, make_accelerator
@@ -121,7 +122,8 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, SFTDataset, SFTDatas
     adapters = memory_estimate.Adapters(args.lora_r, tuple(args.lora_target_modules), dropout=args.lora_dropout)
     plan = BatchPlan.from_arguments(args, len(train), accelerator)
     examples = [train.encoded(index) for index in range(len(train))]
-    memory_estimate.fit_memory(args, args.model_name, placement, adapters, examples, plan)
+    needed = memory_estimate.fit_memory(args, args.model_name, placement, adapters, examples, plan)
+    failures.ESTIMATE.set(needed)
     base = load_base_model(args.model_name, placement, tokenizer)
     torch.manual_seed(args.seed)  # the adapter's random start
     policy = add_lora(base, args.lora_r, args.lora_alpha, args.lora_dropout, args.lora_target_modules)
@@ -129,6 +131,7 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, SFTDataset, SFTDatas
         enable_gradient_checkpointing(policy)
 
     # Run
+    check_disk_space(args, policy, tokenizer, plan, checkpoint)
     if not checkpoint:
         run_folder.start_run_folder(args, accelerator, inputs)
     model_name = absolute_model_name(args.model_name)
@@ -212,7 +215,7 @@ def train_loop(run: TrainingRun, train: SFTDataset, val: SFTDataset, stop: StopR
 
 def main(args: argparse.Namespace) -> int:
     check_arguments(args)
-    with lock_folder(args.output_dir):
+    with lock_folder(args.output_dir), failures.explained_failures(args):
         return train_in_folder(args)
 
 

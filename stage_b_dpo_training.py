@@ -34,8 +34,9 @@ from language_model.prompt_flags import prompt_settings
 from language_model.prompt_format import load_prompt_format
 from script_io.errors import ArgumentParser, InputError, at_least, run_script
 from script_io.folder_lock import lock_folder
-from training import checkpoints, data_mix, loop, run_folder
+from training import checkpoints, data_mix, failures, loop, run_folder
 from training.batch_plan import BatchPlan
+from training.disk_space import check_disk_space
 from training.input_identity import identities_of_inputs
 from training.metrics_log import first_validation, log_metrics, log_step
 from training.processes import end_process, make_accelerator
@@ -205,7 +206,8 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, AdapterPair, PairDat
 
     # Model: one base with the adapters of policy and reference
     examples = [train.encoded(index) for index in range(len(train))]
-    memory_estimate.fit_memory(args, start.base_name, placement, start.adapters(args), examples, plan)
+    needed = memory_estimate.fit_memory(args, start.base_name, placement, start.adapters(args), examples, plan)
+    failures.ESTIMATE.set(needed)
     base = load_base_model(start.base_name, placement, tokenizer)
     torch.manual_seed(args.seed)  # the random start of a fresh adapter
     pair = start.add_policy(base, args)
@@ -214,6 +216,7 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, AdapterPair, PairDat
     print_sizes(pair)
 
     # Run
+    check_disk_space(args, pair.model, tokenizer, plan, checkpoint)
     if not checkpoint:
         run_folder.start_run_folder(args, accelerator, inputs)
     saved = {"tokenizer": tokenizer, "prompt_format": prompt_format, "base_model": start.base_name}
@@ -363,7 +366,7 @@ def train_loop(run: TrainingRun, pair: AdapterPair, train: PairData, val: PairDa
 
 def main(args: argparse.Namespace) -> int:
     check_arguments(args)
-    with lock_folder(args.output_dir):
+    with lock_folder(args.output_dir), failures.explained_failures(args):
         return train_in_folder(args)
 
 

@@ -63,7 +63,7 @@ def newest_sound(checkpoints: Sequence[Path]) -> Path | None:
 
     Raises InputError if all of them are damaged, so that no run is deleted that could be repaired.
     """
-    problems = []
+    problems: list[str] = []
     for checkpoint in checkpoints:
         problem = damage(checkpoint)
         if problem is None:
