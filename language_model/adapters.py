@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from language_model.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, replace_folder, require_adapter
 from language_model.prompt_format import save_prompt_format
-from script_io.durable import flush_folder, save_tensors
+from script_io.durable import as_os_errors, flush_folder, save_tensors
 from script_io.errors import InputError
 
 # Merging unties the embeddings first (`untie_adapted_embeddings`)
@@ -177,15 +177,20 @@ def write_adapter(
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    save_tensors(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, temporary / ADAPTER_WEIGHTS
-    )
-    content = config.to_dict() | {"base_model_name_or_path": base_model, "inference_mode": True}
-    content = {key: sorted(value) if isinstance(value, set) else value for key, value in content.items()}
-    (temporary / ADAPTER_CONFIG).write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
-    tokenizer.save_pretrained(temporary)
-    save_prompt_format(temporary, tokenizer, prompt_format)
-    flush_folder(temporary)
+    try:
+        save_tensors(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, temporary / ADAPTER_WEIGHTS
+        )
+        content = config.to_dict() | {"base_model_name_or_path": base_model, "inference_mode": True}
+        content = {key: sorted(value) if isinstance(value, set) else value for key, value in content.items()}
+        (temporary / ADAPTER_CONFIG).write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+        with as_os_errors(temporary):
+            tokenizer.save_pretrained(temporary)
+        save_prompt_format(temporary, tokenizer, prompt_format)
+        flush_folder(temporary)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     replace_folder(temporary, folder)
 
 

@@ -118,6 +118,13 @@ class EndpointSampler:
             raise self._refused(job, error) from error
         except openai.APIError as error:
             raise self._refused(job, error) from error
+        except (ValueError, AttributeError, IndexError, TypeError) as error:  # openai checks no type
+            raise InputError(
+                f"{self.base_url}, model {self.name}, prompt {job.index}: an answer that is no completion "
+                f"({' '.join(str(error).split())[:LONGEST_ANSWER]}); check that --base_url is the address of the API"
+            ) from error
+        if not isinstance(text, str):
+            raise InputError(f"{self.base_url}, model {self.name}, prompt {job.index}: an answer without a text")
         text = text if self.keep_thinking else without_thinking(text)
         return Completion(text.strip(), reason == "stop", num_tokens, time.perf_counter() - started)
 

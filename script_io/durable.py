@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 # no space, quota used up, file larger than allowed
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_CODE = re.compile(r"Os \{ code: (\d+)")
+_CODE = re.compile(r"os error (\d+)")
 
 
 def flush_to_disk(path: Path) -> None:
@@ -34,14 +35,20 @@ def flush_folder(folder: Path) -> None:
         flush_to_disk(path)
 
 
-def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
-    """Write a safetensors file. Raises OSError, as every other writer does, if the system refuses."""
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
+@contextmanager
+def as_os_errors(path: Path) -> Iterator[None]:
+    """Within the block, errors that a library in Rust raises for a refusal of the system become OSError."""
     try:
-        save_file(dict(tensors), path, metadata=dict(metadata) if metadata else None)
-    except SafetensorError as error:
-        if not (found := _CODE.search(str(error))):
+        yield
+    except Exception as error:  # tokenizers raises plain Exception
+        if isinstance(error, OSError) or not (found := _CODE.search(str(error))):
             raise
         raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from error
+
+
+def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file. Raises OSError, as every other writer does, if the system refuses."""
+    from safetensors.torch import save_file
+
+    with as_os_errors(path):
+        save_file(dict(tensors), path, metadata=dict(metadata) if metadata else None)

@@ -37,7 +37,7 @@ def check_disk_space(
     one, count = model + (1 + MOMENTS) * trained, most_checkpoints(args, plan, step)
     needed = count * one + model + (plan.total_steps - step) * LOG_LINE_BYTES
     free = _free_bytes(Path(args.output_dir)) + (_deleted_bytes(Path(args.output_dir)) if checkpoint is None else 0)
-    parts = f"{count} checkpoints of {one / MIB:,.1f} MiB and the final model"
+    parts = f"{count} checkpoint{'s' if count > 1 else ''} of {one / MIB:,.1f} MiB and the final model"
     print(f"Disk: about {needed / MIB:,.1f} MiB ({parts}) of {free / MIB:,.0f} MiB that are free")
     if needed > free:
         raise InputError(
