@@ -36,6 +36,7 @@ from language_model.sampler_flags import (
 from script_io.csv_files import read_csv
 from script_io.errors import ArgumentParser, InputError, at_least, run_script
 from script_io.files import private_opener, read_json, read_jsonl, write_json, write_jsonl
+from script_io.folder_lock import lock_folder
 from script_io.phase1_csv import DATA_REMEDY, FACTUAL_LABELS, REQUIRED_COLUMNS, row_problem
 
 DEFAULT_MODEL_PATH = "./models/sft_specialist/final_model"
@@ -273,6 +274,12 @@ def check_args(args: argparse.Namespace) -> None:
 def main(args: argparse.Namespace) -> int:
     """Complete the prompts that have no row yet, and sort the rows in the order of the prompts."""
     check_args(args)
+    with lock_folder(args.output_path.parent, args.output_path.name):
+        return complete_prompts(args)
+
+
+def complete_prompts(args: argparse.Namespace) -> int:
+    """Do what the script is for, while no other run writes to the same file; return the exit code."""
     sampling = sampling_settings(args, args.num_completions)
     prompts = read_prompts(args.prompts_path)[: args.max_prompts]
     known = sum(prompt.reference is not None for prompt in prompts)

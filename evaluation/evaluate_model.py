@@ -39,6 +39,7 @@ from language_model.sampler_flags import add_sampling_arguments, local_sampler, 
 from script_io.csv_files import read_csv, write_csv
 from script_io.errors import ArgumentParser, InputError, at_least, run_script
 from script_io.files import read_jsonl, write_json
+from script_io.folder_lock import lock_folder
 from script_io.phase1_csv import DATA_REMEDY, FACTUAL_LABELS, REQUIRED_COLUMNS, row_problem
 from script_io.provenance import package_versions
 
@@ -290,6 +291,12 @@ def warnings_of(summary: dict[str, Any]) -> list[str]:
 
 def main(args: argparse.Namespace) -> int:
     """Generate or read summaries, judge them and write the results."""
+    with lock_folder(args.output_dir):
+        return evaluate(args)
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    """Do what the script is for, while no other run writes to the same folder; return the exit code."""
     add_lexicons(args.lexicon_dir)
     judge = judge_of_arguments(args, args.device)
     read_judge_accuracy(args.judge_accuracy, judge.name)  # a wrong file fails here rather than after the summaries

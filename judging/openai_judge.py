@@ -168,9 +168,11 @@ class OpenAIJudge:
         except ValueError as error:
             raise NoReply(f"an answer that is no JSON: {_one_line(error)}") from error
         try:
-            text: str = reply.choices[0].message.content or ""
+            text = reply.choices[0].message.content or ""
         except (AttributeError, IndexError, TypeError) as error:
             raise NoReply("an answer that is no chat completion; check the address") from error
+        if not isinstance(text, str):  # openai checks no type
+            raise NoReply("an answer whose content is no text; check the address")
         self._count(reply.usage)
         return text
 

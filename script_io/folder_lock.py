@@ -13,11 +13,12 @@ LOCK_FILE = ".lock"
 
 
 @contextmanager
-def lock_folder(folder: str | Path) -> Iterator[None]:
+def lock_folder(folder: str | Path, file: str | None = None) -> Iterator[None]:
     """Hold the lock of `folder` within the block. The system releases it when the process ends, however it ends.
 
-    Of several training processes the first takes the lock for all. Folders that did not exist before and are empty at
-    the end are removed. Raises InputError if another run holds the lock, or if the folder cannot be written to.
+    With the name of a `file` in it, runs that write other files of the folder are not kept out. Of several training
+    processes the first takes the lock for all. Folders that did not exist before and are empty at the end are removed.
+    Raises InputError if another run holds the lock, or if the folder cannot be written to.
     """
     from filelock import FileLock, Timeout
 
@@ -28,7 +29,8 @@ def lock_folder(folder: str | Path) -> Iterator[None]:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is a file; name a folder to write to")
     made = [each for each in (folder, *folder.parents) if not each.exists()]
-    lock = FileLock(folder / LOCK_FILE, is_singleton=True)  # a run may take it again in the same process
+    path = folder / (f".{file}{LOCK_FILE}" if file else LOCK_FILE)
+    lock = FileLock(path, is_singleton=True)  # a run may take it again in the same process
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(blocking=False)
@@ -41,7 +43,7 @@ def lock_folder(folder: str | Path) -> Iterator[None]:
     finally:
         if lock.lock_counter == 1:
             with suppress(OSError):  # deleted while the lock is held, so that no other run holds the same file
-                (folder / LOCK_FILE).unlink()
+                path.unlink()
         lock.release()
         for each in made:
             with suppress(OSError):  # not empty

@@ -259,5 +259,43 @@ def test_several_processes_end_without_tearing_down_the_group(tmp_path):
     assert "torn down" not in launched.stdout
 
 
+LOSING = """
+import argparse, os, signal, sys
+sys.path.insert(0, {root!r})
+import torch.distributed
+from script_io.errors import run_script
+from training.failures import explained_failures
+from training.processes import end_process
+
+def main(args):
+    with explained_failures(args):
+        torch.distributed.init_process_group("gloo")
+        torch.distributed.all_reduce(torch.ones(1))
+        if torch.distributed.get_rank() == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        torch.distributed.all_reduce(torch.ones(1))
+    return 0
+
+raise SystemExit(end_process(run_script(main, argparse.Namespace())))
+"""
+
+
+# 6 s. Two processes under torchrun, since the other end of a lost connection cannot be made up.
+def test_a_process_whose_peer_dies_ends_with_a_message(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(LOSING.format(root=str(ROOT)))
+    launched = subprocess.run(
+        [*(sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"), str(program)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert launched.returncode == 1
+    assert "error: another process of this run has ended" in launched.stderr
+    assert "continue with the same command and --resume" in launched.stderr
+
+
 def test_one_process_ends_as_any_script():
     assert end_process(3) == 3
