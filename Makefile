@@ -3,6 +3,7 @@
 #   NOTES=FOLDER reads the dialogues there, SEED=43 is another seed (give it a folder of its own with OUTPUT=FOLDER).
 # make judge: your own judge, trained on demo/labelled/, in models/own_judge; needs half an hour.
 # make fuzz: hostile input for every reader, 10 minutes each; needs Linux. FUZZ_SECONDS=60 is shorter.
+# make torture: kill every stage 20 times or more, resume it, and compare its files with an uninterrupted run's.
 # All make .venv and install the tested versions into it. Another Python: make demo PYTHON=python3.12
 PYTHON ?= python3
 BIN := .venv/bin
@@ -15,7 +16,7 @@ OUTPUT ?=
 FUZZ_SECONDS ?= 600
 REAL_TEST := phase1_data/real/test_set_processed.csv
 
-.PHONY: demo real judge test lint types fuzz clean
+.PHONY: demo real judge test lint types fuzz torture clean
 
 demo: $(INSTALLED)
 	$(BIN)/python run_pipeline.py --demo
@@ -44,6 +45,9 @@ types: $(INSTALLED)
 fuzz: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet atheris==3.0.0
 	$(BIN)/python benchmarks/fuzz.py --seconds $(FUZZ_SECONDS)
+
+torture: $(INSTALLED)
+	$(BIN)/python benchmarks/torture.py
 
 $(INSTALLED): requirements_training.txt constraints.txt
 	$(PYTHON) -m venv .venv

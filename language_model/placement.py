@@ -124,6 +124,8 @@ def placement_for(
         dtype_reason += "; texts differ from those in float32 by rounding"
     quantised = "" if quantisation == "none" else f", base in {quantisation}"
     print(f"Device: {chosen_device} ({device_reason}); dtype: {str(chosen_dtype)[6:]} ({dtype_reason}){quantised}")
+    if chosen_device.type != "cpu":
+        print(f"A repeated run on {chosen_device.type} may differ in the last digits: its sums have no fixed order")
     return Placement(chosen_device, chosen_dtype, quantisation, trust_remote_code)
 
 

@@ -87,18 +87,21 @@ def test_sampling_ends_with_one_line(server: FaultyServer, status: int, body: by
 
 
 @pytest.mark.parametrize(("status", "body", "said"), FAULTS)
-def test_the_judge_gives_no_verdict(
-    server: FaultyServer, capsys: pytest.CaptureFixture[str], status: int, body: bytes, said: str
-) -> None:
+def test_judging_ends_with_one_line(server: FaultyServer, status: int, body: bytes, said: str) -> None:
     server.answers = [(status, body)]
     judge = OpenAIJudge("gpt", server.url)
     judge.client = judge.client.with_options(max_retries=0)
-    try:
-        assert judge.check("A slow pulse.", "A slow pulse.") is None
-    except InputError as error:
-        assert "\n" not in str(error)
-    else:
-        assert capsys.readouterr().err.startswith("warning: the judge failed on a summary: ")
+    judge.patience = 1
+    with pytest.raises(InputError, match="no request has been answered|check the address") as caught:
+        judge.check("A slow pulse.", "A slow pulse.")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("body", [b'{"choices": [{"message": {"content": 5}}]}', b"<html>Welcome</html>"])
+def test_the_judge_gives_no_verdict(server: FaultyServer, capsys: pytest.CaptureFixture[str], body: bytes) -> None:
+    server.answers = [(200, body)]
+    assert OpenAIJudge("gpt", server.url).check("A slow pulse.", "A slow pulse.") is None
+    assert capsys.readouterr().err.startswith("warning: the judge failed on a summary: an answer ")
 
 
 @pytest.mark.parametrize("first", [(429, b"{}"), (500, b"oops"), (200, CUT_OFF)], ids=["429", "500", "cut off"])
