@@ -92,7 +92,7 @@ def test_judging_ends_with_one_line(server: FaultyServer, status: int, body: byt
     judge = OpenAIJudge("gpt", server.url)
     judge.client = judge.client.with_options(max_retries=0)
     judge.patience = 1
-    with pytest.raises(InputError, match="no request has been answered|check the address") as caught:
+    with pytest.raises(InputError, match=r"no request has been answered|check the address") as caught:
         judge.check("A slow pulse.", "A slow pulse.")
     assert "\n" not in str(caught.value)
 
