@@ -9,16 +9,15 @@ Out: `--output_dir` with `final_model/` (one adapter on the original base), `che
     python stage_b_dpo_training.py --use_4bit --gradient_checkpointing --batch_size 1 \\
         --gradient_accumulation_steps 8 --nll_weight 1   # a 7B model on a 12 GB GPU
 
-The loss is equation 7 of Rafailov et al. 2023 (arXiv:2305.18290), on log-probabilities summed over completion tokens.
-It differs from the paper in four ways: only LoRA adapters are trained, a negative log-likelihood (NLL) term on the
-chosen completion can be added (`--nll_weight`), tokens that both completions share can be left out (`--loss_on`), and
-one base in memory serves policy and reference.
+The loss is equation 7 of Rafailov et al. 2023 (arXiv:2305.18290), on log-probabilities summed over completion tokens;
+docs/losses.md describes the others of `--loss_type`. It differs from the paper in four ways: only LoRA adapters are
+trained, a negative log-likelihood (NLL) term on the chosen completion can be added (`--nll_weight`), tokens that both
+completions share can be left out (`--loss_on`), and one base in memory serves policy and reference.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -27,17 +26,17 @@ from typing import TYPE_CHECKING, Any
 from dpo_dataset import DPODataset, one_or_several
 from judging.pair_makers import DPO_CONFIG, judges_behind
 from language_model.adapters import count_parameters, enable_gradient_checkpointing
-from language_model.counted_tokens import LOSS_ON
 from language_model.loading import load_base_model, load_tokenizer_of
 from language_model.placement import add_base_model_argument, add_model_arguments, choose_placement
 from language_model.prompt_flags import prompt_settings
 from language_model.prompt_format import load_prompt_format
-from script_io.errors import ArgumentParser, InputError, at_least, run_script
+from script_io.errors import ArgumentParser, at_least, run_script
 from script_io.folder_lock import lock_folder
 from training import checkpoints, data_mix, failures, loop, run_folder
 from training.batch_plan import BatchPlan
 from training.disk_space import check_disk_space
 from training.input_identity import identities_of_inputs
+from training.loss_settings import add_loss_arguments, check_loss_arguments, reference_kind
 from training.metrics_log import first_validation, log_metrics, log_step
 from training.processes import end_process, make_accelerator
 from training.run import TrainingRun
@@ -60,7 +59,6 @@ if TYPE_CHECKING:
     from training.policy_adapters import AdapterPair
 
 SFT_REMEDY = "run python stage_a_sft_training.py, or name its final_model with --sft_model_path"
-LOSS_TYPES = ("sigmoid", "sigmoid_norm", "ipo", "hinge", "robust")
 METRICS = (
     "loss", "chosen_preference", "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies",
     "logps/chosen", "logps/rejected",
@@ -109,7 +107,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default=["q_proj", "v_proj"],
         help="names of the layers to adapt in a whole model; an SFT adapter has its own (default: q_proj v_proj)",
     )
-    _add_loss_arguments(parser)
+    add_loss_arguments(parser)
     add_training_arguments(
         parser,
         output_dir="./models/dpo_hallucination_resistant",
@@ -121,64 +119,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _add_loss_arguments(parser: argparse.ArgumentParser) -> None:
-    loss = parser.add_argument_group("Loss")
-    loss.add_argument(
-        "--beta",
-        type=float,
-        default=0.1,
-        help="weight of the log-probability ratios, per nat; a larger value keeps the policy closer to the reference",
-    )
-    loss.add_argument("--loss_type", choices=LOSS_TYPES, default="sigmoid", help="preference term (default: sigmoid)")
-    loss.add_argument(
-        "--loss_on",
-        choices=LOSS_ON,
-        default="completion",
-        help="tokens that the preference term counts: all of both completions, the ones that differ between them, or "
-        "all of chosen and the differing ones of rejected (default: completion)",
-    )
-    loss.add_argument(
-        "--factuality_margin",
-        type=float,
-        default=0.0,
-        help="what the difference of the rewards must exceed, in beta x nats (beta * lambda of F-DPO, "
-        "arXiv:2601.03027); for --loss_type sigmoid and sigmoid_norm",
-    )
-    loss.add_argument(
-        "--label_smoothing",
-        type=float,
-        default=0.0,
-        help="assumed share of pairs whose labels are swapped, 0 to 0.5",
-    )
-    loss.add_argument(
-        "--nll_weight",
-        type=float,
-        default=0.0,
-        help="weight of the per-token negative log-likelihood of the chosen completion",
-    )
-    loss.add_argument(
-        "--preference_weight",
-        type=float,
-        default=1.0,
-        help="weight of the preference term; 0 trains the control",
-    )
-
-
 def check_arguments(args: argparse.Namespace) -> None:
     check_training_arguments(args)
-    if not 0 < args.beta < math.inf:
-        raise InputError(f"--beta {args.beta}: must be a number above 0")
-    if not 0 <= args.label_smoothing < 0.5:
-        raise InputError(f"--label_smoothing {args.label_smoothing}: must be at least 0 and below 0.5")
-    if args.label_smoothing and args.loss_type not in ("sigmoid", "robust"):
-        raise InputError(f"--label_smoothing has no meaning for --loss_type {args.loss_type}; leave it at 0")
-    if not 0 <= args.factuality_margin < math.inf:
-        raise InputError(f"--factuality_margin {args.factuality_margin}: must be a number of 0 or more")
-    if args.factuality_margin and args.loss_type not in ("sigmoid", "sigmoid_norm"):
-        raise InputError(f"--factuality_margin has no meaning for --loss_type {args.loss_type}; leave it at 0")
-    weights = (args.preference_weight, args.nll_weight)
-    if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
-        raise InputError("--preference_weight and --nll_weight must be finite and not negative, nor both 0")
+    check_loss_arguments(args)
     data_mix.check_data_files(args)
 
 
@@ -213,7 +156,7 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, AdapterPair, PairDat
     pair = start.add_policy(base, args)
     if args.gradient_checkpointing:
         enable_gradient_checkpointing(pair.model)
-    print_sizes(pair)
+    print_sizes(pair, reference_kind(args))
 
     # Run
     check_disk_space(args, pair.model, tokenizer, plan, checkpoint)
@@ -256,36 +199,46 @@ def load_pairs(
     return train, val
 
 
-def print_sizes(pair: AdapterPair) -> None:
+def print_sizes(pair: AdapterPair, reference: str) -> None:
     trainable = count_parameters(pair.model, trainable=True)
     frozen = count_parameters(pair.model) - trainable * pair.has_reference
-    print(f"Reference model: {frozen:,} params (frozen)")
+    print("Reference model: none" if reference == "none" else f"Reference model: {frozen:,} params (frozen)")
     print(f"Active model: {trainable:,} params with LoRA (trainable)")
 
 
 def losses(args: argparse.Namespace, scores: PairScores) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the preference term and the whole loss of each pair, both (B,)."""
+    """Return the preference term (0 if its weight is 0) and the whole loss of each pair, both (B,)."""
+    import torch
+
     from dpo_loss import nll_losses, preference_losses
 
+    nll = nll_losses(scores.whole_chosen, scores.whole_chosen_tokens)
+    if not args.preference_weight:
+        return torch.zeros_like(nll), args.nll_weight * nll
     preference = preference_losses(
         *scores[:4],
         beta=args.beta,
         loss_type=args.loss_type,
         label_smoothing=args.label_smoothing,
         factuality_margin=args.factuality_margin,
+        dpop_penalty=args.dpop_penalty,
         chosen_tokens=scores.chosen_tokens,
         rejected_tokens=scores.rejected_tokens,
     )
-    nll = nll_losses(scores.whole_chosen, scores.whole_chosen_tokens)
     return preference, args.preference_weight * preference + args.nll_weight * nll
+
+
+def metric_names(args: argparse.Namespace) -> list[str]:
+    """Return METRICS; without a preference term there are no rewards."""
+    return [name for name in METRICS if args.preference_weight or not name.startswith("rewards/")]
 
 
 def pair_metrics(args: argparse.Namespace, scores: PairScores, loss: torch.Tensor) -> dict[str, torch.Tensor]:
     """Return METRICS of B pairs, each (B,)."""
-    from dpo_loss import completion_metrics, preference_metrics
+    from dpo_loss import completion_metrics
+    from training.pair_scores import rewards
 
-    of_whole = completion_metrics(scores.whole_chosen, scores.whole_rejected)
-    return preference_metrics(*scores[:4], beta=args.beta) | of_whole | {"loss": loss}
+    return rewards(args, scores) | completion_metrics(scores.whole_chosen, scores.whole_rejected) | {"loss": loss}
 
 
 def evaluate(run: TrainingRun, pair: AdapterPair, data: PairData) -> dict[str, float]:
@@ -296,7 +249,7 @@ def evaluate(run: TrainingRun, pair: AdapterPair, data: PairData) -> dict[str, f
     from training.metric_totals import MetricTotals
     from training.pair_scores import score_pairs
 
-    totals, displacement = MetricTotals(run, [*METRICS, CHOSEN_END]), 0.0
+    totals = MetricTotals(run, [*metric_names(run.args), CHOSEN_END])
     preferred = [0.0] * len(data.dataset.sizes)  # pairs per file
     with run.evaluating():
         for row in run.plan.evaluation_rows(len(data.dataset), run.eval_batch_size, data.dataset.tokens):
@@ -304,13 +257,13 @@ def evaluate(run: TrainingRun, pair: AdapterPair, data: PairData) -> dict[str, f
             assert scores.chosen_end is not None
             metrics = pair_metrics(run.args, scores, losses(run.args, scores)[1])
             totals.add(metrics | {CHOSEN_END: scores.chosen_end})
-            displacement += (scores.whole_chosen - scores.whole_reference_chosen).sum().item()
             for index, prefers in zip(row, (scores.whole_chosen > scores.whole_rejected).tolist(), strict=True):
                 preferred[data.dataset.file_of(index)] += prefers
-    displacement, *preferred = run.sum_over_processes([displacement, *preferred])
+    preferred = run.sum_over_processes(preferred)
     means, sizes = totals.means(), data.dataset.sizes
-    warn_of_displacement(-displacement / len(data.dataset))
-    warn_of_endings(first_validation(run).get(CHOSEN_END), means[CHOSEN_END])
+    first = first_validation(run)
+    warn_of_displacement(first.get("logps/chosen"), means["logps/chosen"])
+    warn_of_endings(first.get(CHOSEN_END), means[CHOSEN_END])
     by_file = {f"chosen_preference/{n}": preferred[n - 1] / sizes[n - 1] for n in range(1, len(sizes) + 1)}
     return means | (by_file if len(by_file) > 1 else {})
 
@@ -329,7 +282,7 @@ def train_loop(run: TrainingRun, pair: AdapterPair, train: PairData, val: PairDa
         ids = [train.dataset.triplets[index].id for index in indices]
 
         # Forward and backward
-        totals, is_first_row = MetricTotals(run, METRICS), state.step == 0
+        totals, is_first_row = MetricTotals(run, metric_names(args)), state.step == 0
         for row, gradient_exchange in run.rows(train.dataset):
             with gradient_exchange:
                 scores = score_pairs(run, pair, train, row)

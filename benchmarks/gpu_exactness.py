@@ -136,6 +136,8 @@ def check_step_0(model_name: str, place: Place) -> dict[str, Any]:
 
 def _zero_margin(script: Any, run: TrainingRun, scores: PairScores) -> tuple[float, float]:
     """Return the mean preference loss of a row, and the largest reward in absolute value."""
+    assert scores.reference_chosen is not None
+    assert scores.reference_rejected is not None
     apart = torch.stack(
         [scores.policy_chosen - scores.reference_chosen, scores.policy_rejected - scores.reference_rejected]
     )

@@ -247,7 +247,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         **{"train_data_path": "phase2_data/dpo/train_dpo.jsonl", "val_data_path": "phase2_data/dpo/val_dpo.jsonl"},
         **{"output_dir": "./models/dpo_hallucination_resistant", "learning_rate": 5e-6, "batch_size": 4},
         **{"label_smoothing": 0, "nll_weight": 0, "reference": "cached", "lora_r": None, "base_model": None},
-        **{"loss_on": "completion", "factuality_margin": 0},
+        **{"loss_on": "completion", "factuality_margin": 0, "dpop_penalty": 0, "preference_weight": 1},
         **{"lora_target_modules": ["q_proj", "v_proj"]},
     },
     "prepare_phase1_data": {
@@ -319,7 +319,9 @@ CHOICES = {
     ("stage_a_sft_training", "overflow"): ("drop", "shorten_note"),
     ("stage_a_sft_training", "lr_scheduler"): ("cosine", "linear", "constant"),
     ("stage_a_sft_training", "report_to"): ("none", "tensorboard", "wandb", "trackio"),
-    ("stage_b_dpo_training", "loss_type"): ("sigmoid", "sigmoid_norm", "ipo", "hinge", "robust"),
+    ("stage_b_dpo_training", "loss_type"): (
+        *("sigmoid", "sigmoid_norm", "ipo", "hinge", "robust", "apo_zero", "sppo_hard", "simpo", "orpo"),
+    ),
     ("stage_b_dpo_training", "loss_on"): ("completion", "differences", "rejected_differences"),
     ("stage_b_dpo_training", "reference"): ("cached", "live"),
     ("judge_completions", "repair"): ("off", "fallback", "always"),

@@ -7,6 +7,7 @@ import torch
 
 from dpo_loss import (
     LOSS_TYPES,
+    REFERENCE_FREE,
     completion_metrics,
     nll_losses,
     preference_losses,
@@ -14,6 +15,7 @@ from dpo_loss import (
     zero_margin_loss,
 )
 from scoring.padded_logps import completion_logps, completion_sums
+from training import loss_settings
 
 # One pair: the policy moved +2 nats on chosen and -1 on rejected; with beta 0.1 the margin is 0.3.
 POLICY = (torch.tensor([-8.0]), torch.tensor([-13.0]))
@@ -74,7 +76,73 @@ def test_ipo_by_hand():
     assert loss("ipo") == pytest.approx(18.49, abs=1e-4)
 
 
-@pytest.mark.parametrize(("loss_type", "value"), [("sigmoid", math.log(2)), ("hinge", 1.0), ("ipo", 25.0)])
+def test_apo_zero_by_hand():
+    # rewards 0.2 and -0.1: (1 - 0.5498340) + 0.4750208
+    assert loss("apo_zero") == pytest.approx(0.9251868, abs=1e-6)
+
+
+def test_sppo_hard_by_hand():
+    # (2 - 5)^2 + (-1 + 5)^2
+    assert loss("sppo_hard") == pytest.approx(25.0, abs=1e-5)
+
+
+def test_dpops_penalty_counts_only_what_chosen_has_lost():
+    gained = preference_losses(*POLICY, *REFERENCE, beta=0.1, dpop_penalty=5.0).item()
+    assert gained == pytest.approx(loss("sigmoid"), abs=1e-7)
+    # chosen lost 2 nats and rejected 4: the reward difference is 0.1 * (-2 + 4 - 5 * 2) = -0.8
+    fallen = (torch.tensor([-12.0]), torch.tensor([-16.0]))
+    lost = preference_losses(*fallen, *REFERENCE, beta=0.1, dpop_penalty=5.0).item()
+    assert lost == pytest.approx(math.log(1 + math.exp(0.8)), abs=1e-6)
+    # per token: 0.1 * (-2/4 + 4/5 - 5 * 2/4) = -0.22
+    counts = {"chosen_tokens": torch.tensor([4]), "rejected_tokens": torch.tensor([5])}
+    mean = preference_losses(*fallen, *REFERENCE, beta=0.1, loss_type="sigmoid_norm", dpop_penalty=5.0, **counts).item()
+    assert mean == pytest.approx(math.log(1 + math.exp(0.22)), abs=1e-6)
+
+
+def reference_free(loss_type, beta, policy=POLICY, **options):
+    counts = {"chosen_tokens": torch.tensor([4]), "rejected_tokens": torch.tensor([5])}
+    return preference_losses(*policy, None, None, beta=beta, loss_type=loss_type, **counts, **options).item()
+
+
+def test_simpo_by_hand():
+    # means -2.0 and -2.6: 2 * 0.6 - 0.5 = 0.7
+    found = reference_free("simpo", 2.0, factuality_margin=0.5)
+    assert found == pytest.approx(math.log(1 + math.exp(-0.7)), abs=1e-6)
+
+
+def test_orpo_by_hand():
+    # probabilities e^-2.0 = 0.1353353 and e^-2.6 = 0.0742736: odds 0.1565176 and 0.0802327, ratio 1.9507957;
+    # -0.1 * log(1.9507957 / 2.9507957)
+    assert reference_free("orpo", 0.1) == pytest.approx(0.0413828, abs=1e-6)
+
+
+def test_orpo_of_a_certain_completion_is_finite():
+    certain = (torch.tensor([0.0], dtype=torch.float64), torch.tensor([-13.0], dtype=torch.float64))
+    assert 0 < reference_free("orpo", 0.1, certain) < 1e-6
+    assert 1 < reference_free("orpo", 0.1, certain[::-1]) < 3
+
+
+@pytest.mark.parametrize("loss_type", REFERENCE_FREE)
+def test_reference_free_types_ignore_a_reference_and_have_no_known_start(loss_type):
+    assert loss(loss_type) == reference_free(loss_type, 0.1)
+    with pytest.raises(ValueError, match="no reference"):
+        zero_margin_loss(loss_type, 0.1)
+
+
+def test_a_missing_reference_is_refused():
+    with pytest.raises(ValueError, match="apo_zero compares with a reference"):
+        preference_losses(*POLICY, None, None, beta=0.1, loss_type="apo_zero")
+
+
+def test_the_flags_name_the_types_of_the_losses():
+    assert loss_settings.LOSS_TYPES == LOSS_TYPES
+    assert loss_settings.REFERENCE_FREE == REFERENCE_FREE
+
+
+@pytest.mark.parametrize(
+    ("loss_type", "value"),
+    [("sigmoid", math.log(2)), ("hinge", 1.0), ("ipo", 25.0), ("apo_zero", 1.0), ("sppo_hard", 50.0)],
+)
 def test_zero_margin_values(loss_type, value):
     assert zero_margin_loss(loss_type, beta=0.1) == pytest.approx(value, abs=1e-9)
 
@@ -100,7 +168,8 @@ def test_the_gradient_raises_chosen_and_lowers_rejected(loss_type):
 
 def test_metrics_by_hand_and_detached():
     chosen = POLICY[0].clone().requires_grad_()
-    metrics = preference_metrics(chosen, POLICY[1], *REFERENCE, beta=0.1) | completion_metrics(chosen, POLICY[1])
+    rewards = (0.1 * (mine - reference) for mine, reference in zip((chosen, POLICY[1]), REFERENCE, strict=True))
+    metrics = preference_metrics(*rewards) | completion_metrics(chosen, POLICY[1])
     shown = {name: round(value.item(), 6) for name, value in metrics.items()}
     assert shown == {
         "chosen_preference": 1.0,

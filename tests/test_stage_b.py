@@ -19,6 +19,7 @@ from language_model.loading import load_tokenizer
 from script_io.errors import InputError, RunError
 from training import memory_estimate
 from training.batch_plan import CPU_ROW_TOKENS, BatchPlan, Source
+from training.policy_adapters import AdapterPair
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +101,9 @@ def test_a_run_leaves_what_the_contract_names(inputs, tmp_path, capsys):
         ("--loss_type ipo", 25.0),
         ("--loss_type ipo --loss_on differences", 25.0),
         ("--loss_on rejected_differences", 0.6931472),
+        ("--loss_type apo_zero", 1.0),
+        ("--loss_type sppo_hard --loss_on differences", 50.0),
+        ("--loss_type sigmoid --dpop_penalty 50", 0.6931472),
         ("--loss_type sigmoid_norm --loss_on differences --factuality_margin 0.5", 0.9740770),  # log(1 + exp(0.5))
     ],
 )
@@ -110,6 +114,51 @@ def test_step_0_shows_the_zero_margin(inputs, tmp_path, flags, expected, referen
     assert first["loss"] == pytest.approx(expected, abs=1e-5 * max(1, expected))
     assert first["rewards/chosen"] == pytest.approx(0, abs=1e-5)
     assert first["rewards/rejected"] == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("flags", "printed", "with_rewards"),
+    [
+        ("--loss_type simpo --beta 2 --loss_on differences", "simpo has no reference", True),
+        ("--loss_type orpo --nll_weight 1 --lora_r 3", "orpo has no reference", True),
+        ("--preference_weight 0 --nll_weight 1 --reference live", "--preference_weight 0 needs no reference", False),
+    ],
+)
+def test_without_a_reference_none_is_computed(inputs, tmp_path, capsys, monkeypatch, flags, printed, with_rewards):
+    monkeypatch.setattr(AdapterPair, "as_reference", lambda *args: pytest.fail("the reference was scored"))
+    monkeypatch.setattr("training.reference_cache.score_reference", lambda *args: pytest.fail("it was scored"))
+    ranks = []
+    fit_memory = memory_estimate.fit_memory
+    monkeypatch.setattr(
+        memory_estimate, "fit_memory", lambda *call: ranks.append(call[3].frozen_rank) or fit_memory(*call)
+    )
+    output = train(inputs, tmp_path / "run", "--num_epochs", "3", "--learning_rate", "5e-3", *flags.split())
+    lines = capsys.readouterr().out
+    assert f"{printed}, so there is no zero margin to check" in lines
+    assert "Reference model: none" in lines
+    assert ranks == [4 if "--lora_r" in flags else 0]  # a fresh adapter is trained on top of the frozen SFT adapter
+    assert not (output / "reference_logps").exists()
+    before, *_, after = metrics(output, "val")
+    assert after["loss"] < before["loss"]
+    assert ("rewards/margins" in after) == with_rewards
+    if "simpo" in flags:
+        assert after["rewards/margins"] > before["rewards/margins"]
+
+
+def test_the_control_without_a_reference_takes_the_steps_of_the_nll_term(inputs, tmp_path):
+    """A preference term of almost no weight, which has a reference, trains the same."""
+    control = train(inputs, tmp_path / "control", "--preference_weight", "0", "--nll_weight", "1")
+    almost = train(inputs, tmp_path / "almost", "--preference_weight", "1e-12", "--nll_weight", "1")
+    assert_same_weights(control, almost, 1e-6)
+
+
+def test_lost_likelihood_is_warned_of(inputs, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("training.watching.DISPLACEMENT_LIMIT", -100.0)  # any change is a fall below this
+    output = train(inputs, tmp_path / "run", "--loss_type", "simpo", "--num_epochs", "1")
+    before, after = (row["logps/chosen"] for row in metrics(output, "val"))
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "displacement" in line]
+    assert len(warnings) == 1  # not before training
+    assert f"lost {before - after:.1f} nats on average" in warnings[0]
 
 
 def test_a_reference_that_is_not_the_start_stops_the_run(inputs, tmp_path):
@@ -302,6 +351,11 @@ def test_preference_rises_and_loss_falls(inputs, tmp_path):
         (["--beta", "inf"], "--beta inf: must be a number above 0"),
         (["--factuality_margin", "-1"], "--factuality_margin -1.0: must be a number of 0 or more"),
         (["--factuality_margin", "1", "--loss_type", "ipo"], "--factuality_margin has no meaning for --loss_type ipo"),
+        (["--dpop_penalty", "nan"], "--dpop_penalty nan: must be a number of 0 or more"),
+        (["--dpop_penalty", "5", "--loss_type", "simpo"], "--dpop_penalty has no meaning for --loss_type simpo"),
+        (["--label_smoothing", "0.1", "--loss_type", "apo_zero"], "--label_smoothing has no meaning"),
+        (["--reference", "live", "--loss_type", "simpo"], "--reference live: --loss_type simpo has no reference"),
+        (["--loss_on", "differences", "--loss_type", "orpo"], "--loss_type orpo compares the odds of whole"),
     ],
 )
 def test_weights_that_make_no_loss_are_refused(inputs, tmp_path, flags, message):

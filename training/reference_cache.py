@@ -30,6 +30,7 @@ from scoring.padded_logps import sum_dtype
 from script_io.durable import flush_to_disk, save_tensors
 from script_io.errors import InputError
 from script_io.progress import progress_bar
+from training.loss_settings import reference_kind
 from training.pair_scores import Logps, PairData, pair_logps
 from training.run import TrainingRun
 
@@ -79,10 +80,11 @@ def with_reference(run: TrainingRun, dataset: DPODataset, name: str, base_name: 
     """Return the triplets with their log-probabilities under the untrained policy, which is the reference.
 
     They are read from the run's folder if the file of the same key is there, else scored and saved. With `--reference
-    live` there are none. `name` is `train` or `val`.
+    live` there are none, nor if the loss has no reference. `name` is `train` or `val`.
     """
-    if run.args.reference == "live":
-        return PairData(dataset, None)
+    kind = reference_kind(run.args)
+    if kind != "cached":
+        return PairData(dataset, None, has_reference=kind == "live")
     adapter, base = local_adapter(run.args.sft_model_path), run.policy.get_base_model()
     rows = training_rows(run, dataset) if name == "train" else validation_rows(run, dataset)
     key = cache_key(dataset.triplets, adapter, base_name, base, placement, layout_of(run, name))

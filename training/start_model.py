@@ -16,6 +16,7 @@ from language_model.model_files import absolute_model_name, base_of_adapter, is_
 from script_io.errors import InputError
 from training import policy_adapters
 from training.activation_memory import Adapters
+from training.loss_settings import reference_kind
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -37,7 +38,7 @@ class StartModel:
         """Return what the estimate of the memory needs to know about policy and reference."""
         if self.adapter is None:
             return Adapters(args.lora_r or DEFAULT_RANK, tuple(args.lora_target_modules))
-        has_copy = args.lora_r or args.reference == "live"
+        has_copy = args.lora_r or reference_kind(args) == "live"
         return Adapters(
             args.lora_r or self.adapter["r"], self.adapter["target_modules"], self.adapter["r"] if has_copy else 0
         )
@@ -46,7 +47,8 @@ class StartModel:
         """Put the adapters of policy and reference on the loaded base."""
         if self.adapter is None:
             return policy_adapters.add_policy(base, args.lora_r or DEFAULT_RANK, args.lora_target_modules)
-        return policy_adapters.load_adapter_pair(base, self.path, fresh_rank=args.lora_r, live=args.reference == "live")
+        live = reference_kind(args) == "live"
+        return policy_adapters.load_adapter_pair(base, self.path, fresh_rank=args.lora_r, live=live)
 
 
 def find_start_model(args: argparse.Namespace, remedy: str) -> StartModel:

@@ -109,11 +109,11 @@ def check_gradients(model: torch.nn.Module) -> None:
         raise RunError(f"every gradient is zero, from {trainable[0][0]} on; the frozen base passes none on")
 
 
-def warn_of_displacement(fall: float) -> None:
-    """Warn if the chosen completions of the validation data have become less likely, by `fall` nats on average."""
-    if fall > DISPLACEMENT_LIMIT:
+def warn_of_displacement(before: float | None, now: float) -> None:
+    """Warn if the chosen completions have become less likely than `before` training (None: not known), in mean nats."""
+    if before is not None and before - now > DISPLACEMENT_LIMIT:
         print(
-            f"warning: likelihood displacement: the chosen completions lost {fall:.1f} nats on average (limit "
+            f"warning: likelihood displacement: the chosen completions lost {before - now:.1f} nats on average (limit "
             f"{DISPLACEMENT_LIMIT:g}); raise --nll_weight, or lower --learning_rate",
             file=sys.stderr,
         )
