@@ -102,6 +102,7 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, SFTDataset, SFTDatas
 
     from scoring.completion_scorer import CompletionScorer
     from training import memory_estimate
+    from training.sharding import loading_placement
 
     # Data
     inputs = identities_of_inputs(
@@ -124,7 +125,7 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, SFTDataset, SFTDatas
     examples = [train.encoded(index) for index in range(len(train))]
     needed = memory_estimate.fit_memory(args, args.model_name, placement, adapters, examples, plan)
     failures.ESTIMATE.set(needed)
-    base = load_base_model(args.model_name, placement, tokenizer)
+    base = load_base_model(args.model_name, loading_placement(args, placement), tokenizer)
     torch.manual_seed(args.seed)  # the adapter's random start
     policy = add_lora(base, args.lora_r, args.lora_alpha, args.lora_dropout, args.lora_target_modules)
     if args.gradient_checkpointing:
@@ -163,7 +164,7 @@ def evaluate(run: TrainingRun, dataset: SFTDataset) -> dict[str, float]:
     """Return the mean loss per summary token over the whole dataset, in nats."""
     loss, tokens = 0.0, 0
     with run.evaluating():
-        for row in run.plan.evaluation_rows(len(dataset), run.eval_batch_size, dataset.tokens):
+        for row in run.evaluation_rows(dataset):
             loss += summed_loss(run, dataset, row).item()
             tokens += sum(map(dataset.supervised_tokens, row))
     total_loss, total_tokens = run.sum_over_processes([loss, tokens])

@@ -132,6 +132,7 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, AdapterPair, PairDat
     from scoring.completion_scorer import CompletionScorer
     from training import memory_estimate, policy_adapters
     from training.reference_cache import with_reference
+    from training.sharding import loading_placement
     from training.start_model import find_start_model
 
     # Data
@@ -151,7 +152,7 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, AdapterPair, PairDat
     examples = [train.encoded(index) for index in range(len(train))]
     needed = memory_estimate.fit_memory(args, start.base_name, placement, start.adapters(args), examples, plan)
     failures.ESTIMATE.set(needed)
-    base = load_base_model(start.base_name, placement, tokenizer)
+    base = load_base_model(start.base_name, loading_placement(args, placement), tokenizer)
     torch.manual_seed(args.seed)  # the random start of a fresh adapter
     pair = start.add_policy(base, args)
     if args.gradient_checkpointing:
@@ -252,7 +253,7 @@ def evaluate(run: TrainingRun, pair: AdapterPair, data: PairData) -> dict[str, f
     totals = MetricTotals(run, [*metric_names(run.args), CHOSEN_END])
     preferred = [0.0] * len(data.dataset.sizes)  # pairs per file
     with run.evaluating():
-        for row in run.plan.evaluation_rows(len(data.dataset), run.eval_batch_size, data.dataset.tokens):
+        for row in run.evaluation_rows(data.dataset):
             scores = score_pairs(run, pair, data, row, with_end=True)
             assert scores.chosen_end is not None
             metrics = pair_metrics(run.args, scores, losses(run.args, scores)[1])

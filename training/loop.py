@@ -32,8 +32,14 @@ def optimizer_parts(scorer: CompletionScorer, args: argparse.Namespace, accelera
     """
     import torch
 
+    from training.sharding import shard_base
+
+    model: torch.nn.Module = scorer
+    if accelerator.num_processes > 1 and args.shard_base:
+        shard_base(scorer, accelerator)
+    elif accelerator.num_processes > 1:
+        model = accelerator.prepare(scorer)
     trainable = [p for p in scorer.parameters() if p.requires_grad]
-    model = accelerator.prepare(scorer) if accelerator.num_processes > 1 else scorer
     model.train()
     is_half = scorer.policy.dtype == torch.float16
     return {

@@ -77,9 +77,12 @@ class MemoryEstimate:
 
 
 def estimate_memory(
-    model: Any, placement: Placement, adapters: Adapters, row: PackedRow, *, checkpointing: bool
+    model: Any, placement: Placement, adapters: Adapters, row: PackedRow, *, checkpointing: bool, shards: int = 1
 ) -> MemoryEstimate:
-    """Estimate the peak of training `model`, built by `meta_model`, with `row` as its largest row."""
+    """Estimate the peak of training `model`, built by `meta_model`, with `row` as its largest row.
+
+    `shards` is the number of processes that the base is split over.
+    """
     element, on_cpu = placement.dtype.itemsize, placement.device.type == "cpu"
     fragmentation = 1 + CPU_FRAGMENTATION[element] if on_cpu else 1.0
     loading = _loading_bytes(model, placement) if on_cpu else 0
@@ -97,9 +100,13 @@ def estimate_memory(
         passed_on = len(layers) * tokens * model.get_input_embeddings().embedding_dim * element * fragmentation
         leftovers = CPU_LEFTOVERS * tokens * element * adapted_outputs(layers, adapters) if on_cpu else 0
         activations = min(activations, passed_on + CHECKPOINTED_LAYERS * max(kept) + leftovers)
+    whole = _weight_bytes(model, placement)
+    weights = _split_bytes(model, whole, element, shards)
+    if on_cpu:
+        loading = max(loading, whole - weights)
     return MemoryEstimate(
         process=_process_bytes() if on_cpu else 0,
-        weights=_weight_bytes(model, placement),
+        weights=weights,
         adapters=_adapter_bytes(layers, adapters),
         activations=round(activations) + transient_bytes(layers, adapters, tokens, element),
         head=_head_bytes(model, row, element),
@@ -125,6 +132,18 @@ def _weight_bytes(model: Any, placement: Placement) -> int:
         return total
     matrices = sum(i * o for layer in decoder_layers(model) for i, o in linear_layers(layer).values())
     return total - round(matrices * (element - QUANTISED_BYTES[placement.quantisation]))
+
+
+def _split_bytes(model: Any, whole: int, element: int, shards: int) -> int:
+    """Count a process's share of the weights, `whole` bytes, and what it gathers to compute a layer and the next one.
+
+    The embeddings, the head and the last norm are gathered for the whole of a forward or backward pass.
+    """
+    if shards == 1:
+        return whole
+    layers = [element * sum(p.numel() for p in layer.parameters()) for layer in decoder_layers(model)]
+    gathered = whole - sum(layers) + 2 * max(layers)
+    return min(whole, whole // shards + gathered)
 
 
 def _quantisation(model: Any, placement: Placement) -> str:
@@ -209,7 +228,8 @@ def fit_memory(
     def estimate(batch_size: int, checkpointing: bool, where: Placement) -> MemoryEstimate:
         accumulation = plan.batch_size * plan.accumulation // batch_size
         row = largest_row(examples, replace(plan, batch_size=batch_size, accumulation=accumulation))
-        return estimate_memory(model, where, adapters, row, checkpointing=checkpointing)
+        shards = plan.num_processes if args.shard_base else 1
+        return estimate_memory(model, where, adapters, row, checkpointing=checkpointing, shards=shards)
 
     needed = estimate(args.batch_size, args.gradient_checkpointing, placement)
     if needed.total > available and not args.gradient_checkpointing:

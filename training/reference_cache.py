@@ -141,7 +141,8 @@ def score_reference(run: TrainingRun, dataset: DPODataset, rows: Sequence[Row], 
     sums = 1 if dataset.loss_on == "completion" else 2
     logps = torch.zeros(len(dataset), 2, sums, dtype=sum_dtype(run.device), device=run.device)
     with torch.no_grad():
-        for row in progress_bar(rows, label=f"Reference, {name}", total=len(rows), unit="row"):
+        paced = run.with_pace(rows, dataset)
+        for row in progress_bar(paced, label=f"Reference, {name}", total=len(rows), unit="row"):
             places = [row.pairs.index(index) for index in row.kept]
             logps[row.kept] = pair_logps(run.scorer, dataset, row.pairs)[0][places].to(logps)
     gathered: Logps = run.accelerator.reduce(logps, "sum").cpu().double()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 # On a CPU, oneDNN keeps the kernels of the last 1,024 shapes of bfloat16 products. With rows of all lengths these take
 # hundreds of MB, and 64 are more than one row needs. It reads the variable at its first product.
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from scoring.completion_scorer import CompletionScorer
     from training.batch_plan import BatchPlan
+
+Row = TypeVar("Row")
 
 
 @dataclass
@@ -90,6 +92,11 @@ class TrainingRun:
     reference_keys: dict[str, str] = field(default_factory=dict)  # of the reference cache, by split; Stage B alone
 
     @property
+    def is_sharded(self) -> bool:
+        """Return whether the frozen base is split over the processes (sharding.py)."""
+        return bool(self.args.shard_base) and self.plan.num_processes > 1
+
+    @property
     def device(self) -> torch.device:
         return self.accelerator.device
 
@@ -136,8 +143,37 @@ class TrainingRun:
         pass whether the backward pass waits for the other processes, and they may have more rows or fewer.
         """
         rows = self.plan.rows(self.state.step, dataset.tokens)
+        self._idle(self._missing_rows(len(rows)), dataset)
         for number, row in enumerate(rows, start=1):
-            yield row, nullcontext() if number == len(rows) else self.accelerator.no_sync(self.model)
+            is_last = number == len(rows) or self.is_sharded
+            yield row, nullcontext() if is_last else self.accelerator.no_sync(self.model)
+
+    def evaluation_rows(self, dataset: Any) -> Iterator[list[int]]:
+        """Yield the rows of this process for an evaluation: every example of the dataset once over all processes."""
+        yield from self.with_pace(
+            self.plan.evaluation_rows(len(dataset), self.eval_batch_size, dataset.tokens), dataset
+        )
+
+    def with_pace(self, rows: Sequence[Row], dataset: Any) -> Iterator[Row]:
+        """Yield `rows`, and make the forward passes that this process has fewer than others if the base is split."""
+        missing = self._missing_rows(len(rows))  # before the first pass, which is a joint act of all processes as well
+        yield from rows
+        self._idle(missing, dataset)
+
+    def _missing_rows(self, rows: int) -> int:
+        """Return how many rows this process has fewer than another; 0 unless the base is split."""
+        import torch
+
+        if not self.is_sharded:
+            return 0
+        return int(self.accelerator.gather(torch.tensor([rows], device=self.device)).max()) - rows
+
+    def _idle(self, passes: int, dataset: Any) -> None:
+        """Score an example for nothing; with gradients, add zeros to them."""
+        for _ in range(passes):
+            nothing = self.scorer([dataset.encoded(0)])[0].sum() * 0
+            if nothing.requires_grad:
+                nothing.backward()
 
     def backward(self, loss: torch.Tensor) -> None:
         """Add the gradient of `loss`, this process's share of the step's loss (a scalar)."""
@@ -146,8 +182,12 @@ class TrainingRun:
 
     def clip_gradients(self) -> float:
         """Clip the gradient to `--max_grad_norm` (0: no clipping) and return its norm before."""
-        self.grad_scaler.unscale_(self.optimizer)
+        from training.sharding import average_gradients
+
         trainable = [p for p in self.policy.parameters() if p.requires_grad]
+        if self.is_sharded:
+            average_gradients(trainable, self.accelerator)
+        self.grad_scaler.unscale_(self.optimizer)
         norm: float = self.accelerator.clip_grad_norm_(trainable, self.args.max_grad_norm or math.inf).item()
         return norm
 

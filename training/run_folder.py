@@ -21,16 +21,18 @@ from training.checkpoint_folder import delete_leftovers
 from training.checkpoints import newest_checkpoint
 from training.input_identity import difference
 from training.metrics_log import METRICS_FILE
+from training.processes import check_same_steps
 from training.run import stored_arguments
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 CONFIG_FILE = "run_config.json"
-# Flags that may differ between a run and its resumption
+# Flags that may differ between a run and its resumption. `check_same_steps` limits the sizes of batches.
 _FREE_TO_CHANGE = {
     "resume", "overwrite_output_dir", "logging_steps", "save_steps", "report_to", "device", "eval_batch_size",
-    "output_dir", "gradient_checkpointing", "ignore_memory_estimate", "base_model", "num_threads", "keep_checkpoints",
+    "output_dir", "gradient_checkpointing", "shard_base", "ignore_memory_estimate", "base_model", "num_threads",
+    "batch_size", "gradient_accumulation_steps", "keep_checkpoints",
 }  # fmt: skip
 
 
@@ -56,6 +58,7 @@ def checkpoint_to_resume(args: argparse.Namespace, inputs: Mapping[str, str] | N
         args.num_threads = args.num_threads or stored.get("num_threads", 0)  # or another number of threads
         _check_same_settings(folder / CONFIG_FILE, stored, args)
         _check_same_inputs(folder / CONFIG_FILE, config.get("inputs", {}), inputs or {})
+        check_same_steps(folder / CONFIG_FILE, stored, args, config.get("num_processes"))
         return checkpoint
     if folder.exists() and any(path.name != LOCK_FILE for path in folder.iterdir()) and not args.overwrite_output_dir:
         raise InputError(
@@ -74,7 +77,8 @@ def start_run_folder(args: argparse.Namespace, accelerator: Accelerator, inputs:
     if accelerator.is_main_process:
         if folder.exists():
             _delete_earlier_run(folder)
-        write_json(folder / CONFIG_FILE, {"arguments": stored_arguments(args), "inputs": inputs, **provenance()})
+        run = {"inputs": inputs, "num_processes": accelerator.num_processes}
+        write_json(folder / CONFIG_FILE, {"arguments": stored_arguments(args), **run, **provenance()})
     accelerator.wait_for_everyone()
 
 

@@ -99,6 +99,12 @@ def _add_optimisation_arguments(
         help="recompute activations in the backward pass: less memory, about a third more time",
     )
     group.add_argument(
+        "--shard_base",
+        action="store_true",
+        help="with several processes: split the frozen base over them (FSDP2), for a base larger than one GPU; an FSDP "
+        "configuration of accelerate turns it on",
+    )
+    group.add_argument(
         "--ignore_memory_estimate",
         action="store_true",
         help="train on a CPU although the run would need more memory than is free, by the estimate",

@@ -225,7 +225,7 @@ def test_trackers_get_training_and_validation_metrics(inputs, tmp_path, monkeypa
 def test_the_configuration_of_accelerate_does_not_change_the_precision(monkeypatch, tmp_path):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")  # as `accelerate launch` sets it
     monkeypatch.setattr(AcceleratorState, "_shared_state", {})
-    args = argparse.Namespace(report_to="none", output_dir=str(tmp_path))
+    args = argparse.Namespace(report_to="none", output_dir=str(tmp_path), shard_base=False)
     assert make_accelerator(args, CPU).mixed_precision == "no"
 
 

@@ -50,6 +50,23 @@ def test_weights_are_counted_and_quantised_layers_shrink(base):
     assert estimate(base, placement(torch.bfloat16, "4bit")).weights < eight_bits
 
 
+def test_a_split_base_is_held_in_shares_and_gathered_layer_by_layer(base):
+    where = placement(device="cuda")
+    model, row = meta_model(str(base), where), lay_out([SAMPLE])
+
+    def weights(processes):
+        return estimate_memory(model, where, ADAPTERS, row, checkpointing=False, shards=processes).weights
+
+    layer = MATRICES + 2 * 32  # two norms
+    rest = sum(p.numel() for p in model.parameters()) - 2 * layer
+    assert weights(1) == 4 * (2 * layer + rest)
+    # both layers may be gathered at once, so two layers leave nothing to save
+    assert weights(4) == weights(1)
+    ten = torch.nn.ModuleList(layer for _ in range(5) for layer in meta_model(str(base), where).model.layers)
+    model.model.layers = ten
+    assert weights(4) == 4 * (2 * layer + rest) + (4 * (10 * layer + rest)) // 4
+
+
 def test_adapters_carry_gradient_and_moments_and_frozen_ones_do_not(base):
     shapes = 2 * (32 + 32 + 32 + 16)  # in and out of q_proj and v_proj, two layers
     assert estimate(base, placement()).adapters == shapes * 4 * 16
@@ -192,7 +209,7 @@ def test_the_largest_row_is_the_longest_that_the_plan_computes():
 
 def arguments(**changes):
     settings = {"batch_size": 8, "gradient_accumulation_steps": 2, "gradient_checkpointing": False}
-    return argparse.Namespace(**settings | {"ignore_memory_estimate": False} | changes)
+    return argparse.Namespace(**settings | {"ignore_memory_estimate": False, "shard_base": False} | changes)
 
 
 def fit(base, args, available, monkeypatch, where=None):

@@ -37,7 +37,9 @@ def fake_run(rank, scored):
     accelerator = SimpleNamespace(reduce=lambda tensor, _: tensor)
     plan = BatchPlan(5, 2, 1, 1, seed=0, rank=rank, num_processes=2)
     device = torch.device("cpu")
-    return SimpleNamespace(plan=plan, scorer=scorer, accelerator=accelerator, eval_batch_size=2, device=device)
+    run = SimpleNamespace(plan=plan, scorer=scorer, accelerator=accelerator, eval_batch_size=2, device=device)
+    run.with_pace = lambda rows, dataset: rows
+    return run
 
 
 def test_each_process_scores_its_share():
