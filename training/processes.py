@@ -52,6 +52,7 @@ def read_launch_settings(args: argparse.Namespace) -> None:
             f"accelerate's configuration: FSDP1 is not supported; set fsdp_version: 2 ({CONFIGS}/fsdp2.yaml)"
         )
     args.shard_base = True
+    args.gradient_checkpointing = args.gradient_checkpointing or _is_on("FSDP_ACTIVATION_CHECKPOINTING")
     for variable in [name for name in os.environ if name == "ACCELERATE_USE_FSDP" or name.startswith("FSDP_")]:
         del os.environ[variable]
 
