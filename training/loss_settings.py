@@ -53,8 +53,8 @@ def add_loss_arguments(parser: argparse.ArgumentParser) -> None:
         "--dpop_penalty",
         type=float,
         default=0.0,
-        help="weight of the nats that chosen has lost against the reference (lambda of DPOP, arXiv:2402.13228, which "
-        "takes 5 to 50); for --loss_type sigmoid and sigmoid_norm",
+        help="weight of each nat that chosen has lost against the reference (lambda of DPOP, arXiv:2402.13228); for "
+        "--loss_type sigmoid and sigmoid_norm",
     )
     loss.add_argument(
         "--label_smoothing",
