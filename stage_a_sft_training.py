@@ -1,6 +1,7 @@
 """Stage A: LoRA supervised fine-tuning on factual (note, summary) pairs.
 
-In:  a causal language model, and Phase 1 CSVs; rows labelled factual or factual_with_evidence are trained on.
+In:  a causal language model, and Phase 1 CSVs; rows labelled factual or factual_with_evidence are trained on. JSONL
+     files of conversations (`messages`) are taken as well.
 Out: `--output_dir` with `final_model/` (the adapter), `checkpoint_epoch_N/`, `training_stats.json`, `metrics.jsonl`
      and `training_curves.png`.
 
@@ -53,7 +54,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
             f"--{split}_data_path",
             default=f"phase1_data/sft/{name}_set_processed.csv",
             metavar="FILE",
-            help=f"Phase 1 CSV of the {name} split",
+            help=f"Phase 1 CSV of the {name} split, or JSONL of conversations (messages)",
         )
     model = parser.add_argument_group("Model")
     model.add_argument(

@@ -104,7 +104,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--lora_target_modules",
         nargs="+",
         metavar="NAME",
-        default=["q_proj", "v_proj"],
         help="names of the layers to adapt in a whole model; an SFT adapter has its own (default: q_proj v_proj)",
     )
     add_loss_arguments(parser)

@@ -248,7 +248,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         **{"output_dir": "./models/dpo_hallucination_resistant", "learning_rate": 5e-6, "batch_size": 4},
         **{"label_smoothing": 0, "nll_weight": 0, "reference": "cached", "lora_r": None, "base_model": None},
         **{"loss_on": "completion", "factuality_margin": 0, "dpop_penalty": 0, "preference_weight": 1},
-        **{"lora_target_modules": ["q_proj", "v_proj"]},
+        **{"lora_target_modules": None},
     },
     "prepare_phase1_data": {
         **{"input": REQUIRED, "note_column": None, "summary_column": None, "id_column": None, "label_column": None},
@@ -646,6 +646,9 @@ MISTAKES = [
         "run_pipeline",
         "--model_name base --phase1_dir phase1_good --evidence_model base",
         ("base: holds no detector", "python demo/get_real_model.py"),
+    ),
+    Mistake(
+        "stage_b_dpo_training", f"{STAGE_B} --lora_target_modules q_proj", ("is for a whole model, and sft is an",)
     ),
     Mistake("stage_b_dpo_training", f"{STAGE_B} --data_weights 1 2", ("--data_weights 1 2: 2 for 1 training files",)),
     Mistake("stage_b_dpo_training", f"{STAGE_B} --train_data_path good.jsonl good.jsonl", ("good.jsonl twice",)),

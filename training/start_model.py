@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from training.policy_adapters import AdapterPair
 
-DEFAULT_RANK = 16  # of the adapter on a whole model
+DEFAULT_RANK, DEFAULT_TARGETS = 16, ("q_proj", "v_proj")  # of the adapter on a whole model
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class StartModel:
     def adapters(self, args: argparse.Namespace) -> Adapters:
         """Return what the estimate of the memory needs to know about policy and reference."""
         if self.adapter is None:
-            return Adapters(args.lora_r or DEFAULT_RANK, tuple(args.lora_target_modules))
+            return Adapters(args.lora_r or DEFAULT_RANK, tuple(args.lora_target_modules or DEFAULT_TARGETS))
         has_copy = args.lora_r or reference_kind(args) == "live"
         return Adapters(
             args.lora_r or self.adapter["r"], self.adapter["target_modules"], self.adapter["r"] if has_copy else 0
@@ -46,7 +46,8 @@ class StartModel:
     def add_policy(self, base: PreTrainedModel, args: argparse.Namespace) -> AdapterPair:
         """Put the adapters of policy and reference on the loaded base."""
         if self.adapter is None:
-            return policy_adapters.add_policy(base, args.lora_r or DEFAULT_RANK, args.lora_target_modules)
+            targets = args.lora_target_modules or DEFAULT_TARGETS
+            return policy_adapters.add_policy(base, args.lora_r or DEFAULT_RANK, targets)
         live = reference_kind(args) == "live"
         return policy_adapters.load_adapter_pair(base, self.path, fresh_rank=args.lora_r, live=live)
 
@@ -64,4 +65,6 @@ def find_start_model(args: argparse.Namespace, remedy: str) -> StartModel:
         print(f"Start: the whole model {path} is the reference, the policy a fresh adapter on it")
         return StartModel(path, absolute_model_name(path), None)
     adapter = policy_adapters.require_sft_adapter(path, remedy, args.lora_r)
+    if args.lora_target_modules:
+        raise InputError(f"--lora_target_modules is for a whole model, and {path} is an adapter; leave it out")
     return StartModel(path, absolute_model_name(base_of_adapter(path, adapter, args.base_model)), adapter)

@@ -1,6 +1,7 @@
 """Stage B from a whole model, from an adapter of another maker, and from folders that are neither."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from peft import LoraConfig
 from peft_adapters import LAYERS, save_with_peft
 from safetensors.torch import load_file
 from tiny_models import build_tiny_model
-from training_helpers import metrics, write_triplets
+from training_helpers import metrics, train_stage_a, write_triplets
 
 import sft_inference
 import stage_b_dpo_training as stage_b
@@ -16,6 +17,7 @@ from language_model.loading import load_for_inference
 from language_model.model_files import is_whole_model
 from language_model.prompt_format import build_prompt, encode_prompt
 from script_io.errors import InputError
+from script_io.files import write_jsonl
 from training.start_model import find_start_model
 
 
@@ -110,3 +112,23 @@ def test_what_is_no_model_is_refused_in_one_line(inputs, tmp_path):
     assert is_whole_model(inputs / "instruct")
     with pytest.raises(InputError, match="--lora_target_modules c_attn"):
         train(inputs, inputs / "instruct", tmp_path / "run", "--lora_target_modules", "c_attn")
+
+
+def test_stage_a_trains_on_conversations(inputs, tmp_path):
+    turns = [[(f"What is {n} plus {n}?", f"{2 * n}."), ("And doubled?", f"{4 * n}.")] for n in range(4)]
+    rows = [
+        {
+            "messages": [
+                {"role": r, "content": c} for pair in each for r, c in zip(("user", "assistant"), pair, strict=True)
+            ]
+        }
+        for each in turns
+    ]
+    write_jsonl(tmp_path / "train.jsonl", rows)
+    write_jsonl(tmp_path / "val.jsonl", rows[:2])
+    shutil.copytree(inputs / "instruct", tmp_path / "base")
+    flags = ["--train_data_path", str(tmp_path / "train.jsonl"), "--val_data_path", str(tmp_path / "val.jsonl")]
+    final = train_stage_a(tmp_path, tmp_path / "run", "--num_epochs", "1", *flags) / "final_model"
+    stored = json.loads((final / "prompt_format.json").read_text())
+    assert stored["prompt_format"] == "chat"
+    assert json.loads((tmp_path / "run" / "training_stats.json").read_text())["data"]["train"]["total"] == 8
