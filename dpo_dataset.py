@@ -1,6 +1,7 @@
-"""Read preference data for Stage B: (prompt, chosen, rejected) triplets from JSONL files, tokenised.
+"""Read preference data for Stage B: (prompt, chosen, rejected) triplets, tokenised.
 
-In:  a DPO JSONL or several: `prompt`, `chosen`, `rejected`, each a text or a list of chat messages. The optional key
+In:  JSONL, JSON array, Parquet or CSV files: `prompt`, `chosen`, `rejected`, each a text or a list of chat messages;
+     script_io/preference_files.py lists the other forms, and --columns names other columns. The optional key
      `clinical_note` is the note in the prompt; --overflow shorten_note needs it for a prompt of another form.
      `edits`, `chosen_spans` and `rejected_spans`, also optional, say what differs (see docs/data_formats.md).
 Out: as a library, `DPODataset`; as a script, every problem of the file with its line.
@@ -15,7 +16,7 @@ import argparse
 import json
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
@@ -29,15 +30,15 @@ from language_model.model_files import DEMO_BASE
 from language_model.prompt_flags import add_prompt_arguments, prompt_settings
 from language_model.prompt_format import encode_completion, encode_prompt, load_prompt_format, note_of_row
 from scoring.packed_rows import PromptCompletions
+from script_io.columns_flag import PREFERENCE_ROLES, add_columns_argument, column_names
 from script_io.errors import EXIT_BAD_INPUT, ArgumentParser, InputError, placed, run_script
-from script_io.files import read_jsonl
+from script_io.preference_files import KEYS, read_preferences
+from script_io.tables import Place, Row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-REQUIRED_KEYS = ("prompt", "chosen", "rejected")
 DEFAULT_TRAIN_JSONL = "phase2_data/dpo/train_dpo.jsonl"
-DATA_REMEDY = "make it with: python generate_phase2_data.py"
 LENGTH_BIAS = 0.1  # relative difference of the mean lengths above which length alone tells chosen from rejected
 
 
@@ -53,11 +54,11 @@ class Triplet:
 
 
 class DPODataset:
-    """The triplets of one or several JSONL files, in order.
+    """The triplets of one or several files, in order.
 
     Triplets over `max_length` tokens are listed in `report` and left out. `sizes` has the number of triplets kept from
-    each file. `loss_on`, one of LOSS_ON, says which tokens the preference term counts. Raises InputError if a line
-    cannot be used, or if its chosen and rejected have the same tokens.
+    each file. `loss_on`, one of LOSS_ON, says which tokens the preference term counts. `columns` maps names of ours to
+    names of the files. Raises InputError if a row cannot be used, or if its chosen and rejected have the same tokens.
     """
 
     def __init__(
@@ -69,13 +70,14 @@ class DPODataset:
         prompt_format: str = "plain",
         overflow: str = "drop",
         loss_on: str = "completion",
+        columns: Mapping[str, str] | None = None,
     ) -> None:
         self.paths = one_or_several(paths)
         self.loss_on = loss_on
         self.pad_id = tokenizer.pad_token_id
         reports = [LengthReport(max_length) for _ in self.paths]
         parts = [
-            read_triplets(path, tokenizer, prompt_format, overflow, report, loss_on)
+            read_triplets(path, tokenizer, prompt_format, overflow, report, loss_on, columns)
             for path, report in zip(self.paths, reports, strict=True)
         ]
         self.report = joined_report(self.paths, reports)
@@ -112,16 +114,19 @@ def read_triplets(
     overflow: str,
     report: LengthReport,
     loss_on: str = "completion",
+    columns: Mapping[str, str] | None = None,
 ) -> list[Triplet]:
     """Return the triplets of a file, without the ones that are too long, and record all of them in `report`."""
     triplets: list[Triplet] = []
-    rows = read_jsonl(path, REQUIRED_KEYS, DATA_REMEDY)
-    for line, row in rows:
+    rows = read_preferences(path, columns)
+    for place, row in rows:
         if problem := row_problem(row):
-            raise InputError(f"{path}, line {line}: {problem}; run python dpo_dataset.py {path} for every such line")
-        example_id = str(row.get("id", f"line-{line}"))
+            raise InputError(
+                f"{path}, {place}: {problem}; run python dpo_dataset.py {path} for every such {place.unit}"
+            )
+        example_id = str(row.get("id", place.row_id))
         answers = [row["chosen"], row["rejected"]]
-        with placed(f"{path}, line {line}"):
+        with placed(f"{path}, {place}"):
             encoded = encode_within(
                 tokenizer, example_id, row["prompt"], answers, prompt_format, overflow, report, note=note_of_row(row)
             )
@@ -129,9 +134,9 @@ def read_triplets(
             continue
         prompt, (chosen, rejected) = encoded
         if chosen == rejected:
-            raise InputError(f"{path}, line {line}: chosen and rejected have the same tokens; delete the line")
+            raise InputError(f"{path}, {place}: chosen and rejected have the same tokens; delete the {place.unit}")
         ids, counts_all = (chosen, rejected), loss_on == "completion"
-        with placed(f"{path}, line {line}"):
+        with placed(f"{path}, {place}"):
             counted = None if counts_all else counted_tokens(row, ids, tokenizer, prompt_format, loss_on)
         triplets.append(Triplet(example_id, prompt, chosen, rejected, counted))
     print(f"Loaded {len(rows)} DPO triplets from {path}")
@@ -164,7 +169,7 @@ def with_distinct_ids(paths: Sequence[str], parts: Sequence[Sequence[Triplet]]) 
 
 def row_problem(row: dict[str, Any]) -> str | None:
     """Return what makes a row unusable and how to mend it, or None."""
-    for key in REQUIRED_KEYS:
+    for key in KEYS:
         value = row[key]
         if isinstance(value, str):
             if not value.strip():
@@ -182,47 +187,52 @@ def row_problem(row: dict[str, Any]) -> str | None:
     return None
 
 
-def find_problems(path: str | Path, tokenizer: PreTrainedTokenizerBase, prompt_format: str) -> list[str]:
-    """Return the problems of a DPO JSONL, one line each; a length bias is one problem of the whole file."""
+def find_problems(
+    path: str | Path,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt_format: str,
+    columns: Mapping[str, str] | None = None,
+) -> list[str]:
+    """Return the problems of a preference file, one line each; a length bias is one problem of the whole file."""
     problems: list[str] = []
-    first_lines: dict[str, int] = {}
+    first_places: dict[str, Place] = {}
     chosen_tokens = rejected_tokens = 0
-    rows = read_jsonl(path, REQUIRED_KEYS, DATA_REMEDY)
-    for line, row in rows:
+    rows = read_preferences(path, columns)
+    for place, row in rows:
         if problem := row_problem(row):
-            problems.append(f"line {line}: {problem}")
+            problems.append(f"{place}: {problem}")
             continue
-        key = json.dumps([row[name] for name in REQUIRED_KEYS], sort_keys=True)
-        if first_lines.setdefault(key, line) != line:
-            problems.append(f"line {line}: the same triplet as on line {first_lines[key]}; delete one")
+        key = json.dumps([row[name] for name in KEYS], sort_keys=True)
+        if first_places.setdefault(key, place) != place:
+            problems.append(f"{place}: the same triplet as on {first_places[key]}; delete one")
         try:
             encode_prompt(tokenizer, row["prompt"], prompt_format)
-            chosen, rejected = (encode_completion(tokenizer, row[name], prompt_format) for name in REQUIRED_KEYS[1:])
+            chosen, rejected = (encode_completion(tokenizer, row[name], prompt_format) for name in KEYS[1:])
         except InputError as error:
-            problems.append(f"line {line}: {error}")
+            problems.append(f"{place}: {error}")
             continue
         if chosen == rejected:
-            problems.append(f"line {line}: chosen and rejected have the same tokens; delete the line")
+            problems.append(f"{place}: chosen and rejected have the same tokens; delete the {place.unit}")
         chosen_tokens += len(chosen)
         rejected_tokens += len(rejected)
     bias = rejected_tokens / chosen_tokens - 1 if chosen_tokens else 0.0
     if abs(bias) > LENGTH_BIAS:
         longer = "longer" if bias > 0 else "shorter"
         problems.append(f"all lines: rejected are {abs(bias):.0%} {longer} than chosen; length alone tells them apart")
-    return problems + _shared_prompts(Path(path), rows)
+    return problems + _shared_prompts(Path(path), rows, columns)
 
 
-def _shared_prompts(path: Path, rows: list[tuple[int, dict[str, Any]]]) -> list[str]:
+def _shared_prompts(path: Path, rows: Sequence[Row], columns: Mapping[str, str] | None) -> list[str]:
     """Return a problem for each prompt that is also in the other split (train or val) in the same folder."""
     swapped = {"train": "val", "val": "train"}
     split = next((name for name in swapped if path.name.startswith(name)), None)
     other = path.with_name(path.name.replace(split, swapped[split], 1)) if split else path
     if split is None or not other.exists():
         return []
-    prompts = {json.dumps(row["prompt"], sort_keys=True) for _, row in read_jsonl(other, REQUIRED_KEYS)}
+    prompts = {json.dumps(row["prompt"], sort_keys=True) for _, row in read_preferences(other, columns)}
     return [
-        f"line {line}: the prompt is also in {other.name}; keep it in one split"
-        for line, row in rows
+        f"{place}: the prompt is also in {other.name}; keep it in one split"
+        for place, row in rows
         if json.dumps(row["prompt"], sort_keys=True) in prompts
     ]
 
@@ -230,7 +240,10 @@ def _shared_prompts(path: Path, rows: list[tuple[int, dict[str, Any]]]) -> list[
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = ArgumentParser(description=__doc__)
     data = parser.add_argument_group("Data")
-    data.add_argument("file", nargs="?", default=DEFAULT_TRAIN_JSONL, help="DPO JSONL to check (default: %(default)s)")
+    data.add_argument(
+        "file", nargs="?", default=DEFAULT_TRAIN_JSONL, help="preference file to check (default: %(default)s)"
+    )
+    add_columns_argument(data, PREFERENCE_ROLES)
     data.add_argument(
         "--tokenizer",
         default=str(DEMO_BASE),
@@ -241,11 +254,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> int:
-    rows = [row for _, row in read_jsonl(args.file, REQUIRED_KEYS, DATA_REMEDY)]
+    columns = column_names(args.columns, PREFERENCE_ROLES)
+    count = len(read_preferences(args.file, columns))
     tokenizer = load_tokenizer(args.tokenizer)
     prompt_format = load_prompt_format(args.tokenizer, tokenizer, prompt_settings(args))
-    problems = find_problems(args.file, tokenizer, prompt_format)
-    print(f"{args.file}: {len(rows)} triplets")
+    problems = find_problems(args.file, tokenizer, prompt_format, columns)
+    print(f"{args.file}: {count} triplets")
     print("\n".join(f"{args.file}, {problem}" for problem in problems) or "No problem found.")
     return EXIT_BAD_INPUT if problems else 0
 

@@ -17,7 +17,7 @@ import hashlib
 import json
 import shlex
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,11 +33,13 @@ from language_model.sampler_flags import (
     local_sampler,
     sampling_settings,
 )
-from script_io.csv_files import read_csv
+from script_io.columns_flag import PROMPT_ROLES, add_columns_argument, column_names
 from script_io.errors import ArgumentParser, InputError, at_least, run_script
 from script_io.files import private_opener, read_json, read_jsonl, write_json, write_jsonl
 from script_io.folder_lock import lock_folder
-from script_io.phase1_csv import DATA_REMEDY, FACTUAL_LABELS, REQUIRED_COLUMNS, row_problem
+from script_io.phase1_csv import DATA_REMEDY, FACTUAL_LABELS, row_problem
+from script_io.phase1_files import stream_phase1
+from script_io.tables import TABLE_SUFFIXES, stream_table
 
 DEFAULT_MODEL_PATH = "./models/sft_specialist/final_model"
 CHOSEN_DTYPE = "chosen_dtype"  # what --dtype auto found by a measurement, which may differ when a run is resumed
@@ -65,9 +67,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--prompts_path",
         type=Path,
         default=Path("phase1_data/sft/train_set_processed.csv"),
-        help="Phase 1 .csv, or .jsonl with prompt and optionally id, clinical_note and reference (default: "
-        "%(default)s)",
+        help="Phase 1 file, or one with prompt and optionally id, clinical_note and reference: .csv, .jsonl, .json or "
+        ".parquet (default: %(default)s)",
     )
+    add_columns_argument(data, PROMPT_ROLES)
     data.add_argument(
         "--max_prompts", type=at_least(1), help="number of prompts to complete, from the top of the file (default: all)"
     )
@@ -93,14 +96,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def read_prompts(path: Path) -> list[Prompt]:
-    """Return the distinct prompts of a Phase 1 CSV or a JSONL file, in order. Raises InputError if they share an id."""
-    if path.suffix.lower() == ".csv":
-        prompts = prompts_of_phase1(path)
-    elif path.suffix.lower() == ".jsonl":
-        prompts = prompts_of_jsonl(path)
-    else:
-        raise InputError(f"{path}: the name must end in .csv or .jsonl; rename or convert the file")
+def read_prompts(path: Path, columns: Mapping[str, str] | None = None) -> list[Prompt]:
+    """Return the distinct prompts of a Phase 1 file or a file of prompts, in order.
+
+    `columns` maps names of ours to names of the file. Raises InputError if two prompts share an id.
+    """
+    if path.suffix.lower() not in TABLE_SUFFIXES:
+        raise InputError(f"{path}: the name must end in {', '.join(TABLE_SUFFIXES)}; rename or convert the file")
+    _, first = next(stream_table(path, (), DATA_REMEDY, columns))
+    is_phase1 = "prompt" not in first and ("clinical_note" in first or path.suffix.lower() == ".csv")
+    prompts = prompts_of_phase1(path, columns) if is_phase1 else prompts_of_table(path, columns)
     texts: dict[str, str] = {}
     for prompt in prompts:
         if texts.setdefault(prompt.prompt_id, prompt.text) != prompt.text:
@@ -108,36 +113,36 @@ def read_prompts(path: Path) -> list[Prompt]:
     return prompts
 
 
-def prompts_of_phase1(path: Path) -> list[Prompt]:
+def prompts_of_phase1(path: Path, columns: Mapping[str, str] | None) -> list[Prompt]:
     """Return one prompt per distinct note; its reference is the first factual summary of the note."""
     found: dict[str, Prompt] = {}
-    for line, row in read_csv(path, REQUIRED_COLUMNS, DATA_REMEDY):
+    for place, row in stream_phase1(path, columns):
         if problem := row_problem(row):
-            raise InputError(f"{path}, line {line}: {problem}")
+            raise InputError(f"{path}, {place}: {problem}")
         text = build_prompt(row["clinical_note"])
         reference = row["model_summary"].strip() if row["label"] in FACTUAL_LABELS else None
         known = found.get(text)
         if known is None:
-            found[text] = Prompt(row.get("id") or f"line-{line}", text, reference, row["clinical_note"].strip())
+            found[text] = Prompt(row.get("id") or place.row_id, text, reference, row["clinical_note"].strip())
         elif known.reference is None:
             found[text] = replace(known, reference=reference)
     return list(found.values())
 
 
-def prompts_of_jsonl(path: Path) -> list[Prompt]:
-    """Return one prompt per distinct `prompt`; without an id, its id is the line number."""
+def prompts_of_table(path: Path, columns: Mapping[str, str] | None) -> list[Prompt]:
+    """Return one prompt per distinct `prompt`; without an id, its id is the number of its line or row."""
     found: dict[str, Prompt] = {}
-    for line, row in read_jsonl(path, ("prompt",), "name a JSONL file with `prompt` in --prompts_path"):
+    for place, row in stream_table(path, ("prompt",), DATA_REMEDY, columns):
         text, reference = row["prompt"], row.get("reference")
         if not isinstance(text, str) or not text.strip():
-            raise InputError(f"{path}, line {line}: prompt is not a text; give it as one string")
+            raise InputError(f"{path}, {place}: prompt is not a text; give it as one string")
         if reference is not None and not isinstance(reference, str):
-            raise InputError(f"{path}, line {line}: reference is not a text; give it as one string or leave it out")
+            raise InputError(f"{path}, {place}: reference is not a text; give it as one string or leave it out")
         try:
             note = note_of_row(row)
         except InputError as error:
-            raise InputError(f"{path}, line {line}: {error}") from error
-        found.setdefault(text, Prompt(str(row.get("id", f"line-{line}")), text, reference or None, note))
+            raise InputError(f"{path}, {place}: {error}") from error
+        found.setdefault(text, Prompt(str(row.get("id", place.row_id)), text, reference or None, note))
     return list(found.values())
 
 
@@ -281,7 +286,7 @@ def main(args: argparse.Namespace) -> int:
 def complete_prompts(args: argparse.Namespace) -> int:
     """Do what the script is for, while no other run writes to the same file; return the exit code."""
     sampling = sampling_settings(args, args.num_completions)
-    prompts = read_prompts(args.prompts_path)[: args.max_prompts]
+    prompts = read_prompts(args.prompts_path, column_names(args.columns, PROMPT_ROLES))[: args.max_prompts]
     known = sum(prompt.reference is not None for prompt in prompts)
     print(f"Loaded {len(prompts)} prompts from {args.prompts_path}, {known} with a reference")
     settings = settings_of(args)

@@ -1,7 +1,7 @@
 """Make the preference triplets for Stage B: a prompt, a factual summary, and the same summary with one wrong fact.
 
 In:  `train_set_processed.csv` and `validation_set_processed.csv` in --phase1_dir (id, clinical_note, model_summary,
-     label, hallucination_type). The test split is never read.
+     label, hallucination_type), or the same names ending in .jsonl, .json or .parquet. The test split is never read.
 Out: `train_dpo.jsonl` and `val_dpo.jsonl` (prompt, clinical_note, chosen, rejected, id, source_id, edits),
      `left_out.jsonl` (factual summaries that state something their note does not) and `phase2_stats.json`, in
      --phase2_dir.
@@ -45,9 +45,11 @@ from negatives.registry import EDITORS
 from negatives.selection import Selection, Trimming
 from negatives.supply import MANY, Task, supply
 from negatives.verification import Negative
+from script_io.columns_flag import PHASE1_ROLES, add_columns_argument, column_names
 from script_io.errors import ArgumentParser, InputError, at_least, run_script
 from script_io.files import atomic_write, scratch_folder, write_json
 from script_io.phase1_csv import HALLUCINATED
+from script_io.phase1_files import split_file
 from script_io.progress import progress_bar
 
 TYPES = (PHASE1, *EDITORS)
@@ -72,8 +74,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--phase1_dir",
         type=Path,
         default=Path("phase1_data/sft"),
-        help="folder of the Phase 1 CSV files (default: phase1_data/sft)",
+        help="folder of the Phase 1 files (default: phase1_data/sft)",
     )
+    add_columns_argument(data, PHASE1_ROLES)
     add_lexicon_argument(data)
     made = parser.add_argument_group("Negatives")
     made.add_argument(
@@ -247,9 +250,10 @@ def make_split(
 
 def read_examples(index: ExampleIndex, args: argparse.Namespace) -> None:
     """Read both files into the index. Raises InputError if the training file has no factual row."""
+    columns = column_names(args.columns, PHASE1_ROLES)
     for split, name in SPLITS.items():
-        path = args.phase1_dir / name
-        size = index.add(split, path, apart_from="train" if split == "validation" else None)
+        path = split_file(args.phase1_dir, name)
+        size = index.add(split, path, apart_from="train" if split == "validation" else None, columns=columns)
         print(f"Loaded {size.rows} examples from {path}")
         if size.leaking:
             print(f"Left out {size.leaking} {split} examples whose note is in the training file")

@@ -1,7 +1,7 @@
-"""Read a Phase 1 CSV for Stage A: factual notes and summaries, tokenised, with the loss on the summary only.
+"""Read a Phase 1 file for Stage A: factual notes and summaries, tokenised, with the loss on the summary only.
 
-In:  a Phase 1 CSV (id, clinical_note, model_summary, label, hallucination_type), or conversations: a JSONL file with
-     `messages`.
+In:  a Phase 1 CSV, JSONL, JSON array or Parquet file (id, clinical_note, model_summary, label, hallucination_type;
+     --columns names other columns), or conversations: a JSONL file with `messages`.
 Out: as a library, `SFTDataset` and loaders; as a script, every problem of the file with its line.
 
     python sft_dataset.py                                           # checks phase1_data/sft/train_set_processed.csv
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,10 +24,12 @@ from language_model.loading import load_tokenizer
 from language_model.prompt_flags import add_prompt_arguments, prompt_settings
 from language_model.prompt_format import Text, build_prompt, encode_completion, encode_prompt, load_prompt_format
 from scoring.packed_rows import PromptCompletions
-from script_io.csv_files import read_csv
+from script_io.columns_flag import PHASE1_ROLES, add_columns_argument, column_names
 from script_io.errors import EXIT_BAD_INPUT, ArgumentParser, InputError, placed, run_script
 from script_io.files import read_jsonl
-from script_io.phase1_csv import DATA_REMEDY, FACTUAL_LABELS, REQUIRED_COLUMNS, row_problem
+from script_io.phase1_csv import FACTUAL_LABELS, row_problem
+from script_io.phase1_files import Phase1Row, read_phase1
+from script_io.tables import TABLE_SUFFIXES, Place
 
 if TYPE_CHECKING:
     import torch
@@ -48,12 +50,13 @@ class Example:
 
 
 class SFTDataset:
-    """Factual rows of a Phase 1 CSV, or turns of conversations, as tensors that are each (T,) long.
+    """Factual rows of a Phase 1 file, or turns of conversations, as tensors that are each (T,) long.
 
     An item has `input_ids`, `attention_mask` and `labels`. T is the length of the longest example, so that any collator
     can stack the items; `collate` trims the padding. Labels are -100 on the prompt and on padding. Rows over
-    `max_length` tokens are listed in `report` and left out. PyTorch's DataLoader and transformers' Trainer accept the
-    dataset. It does not inherit from PyTorch's `Dataset`, because importing torch would slow down `--help`.
+    `max_length` tokens are listed in `report` and left out. `columns` maps names of ours to names of the file.
+    PyTorch's DataLoader and transformers' Trainer accept the dataset. It does not inherit from PyTorch's `Dataset`,
+    because importing torch would slow down `--help`.
     """
 
     def __init__(
@@ -64,13 +67,14 @@ class SFTDataset:
         max_length: int = 512,
         prompt_format: str = "plain",
         overflow: str = "drop",
+        columns: Mapping[str, str] | None = None,
     ) -> None:
         self.path = str(path)
         self.pad_id = tokenizer.pad_token_id
         self.report = LengthReport(max_length)
         self.ids: list[str] = []
         self.examples: list[tuple[list[int], list[int]]] = []  # prompt, completion
-        for place, example in training_examples(path):
+        for place, example in training_examples(path, columns):
             with placed(place):
                 encoded = encode_within(
                     tokenizer,
@@ -119,25 +123,27 @@ def collate(items: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     return {key: tensor[:, :length] for key, tensor in batch.items()}
 
 
-def training_examples(path: str | Path) -> Iterator[tuple[str, Example]]:
-    """Yield (place, example) for the factual rows of a Phase 1 CSV, or for the turns of conversations."""
+def training_examples(path: str | Path, columns: Mapping[str, str] | None = None) -> Iterator[tuple[str, Example]]:
+    """Yield (place, example) for the factual rows of a Phase 1 file, or for the turns of conversations."""
     if holds_conversations(path):
         for turn in read_turns(path):
             yield f"{path}, line {turn.line}", Example(turn.id, turn.prompt, turn.answer)
         return
-    for row in load_factual_rows(path):
+    for row in load_factual_rows(path, columns):
         note = row["clinical_note"]
         yield f"{path}, row {row['id']}", Example(row["id"], build_prompt(note), row["model_summary"], note.strip())
 
 
-def load_factual_rows(path: str | Path) -> list[dict[str, str]]:
-    """Return the factual rows of a Phase 1 CSV, each with an id. Raises InputError with line and remedy."""
-    rows = read_csv(path, REQUIRED_COLUMNS, DATA_REMEDY)
+def load_factual_rows(path: str | Path, columns: Mapping[str, str] | None = None) -> list[dict[str, str]]:
+    """Return the factual rows of a Phase 1 file, each with an id. Raises InputError with place and remedy."""
+    rows = read_phase1(path, columns)
     print(f"Loaded {len(rows)} examples from {path}")
-    for line, row in rows:
+    for place, row in rows:
         if problem := row_problem(row):
-            raise InputError(f"{path}, line {line}: {problem}; run python sft_dataset.py {path} for every such line")
-        row["id"] = row.get("id") or f"line-{line}"
+            raise InputError(
+                f"{path}, {place}: {problem}; run python sft_dataset.py {path} for every such {place.unit}"
+            )
+        row["id"] = row.get("id") or place.row_id
     factual = [row for _, row in rows if row["label"] in FACTUAL_LABELS]
     print(f"Filtered to {len(factual)} factual examples")
     if not factual:
@@ -155,12 +161,14 @@ def create_sft_dataloaders(
     prompt_format: str = "plain",
     overflow: str = "drop",
     seed: int = 42,
+    columns: Mapping[str, str] | None = None,
 ) -> tuple[DataLoader[Any], DataLoader[Any]]:
     """Return two loaders of (B, T) batches; `seed` shuffles the training one. Their `.dataset` suits any trainer."""
     import torch
     from torch.utils.data import DataLoader
 
     options: dict[str, Any] = {"max_length": max_length, "prompt_format": prompt_format, "overflow": overflow}
+    options["columns"] = columns
     train: Any = SFTDataset(train_csv, tokenizer, **options)
     val: Any = SFTDataset(val_csv, tokenizer, **options)
     generator = torch.Generator().manual_seed(seed)
@@ -170,39 +178,41 @@ def create_sft_dataloaders(
     )
 
 
-def find_problems(path: str | Path) -> list[str]:
-    """Return the problems of a Phase 1 CSV, one line each: bad rows, duplicates, notes of other splits."""
-    rows = read_csv(path, REQUIRED_COLUMNS, DATA_REMEDY)
-    problems = [f"line {line}: {problem}" for line, row in rows if (problem := row_problem(row))]
-    first_lines: dict[tuple[str, str], int] = {}
-    first_ids: dict[str, int] = {}
-    for line, row in rows:
+def find_problems(path: str | Path, columns: Mapping[str, str] | None = None) -> list[str]:
+    """Return the problems of a Phase 1 file, one line each: bad rows, duplicates, notes of other splits."""
+    rows = read_phase1(path, columns)
+    problems = [f"{place}: {problem}" for place, row in rows if (problem := row_problem(row))]
+    first_places: dict[tuple[str, str], Place] = {}
+    first_ids: dict[str, Place] = {}
+    for place, row in rows:
         pair = (row["clinical_note"], row["model_summary"])
-        if first_lines.setdefault(pair, line) != line:
-            problems.append(f"line {line}: the same note and summary as on line {first_lines[pair]}; delete one")
-        if row.get("id") and first_ids.setdefault(row["id"], line) != line:
-            problems.append(f"line {line}: line {first_ids[row['id']]} has the id {row['id']} too; rename one")
-    return problems + _shared_notes(Path(path), rows)
+        if first_places.setdefault(pair, place) != place:
+            problems.append(f"{place}: the same note and summary as on {first_places[pair]}; delete one")
+        if row.get("id") and first_ids.setdefault(row["id"], place) != place:
+            problems.append(f"{place}: {first_ids[row['id']]} has the id {row['id']} too; rename one")
+    return problems + _shared_notes(Path(path), rows, columns)
 
 
-def _shared_notes(path: Path, rows: list[tuple[int, dict[str, str]]]) -> list[str]:
+def _shared_notes(path: Path, rows: Sequence[Phase1Row], columns: Mapping[str, str] | None) -> list[str]:
     problems = []
-    for other in sorted(path.parent.glob("*_set_processed.csv")):
-        if other.resolve() == path.resolve():
+    for other in sorted(path.parent.glob("*_set_processed.*")):
+        if other.suffix not in TABLE_SUFFIXES or other.resolve() == path.resolve():
             continue
-        notes = {row["clinical_note"] for _, row in read_csv(other, REQUIRED_COLUMNS)}
+        notes = {row["clinical_note"] for _, row in read_phase1(other, columns)}
         problems += [
-            f"line {line}: the note is also in {other.name}; keep it in one split"
-            for line, row in rows
+            f"{place}: the note is also in {other.name}; keep it in one split"
+            for place, row in rows
             if row["clinical_note"] in notes
         ]
     return problems
 
 
-def rendering_problems(path: str | Path, tokenizer: PreTrainedTokenizerBase, prompt_format: str) -> list[str]:
+def rendering_problems(
+    path: str | Path, tokenizer: PreTrainedTokenizerBase, prompt_format: str, columns: Mapping[str, str]
+) -> list[str]:
     """Return the rows that cannot be rendered as training would render them, one line each."""
     problems = []
-    for place, example in training_examples(path):
+    for place, example in training_examples(path, columns):
         try:
             encode_prompt(tokenizer, example.prompt, prompt_format)
             encode_completion(tokenizer, example.answer, prompt_format)
@@ -225,8 +235,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "file",
         nargs="?",
         default=DEFAULT_TRAIN_CSV,
-        help="Phase 1 CSV or JSONL of conversations to check (default: %(default)s)",
+        help="Phase 1 file or JSONL of conversations to check (default: %(default)s)",
     )
+    add_columns_argument(data, PHASE1_ROLES)
     data.add_argument(
         "--tokenizer",
         metavar="MODEL",
@@ -237,22 +248,23 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> int:
+    columns = column_names(args.columns, PHASE1_ROLES)
     if holds_conversations(args.file):
         problems = conversation_problems(args.file)
     else:
-        describe_phase1(args.file)
-        problems = find_problems(args.file)
+        describe_phase1(args.file, columns)
+        problems = find_problems(args.file, columns)
     if args.tokenizer and not problems:  # what cannot be read cannot be rendered
         tokenizer = load_tokenizer(args.tokenizer)
         prompt_format = load_prompt_format(args.tokenizer, tokenizer, prompt_settings(args))
-        problems = rendering_problems(args.file, tokenizer, prompt_format)
+        problems = rendering_problems(args.file, tokenizer, prompt_format, columns)
     print("\n".join(f"{args.file}, {problem}" for problem in problems) or "No problem found.")
     return EXIT_BAD_INPUT if problems else 0
 
 
-def describe_phase1(path: str) -> None:
-    """Print how many rows a Phase 1 CSV has of each label, and how long its notes are."""
-    rows = [row for _, row in read_csv(path, REQUIRED_COLUMNS, DATA_REMEDY)]
+def describe_phase1(path: str, columns: Mapping[str, str]) -> None:
+    """Print how many rows a Phase 1 file has of each label, and how long its notes are."""
+    rows = [row for _, row in read_phase1(path, columns)]
     labels = ", ".join(f"{label} {count}" for label, count in Counter(row["label"] for row in rows).most_common())
     words = sorted(len(row["clinical_note"].split()) for row in rows)
     print(f"{path}: {len(rows)} rows ({labels}); notes of {words[0]} to {words[-1]} words")

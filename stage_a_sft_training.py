@@ -27,6 +27,7 @@ from language_model.model_files import DEMO_BASE, absolute_model_name
 from language_model.placement import add_model_arguments, choose_placement
 from language_model.prompt_flags import prompt_settings
 from language_model.prompt_format import load_prompt_format
+from script_io.columns_flag import PHASE1_ROLES, add_columns_argument, column_names
 from script_io.errors import ArgumentParser, InputError, at_least, run_script
 from script_io.folder_lock import lock_folder
 from sft_dataset import SFTDataset
@@ -54,8 +55,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
             f"--{split}_data_path",
             default=f"phase1_data/sft/{name}_set_processed.csv",
             metavar="FILE",
-            help=f"Phase 1 CSV of the {name} split, or JSONL of conversations (messages)",
+            help=f"{name} split: Phase 1 CSV, JSONL, JSON array or Parquet, or JSONL of conversations (messages)",
         )
+    add_columns_argument(data, PHASE1_ROLES)
     model = parser.add_argument_group("Model")
     model.add_argument(
         "--model_name",
@@ -117,6 +119,7 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, SFTDataset, SFTDatas
     tokenizer = load_tokenizer(args.model_name, args.trust_remote_code)
     prompt_format = load_prompt_format(args.model_name, tokenizer, prompt_settings(args))
     options: dict[str, Any] = {"max_length": args.max_length, "prompt_format": prompt_format, "overflow": args.overflow}
+    options["columns"] = column_names(args.columns, PHASE1_ROLES)
     train, val = (SFTDataset(path, tokenizer, **options) for path in (args.train_data_path, args.val_data_path))
     loop.warn_if_same_file(args.train_data_path, args.val_data_path)
 

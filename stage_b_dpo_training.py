@@ -30,6 +30,7 @@ from language_model.loading import load_base_model, load_tokenizer_of
 from language_model.placement import add_base_model_argument, add_model_arguments, choose_placement
 from language_model.prompt_flags import prompt_settings
 from language_model.prompt_format import load_prompt_format
+from script_io.columns_flag import PREFERENCE_ROLES, column_names
 from script_io.errors import ArgumentParser, at_least, run_script
 from script_io.folder_lock import lock_folder
 from training import checkpoints, data_mix, failures, loop, run_folder
@@ -192,6 +193,7 @@ def load_pairs(
         "prompt_format": prompt_format,
         "overflow": args.overflow,
         "loss_on": args.loss_on,
+        "columns": column_names(args.columns, PREFERENCE_ROLES),
     }
     train, val = (DPODataset(path, tokenizer, **options) for path in (args.train_data_path, args.val_data_path))
     for train_path, val_path in product(train.paths, val.paths):

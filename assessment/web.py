@@ -24,7 +24,7 @@ from urllib.parse import parse_qs, urlsplit
 from assessment.desk import Desk
 from assessment.web_form import WebForm, WrongAnswer
 from script_io.errors import InputError
-from script_io.files import parse_json
+from script_io.files import parsed_json
 
 HOST = "127.0.0.1"
 PAGE = Path(__file__).with_name("web_form.html")
@@ -93,7 +93,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _take(self, body: bytes) -> None:
         try:
-            answer = parse_json(body.decode())
+            answer = parsed_json(body.decode())
         except ValueError:
             answer = None
         if isinstance(answer, dict):

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,12 +36,15 @@ from language_model.placement import add_base_model_argument, add_model_argument
 from language_model.prompt_flags import PROMPT_FLAGS
 from language_model.prompt_format import build_prompt
 from language_model.sampler_flags import add_sampling_arguments, local_sampler, sampling_settings
-from script_io.csv_files import read_csv, write_csv
+from script_io.columns_flag import EVALUATION_ROLES, add_columns_argument, column_names
+from script_io.csv_files import write_csv
 from script_io.errors import ArgumentParser, InputError, at_least, run_script
-from script_io.files import read_jsonl, write_json
+from script_io.files import write_json
 from script_io.folder_lock import lock_folder
 from script_io.phase1_csv import DATA_REMEDY, FACTUAL_LABELS, REQUIRED_COLUMNS, row_problem
+from script_io.phase1_files import stream_phase1
 from script_io.provenance import package_versions
+from script_io.tables import Place, stream_table
 
 if TYPE_CHECKING:
     from language_model.local_sampler import LocalSampler
@@ -65,7 +68,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     source = model.add_mutually_exclusive_group(required=True)
     source.add_argument("--model_path", help="adapter or whole model, a folder or a hub id (default: none)")
     source.add_argument(
-        "--predictions", type=Path, help="CSV or JSONL of summaries to evaluate without a model (default: none)"
+        "--predictions",
+        type=Path,
+        help="table of summaries to evaluate without a model: CSV, JSONL, JSON array or Parquet (default: none)",
     )
     add_base_model_argument(model)
     data = parser.add_argument_group("Data")
@@ -73,8 +78,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--test_data",
         type=Path,
         default=Path("phase1_data/sft/test_set_processed.csv"),
-        help="CSV of notes and reference summaries, ignored with --predictions (default: %(default)s)",
+        help="Phase 1 file of notes and reference summaries, ignored with --predictions (default: %(default)s)",
     )
+    add_columns_argument(data, EVALUATION_ROLES)
     data.add_argument(
         "--max_examples", type=at_least(1), help="number of notes to evaluate, from the top of the file (default: all)"
     )
@@ -93,17 +99,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def read_test_data(path: Path) -> list[Example]:
+def read_test_data(path: Path, columns: Mapping[str, str] | None = None) -> list[Example]:
     """Return one example for each distinct note, in the order of the file.
 
     The reference is the first factual summary of the note. A row may have a note alone, without summary and label.
     """
     examples: dict[str, Example] = {}
-    for line, row in read_csv(path, ("id", *REQUIRED_COLUMNS), TEST_REMEDY):
+    for place, row in stream_phase1(path, columns, ("id", *REQUIRED_COLUMNS), TEST_REMEDY):
         note = row["clinical_note"]
         is_note_alone = note.strip() and not row["model_summary"].strip() and not row["label"].strip()
         if not is_note_alone and (problem := row_problem(row)):
-            raise InputError(f"{path}, line {line}: {problem}")
+            raise InputError(f"{path}, {place}: {problem}")
         if note in examples and examples[note].reference:
             continue
         if row["label"] in FACTUAL_LABELS:
@@ -117,24 +123,21 @@ def _plain(summary: str) -> str:
     return without_citations(summary).strip()
 
 
-def read_predictions(path: Path) -> tuple[list[Example], list[Summary]]:
+def read_predictions(path: Path, columns: Mapping[str, str] | None = None) -> tuple[list[Example], list[Summary]]:
     """Return the notes of a file, with references if it has any, and their summaries."""
-    reader = read_jsonl if path.suffix.lower() in (".jsonl", ".json") else read_csv
     examples, summaries = [], []
-    ids: dict[str, int] = {}
-    for line, row in reader(path, ("clinical_note", "generated_summary")):
+    ids: dict[str, Place] = {}
+    for place, row in stream_table(path, ("clinical_note", "generated_summary"), columns=columns):
         wrong = [key for key in ("clinical_note", "generated_summary") if not isinstance(row[key], str)]
         if wrong or not row["clinical_note"].strip():
             raise InputError(
-                f"{path}, line {line}: {(wrong or ['clinical_note'])[0]} is empty or not text; correct the row"
+                f"{path}, {place}: {(wrong or ['clinical_note'])[0]} is empty or not text; correct the row"
             )
         given = (row.get(key) for key in ("id", "example_id"))
-        example_id = next((str(cell) for cell in given if cell not in (None, "")), f"line-{line}")  # 0 is a valid id
+        example_id = next((str(cell) for cell in given if cell not in (None, "")), place.row_id)  # 0 is a valid id
         if example_id in ids:
-            raise InputError(
-                f"{path}, line {line}: id {example_id} is already used on line {ids[example_id]}; rename one"
-            )
-        ids[example_id] = line
+            raise InputError(f"{path}, {place}: id {example_id} is already used on {ids[example_id]}; rename one")
+        ids[example_id] = place
         reference = _plain(_unix_lines(str(row.get("reference_summary") or "")))
         examples.append(Example(example_id, _unix_lines(row["clinical_note"]), reference, str(row.get("label") or "")))
         summaries.append(Summary(_unix_lines(row["generated_summary"]), _known_end(row.get("finished"))))
@@ -302,12 +305,13 @@ def evaluate(args: argparse.Namespace) -> int:
     read_judge_accuracy(args.judge_accuracy, judge.name)  # a wrong file fails here rather than after the summaries
     left_out: list[str] = []
     partial: PartialSummaries | None = None
+    columns = column_names(args.columns, EVALUATION_ROLES)
     if args.predictions:
-        examples, summaries = read_predictions(args.predictions)
+        examples, summaries = read_predictions(args.predictions, columns)
         examples, summaries = examples[: args.max_examples], summaries[: args.max_examples]
         print(f"Loaded {len(examples)} examples from {args.predictions}")
     else:
-        examples = read_test_data(args.test_data)[: args.max_examples]
+        examples = read_test_data(args.test_data, columns)[: args.max_examples]
         print(f"Loaded {len(examples)} examples from {args.test_data}")
         examples, summaries, left_out, partial = generate(args, examples)
     rows = judge_summaries(judge, examples, summaries)

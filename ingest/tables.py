@@ -5,7 +5,6 @@ Every row keeps its place ("visits.csv, line 12"), so that a problem found later
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +12,10 @@ from typing import Any
 
 from ingest.text_files import decoded, delimited_rows
 from script_io.errors import InputError
-from script_io.files import parse_json
+from script_io.tables import JSON_SUFFIXES, PARQUET_SUFFIXES, Row, json_rows, parquet_rows
 
 TEXT_SUFFIX, SUMMARY_SUFFIX = ".txt", ".summary.txt"
 DELIMITED = {".csv": None, ".tsv": "\t", ".tab": "\t", ".psv": "|", ".txt": None}  # None: find the delimiter
-JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
-PARQUET_SUFFIXES = (".parquet", ".pq")
 DATASET_MARKS = ("dataset_dict.json", "state.json")  # written by save_to_disk: of a DatasetDict, of a Dataset
 FILES_OF_FOLDER = (*(set(DELIMITED) - {TEXT_SUFFIX}), *JSON_SUFFIXES, *PARQUET_SUFFIXES)
 REMEDIES = {
@@ -71,15 +68,15 @@ def read_table(path: Path, encoding: str | None = None, delimiter: str | None = 
 def _read_file(path: Path, encoding: str | None, delimiter: str | None) -> Table:
     suffix = path.suffix.lower()
     if suffix in PARQUET_SUFFIXES:
-        return _read_parquet(path)
+        return Table(_placed(path, parquet_rows(path)), "Parquet")
     if remedy := REMEDIES.get(suffix):
         raise InputError(f"{path}: {suffix} files are not read; {remedy}")
     if suffix not in (*JSON_SUFFIXES, *DELIMITED):
         raise InputError(f"{path}: the kind of file is not known by its ending; give {KINDS}")
     text, read_as = decoded(path, encoding)
     if suffix in JSON_SUFFIXES:
-        rows, kind = _json_rows(path, text)
-        return Table(rows, f"{kind}, {read_as}")
+        rows, kind = json_rows(path, text)
+        return Table(_placed(path, rows), f"{kind}, {read_as}")
     lines, name = delimited_rows(path, text, delimiter or DELIMITED[suffix])
     return Table([SourceRow(f"{path}, line {line}", row) for line, row in lines], f"{name}, {read_as}")
 
@@ -103,81 +100,7 @@ def _read_folder(folder: Path, encoding: str | None, delimiter: str | None) -> T
     return Table([row for table in tables for row in table.rows], f"{len(files)} files ({names}): {tables[0].read_as}")
 
 
-# ------------------------------------------------------------------------------------------ JSON
-
-
-def _json_rows(path: Path, text: str) -> tuple[list[SourceRow], str]:
-    """Return the rows of a JSON document or of JSON lines, and which of them it is."""
-    if not text.strip():
-        raise InputError(f"{path}: the file is empty; give an array of objects, or one object per line")
-    try:
-        document = parse_json(text)
-    except json.JSONDecodeError as error:
-        if text.lstrip().startswith("["):
-            raise InputError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}); correct it") from error
-        return _json_lines(path, text), "JSON lines"
-    if isinstance(document, dict):
-        if path.suffix.lower() != ".json":
-            return _json_lines(path, text), "JSON lines"
-        document, kind = _rows_of_object(path, document)
-    else:
-        kind = "JSON array"
-    if not isinstance(document, list):
-        raise InputError(f"{path}: holds {type(document).__name__}, not a table; give an array of objects")
-    return _objects(path, ((f"row {number}", row) for number, row in enumerate(document, start=1))), kind
-
-
-def _json_lines(path: Path, text: str) -> list[SourceRow]:
-    found = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            found.append((f"line {number}", parse_json(line)))
-        except json.JSONDecodeError as error:
-            raise InputError(
-                f"{path}, line {number}: not valid JSON ({error.msg}); give one object per line, or one array"
-            ) from error
-    return _objects(path, found)
-
-
-def _rows_of_object(path: Path, document: dict[str, Any]) -> tuple[Any, str]:
-    """Return the rows of an object that wraps a table: {"data": [...]}, or columns as pandas' `to_json` writes them."""
-    lists = [key for key, value in document.items() if isinstance(value, list)]
-    if len(lists) == 1 and all(isinstance(row, dict) for row in document[lists[0]]):
-        return document[lists[0]], f'JSON array under "{lists[0]}"'
-    columns = list(document.values())
-    if len(columns) > 1 and all(isinstance(column, list) and len(column) == len(columns[0]) for column in columns):
-        return [dict(zip(document, cells, strict=True)) for cells in zip(*columns, strict=True)], "JSON columns"
-    if len(columns) > 1 and all(isinstance(c, dict) and c.keys() == columns[0].keys() for c in columns):
-        return [{name: document[name][index] for name in document} for index in columns[0]], "JSON columns"
-    if not any(isinstance(value, list | dict) for value in columns):
-        return [document], "one JSON object"
-    raise InputError(f"{path}: an object with the keys {', '.join(document)} is no table; give an array of objects")
-
-
-def _objects(path: Path, rows: Iterable[tuple[str, Any]]) -> list[SourceRow]:
-    found = []
-    for place, row in rows:
-        if not isinstance(row, dict):
-            raise InputError(f"{path}, {place}: an object is expected, found {type(row).__name__}; give column names")
-        found.append(SourceRow(f"{path}, {place}", row))
-    return found
-
-
-# ------------------------------------------------------------------------------ Arrow and folders
-
-
-def _read_parquet(path: Path) -> Table:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        reason = "no such file" if not path.exists() else "cannot be read as Parquet"
-        raise InputError(f"{path}: {reason}; check the path, or save the table again with to_parquet") from error
-    return Table(_numbered(str(path), table.to_pylist()), "Parquet")
+# ------------------------------------------------------------------------------------- folders
 
 
 def _read_dataset(folder: Path) -> Table:
@@ -196,6 +119,10 @@ def _read_dataset(folder: Path) -> Table:
     ]
     together = f"; its splits {', '.join(splits)} are split anew" if len(splits) > 1 else ""
     return Table(rows, f"datasets folder{together}")
+
+
+def _placed(path: Path, rows: Iterable[Row]) -> list[SourceRow]:
+    return [SourceRow(f"{path}, {place}", row) for place, row in rows]
 
 
 def _numbered(name: str, rows: Iterable[Mapping[str, Any]]) -> list[SourceRow]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +33,11 @@ from negatives.example_index import Example
 from negatives.registry import EDITORS
 from negatives.supply import Task, supply
 from negatives.verification import Negative
-from script_io.csv_files import read_csv
+from script_io.columns_flag import PHASE1_ROLES, add_columns_argument, column_names
 from script_io.errors import ArgumentParser, InputError, at_least, run_script
 from script_io.files import write_json
-from script_io.phase1_csv import DATA_REMEDY, FACTUAL_LABELS, REQUIRED_COLUMNS, row_problem
+from script_io.phase1_csv import FACTUAL_LABELS, row_problem
+from script_io.phase1_files import split_file, stream_phase1
 from script_io.provenance import provenance
 
 VALIDATION_FILE = "validation_set_processed.csv"
@@ -50,6 +51,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--phase1_dir", type=Path, required=True, metavar="DIR", help=f"folder with {VALIDATION_FILE} of Phase 1"
     )
+    add_columns_argument(parser, PHASE1_ROLES)
     parser.add_argument(
         "--specificity",
         type=float,
@@ -62,15 +64,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def read_factual(path: Path) -> list[Example]:
+def read_factual(path: Path, columns: Mapping[str, str] | None = None) -> list[Example]:
     """Return the factual summaries of the validation split."""
     examples: list[Example] = []
-    for line, row in read_csv(path, REQUIRED_COLUMNS, DATA_REMEDY):
+    for place, row in stream_phase1(path, columns):
         if problem := row_problem(row):
-            raise InputError(f"{path}, line {line}: {problem}")
+            raise InputError(f"{path}, {place}: {problem}")
         if row["label"] in FACTUAL_LABELS:
-            number, row_id = len(examples), row.get("id") or f"line-{line}"
-            examples.append(Example(number, line, row_id, 0, row["clinical_note"], row["model_summary"], ""))
+            number, row_id = len(examples), row.get("id") or place.row_id
+            examples.append(Example(number, place.number, row_id, 0, row["clinical_note"], row["model_summary"], ""))
     return examples
 
 
@@ -128,8 +130,8 @@ def main(args: argparse.Namespace) -> int:
         raise InputError(f"--specificity {args.specificity}: give a share above 0 and below 1, such as 0.9")
     add_lexicons(args.lexicon_dir)
     require_causal_model(args.judge_model)
-    path = args.phase1_dir / VALIDATION_FILE
-    pairs = make_pairs(read_factual(path), args.seed)
+    path = split_file(args.phase1_dir, VALIDATION_FILE)
+    pairs = make_pairs(read_factual(path, column_names(args.columns, PHASE1_ROLES)), args.seed)
     if len(pairs) < FEWEST_PAIRS:
         raise InputError(f"{path}: only {len(pairs)} of its factual summaries have a verified negative; add notes")
     print(f"{len(pairs)} factual summaries of {path}, each with one verified negative")

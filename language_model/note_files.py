@@ -1,7 +1,7 @@
 """Read the notes to summarise from a text, a file or a folder, each with all that its file says about it.
 
-A `.txt` file has one note per line, or is one note. A `.csv` or `.jsonl` file has one note per row, and the other
-columns of the row are kept. In a folder, each `.txt` file is one note.
+A `.txt` file has one note per line, or is one note. A table (`.csv`, `.jsonl`, `.json`, `.parquet`) has one note per
+row, and the other columns of the row are kept. In a folder, each `.txt` file is one note.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from language_model.prompt_format import note_of_prompt, note_of_row
-from script_io.csv_files import read_csv
 from script_io.errors import InputError
-from script_io.files import read_jsonl, read_text
+from script_io.files import read_text
+from script_io.tables import TABLE_SUFFIXES, Place, read_table
 
 NOTE_COLUMN = "clinical_note"
 KEPT = "input_"  # begins the name of an input column whose own name is used for something else
@@ -44,14 +44,15 @@ def note_of_argument(argument: str, flag: str) -> Note:
 
 
 def read_notes(path: Path, column: str | None = None, *, one_per_file: bool = False) -> list[Note]:
-    """Return the notes of a file or folder; `column` names the column of a .csv or .jsonl that has the note.
+    """Return the notes of a file or folder; `column` names the column of a table that has the note.
 
     With `one_per_file`, a .txt file is one note, as it always is in a folder. Raises InputError for another file name
     extension, for an empty note, and for an argument that does not fit the file.
     """
     extension = ".txt" if path.is_dir() else path.suffix.lower()
-    if extension not in (".txt", ".csv", ".jsonl"):
-        raise InputError(f"{path}: the name must end in .txt, .csv, .jsonl; rename or convert the file")
+    if extension not in (".txt", *TABLE_SUFFIXES):
+        names = ", ".join((".txt", *TABLE_SUFFIXES))
+        raise InputError(f"{path}: the name must end in {names}; rename or convert the file")
     if extension == ".txt" and column is not None:
         raise InputError(f"--note_column {column}: {path} has no columns; leave the flag out")
     if extension != ".txt" and one_per_file:
@@ -60,7 +61,7 @@ def read_notes(path: Path, column: str | None = None, *, one_per_file: bool = Fa
         return _folder_notes(path)
     if extension == ".txt":
         return [_file_note(path)] if one_per_file else _line_notes(path)
-    return _csv_notes(path, column or NOTE_COLUMN) if extension == ".csv" else _jsonl_notes(path, column)
+    return _csv_notes(path, column or NOTE_COLUMN) if extension == ".csv" else _keyed_notes(path, column)
 
 
 def _folder_notes(folder: Path) -> list[Note]:
@@ -91,32 +92,32 @@ def _line_notes(path: Path) -> list[Note]:
 
 
 def _csv_notes(path: Path, column: str) -> list[Note]:
-    return [_row_note(path, line, row, column, row[column]) for line, row in read_csv(path, (column,))]
+    return [_row_note(path, place, row, column, row[column]) for place, row in read_table(path, (column,))]
 
 
-def _jsonl_notes(path: Path, column: str | None) -> list[Note]:
-    """Return one note per line, from `column`, else from `clinical_note` or `prompt`."""
+def _keyed_notes(path: Path, column: str | None) -> list[Note]:
+    """Return one note per row, from `column`, else from `clinical_note` or `prompt`."""
     notes = []
-    for line, row in read_jsonl(path, (column,) if column else ()):
+    for place, row in read_table(path, (column,) if column else ()):
         key = column or ("prompt" if row.get(NOTE_COLUMN) is None else NOTE_COLUMN)
         if key not in row:
-            raise InputError(f"{path}, line {line}: no key clinical_note or prompt; name the key with --note_column")
+            raise InputError(f"{path}, {place}: no key clinical_note or prompt; name the key with --note_column")
         text = row[key]
         if not isinstance(text, str):
-            raise InputError(f"{path}, line {line}: {key} is not text; give the note as one string")
+            raise InputError(f"{path}, {place}: {key} is not text; give the note as one string")
         try:
             note = note_of_prompt(text) if column else note_of_row(row)
         except InputError as error:
-            raise InputError(f"{path}, line {line}: {error}") from error
-        notes.append(_row_note(path, line, row, column or NOTE_COLUMN, text if note is None else note))
+            raise InputError(f"{path}, {place}: {error}") from error
+        notes.append(_row_note(path, place, row, column or NOTE_COLUMN, text if note is None else note))
     return notes
 
 
-def _row_note(path: Path, line: int, row: Mapping[str, Any], column: str, text: str) -> Note:
+def _row_note(path: Path, place: Place, row: Mapping[str, Any], column: str, text: str) -> Note:
     """Return the note of a row. Another column of the name `clinical_note` is kept as `input_clinical_note`."""
     if not text.strip():
-        raise InputError(f"{path}, line {line}: the note is empty; fill it in or delete the row")
+        raise InputError(f"{path}, {place}: the note is empty; fill it in or delete the row")
     columns = dict(row)
     if column != NOTE_COLUMN and NOTE_COLUMN in row:
         columns = {KEPT + name if name == NOTE_COLUMN else name: value for name, value in row.items()}
-    return Note(str(row.get("id") or row.get("example_id") or line), text, columns | {NOTE_COLUMN: text})
+    return Note(str(row.get("id") or row.get("example_id") or place.number), text, columns | {NOTE_COLUMN: text})

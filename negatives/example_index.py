@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import random
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from script_io.csv_files import stream_csv
 from script_io.errors import InputError
 from script_io.phase1_csv import FACTUAL_LABELS, REQUIRED_COLUMNS, row_problem
+from script_io.phase1_files import stream_phase1
 
+FOLDER_REMEDY = "name the folder that holds it with --phase1_dir"
 PROFILED_SUMMARIES = 1000  # factual summaries from which the corpus is built
 
 # `place`: number of a factual row in its split, from 0, else NULL; `repeat`: earlier rows of the split with the same id
@@ -69,30 +70,32 @@ class ExampleIndex:
     def close(self) -> None:
         self._database.close()
 
-    def add(self, split: str, path: Path, *, apart_from: str | None = None) -> SplitSize:
-        """Read the CSV file of a split. Rows whose note is in the split `apart_from` are skipped.
+    def add(
+        self, split: str, path: Path, *, apart_from: str | None = None, columns: Mapping[str, str] | None = None
+    ) -> SplitSize:
+        """Read the file of a split. Rows whose note is in the split `apart_from` are skipped.
 
-        Raises InputError if a label is unknown or a text is empty.
+        `columns` maps names of ours to names of the file. Raises InputError if a label is unknown or a text is empty.
         """
         size = self.sizes[split] = SplitSize()
-        for line, row in stream_csv(path, ("id", *REQUIRED_COLUMNS), "name the folder that holds it with --phase1_dir"):
+        for place, row in stream_phase1(path, columns, ("id", *REQUIRED_COLUMNS), FOLDER_REMEDY):
             if problem := row_problem(row):
-                raise InputError(f"{path}, line {line}: {problem}")
+                raise InputError(f"{path}, {place}: {problem}")
             note, summary = row["clinical_note"].strip(), row["model_summary"].strip()
             size.rows += 1
             note_key, text_key = _key(note), _key(f"{note}\0{summary}")
             if apart_from and self._has("note_key = ? AND split = ?", note_key, apart_from):
                 size.leaking += 1
                 continue
-            place = size.factual if row["label"] in FACTUAL_LABELS else None
+            order = size.factual if row["label"] in FACTUAL_LABELS else None
             repeat = self._rows_named(split, row["id"])
             hallucination_type = row.get("hallucination_type", "").strip()
             inserted = self._database.execute(
                 "INSERT OR IGNORE INTO examples VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (split, line, row["id"], repeat, note, summary, place, hallucination_type, note_key, text_key),
+                (split, place.number, row["id"], repeat, note, summary, order, hallucination_type, note_key, text_key),
             ).rowcount
             size.repeated += not inserted
-            size.factual += inserted and place is not None
+            size.factual += inserted and order is not None
         return size
 
     def factual(self, split: str) -> Iterator[Example]:

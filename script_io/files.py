@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -103,29 +103,15 @@ def write_jsonl(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
             handle.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def parse_json(text: str) -> Any:
-    """Return the JSON document in `text`.
-
-    Raises json.JSONDecodeError for all that is not valid, also for what `json.loads` has other errors for: a number of
-    over 4,300 digits, and lists or objects in each other deeper than Python calls functions.
-    """
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        raise
-    except RecursionError as error:
-        raise json.JSONDecodeError("nested too deeply", text, 0) from error
-    except ValueError as error:
-        raise json.JSONDecodeError("a number has too many digits", text, 0) from error
-
-
 def read_json(path: str | Path, remedy: str = "check the path") -> Any:
     """Read one JSON document. Raises InputError with `remedy` if the file is missing or not valid."""
     text = read_text(path, remedy)
     try:
-        return parse_json(text)
+        return parsed_json(text)
     except json.JSONDecodeError as error:
         raise InputError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}); {remedy}") from error
+    except ValueError as error:  # a doubled key, a number of thousands of digits, or too many brackets
+        raise InputError(f"{path}: not valid JSON ({error}); {remedy}") from error
 
 
 def read_text(path: str | Path, remedy: str = "check the path") -> str:
@@ -147,47 +133,99 @@ def read_text(path: str | Path, remedy: str = "check the path") -> str:
 
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _SURROGATE = re.compile("[\\ud800-\\udfff]")
+ONE_OBJECT_PER_LINE = "one object per line is expected"
+LINE_LIMIT = 40_000_000  # characters; no row is longer, but a file without line ends is
 
 
 def read_jsonl(
     path: str | Path, required: Sequence[str], remedy: str = "check the path"
 ) -> list[tuple[int, dict[str, Any]]]:
-    """Read a JSONL file into (line number, object) pairs. Blank lines are skipped.
+    """Return all objects of a JSONL file as (line number, object) pairs; see `jsonl_rows`.
 
-    Raises InputError, which names `remedy`, if the file cannot be read. Raises InputError with the line if a line is
-    not a JSON object, lacks one of the `required` keys, or holds half of a character.
+    Raises InputError, which names `remedy`, if the file cannot be read.
     """
-    rows: list[tuple[int, dict[str, Any]]] = []
-    for number, line in enumerate(read_text(path, remedy).split("\n"), start=1):
+    with open_lines(path, remedy) as lines:
+        return list(jsonl_rows(path, lines, required))
+
+
+@contextmanager
+def open_lines(path: str | Path, remedy: str = "check the path") -> Iterator[IO[str]]:
+    """Open a UTF-8 file to read it line by line. Raises InputError as `read_text` does, also while it is read."""
+    try:
+        with open(path, encoding="utf-8-sig") as handle:
+            yield handle
+    except (OSError, UnicodeDecodeError):
+        read_text(path, remedy)  # says what is wrong, and at which byte of the whole file
+        raise
+
+
+def jsonl_rows(
+    path: str | Path, lines: Iterable[str], required: Sequence[str], remedy: str = ONE_OBJECT_PER_LINE
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number, object) pairs of JSON lines. Blank lines are skipped. `path` is the file's name in errors.
+
+    Raises InputError with the line if a line is not a JSON object or too long, names a key twice, lacks one of the
+    `required` keys, or holds half of a character; and if there is no line.
+    """
+    has_rows = False
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        try:
-            row = parse_json(line)
-        except json.JSONDecodeError as error:
-            raise InputError(
-                f"{path}, line {number}: not valid JSON ({error.msg}); one object per line is expected"
-            ) from error
-        if not isinstance(row, dict):
-            raise InputError(f"{path}, line {number}: a JSON object is expected, found {type(row).__name__}")
-        if half := _half_character(line, row):
-            raise InputError(
-                f"{path}, line {number}: has {half}, half of a character, which no file can hold; remove it or give "
-                "the whole character"
-            )
+        row = _object_of_line(f"{path}, line {number}", line, remedy)
         missing = [key for key in required if key not in row]
         if missing:
             raise InputError(
                 f"{path}, line {number}: missing key {', '.join(missing)}; found {', '.join(row) or 'none'}"
             )
-        rows.append((number, row))
-    if not rows:
+        has_rows = True
+        yield number, row
+    if not has_rows:
         raise InputError(f"{path}: the file is empty; expected one JSON object per line with {', '.join(required)}")
-    return rows
 
 
-def _half_character(line: str, row: Mapping[str, Any]) -> str | None:
+def _object_of_line(place: str, line: str, remedy: str) -> dict[str, Any]:
+    if len(line) > LINE_LIMIT:
+        raise InputError(f"{place}: has {len(line):,} characters, over the limit of {LINE_LIMIT:,}; {remedy}")
+    try:
+        row = parsed_json(line)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{place}: not valid JSON ({error.msg}); {remedy}") from error
+    except ValueError as error:
+        raise InputError(f"{place}: not valid JSON ({error}); {remedy}") from error
+    if not isinstance(row, dict):
+        raise InputError(f"{place}: a JSON object is expected, found {type(row).__name__}")
+    if has_surrogate_escape(line) and (half := half_character(row)):
+        raise InputError(
+            f"{place}: has {half}, half of a character, which no file can hold; remove it or give the whole character"
+        )
+    return row
+
+
+def parsed_json(text: str) -> Any:
+    """Return the value of a JSON text; NaN and Infinity, which JSON does not have, become None.
+
+    Raises ValueError for text that is not JSON or that names a key twice.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_object_of_pairs, parse_constant=lambda _: None)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _object_of_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        twice = next(key for position, (key, _) in enumerate(pairs) if key in dict(pairs[:position]))
+        raise ValueError(f"the key {twice} is there twice")
+    return row
+
+
+def has_surrogate_escape(text: str) -> bool:
+    """Return whether a JSON text may hold half of a character, which `half_character` then finds."""
+    return bool(_SURROGATE_ESCAPE.search(text))
+
+
+def half_character(row: Mapping[str, Any]) -> str | None:
     """Return the first lone surrogate of a row as a JSON escape, its only form in a UTF-8 file, or None."""
-    if not _SURROGATE_ESCAPE.search(line):
-        return None
     found = _SURROGATE.search(json.dumps(row, ensure_ascii=False))
     return f"\\u{ord(found[0]):04x}" if found else None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo_dataset import DPODataset, one_or_several
+from script_io.columns_flag import PREFERENCE_ROLES, add_columns_argument
 from script_io.errors import InputError
 from training.batch_plan import Source, weighted_sources
 
@@ -29,8 +30,9 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
             metavar="FILE",
             default=f"phase2_data/dpo/{flag}_dpo.jsonl",
             action=OneOrSeveral,
-            help=f"DPO JSONL of the {split} split; several files are joined",
+            help=f"preference file of the {split} split, as docs/data_formats.md lists them; several are joined",
         )
+    add_columns_argument(data, PREFERENCE_ROLES)
     data.add_argument(
         "--data_weights",
         nargs="+",

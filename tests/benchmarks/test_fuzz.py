@@ -45,13 +45,13 @@ def test_an_unknown_target_is_refused() -> None:
     [
         ("[" * 100_000, "nested too deeply"),
         ('{"a":' * 50_000, "nested too deeply"),
-        ("9" * 10_000, "a number has too many digits"),
+        ("9" * 10_000, "Exceeds the limit.*"),
     ],
 )
 def test_json_that_python_has_no_json_error_for_is_refused(tmp_path: Path, text: str, reason: str) -> None:
     path = tmp_path / "a.json"
     path.write_text(text)
-    with pytest.raises(InputError, match=rf"a\.json, line 1: not valid JSON \({reason}\)"):
+    with pytest.raises(InputError, match=rf"a\.json: not valid JSON \({reason}\)"):
         read_json(path)
     with pytest.raises(InputError, match=rf"a\.json, line 1: not valid JSON \({reason}\)"):
         read_jsonl(path, ())
