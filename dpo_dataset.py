@@ -33,7 +33,7 @@ from scoring.packed_rows import PromptCompletions
 from script_io.columns_flag import PREFERENCE_ROLES, add_columns_argument, column_names
 from script_io.errors import EXIT_BAD_INPUT, ArgumentParser, InputError, placed, run_script
 from script_io.preference_files import KEYS, read_preferences
-from script_io.tables import Place, Row
+from script_io.tables import Place, Row, repeated_id
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -119,8 +119,9 @@ def read_triplets(
     """Return the triplets of a file, without the ones that are too long, and record all of them in `report`."""
     triplets: list[Triplet] = []
     rows = read_preferences(path, columns)
+    places: dict[str, Place] = {}
     for place, row in rows:
-        if problem := row_problem(row):
+        if problem := row_problem(row) or repeated_id(row.get("id", place.row_id), place, places):
             raise InputError(
                 f"{path}, {place}: {problem}; run python dpo_dataset.py {path} for every such {place.unit}"
             )
@@ -196,9 +197,12 @@ def find_problems(
     """Return the problems of a preference file, one line each; a length bias is one problem of the whole file."""
     problems: list[str] = []
     first_places: dict[str, Place] = {}
+    ids: dict[str, Place] = {}
     chosen_tokens = rejected_tokens = 0
     rows = read_preferences(path, columns)
     for place, row in rows:
+        if problem := repeated_id(row.get("id", place.row_id), place, ids):
+            problems.append(f"{place}: {problem}")
         if problem := row_problem(row):
             problems.append(f"{place}: {problem}")
             continue

@@ -99,6 +99,13 @@ def quantise(folder: Path, kind: str, placement: Placement, tokenizer: PreTraine
     return load_base_model(folder, replace(placement, quantisation=kind), tokenizer)
 
 
+def refuse_model_folders(output: Path, *models: str) -> None:
+    """Raise InputError if the output folder is, or holds, the adapter or its base, and so would replace it."""
+    for model in map(Path, models):
+        if model.exists() and model.resolve().is_relative_to(output.resolve()):
+            raise InputError(f"{output}: is the folder of {model}, which would be replaced; name another --output_dir")
+
+
 def main(args: argparse.Namespace) -> int:
     output = Path(args.output_dir)
     if output.exists() and (not output.is_dir() or any(output.iterdir())) and not args.overwrite_output_dir:
@@ -107,6 +114,7 @@ def main(args: argparse.Namespace) -> int:
         raise InputError("merging needs the unquantised base; leave --use_8bit and --use_4bit out, or use --quantize")
     config = require_adapter(args.model_path, "name the final_model of a stage with --model_path")
     base_name = base_of_adapter(args.model_path, config, args.base_model)
+    refuse_model_folders(output, args.model_path, base_name)
     placement = choose_placement(args)
     tokenizer = load_tokenizer(args.model_path, args.trust_remote_code)
     prompt_format = load_prompt_format(args.model_path, tokenizer)

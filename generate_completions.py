@@ -35,7 +35,14 @@ from language_model.sampler_flags import (
 )
 from script_io.columns_flag import PROMPT_ROLES, add_columns_argument, column_names
 from script_io.errors import ArgumentParser, InputError, at_least, run_script
-from script_io.files import private_opener, read_json, read_jsonl, write_json, write_jsonl
+from script_io.files import (
+    private_opener,
+    read_json_object,
+    read_jsonl,
+    refuse_overwriting,
+    write_json,
+    write_jsonl,
+)
 from script_io.folder_lock import lock_folder
 from script_io.phase1_csv import DATA_REMEDY, FACTUAL_LABELS, row_problem
 from script_io.phase1_files import stream_phase1
@@ -183,7 +190,7 @@ def read_output(output_path: Path, settings: dict[str, Any]) -> dict[str, dict[s
     if not output_path.exists():
         return {}
     remedy = "name another --output_path, or move the file aside to start again"
-    stored = UNSTORED | read_json(config_path_of(output_path), remedy)
+    stored = UNSTORED | read_json_object(config_path_of(output_path), remedy)
     stored.pop(CHOSEN_DTYPE, None)
     changed = [name for name in {**stored, **settings} if stored.get(name) != settings.get(name)]
     if changed:
@@ -260,7 +267,7 @@ def make_sampler(args: argparse.Namespace) -> Sampler:
         return endpoint_sampler(args, args.served_model)
     config = config_path_of(args.output_path)
     if args.dtype == "auto" and config.exists():
-        args.dtype = read_json(config, "").get(CHOSEN_DTYPE, "auto")
+        args.dtype = read_json_object(config).get(CHOSEN_DTYPE, "auto")
     sampler = local_sampler(args, args.model_path)
     args.dtype = str(sampler.loaded.model.dtype).removeprefix("torch.")
     return sampler
@@ -274,6 +281,7 @@ def check_args(args: argparse.Namespace) -> None:
         raise InputError("--model_path and --base_url name two models; give one of them")
     if args.output_path.suffix != ".jsonl":
         raise InputError(f"--output_path {args.output_path}: the name must end in .jsonl")
+    refuse_overwriting(args.prompts_path, [args.output_path], "--output_path")
 
 
 def main(args: argparse.Namespace) -> int:

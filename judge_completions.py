@@ -39,9 +39,10 @@ from judging.preference_pairs import OUTCOMES, JudgedCompletion, PairingResult, 
 from judging.repair import RepairLimits
 from judging.repaired_prompts import REPAIR, repaired_results
 from script_io.errors import ArgumentParser, InputError, at_least, run_script
-from script_io.files import write_json, write_jsonl
+from script_io.files import refuse_overwriting, write_json, write_jsonl
 
 FEWEST_TO_BALANCE = 20  # pairs of a file
+OUTPUTS = ("preferences", "train", "val", "outcomes")  # JSONL files in --output_dir
 LENGTH_RATIO = 1.6  # default of --max_length_ratio for a judge with probabilities
 
 
@@ -282,6 +283,8 @@ def check_args(args: argparse.Namespace) -> None:
 def main(args: argparse.Namespace) -> int:
     """Judge the completions, make pairs, split them and write them."""
     check_args(args)
+    outputs = [args.output_dir / f"{name}.jsonl" for name in OUTPUTS]
+    refuse_overwriting(args.completions_path, outputs, "--output_dir")
     add_lexicons(args.lexicon_dir)
     judge = judge_of_arguments(args)
     limits = pair_limits(args, judge)
@@ -310,8 +313,8 @@ def main(args: argparse.Namespace) -> int:
         )
     train, validation = split_by_prompt(pairs, args.val_fraction, args.seed)
     outcomes = [outcome_row(*each) for each in zip(rows, results, completions, strict=True)]
-    for name, content in (("preferences", pairs), ("train", train), ("val", validation), ("outcomes", outcomes)):
-        write_jsonl(args.output_dir / f"{name}.jsonl", content)
+    for path, content in zip(outputs, (pairs, train, validation, outcomes), strict=True):
+        write_jsonl(path, content)
     split = {"seed": args.seed, "train_pairs": len(train), "val_pairs": len(validation)}
     made_by = {"judge": judge.name, "judge_usage": judge.usage, "lexicons": lexicon_settings(args.lexicon_dir)}
     write_json(args.output_dir / "judge_stats.json", {**made_by, **stats, **split, "limits": asdict(limits)})

@@ -41,7 +41,7 @@ from language_model.model_files import DEMO_BASE, require_model
 from language_model.placement import DEVICES
 from script_io.csv_files import write_csv
 from script_io.errors import ArgumentParser, InputError, at_least, run_script
-from script_io.files import write_json, write_jsonl
+from script_io.files import refuse_overwriting, write_json, write_jsonl
 from script_io.phase1_csv import COLUMNS, HALLUCINATED
 
 REPORT_FILE = "phase1_report.json"
@@ -160,6 +160,9 @@ def refuse_used_folder(args: argparse.Namespace) -> None:
     """Raise InputError if the output folder has Phase 1 files that may not be replaced."""
     paths = [phase1_file(args.output_dir, split) for split in SPLITS]
     paths += [pairs_file(args.output_dir, split) for split in PAIR_SPLITS]
+    refuse_overwriting(args.input, paths, "--output_dir")
+    if args.input.is_dir() and args.output_dir.is_dir() and args.input.samefile(args.output_dir):
+        raise InputError(f"{args.output_dir}: is the input folder; name another one with --output_dir")
     used = [path for path in paths if path.exists()]
     if used and not args.overwrite_output_dir:
         other = args.output_dir.with_name("mine" if args.output_dir.name != "mine" else "mine_2")

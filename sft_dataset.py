@@ -29,7 +29,7 @@ from script_io.errors import EXIT_BAD_INPUT, ArgumentParser, InputError, placed,
 from script_io.files import read_jsonl
 from script_io.phase1_csv import FACTUAL_LABELS, row_problem
 from script_io.phase1_files import Phase1Row, read_phase1
-from script_io.tables import TABLE_SUFFIXES, Place
+from script_io.tables import TABLE_SUFFIXES, Place, repeated_id
 
 if TYPE_CHECKING:
     import torch
@@ -138,12 +138,13 @@ def load_factual_rows(path: str | Path, columns: Mapping[str, str] | None = None
     """Return the factual rows of a Phase 1 file, each with an id. Raises InputError with place and remedy."""
     rows = read_phase1(path, columns)
     print(f"Loaded {len(rows)} examples from {path}")
+    ids: dict[str, Place] = {}
     for place, row in rows:
-        if problem := row_problem(row):
+        row["id"] = row.get("id") or place.row_id
+        if problem := row_problem(row) or repeated_id(row["id"], place, ids):
             raise InputError(
                 f"{path}, {place}: {problem}; run python sft_dataset.py {path} for every such {place.unit}"
             )
-        row["id"] = row.get("id") or place.row_id
     factual = [row for _, row in rows if row["label"] in FACTUAL_LABELS]
     print(f"Filtered to {len(factual)} factual examples")
     if not factual:
@@ -188,8 +189,8 @@ def find_problems(path: str | Path, columns: Mapping[str, str] | None = None) ->
         pair = (row["clinical_note"], row["model_summary"])
         if first_places.setdefault(pair, place) != place:
             problems.append(f"{place}: the same note and summary as on {first_places[pair]}; delete one")
-        if row.get("id") and first_ids.setdefault(row["id"], place) != place:
-            problems.append(f"{place}: {first_ids[row['id']]} has the id {row['id']} too; rename one")
+        if row.get("id") and (problem := repeated_id(row["id"], place, first_ids)):
+            problems.append(f"{place}: {problem}")
     return problems + _shared_notes(Path(path), rows, columns)
 
 

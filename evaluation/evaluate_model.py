@@ -39,12 +39,12 @@ from language_model.sampler_flags import add_sampling_arguments, local_sampler, 
 from script_io.columns_flag import EVALUATION_ROLES, add_columns_argument, column_names
 from script_io.csv_files import write_csv
 from script_io.errors import ArgumentParser, InputError, at_least, run_script
-from script_io.files import write_json
+from script_io.files import refuse_overwriting, write_json
 from script_io.folder_lock import lock_folder
 from script_io.phase1_csv import DATA_REMEDY, FACTUAL_LABELS, REQUIRED_COLUMNS, row_problem
 from script_io.phase1_files import stream_phase1
 from script_io.provenance import package_versions
-from script_io.tables import Place, stream_table
+from script_io.tables import Place, repeated_id, stream_table
 
 if TYPE_CHECKING:
     from language_model.local_sampler import LocalSampler
@@ -105,6 +105,7 @@ def read_test_data(path: Path, columns: Mapping[str, str] | None = None) -> list
     The reference is the first factual summary of the note. A row may have a note alone, without summary and label.
     """
     examples: dict[str, Example] = {}
+    ids: dict[str, Place] = {}
     for place, row in stream_phase1(path, columns, ("id", *REQUIRED_COLUMNS), TEST_REMEDY):
         note = row["clinical_note"]
         is_note_alone = note.strip() and not row["model_summary"].strip() and not row["label"].strip()
@@ -112,6 +113,8 @@ def read_test_data(path: Path, columns: Mapping[str, str] | None = None) -> list
             raise InputError(f"{path}, {place}: {problem}")
         if note in examples and examples[note].reference:
             continue
+        if note not in examples and (problem := repeated_id(row["id"], place, ids)):
+            raise InputError(f"{path}, {place}: {problem}")
         if row["label"] in FACTUAL_LABELS:
             examples[note] = Example(row["id"], note, _plain(row["model_summary"]), row["label"])
         else:
@@ -294,6 +297,7 @@ def warnings_of(summary: dict[str, Any]) -> list[str]:
 
 def main(args: argparse.Namespace) -> int:
     """Generate or read summaries, judge them and write the results."""
+    refuse_overwriting(args.predictions, [args.output_dir / RESULTS_FILE], "--output_dir")
     with lock_folder(args.output_dir):
         return evaluate(args)
 

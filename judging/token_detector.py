@@ -25,7 +25,7 @@ from language_model.model_files import absolute_model_name, base_of_adapter, fir
 from language_model.placement import Placement
 from scoring.packed_attention import PACKED, register
 from script_io.errors import InputError
-from script_io.files import read_json, write_json
+from script_io.files import read_json_object, write_json
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -202,8 +202,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
     for name in (SETTINGS_FILE, HEAD_FILE):
         if not (folder / name).is_file():
             raise InputError(f"{folder}: holds no detector ({name} is missing); train one with: {TRAIN_COMMAND}")
-    settings: dict[str, Any] = read_json(folder / SETTINGS_FILE, f"train the detector again with: {TRAIN_COMMAND}")
-    return settings
+    return read_json_object(folder / SETTINGS_FILE, f"train the detector again with: {TRAIN_COMMAND}")
 
 
 def load_detector(folder: Path, placement: Placement) -> tuple[TokenDetector, PreTrainedTokenizerBase]:

@@ -19,7 +19,10 @@ ANSWER_SECONDS = 10.0  # how long the hub may take to answer
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
 _FROM_CACHE = {"local_files_only": True}
 _ADAPTER_FILES = ["*.json", "*.jinja", "*.txt", "*.model", "adapter_model.safetensors"]  # with its tokenizer's
-_REMEDY = "name an existing folder (--base_model for the base of an adapter), or"
+HUB_REMEDY = (
+    "name an existing folder (--base_model for the base of an adapter), or check the id and the connection; a gated or "
+    "private model needs `hf auth login`, and HF_HUB_OFFLINE=1 takes a model from the local cache"
+)
 
 
 def is_hub_id(name: str | Path) -> bool:
@@ -70,20 +73,16 @@ def _ask(name: str) -> dict[str, Any]:
             return _FROM_CACHE
         raise InputError(
             f"{name}: no such folder, and no such model in the local cache of the hub, which is not asked since "
-            f"HF_HUB_OFFLINE is set; {_REMEDY} unset HF_HUB_OFFLINE"
+            f"HF_HUB_OFFLINE is set; unset HF_HUB_OFFLINE, or {HUB_REMEDY}"
         )
     try:
         HfApi().model_info(name, timeout=ANSWER_SECONDS)
     except RepositoryNotFoundError as error:
-        raise InputError(
-            f"{name}: no such folder, and no such model on the hub; {_REMEDY} check the id (a private model needs "
-            "`hf auth login`)"
-        ) from error
+        raise InputError(f"{name}: no such folder, and no such model on the hub; {HUB_REMEDY}") from error
     except (HTTPError, ValueError) as error:
         if not _is_cached(name):
             raise InputError(
-                f"{name}: no such folder, and the hub gave no answer ({_reason(error)}); {_REMEDY} check the id and "
-                "the connection"
+                f"{name}: no such folder, and the hub gave no answer ({_reason(error)}); {HUB_REMEDY}"
             ) from error
         warning = f"warning: {name}: loaded from the local cache; the hub gave no answer ({_reason(error)})"
         print(warning, file=sys.stderr)

@@ -54,7 +54,7 @@ def load_tokenizer(name: str | Path, trust_remote_code: bool = False) -> PreTrai
     require_model(name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code, **hub_arguments(name))
-    except (OSError, ValueError, ImportError, KeyError) as error:
+    except (OSError, ValueError, ImportError, KeyError, TypeError, AttributeError) as error:
         raise loading_error(
             name, "tokenizer could be loaded", error, "save the tokenizer in the same folder"
         ) from error

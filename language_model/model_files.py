@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from language_model.hub import hub_arguments, is_hub_id
+from language_model.hub import HUB_REMEDY, hub_arguments, is_hub_id
 from script_io.errors import InputError
-from script_io.files import read_json
+from script_io.files import read_json_object
 
 DEMO_BASE = Path(__file__).resolve().parents[1] / "demo" / "base_model"
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -41,6 +41,8 @@ def require_model(name: str | Path) -> None:
 
     Only a name that cannot be a path is looked up on the hub (see `is_hub_id`), and only once.
     """
+    if Path(name).is_file():
+        raise InputError(f"{name}: is a file, not a model folder; name the folder that holds its config.json")
     if Path(name).exists():
         return
     if not is_hub_id(name):
@@ -67,7 +69,7 @@ def loading_error(name: str | Path, what: str, error: BaseException, remedy: str
         )
     if not Path(name).exists():
         what += " from the hub"
-        remedy = "name an existing folder (--base_model for the base of an adapter), or check the id and the connection"
+        remedy = HUB_REMEDY
     return InputError(f"{name}: no {what} ({first_line(error)}); {remedy}")
 
 
@@ -102,8 +104,8 @@ def require_adapter(folder: str | Path, remedy: str) -> dict[str, Any]:
     for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
         if not (path / name).exists():
             raise InputError(f"{path}: no {name} there; {remedy}")
-    config: dict[str, Any] = read_json(path / ADAPTER_CONFIG)
-    if not config.get("base_model_name_or_path"):
+    config = read_json_object(path / ADAPTER_CONFIG, remedy)
+    if not config.get("base_model_name_or_path") or not isinstance(config["base_model_name_or_path"], str):
         raise InputError(f"{path / ADAPTER_CONFIG}: names no base_model_name_or_path; {remedy}")
     if config.get("peft_type") in _UNSUPPORTED_KINDS:
         raise InputError(f"{path}: adapters of type {config['peft_type']} are not supported; use another, such as LoRA")

@@ -15,7 +15,7 @@ from typing import Any
 from language_model.prompt_format import note_of_prompt, note_of_row
 from script_io.errors import InputError
 from script_io.files import read_text
-from script_io.tables import TABLE_SUFFIXES, Place, read_table
+from script_io.tables import CELL_LIMIT, TABLE_SUFFIXES, Place, read_table
 
 NOTE_COLUMN = "clinical_note"
 KEPT = "input_"  # begins the name of an input column whose own name is used for something else
@@ -31,7 +31,9 @@ class Note:
 
 
 def one_note(name: str, text: str) -> Note:
-    """Return a note without a row, whose name is its id."""
+    """Return a note without a row, whose name is its id. Raises InputError if it is too long to be one."""
+    if len(text) > CELL_LIMIT:
+        raise InputError(f"note {name} has {len(text):,} characters, over the limit of {CELL_LIMIT:,}; divide it")
     return Note(name, text, {"id": name, NOTE_COLUMN: text})
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from script_io.errors import InputError
-from script_io.files import atomic_write, read_text
+from script_io.files import LINE_LIMIT, atomic_write, read_text
 
 # What a spreadsheet reads as a formula: = + - @ (or a full-width form) at the start of a cell or after white space, or
 # a tab or line break, which moves the rest into another cell. Leading apostrophes are ours or part of the text.
@@ -110,6 +110,11 @@ def _text_lines(path: str | Path, handle: IO[str]) -> Iterator[str]:
         if "\0" in line:
             raise InputError(
                 f"{path}, line {number}: holds a NUL byte, which no text file has; save the file as CSV in UTF-8"
+            )
+        if len(line) > LINE_LIMIT:
+            raise InputError(
+                f"{path}, line {number}: has {len(line):,} characters, over the limit of {LINE_LIMIT:,}; look for a "
+                "missing line end"
             )
         yield line
 

@@ -53,6 +53,13 @@ def atomic_write(path: str | Path, *, private: bool = True) -> Iterator[IO[str]]
         left.unlink(missing_ok=True)
 
 
+def refuse_overwriting(source: str | Path | None, outputs: Iterable[Path], flag: str) -> None:
+    """Raise InputError, which tells to change `flag`, if one of the output files is the input file `source`."""
+    for output in outputs:
+        if source and Path(source).exists() and output.exists() and output.samefile(source):
+            raise InputError(f"{output}: is the input file, which would be overwritten; name another place with {flag}")
+
+
 @contextmanager
 def scratch_folder(folder: str | Path) -> Iterator[Path]:
     """Make a temporary folder inside `folder` and remove it at the end.
@@ -112,6 +119,14 @@ def read_json(path: str | Path, remedy: str = "check the path") -> Any:
         raise InputError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}); {remedy}") from error
     except ValueError as error:  # a doubled key, a number of thousands of digits, or too many brackets
         raise InputError(f"{path}: not valid JSON ({error}); {remedy}") from error
+
+
+def read_json_object(path: str | Path, remedy: str = "check the path") -> dict[str, Any]:
+    """Read a JSON document that is one object. Raises InputError with `remedy` if it is anything else."""
+    content = read_json(path, remedy)
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: a JSON object is expected, found {type(content).__name__}; {remedy}")
+    return content
 
 
 def read_text(path: str | Path, remedy: str = "check the path") -> str:

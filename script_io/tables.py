@@ -48,6 +48,12 @@ class Place(NamedTuple):
 Row = tuple[Place, dict[str, Any]]
 
 
+def repeated_id(row_id: object, place: Place, places: dict[str, Place]) -> str | None:
+    """Return that an earlier row has the id, or None. `places` has the place of each id so far; this one is added."""
+    earlier = places.setdefault(str(row_id), place)
+    return f"{earlier} has the id {row_id} too; rename one" if earlier != place else None
+
+
 def read_table(
     path: str | Path,
     required: Sequence[str],

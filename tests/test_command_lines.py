@@ -15,17 +15,17 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+from in_process import files_below, is_progress, run_here
 from repository import SCRIPTS, TREES, help_of, options, parser_of, reachable
 from tiny_models import build_tiny_model
 from training_helpers import ROOT, random_adapter, write_phase1, write_triplets
 
 from language_model.prompt_format import build_prompt
 from script_io.csv_files import write_csv
-from script_io.errors import WholeNumber, run_script
+from script_io.errors import WholeNumber
 from script_io.files import write_json, write_jsonl
 
 NAMED_BY_THE_CONTRACT = {
@@ -862,19 +862,6 @@ def restored_signals() -> Iterator[None]:
     signal.signal(signal.SIGTERM, earlier)
 
 
-def run_here(module: ModuleType, arguments: str) -> Any:
-    """The exit code of the script, run in this process as `python SCRIPT ARGUMENTS` would."""
-    try:
-        args = module.parse_args(shlex.split(arguments))
-    except SystemExit as left:
-        return left.code
-    return run_script(module.main, args)
-
-
-def files_below(folder: Path) -> dict[str, int]:
-    return {str(path.relative_to(folder)): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
-
-
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: f"{mistake.script} {mistake.arguments}")
 @pytest.mark.usefixtures("restored_signals")
 def test_bad_input_is_one_line_and_leaves_nothing_half_written(
@@ -882,9 +869,9 @@ def test_bad_input_is_one_line_and_leaves_nothing_half_written(
 ) -> None:
     monkeypatch.chdir(place)
     before = files_below(place)
-    module = importlib.import_module(mistake.script)
+    importlib.import_module(mistake.script)
     capsys.readouterr()
-    code = run_here(module, mistake.arguments)
+    code = run_here(mistake.script, mistake.arguments)
     printed = capsys.readouterr()
     assert code == 2, printed
     lines = [line for line in printed.err.splitlines() if not is_progress(line)]
@@ -894,18 +881,6 @@ def test_bad_input_is_one_line_and_leaves_nothing_half_written(
         assert part in lines[0]
     assert "Traceback" not in printed.out
     assert files_below(place) == before
-
-
-def is_progress(line: str) -> bool:
-    """What a progress bar leaves, what is said about a model, or the warning that both data files are one."""
-    said = (
-        "Device: ",
-        "Threads: ",
-        "Base: ",
-        "Prompt format: ",
-        "warning: the validation file equals the training file",
-    )
-    return not line.strip() or "%|" in line or line.startswith(said)
 
 
 def test_every_script_meets_every_kind_of_bad_input_that_it_can() -> None:
@@ -932,7 +907,7 @@ def test_a_stage_that_refuses_its_input_ends_the_pipeline_likewise(
 ) -> None:
     monkeypatch.chdir(place)
     arguments = f"--model_name weightless_base --phase1_dir phase1_good --output_dir {tmp_path} --device cpu"
-    assert run_here(importlib.import_module("run_pipeline"), arguments) == 2
+    assert run_here("run_pipeline", arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: stage_a_sft_training.py failed (weightless_base: no model could be loaded")
     assert error.endswith(f"its whole output is in {tmp_path}/logs/sft.log\n")
@@ -961,10 +936,9 @@ def test_what_can_be_made_again_is_made_again_in_a_used_folder(
     (tmp_path / "again").mkdir()
     (tmp_path / "again" / file).write_text("torn")
     (tmp_path / "again" / "mine.txt").write_text("mine")
-    module = importlib.import_module(script)
-    assert run_here(module, arguments) == 0
+    assert run_here(script, arguments) == 0
     first = (tmp_path / "again" / file).read_bytes()
     json.loads(first)
-    assert run_here(module, arguments) == 0
+    assert run_here(script, arguments) == 0
     assert (tmp_path / "again" / file).read_bytes() == first
     assert (tmp_path / "again" / "mine.txt").read_text() == "mine"

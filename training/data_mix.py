@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from pathlib import Path
+import os
 from typing import Any
 
 from dpo_dataset import DPODataset, one_or_several
@@ -47,7 +47,7 @@ def check_data_files(args: argparse.Namespace) -> None:
     """Raise InputError if a file is named twice, or if `--data_weights` does not fit the training files."""
     for flag in ("train_data_path", "val_data_path"):
         paths = one_or_several(getattr(args, flag))
-        places = [Path(path).resolve() for path in paths]
+        places = [os.path.realpath(path) for path in paths]  # Path.resolve fails on a circle of links
         if twice := [path for path, place in zip(paths, places, strict=True) if places.count(place) > 1]:
             raise InputError(f"--{flag} names {twice[0]} twice; name it once, --data_weights sets how often it is seen")
     if args.data_weights:

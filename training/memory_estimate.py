@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from language_model.model_files import load_config
+from language_model.model_files import load_config, loading_error
 from scoring.head_logps import chunk_tokens
 from scoring.packed_rows import PackedRow, PromptCompletions, lay_out, padded_size
 from script_io.errors import InputError
@@ -120,8 +120,11 @@ def meta_model(base_name: str, placement: Placement) -> Any:
     from transformers import AutoModelForCausalLM
 
     config = load_config(base_name, placement.trust_remote_code)
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config, trust_remote_code=placement.trust_remote_code)
+    try:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=placement.trust_remote_code)
+    except ValueError as error:  # of another kind, such as an image model
+        raise loading_error(base_name, "model could be loaded", error, "name a causal language model") from error
 
 
 def _weight_bytes(model: Any, placement: Placement) -> int:

@@ -60,12 +60,21 @@ def checkpoint_to_resume(args: argparse.Namespace, inputs: Mapping[str, str] | N
         _check_same_inputs(folder / CONFIG_FILE, config.get("inputs", {}), inputs or {})
         check_same_steps(folder / CONFIG_FILE, stored, args, config.get("num_processes"))
         return checkpoint
+    _check_model_stays(args, folder)
     if folder.exists() and any(path.name != LOCK_FILE for path in folder.iterdir()) and not args.overwrite_output_dir:
         raise InputError(
             f"{folder}: holds an earlier run; pass --resume to continue it, --overwrite_output_dir to delete it, or "
             "another --output_dir"
         )
     return None
+
+
+def _check_model_stays(args: argparse.Namespace, folder: Path) -> None:
+    """Refuse to start where the model that the run begins with would be deleted with an earlier run."""
+    for flag in ("model_name", "sft_model_path", "base_model"):
+        name = getattr(args, flag, None)
+        if name and Path(name).exists() and Path(name).resolve().is_relative_to(folder.resolve()):
+            raise InputError(f"--{flag} {name}: is inside {folder} and would be deleted; name another --output_dir")
 
 
 def start_run_folder(args: argparse.Namespace, accelerator: Accelerator, inputs: Mapping[str, str]) -> None:
