@@ -10,12 +10,13 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, NoReturn
 
+from script_io.config_file import ConfigError, apply_config, config_path
 from script_io.durable import FULL_DISK
 
 EXIT_FAILED = 1
@@ -67,14 +68,62 @@ def _default_text(default: object) -> str:
     return " ".join(map(str, words)).replace("%", "%%")
 
 
+class ParserBuilt(Exception):
+    """Carries a parser out of the function that builds it; see `parser_of`."""
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        super().__init__(parser.prog)
+        self.parser = parser
+
+
+class _ConfigFile(argparse.Action):
+    """The flag `--config`, which the parser has applied before it parses; the settings of a run leave it out."""
+
+    def __call__(self, *_: Any) -> None:
+        pass
+
+
+_ASKING: list[str] = []  # a command line, known by its identity, that asks for the parser itself
+
+
 class ArgumentParser(argparse.ArgumentParser):
-    """An `ArgumentParser` with one-line errors and with defaults in the help."""
+    """An `ArgumentParser` with one-line errors, with defaults in the help, and with `--config`."""
 
     def __init__(self, description: str | None = None, **settings: Any) -> None:
         super().__init__(description=description, **{"formatter_class": HelpFormatter, **settings})
+        self.add_argument(
+            "--config",
+            metavar="FILE",
+            action=_ConfigFile,
+            default=argparse.SUPPRESS,
+            help="YAML or JSON file of flags and their values, or the run_config.json of a run; the command line "
+            "overrides it (default: none)",
+        )
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse as argparse does, with the values of `--config` in place of the defaults."""
+        if args is _ASKING:
+            raise ParserBuilt(self)
+        words: Sequence[str] = sys.argv[1:] if args is None else args
+        namespace = argparse.Namespace() if namespace is None else namespace
+        if path := config_path(words):
+            try:
+                apply_config(path, self, namespace)
+            except ConfigError as error:
+                self.error(str(error))
+        return super().parse_known_args(words, namespace)
 
     def error(self, message: str) -> NoReturn:
         self.exit(EXIT_BAD_INPUT, f"error: {message}; see {self.prog} --help\n")
+
+
+def parser_of(parse_args: Callable[[list[str]], argparse.Namespace]) -> argparse.ArgumentParser:
+    """Return the parser that the `parse_args` of a script builds."""
+    try:
+        parse_args(_ASKING)
+    except ParserBuilt as built:
+        return built.parser
+    raise AssertionError("parse_args handed its command line to no ArgumentParser of this module")
 
 
 @dataclass(frozen=True)

@@ -91,8 +91,8 @@ def parser_of(script: str) -> argparse.ArgumentParser:
 
 
 def options(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
-    """Return what the parser offers, by the name under which `args` has it."""
-    return {action.dest: action for action in parser._actions if action.dest != "help"}
+    """Return what the parser offers besides `--help` and `--config`, by the name under which `args` has it."""
+    return {action.dest: action for action in parser._actions if action.dest not in ("help", "config")}
 
 
 def help_of(parser: argparse.ArgumentParser, action: argparse.Action) -> str:

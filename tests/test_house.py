@@ -228,7 +228,7 @@ def test_the_stage_scripts_need_no_library_of_the_evaluation() -> None:
 # ---------------------------------------------------------------------------------------- declared libraries
 
 # Where the name of the package is not the name of its module.
-DISTRIBUTIONS = {"sklearn": "scikit-learn"}
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "pyyaml"}
 # Declared, and used without an import statement of ours.
 USED_BY_NAME = {
     *("fastapi", "uvicorn"),  # `transformers serve` needs them, which tests start
