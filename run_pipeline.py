@@ -8,9 +8,12 @@ Out: `--output_dir` with a folder for each stage, their logs under `logs/`, `res
     python run_pipeline.py --demo
     python run_pipeline.py --real --size small
     python run_pipeline.py --model_name Qwen/Qwen2.5-1.5B --phase1_dir phase1_data/sft --output_dir runs/qwen --control
+    python run_pipeline.py --model_name mistralai/Mistral-7B-v0.3 --hardware 12gb --dry_run
+    python run_pipeline.py --status runs/qwen
 
 Each stage is one command of this suite. It is printed before it runs, so you can repeat it by hand. On a rerun, a stage
-is skipped if the same command has finished and its inputs have not changed since.
+is skipped if the same command has finished, its outputs are there, and its inputs have not changed since. A training
+that was stopped is resumed. Every flag of training and hardware goes to each script that knows it.
 
 The control takes the same steps as Stage B on the same chosen completions, without the preference term. Compare Stage B
 with the control, not with Stage A, to see what the preference term adds. In a second round, the policy of the first
@@ -20,7 +23,8 @@ round writes the completions and is the reference.
 from __future__ import annotations
 
 import argparse
-import time
+import sys
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +33,6 @@ from clinical.lexicon_flag import add_lexicon_argument, add_lexicons
 from demo.recipes import (
     DEMO_MODEL_RECIPE,
     DEMO_RECIPE,
-    HEADLINE,
     REAL_JUDGE,
     REAL_MODEL,
     REAL_NOTES,
@@ -38,12 +41,15 @@ from demo.recipes import (
     SMALL_RECIPE,
     Recipe,
 )
-from evaluation.acceptance import acceptance, is_accepted
 from language_model.model_files import DEMO_BASE
 from language_model.placement import DEVICES
-from pipeline.results import acceptance_line, best_truth, further_tables, table, write_results
-from pipeline.runner import ROOT, Pipeline
+from pipeline.hardware import PRESETS
+from pipeline.processes import ROOT
+from pipeline.results import report
+from pipeline.runner import Pipeline
+from pipeline.script_flags import HandedFlags, add_training_flags, describe, joined
 from pipeline.stages import WITHOUT_PREFERENCE, compare, evaluate, preference_pairs, stage_a, stage_b, top_of
+from pipeline.status import status_of, write_chain
 from script_io.errors import EXIT_FAILED, ArgumentParser, InputError, at_least, run_script
 
 SPLITS = ("train", "validation", "test")
@@ -65,6 +71,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     output.add_argument(
         "--require_acceptance", action="store_true", help="return exit code 1 if Stage B is not accepted"
     )
+    output.add_argument("--dry_run", action="store_true", help="print the commands and run nothing")
+    output.add_argument(
+        "--status", metavar="FOLDER", help="print where the run in this folder stands, and do nothing (default: none)"
+    )
+    add_training_flags(parser)
+    argv = joined(sys.argv[1:] if argv is None else argv, ("--stage_a", "--stage_b"))
     return parser.parse_args(argv, argparse.Namespace(**recipe_defaults(parser.parse_args(argv))))
 
 
@@ -72,6 +84,8 @@ def recipe_defaults(args: argparse.Namespace) -> dict[str, Any]:
     """Return the defaults of flags that depend on the recipe."""
     defaults: dict[str, Any] = {"model_name": REAL_MODEL, "phase1_dir": REAL_NOTES} if args.real else {}
     recipe = recipe_of(args)
+    if args.hardware:
+        defaults["device"] = PRESETS[args.hardware].device
     return defaults | {name: getattr(recipe, name) for name in ("max_length", "rounds", "evidence_model")}
 
 
@@ -132,6 +146,18 @@ def add_data_arguments(parser: ArgumentParser) -> None:
 
 def add_chain_arguments(parser: ArgumentParser) -> None:
     chain = parser.add_argument_group("Chain")
+    chain.add_argument(
+        "--hardware",
+        choices=tuple(PRESETS),
+        help="flags for a 7B model on such a machine, which are printed; flags that you pass replace them (default: "
+        "none, every script's own defaults)",
+    )
+    for stage in ("a", "b"):
+        chain.add_argument(
+            f"--stage_{stage}",
+            metavar="FLAGS",
+            help=f"further flags for Stage {stage.upper()} alone, in quotes (default: none)",
+        )
     chain.add_argument("--rounds", type=at_least(1), default=1, help="rounds of sampling, judging and Stage B")
     chain.add_argument(
         "--control",
@@ -197,10 +223,9 @@ def train_models(pipeline: Pipeline, phase1: Path, base: str) -> dict[str, Path 
     for number in range(1, args.rounds + 1):
         suffix = "" if number == args.rounds else f"_{number}"
         pairs = preference_pairs(pipeline, phase1, dpo, number)
-        trained = [partial(stage_b, pipeline, f"dpo{suffix}", dpo, pairs, recipe.stage_b)]
+        trained = [partial(stage_b, pipeline, f"dpo{suffix}", dpo, pairs)]
         if trains_control(args, recipe):
-            without = (*recipe.stage_b, *WITHOUT_PREFERENCE)
-            trained.append(partial(stage_b, pipeline, f"control{suffix}", control, pairs, without))
+            trained.append(partial(stage_b, pipeline, f"control{suffix}", control, pairs, WITHOUT_PREFERENCE))
         dpo, *controls = pipeline.together(*trained)
         control = controls[0] if controls else control
     models: dict[str, Path | str] = {} if recipe.brief or args.no_base else {"base": base}
@@ -239,34 +264,35 @@ def folder_of(args: argparse.Namespace) -> Path:
     return Path(f"runs/{'demo' if args.demo else 'real'}{small}" if args.demo or args.real else "runs/pipeline")
 
 
+def evaluate_models(pipeline: Pipeline, models: Mapping[str, Path | str], phase1: Path) -> dict[str, dict[str, Any]]:
+    """Evaluate all models; return the figures of each by mode."""
+    evaluations = [partial(evaluate, pipeline, name, model, phase1) for name, model in models.items()]
+    return dict(zip(models, pipeline.together(*evaluations), strict=True))
+
+
 def main(args: argparse.Namespace) -> int:
+    if args.status:
+        print(status_of(Path(args.status)))
+        return 0
     if args.demo and args.phase1_dir == "phase1_data/sft":
         args.phase1_dir = str(ROOT / args.phase1_dir)  # works from any working folder
     check_arguments(args)
     add_lexicons(args.lexicon_dir)  # fails here rather than after Stage A
-    recipe, folder = recipe_of(args), folder_of(args)
-    pipeline = Pipeline(args, recipe, folder, planned_stages(args, recipe))
+    recipe, folder, handed = recipe_of(args), folder_of(args), HandedFlags.of(args)
+    pipeline = Pipeline(args, recipe, folder, planned_stages(args, recipe), handed)
     phase1, base = Path(args.phase1_dir), args.model_name or str(DEMO_BASE)
+    print("".join(f"{'# ' * args.dry_run}{line}\n" for line in describe(handed)), end="")
+    if not args.dry_run:
+        write_chain(folder, args, pipeline.planned, recipe.stage_shares)
     if recipe.examples:
-        phase1 = top_of(phase1, recipe.examples, folder / "phase1")
+        phase1 = folder / "phase1" if args.dry_run else top_of(phase1, recipe.examples, folder / "phase1")
     models = train_models(pipeline, phase1, base)
-    evaluations = [partial(evaluate, pipeline, name, model, phase1) for name, model in models.items()]
-    figures = dict(zip(models, pipeline.together(*evaluations), strict=True))
+    figures = evaluate_models(pipeline, models, phase1)
     page = compare(pipeline, models)
-    checks = {
-        mode: acceptance(best_truth(figures["sft"][mode]), best_truth(figures["dpo"][mode]), recipe.bounds)
-        for mode in recipe.modes
-    }
-    write_results(pipeline, figures, checks)
-    print(f"\nResults: {folder / 'results.json'}; {(time.perf_counter() - pipeline.start) / 60:.1f} minutes")
-    print(f"See them: {folder / 'evaluation' / f'dpo_{next(iter(checks))}' / 'report.html'}; side by side: {page}\n")
-    parts = [
-        part
-        for mode in checks
-        for part in (*further_tables(figures, mode), f"{table(figures, mode)}\n{acceptance_line(mode, checks[mode])}")
-    ]
-    print("\n\n".join(parts))
-    return EXIT_FAILED if args.require_acceptance and not is_accepted(checks[HEADLINE]) else 0
+    if args.dry_run:
+        return 0
+    accepted = report(pipeline, figures, page)
+    return EXIT_FAILED if args.require_acceptance and not accepted else 0
 
 
 if __name__ == "__main__":

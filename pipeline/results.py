@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from demo.recipes import HEADLINE
-from evaluation.acceptance import Check, is_accepted, verdict
+from evaluation.acceptance import Check, acceptance, is_accepted, verdict
 from pipeline.runner import Pipeline
 from pipeline.stages import MODES
 from script_io.files import write_json
@@ -65,4 +67,24 @@ def write_results(
     }
     if "control" in figures:
         results["control"] = figures["control"]
-    write_json(pipeline.folder / "results.json", {**results, "stages": pipeline.seconds, **provenance()})
+    stages = {"stages": pipeline.seconds, "stage_commits": pipeline.commits}
+    write_json(pipeline.folder / "results.json", {**results, **stages, **provenance()})
+
+
+def report(pipeline: Pipeline, figures: Mapping[str, Mapping[str, Figures]], page: Path) -> bool:
+    """Write and print the results of a run, whose comparison is in `page`; return whether Stage B is accepted."""
+    recipe, folder = pipeline.recipe, pipeline.folder
+    checks = {
+        mode: acceptance(best_truth(figures["sft"][mode]), best_truth(figures["dpo"][mode]), recipe.bounds)
+        for mode in recipe.modes
+    }
+    write_results(pipeline, figures, checks)
+    print(f"\nResults: {folder / 'results.json'}; {(time.perf_counter() - pipeline.start) / 60:.1f} minutes")
+    print(f"See them: {folder / 'evaluation' / f'dpo_{next(iter(checks))}' / 'report.html'}; side by side: {page}\n")
+    parts = [
+        part
+        for mode in checks
+        for part in (*further_tables(figures, mode), f"{table(figures, mode)}\n{acceptance_line(mode, checks[mode])}")
+    ]
+    print("\n\n".join(parts))
+    return is_accepted(checks[HEADLINE])

@@ -5,40 +5,39 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from demo.recipes import EVIDENCE_MODEL, Recipe
+from pipeline.processes import RUNNING, launch, refuse_if_running, stop
+from pipeline.script_flags import HandedFlags, merged
+from pipeline.stage_records import StageRecord, inputs_of, newest, outputs_of
 from script_io.errors import EXIT_BAD_INPUT, InputError, RunError
-from script_io.files import read_json, write_json
-from script_io.stage_clock import StageLine, about, seconds_left
-
-ROOT = Path(__file__).resolve().parents[1]
-SECONDS_BETWEEN_LOOKS = 1.0  # at the log of a running stage
-RUNNING: set[subprocess.Popen[bytes]] = set()  # processes of the stages
-OUTPUT_FLAGS = ("--output_dir", "--output_path", "--phase2_dir")
+from script_io.provenance import commit
+from script_io.stage_clock import about, seconds_left
 
 
 @dataclass
 class Pipeline:
     """Run commands of the suite, each once, and record how many seconds each took.
 
-    `planned` holds the names of all stages, from which the time left is estimated.
+    `planned` holds the names of all stages, from which the time left is estimated; `handed` what the user asks of the
+    scripts, on top of the recipe.
     """
 
     args: argparse.Namespace
     recipe: Recipe
     folder: Path
     planned: Sequence[str] = ()
+    handed: HandedFlags = field(default_factory=HandedFlags)
     seconds: dict[str, float] = field(default_factory=dict)
+    commits: dict[str, str | None] = field(default_factory=dict)  # of each stage, when it last ran
+    commit: str | None = field(default_factory=commit)
     start: float = field(default_factory=time.perf_counter)
     _shared_threads: int = 0  # of each stage while several run; 0: each chooses
 
@@ -63,6 +62,8 @@ class Pipeline:
                 raise
 
         try:
+            if self.args.dry_run:
+                return [stage() for stage in stages]
             with ThreadPoolExecutor(self.parallel) as pool:
                 futures = [pool.submit(guarded, stage) for stage in stages]
                 try:
@@ -70,41 +71,74 @@ class Pipeline:
                     return [each.result() for each in (futures if len(done) == len(futures) else done)]
                 except BaseException:
                     failed.set()
-                    for process in list(RUNNING):
-                        process.kill()
+                    stop(RUNNING)
                     raise
         finally:
             self._shared_threads = 0
 
-    def run(self, name: str, script: str, *arguments: str | Path, extra: Sequence[str] = ()) -> None:
-        """Run one script, or skip it if the same command has finished and its inputs have not changed since.
+    def run(
+        self,
+        name: str,
+        script: str,
+        *arguments: str | Path,
+        extra: Sequence[str] = (),
+        last: Sequence[str] = (),
+        continues: Sequence[Path] = (),
+    ) -> None:
+        """Run one script, or skip it if the same command has finished and nothing that it reads or wrote has changed.
 
-        `extra` holds flags that do not change what the script writes, so they do not count in this comparison.
+        A training that was interrupted is resumed. `extra` holds flags that do not change what the script writes, so
+        they do not count in the comparison; `last` flags that the user's do not replace; `continues` files that the
+        script itself continues, which are deleted if they are of another command.
         """
-        command = [script, *map(str, arguments)]
-        marker = self.folder / "stages" / f"{name}.json"
-        if is_finished(command, marker):
-            self.seconds[name] = read_json(marker)["seconds"]
-            print(f"[{name}] finished before, skipped")
+        command = merged(self.handed.added_to(script, [script, *map(str, arguments)]), last)
+        marker, log = self.folder / "stages" / f"{name}.json", self.folder / "logs" / f"{name}.log"
+        record = StageRecord.read(marker)
+        same = record if record and record.command == command else None
+        up_to_date = same is not None and same.is_up_to_date(marker)
+        missing = same.missing_outputs() if same and up_to_date else []
+        if same and up_to_date and not missing:
+            self._skip(name, same)
             return
-        print(f"[{name}] python {shlex.join([*command, *extra])}", flush=True)
-        marker.unlink(missing_ok=True)
-        log = self.folder / "logs" / f"{name}.log"
+        resumes = same is not None and same.can_resume()
+        words = [*(same.resumed() if same and resumes else command), *extra]
+        if self.args.dry_run:
+            print(f"python {shlex.join(words)}")
+            return
+        refuse_if_running(name, log)
+        if missing:
+            print(f"[{name}] runs again, since {missing[0]} is gone")
+        if not same or newest(inputs_of(command)) > newest(continues):
+            for file in continues:
+                file.unlink(missing_ok=True)
+        started = same.started if same and resumes else time.time()
+        self._start(name, StageRecord(command, self.commit, started), marker, words, log)
+
+    def _skip(self, name: str, record: StageRecord) -> None:
+        self.seconds[name], self.commits[name] = record.seconds or 0.0, record.commit
+        print(f"{'# ' * self.args.dry_run}[{name}] finished before, skipped")
+
+    def _start(self, name: str, record: StageRecord, marker: Path, words: Sequence[str], log: Path) -> None:
+        """Run a stage, and write its record before and after."""
+        print(f"[{name}] python {shlex.join(words)}", flush=True)
+        record.write(marker)
+        written = newest([marker])
         log.parent.mkdir(parents=True, exist_ok=True)
         start = time.perf_counter()
-        code = launch([*command, *extra], log)
-        self.seconds[name] = round(time.perf_counter() - start, 1)
+        code = launch(words, log)
+        seconds = round(time.perf_counter() - start, 1)
         if code:
-            last = log.read_text(encoding="utf-8").strip().splitlines()[-1:] or ["no output"]
-            failure = InputError if code == EXIT_BAD_INPUT else RunError
-            raise failure(f"{script} failed ({last[0].removeprefix('error: ')}); its whole output is in {log}")
-        write_json(marker, {"command": command, "seconds": self.seconds[name]})
+            raise _failure(code, words, log, marker)
+        outputs = outputs_of(record.command, self.folder, written)
+        replace(record, seconds=seconds, outputs=outputs).write(marker)
+        self.seconds[name], self.commits[name] = seconds, record.commit
         left = seconds_left(self.planned, self.seconds, self.recipe.stage_shares)
         left /= self.parallel if self._shared_threads else 1
-        print(f"[{name}] {self.seconds[name]:.0f} s{f'; {about(left)} left' if left else ''}", flush=True)
+        done = f"stage {len(self.seconds)} of {len(self.planned)}; " if left else ""
+        print(f"[{name}] {seconds:.0f} s{f'; {done}{about(left)} left' if left else ''}", flush=True)
 
     def training_flags(self, name: str) -> list[str]:
-        """Return the flags that both training scripts get; an interrupted training starts from the beginning."""
+        """Return the flags that both training scripts get; `run` resumes an interrupted training."""
         common = ["--output_dir", str(self.folder / name), "--overwrite_output_dir", "--seed", str(self.args.seed)]
         length = ["--max_length", str(self.args.max_length), "--overflow", self.args.overflow]
         return [*common, *length, *self.hardware_flags()]
@@ -142,39 +176,9 @@ def usable_cores() -> int:
     return min(cores, int(allowed)) if allowed.isdecimal() and int(allowed) else cores
 
 
-def is_finished(command: Sequence[str], marker: Path) -> bool:
-    """Return whether the marker names the same command and is newer than everything that the command reads."""
-    if not marker.exists() or read_json(marker)["command"] != command:
-        return False
-    return newest(inputs_of(command)) <= newest([marker])
-
-
-def launch(command: Sequence[str], log: Path) -> int:
-    """Run a script of the suite with its output going to `log`, and show its progress; return its exit code."""
-    words = [sys.executable, str(ROOT / command[0]), *command[1:]]
-    line = StageLine(log.stem)
-    with log.open("w", encoding="utf-8") as handle, subprocess.Popen(words, stdout=handle, stderr=handle) as process:
-        RUNNING.add(process)
-        try:
-            while True:
-                try:
-                    return process.wait(SECONDS_BETWEEN_LOOKS)
-                except subprocess.TimeoutExpired:
-                    line.show(log)
-        except BaseException:
-            process.kill()
-            raise
-        finally:
-            RUNNING.discard(process)
-            line.clear()
-
-
-def inputs_of(command: Sequence[str]) -> list[Path]:
-    """Return the files and folders that a command names and reads."""
-    return [Path(word) for flag, word in pairwise(command) if flag not in OUTPUT_FLAGS and Path(word).exists()]
-
-
-def newest(paths: Sequence[Path]) -> float:
-    """Return when any of these files, or any file below these folders, last changed, in seconds since 1970."""
-    files = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path])]
-    return max((file.stat().st_mtime for file in files if file.is_file()), default=0.0)
+def _failure(code: int, words: Sequence[str], log: Path, marker: Path) -> Exception:
+    """Return the error for a stage that has failed: its own last line, and where to read more."""
+    last = log.read_text(encoding="utf-8").strip().splitlines()[-1:] or ["no output"]
+    failure = InputError if code == EXIT_BAD_INPUT else RunError
+    anew = f"; to start this stage anew, delete {marker}" if "--resume" in words else ""
+    return failure(f"{words[0]} failed ({last[0].removeprefix('error: ')}); its whole output is in {log}{anew}")

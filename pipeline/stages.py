@@ -10,7 +10,7 @@ from typing import Any
 from demo.recipes import HEADLINE
 from language_model.loading import load_tokenizer
 from language_model.prompt_format import load_prompt_format
-from pipeline.runner import Pipeline, newest
+from pipeline.runner import Pipeline
 from script_io.csv_files import read_csv, update_csv
 from script_io.files import read_json
 from sft_dataset import SFTDataset
@@ -43,12 +43,14 @@ def prompts_that_fit(pipeline: Pipeline, train_csv: Path, model: Path) -> Path:
 
     A pair of a longer note would be left out of Stage B, after its completions have been sampled and judged.
     """
+    path = pipeline.folder / "prompts" / train_csv.name
+    if pipeline.args.dry_run:
+        return path
     tokenizer = load_tokenizer(model)
     prompt_format = load_prompt_format(model, tokenizer)
     kept = set(SFTDataset(train_csv, tokenizer, max_length=pipeline.args.max_length, prompt_format=prompt_format).ids)
     named = [{**row, "id": row.get("id") or f"line-{line}"} for line, row in read_csv(train_csv, ())]
     rows = [row for row in named if row["id"] in kept]
-    path = pipeline.folder / "prompts" / train_csv.name
     update_csv(path, list(rows[0]), rows)
     return path
 
@@ -79,6 +81,8 @@ def preference_pairs(pipeline: Pipeline, phase1: Path, model: Path, number: int)
     on_policy_pairs(pipeline, phase1, model, folder, number)
     train.append(folder / "on_policy" / "train.jsonl")
     val.append(folder / "on_policy" / "val.jsonl")
+    if pipeline.args.dry_run:
+        return Pairs(tuple(train), tuple(val))
     # with a handful of on-policy pairs, the validation file may be empty
     return Pairs(tuple(train), tuple(path for path in val if path.stat().st_size) or tuple(train))
 
@@ -99,9 +103,6 @@ def on_policy_pairs(pipeline: Pipeline, phase1: Path, model: Path, folder: Path,
     completions, prompts = folder / "completions.jsonl", phase1 / "train_set_processed.csv"
     if pipeline.recipe.fitting_prompts and pipeline.args.overflow == "drop":
         prompts = prompts_that_fit(pipeline, prompts, model)
-    if completions.exists() and newest([model]) > newest([completions]):
-        completions.unlink()  # the model was trained again after it had written them
-        completions.with_suffix(".config.json").unlink(missing_ok=True)
     pipeline.run(
         f"completions_{number}",
         "generate_completions.py",
@@ -111,6 +112,7 @@ def on_policy_pairs(pipeline: Pipeline, phase1: Path, model: Path, folder: Path,
         *("--overflow", pipeline.args.overflow),
         *pipeline.recipe.sampling,
         extra=pipeline.base_flags(),
+        continues=[completions, completions.with_suffix(".config.json")],
     )
     pipeline.run(
         f"judging_{number}",
@@ -124,8 +126,8 @@ def on_policy_pairs(pipeline: Pipeline, phase1: Path, model: Path, folder: Path,
     )
 
 
-def stage_b(pipeline: Pipeline, name: str, model: Path, pairs: Pairs, flags: Sequence[str]) -> Path:
-    """Train a policy with `model` as the reference; return its folder."""
+def stage_b(pipeline: Pipeline, name: str, model: Path, pairs: Pairs, last: Sequence[str] = ()) -> Path:
+    """Train a policy with `model` as the reference; return its folder. `last` replaces all other flags."""
     weights = pipeline.recipe.data_weights
     pipeline.run(
         name,
@@ -134,8 +136,9 @@ def stage_b(pipeline: Pipeline, name: str, model: Path, pairs: Pairs, flags: Seq
         *("--train_data_path", *map(str, pairs.train), "--val_data_path", *map(str, pairs.val)),
         *(["--data_weights", *map(str, weights)] if weights else []),
         *pipeline.training_flags(name),
-        *flags,
+        *pipeline.recipe.stage_b,
         extra=[*pipeline.memory_flags(), *pipeline.base_flags()],
+        last=last,
     )
     return pipeline.folder / name / "final_model"
 
@@ -162,14 +165,21 @@ def evaluate(pipeline: Pipeline, name: str, model: Path | str, phase1: Path) -> 
             *pipeline.lexicon_flags(),
             extra=[] if name == "base" else pipeline.base_flags(),
         )
-        figures[mode] = read_json(folder / SUMMARY)
-        if pipeline.args.demo:
-            from demo.exact_truth import all_facts, exact_figures
+        judges = pipeline.recipe.judges
+        by_judge = {judge: judge_again(pipeline, folder, judge, judges[judge]) for judge in judges}
+        figures[mode] = figures_of(pipeline, folder) | ({"judges": by_judge} if judges else {})
+    return figures
 
-            figures[mode]["exact"] = exact_figures(folder / RESULTS, all_facts())
-        if pipeline.recipe.judges:
-            judges = pipeline.recipe.judges
-            figures[mode]["judges"] = {judge: judge_again(pipeline, folder, judge, judges[judge]) for judge in judges}
+
+def figures_of(pipeline: Pipeline, folder: Path) -> dict[str, Any]:
+    """Return the figures of an evaluation, on the demo also by the exact truth; none where nothing was run."""
+    if pipeline.args.dry_run:
+        return {}
+    figures: dict[str, Any] = read_json(folder / SUMMARY)
+    if pipeline.args.demo:
+        from demo.exact_truth import all_facts, exact_figures
+
+        figures["exact"] = exact_figures(folder / RESULTS, all_facts())
     return figures
 
 
@@ -197,5 +207,4 @@ def judge_again(pipeline: Pipeline, folder: Path, judge: str, flags: Sequence[st
         *pipeline.filled_in(flags),
         *pipeline.lexicon_flags(),
     )
-    figures: dict[str, Any] = read_json(judged / SUMMARY)
-    return figures
+    return {} if pipeline.args.dry_run else dict(read_json(judged / SUMMARY))

@@ -29,7 +29,7 @@ from repository import (
 
 # Every package and shared module, with the ones that it may import. Each row may name only what is in the rows below.
 MAY_IMPORT = {
-    "pipeline": "demo evaluation sft_dataset language_model script_io",
+    "pipeline": "demo evaluation training sft_dataset language_model script_io",
     "assessment": "evaluation clinical script_io",
     "demo": "evaluation fact_checking language_model script_io",
     "evaluation": "judging fact_checking clinical language_model script_io",

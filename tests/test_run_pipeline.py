@@ -19,7 +19,7 @@ import run_pipeline
 from demo.recipes import DEMO_MODEL_RECIPE, STAGE_SHARES
 from evaluation.acceptance import Bounds
 from language_model.model_files import DEMO_BASE
-from pipeline import runner, stages
+from pipeline import processes, runner, stages
 from run_pipeline import Recipe
 from script_io.errors import InputError, RunError
 from script_io.files import write_json
@@ -112,7 +112,7 @@ def test_each_stage_says_how_long_the_rest_will_take(tmp_path, monkeypatch, caps
     pipeline.run("dpo", "stage_b_dpo_training.py")
     lines = capsys.readouterr().out.splitlines()
     minutes = max(1, round(STAGE_SHARES["dpo"] * 169 / STAGE_SHARES["sft"] / 60))
-    assert lines[1] == f"[sft] 169 s; about {minutes} minute{'s' if minutes > 1 else ''} left"
+    assert lines[1] == f"[sft] 169 s; stage 1 of 2; about {minutes} minute{'s' if minutes > 1 else ''} left"
     assert lines[3] == "[dpo] 180 s"
 
 
@@ -148,7 +148,7 @@ def test_stages_run_one_by_one_where_one_core_may_be_used(tmp_path, monkeypatch)
 
 def test_a_stage_that_fails_ends_the_others(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    monkeypatch.setattr(runner, "ROOT", tmp_path)
+    monkeypatch.setattr(processes, "ROOT", tmp_path)
     monkeypatch.setattr(runner, "launch", LAUNCH)
     (tmp_path / "slow.py").write_text("import time; print('here', flush=True); time.sleep(60)")
     (tmp_path / "bad.py").write_text("import time; time.sleep(1); raise SystemExit('error: no data')")
@@ -158,7 +158,7 @@ def test_a_stage_that_fails_ends_the_others(tmp_path, monkeypatch):
     with pytest.raises(RunError, match=r"bad.py failed \(no data\); its whole output is in"):
         pipeline.together(*(partial(pipeline.run, name, script) for name, script in stages.items()))
     assert time.monotonic() - start < 30
-    assert not runner.RUNNING
+    assert not processes.RUNNING
 
 
 def test_the_control_takes_the_same_steps_without_the_preference_term(finished):
@@ -258,7 +258,7 @@ def test_flags_are_handed_to_the_scripts_that_know_them(tmp_path, monkeypatch):
     flags += ["--lexicon_dir", "names", "more_names", "--num_threads", "3"]
     pipeline = run_pipeline.Pipeline(run_pipeline.parse_args(flags), Recipe(), tmp_path)
     sft = run_pipeline.stage_a(pipeline, tmp_path, "base")
-    run_pipeline.stage_b(pipeline, "dpo", sft, stages.Pairs((tmp_path / "a",), (tmp_path / "b",)), ())
+    run_pipeline.stage_b(pipeline, "dpo", sft, stages.Pairs((tmp_path / "a",), (tmp_path / "b",)))
     write_json(tmp_path / "evaluation" / "dpo_greedy" / "evaluation_summary.json", {})
     with pytest.raises(FileNotFoundError):  # the first script has written no validation pairs here
         run_pipeline.preference_pairs(pipeline, tmp_path, sft, 1)
@@ -279,7 +279,7 @@ def test_flags_are_handed_to_the_scripts_that_know_them(tmp_path, monkeypatch):
 def test_acceptance_decides_the_exit_code_only_where_it_is_required(finished, monkeypatch):
     required = run_pipeline.parse_args([*finished[1], "--require_acceptance"])
     assert run_pipeline.main(required) == 1
-    monkeypatch.setattr(run_pipeline, "is_accepted", lambda checks: True)
+    monkeypatch.setattr("pipeline.results.is_accepted", lambda checks: True)
     assert run_pipeline.main(required) == 0
 
 
@@ -317,9 +317,9 @@ def test_the_progress_of_a_running_stage_is_shown(tmp_path, monkeypatch):
             (tmp_path / "go").write_text("go")  # lets the stage end
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(runner, "ROOT", tmp_path)
-    monkeypatch.setattr(runner, "SECONDS_BETWEEN_LOOKS", 0.05)
-    monkeypatch.setattr(runner.StageLine, "show", show)
+    monkeypatch.setattr(processes, "ROOT", tmp_path)
+    monkeypatch.setattr(processes, "SECONDS_BETWEEN_LOOKS", 0.05)
+    monkeypatch.setattr(processes.StageLine, "show", show)
     assert LAUNCH(["slow.py"], tmp_path / "sft.log") == 0
     assert shown[0] == ("sft", "Stage A: 40%, 01:05 left\n")
 
