@@ -1,6 +1,6 @@
 """The presets of `--hardware`: flags with which a 7B model trains on a machine of that size, by the memory estimate.
 
-docs/speed_and_memory.md has the estimates. They are by `training/memory_estimate.py`, for examples of 512 tokens and
+docs/pipeline.md has the estimates. They are by `training/memory_estimate.py`, for examples of 512 tokens and
 adapters on all linear layers, and a test holds the presets against them.
 """
 
@@ -42,7 +42,7 @@ _4BIT, _CHECKPOINTING = ("--use_4bit",), ("--gradient_checkpointing",)
 PRESETS = {
     "cpu": Preset(
         device="cpu",
-        fits="1B with 8 GB of memory, 3B with 16 GB, 7B with 32 GB, in bfloat16 (--dtype float32 needs twice as much)",
+        fits="1B with 8 GB of memory, 3B with 16 GB, 8B with 32 GB, in bfloat16; float32 takes about twice as much",
         every=(),
         stage_a=(*_CHECKPOINTING, *_batch(1, 8)),
         stage_b=(*_CHECKPOINTING, *_batch(1, 8)),
@@ -72,7 +72,7 @@ PRESETS = {
     ),
     "80gb": Preset(
         device="cuda",
-        fits="up to 14B, in bfloat16 (32B with --gradient_checkpointing)",
+        fits="up to 14B, in bfloat16 (32B with --gradient_checkpointing, 70B with --use_4bit as well)",
         every=(),
         stage_a=_batch(8),
         stage_b=_batch(4, 2),

@@ -177,7 +177,7 @@ def describe(handed: HandedFlags) -> list[str]:
         return []
     preset = PRESETS[handed.preset]
     lines = [
-        f"Hardware {handed.preset}: {preset.fits}; examples of 512 tokens, by estimate (docs/speed_and_memory.md)",
+        f"Hardware {handed.preset}: {preset.fits}; examples of 512 tokens, by estimate (docs/pipeline.md)",
         f"  every script: --device {preset.device}, unless you pass another",
     ]
     for script in (STAGE_A, STAGE_B, *GENERATING):

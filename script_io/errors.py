@@ -83,7 +83,7 @@ class _ConfigFile(argparse.Action):
         pass
 
 
-_ASKING: list[str] = []  # a command line, known by its identity, that asks for the parser itself
+_ASKING = ["\0"]  # a command line that asks for the parser itself, and that no shell can pass
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -102,9 +102,9 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse as argparse does, with the values of `--config` in place of the defaults."""
-        if args is _ASKING:
-            raise ParserBuilt(self)
         words: Sequence[str] = sys.argv[1:] if args is None else args
+        if list(words) == _ASKING:
+            raise ParserBuilt(self)
         namespace = argparse.Namespace() if namespace is None else namespace
         if path := config_path(words):
             try:
