@@ -6,21 +6,33 @@ Out: a folder that `AutoModelForCausalLM` loads, with tokenizer and prompt forma
     python export_model.py --model_path models/sft_specialist/final_model --output_dir models/sft_merged
     python export_model.py --model_path models/dpo_hallucination_resistant/final_model --output_dir models/dpo_4bit \\
         --quantize 4bit
+    python export_model.py --model_path models/dpo_hallucination_resistant/final_model --output_dir models/dpo_gguf \\
+        --gguf q8_0
 """
 
 from __future__ import annotations
 
 import argparse
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from language_model.adapters import attach_adapter, untie_adapted_embeddings
 from language_model.loading import load_base_model, load_tokenizer
-from language_model.model_files import base_of_adapter, first_line, replace_folder, require_adapter
+from language_model.model_files import (
+    base_of_adapter,
+    first_line,
+    is_adapter,
+    load_config,
+    replace_folder,
+    require_adapter,
+)
 from language_model.placement import Placement, add_base_model_argument, add_model_arguments, choose_placement
 from language_model.prompt_format import build_prompt, encode_prompt, load_prompt_format, save_prompt_format
+from publishing.hub_upload import require_upload, upload
+from publishing.model_card import CardFacts, evaluation_of, stage_settings, write_model_card
 from script_io.errors import ArgumentParser, InputError, RunError, run_script
 
 if TYPE_CHECKING:
@@ -42,15 +54,34 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--model_path", required=True, metavar="FOLDER", help="folder of the adapter, such as a stage's final_model"
     )
     add_base_model_argument(model)
-    model.add_argument(
+    weights = model.add_mutually_exclusive_group()
+    weights.add_argument(
         "--quantize",
         choices=("none", "8bit", "4bit"),
         default="none",
         help="quantise the linear layers of the merged model with bitsandbytes (default: none)",
     )
+    weights.add_argument(
+        "--gguf",
+        choices=("f16", "q8_0"),
+        help="write a GGUF file for llama.cpp and Ollama with 16- or 8-bit weights instead of a folder for "
+        "transformers; for llama, mistral, qwen2 and qwen3 models (default: none)",
+    )
     output = parser.add_argument_group("Output")
     output.add_argument("--output_dir", required=True, metavar="FOLDER", help="folder of the model; new or empty")
     output.add_argument("--overwrite_output_dir", action="store_true", help="replace what --output_dir holds")
+    output.add_argument(
+        "--evaluation_dir",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of evaluation/evaluate_model.py whose rates the model card states (default: that of the pipeline "
+        "run which trained the model, if any)",
+    )
+    output.add_argument(
+        "--push_to_hub",
+        metavar="OWNER/NAME",
+        help="repository on the Hugging Face Hub to upload the folder to; a new one is private (default: no upload)",
+    )
     add_model_arguments(parser)
     return parser.parse_args(argv)
 
@@ -106,35 +137,99 @@ def refuse_model_folders(output: Path, *models: str) -> None:
             raise InputError(f"{output}: is the folder of {model}, which would be replaced; name another --output_dir")
 
 
+def load_whole(args: argparse.Namespace, placement: Placement) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, str]:
+    """Return the model without adapters, its tokenizer and the prompt format; an adapter is merged into its base."""
+    tokenizer = load_tokenizer(args.model_path, args.trust_remote_code)
+    prompt_format = load_prompt_format(args.model_path, tokenizer)
+    if not is_adapter(args.model_path):
+        return load_base_model(args.model_path, placement, tokenizer).eval(), tokenizer, prompt_format
+    model = load_base_model(base_name(args), placement, tokenizer)
+    return merge(model, args.model_path, tokenizer, prompt_format, placement), tokenizer, prompt_format
+
+
+def base_name(args: argparse.Namespace) -> str:
+    """Return the base of the adapter. Raises InputError if there is no adapter and no whole model for --gguf."""
+    if args.gguf and not is_adapter(args.model_path):
+        return str(args.model_path)
+    config = require_adapter(args.model_path, "name the final_model of a stage with --model_path")
+    return base_of_adapter(args.model_path, config, args.base_model)
+
+
+def save(
+    args: argparse.Namespace,
+    folder: Path,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt_format: str,
+    placement: Placement,
+) -> None:
+    """Write the model into `folder` as transformers or, with --gguf, llama.cpp reads it."""
+    if args.gguf:
+        from publishing.gguf_export import export_gguf
+
+        folder.mkdir(parents=True)
+        name = Path(args.output_dir).resolve().name
+        export_gguf(folder, model, tokenizer, prompt_format, args.gguf, name, PROBE_NOTE)
+        model.generation_config.to_json_file(folder / "generation_config.json")
+        return
+    model.save_pretrained(folder)
+    if args.quantize != "none":
+        model = quantise(folder, args.quantize, placement, tokenizer)
+        shutil.rmtree(folder)
+        model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    save_prompt_format(folder, tokenizer, prompt_format)
+
+
+def card_facts(
+    args: argparse.Namespace, base: str, prompt_format: str, evaluation: Mapping[str, Any] | None
+) -> CardFacts:
+    """Return what the model card says about the exported model."""
+    stage, settings = stage_settings(Path(args.model_path))
+    return CardFacts(
+        kind="gguf" if args.gguf else "model",
+        name=Path(args.output_dir).resolve().name,
+        base=base,
+        prompt_format=prompt_format,
+        settings=settings,
+        stage=stage,
+        weights=args.gguf or ("merged" if args.quantize == "none" else args.quantize),
+        evaluation=evaluation,
+    )
+
+
 def main(args: argparse.Namespace) -> int:
     output = Path(args.output_dir)
     if output.exists() and (not output.is_dir() or any(output.iterdir())) and not args.overwrite_output_dir:
         raise InputError(f"{output}: is not empty; pass --overwrite_output_dir or another --output_dir")
     if args.use_8bit or args.use_4bit:
         raise InputError("merging needs the unquantised base; leave --use_8bit and --use_4bit out, or use --quantize")
-    config = require_adapter(args.model_path, "name the final_model of a stage with --model_path")
-    base_name = base_of_adapter(args.model_path, config, args.base_model)
-    refuse_model_folders(output, args.model_path, base_name)
+    if args.push_to_hub:
+        require_upload(args.push_to_hub)
+    evaluation = evaluation_of(Path(args.model_path), args.evaluation_dir)
+    base = base_name(args)
+    refuse_model_folders(output, args.model_path, base)
+    if args.gguf:
+        from publishing.gguf_file import require_supported
+
+        require_supported(load_config(base, args.trust_remote_code))
     placement = choose_placement(args)
-    tokenizer = load_tokenizer(args.model_path, args.trust_remote_code)
-    prompt_format = load_prompt_format(args.model_path, tokenizer)
-    model = merge(
-        load_base_model(base_name, placement, tokenizer), args.model_path, tokenizer, prompt_format, placement
-    )
+    model, tokenizer, prompt_format = load_whole(args, placement)
+    facts = card_facts(args, base, prompt_format, evaluation)
 
     temporary = output.with_name(f".{output.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    model.save_pretrained(temporary)
-    if args.quantize != "none":
-        model = quantise(temporary, args.quantize, placement, tokenizer)
-        shutil.rmtree(temporary)
-        model.save_pretrained(temporary)
-    tokenizer.save_pretrained(temporary)
-    save_prompt_format(temporary, tokenizer, prompt_format)
+    save(args, temporary, model, tokenizer, prompt_format, placement)
+    write_model_card(temporary, facts)
     replace_folder(temporary, output)
     size = sum(path.stat().st_size for path in output.iterdir())
-    print(f"Saved {args.quantize if args.quantize != 'none' else 'merged'} model to {output} ({size / 1e6:,.1f} MB)")
-    print(f"Next: python sft_inference.py --model_path {output}")
+    print(f"Saved {facts.weights} model to {output} ({size / 1e6:,.1f} MB)")
+    if args.push_to_hub:
+        upload(output, args.push_to_hub)
+    if args.gguf:
+        print(f"Next: cd {output} && ollama create summary -f Modelfile")
+    else:
+        print(f"Next: python sft_inference.py --model_path {output}")
     return 0
 
 

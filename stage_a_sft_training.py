@@ -233,8 +233,8 @@ def train_in_folder(args: argparse.Namespace) -> int:
         print(f"Stopped at step {run.state.step}; continue with the same command and --resume")
         return stop.exit_code
     checkpoints.restore_best(run)
-    settings = loop.save_final_model(run, "sft_config.json")
     lengths = {"train": train.report.as_dict(), "validation": val.report.as_dict()}
+    settings = loop.save_final_model(run, "sft_config.json", lengths)
     loop.save_statistics(run, "training_stats.json", settings, lengths, PANELS)
     print("Training completed!")
     print(f"Next: python generate_phase2_data.py, or try it: python sft_inference.py --model_path {run.final_model}")

@@ -343,8 +343,8 @@ def train_in_folder(args: argparse.Namespace) -> int:
     checkpoints.restore_best(run)
     judges = judges_behind(train.dataset.paths, args.sft_model_path)
     files = data_mix.training_files(args, train.dataset, run.plan.sources)
-    settings = loop.save_final_model(run, DPO_CONFIG, pair_judges=judges, training_files=files)
     lengths = {"train": train.dataset.report.as_dict(), "validation": val.dataset.report.as_dict()}
+    settings = loop.save_final_model(run, DPO_CONFIG, lengths, pair_judges=judges, training_files=files)
     loop.save_statistics(run, "dpo_training_stats.json", settings, lengths, PANELS)
     print("DPO Training completed!")
     print(f"Next: python evaluation/evaluate_model.py --model_path {run.final_model}")

@@ -309,6 +309,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "output_dir": REQUIRED,
         "quantize": "none",
         "base_model": None,
+        **{"gguf": None, "evaluation_dir": None, "push_to_hub": None},
     },
     "sft_dataset": {"file": "phase1_data/sft/train_set_processed.csv", "tokenizer": None, **PROMPT_FLAGS},
     "dpo_dataset": {"file": "phase2_data/dpo/train_dpo.jsonl", **PROMPT_FLAGS},
@@ -329,6 +330,7 @@ CHOICES = {
     ("evaluation.evaluate_model", "judge"): ("facts", "nli", "detector", "likelihood", "openai"),
     ("evaluation.evaluate_model", "rubric"): ("pdsqi9", "risk"),
     ("export_model", "quantize"): ("none", "8bit", "4bit"),
+    ("export_model", "gguf"): ("f16", "q8_0"),
 }
 
 

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dpo_dataset import one_or_several
+from publishing.model_card import file_hashes, write_adapter_card
 from script_io.files import write_json
 from script_io.provenance import provenance
 from training.checkpoints import checkpoint_name
@@ -123,13 +125,23 @@ def _close_epoch(run: TrainingRun, val: Mapping[str, float]) -> None:
 # ------------------------------------------------------------------------------------------- the end
 
 
-def save_final_model(run: TrainingRun, config_name: str, **facts: Any) -> dict[str, Any]:
-    """Write the final model with its settings, on the main process; return the settings. `facts` are kept with them."""
+def save_final_model(
+    run: TrainingRun, config_name: str, lengths: Mapping[str, Mapping[str, Any]], **facts: Any
+) -> dict[str, Any]:
+    """Write the final model with its settings and model card, on the main process; return the settings.
+
+    `lengths` are the length reports of the splits; `facts` are kept with the settings.
+    """
     finish_trackers(run.accelerator)
-    settings = {"arguments": stored_arguments(run.args), **provenance(), **facts}
+    examples = {split: report["total"] - len(report["dropped_ids"]) for split, report in lengths.items()}
+    files = [*one_or_several(run.args.train_data_path), *one_or_several(run.args.val_data_path)]
+    data = {"examples": examples, "data_sha256": file_hashes(files)}
+    settings = {"arguments": stored_arguments(run.args), **provenance(), **data, **facts}
     if run.accelerator.is_main_process:
         run.save_model(run.final_model)
+        run.policy.get_base_model().generation_config.to_json_file(run.final_model / "generation_config.json")
         write_json(run.final_model / config_name, settings)
+        write_adapter_card(run.final_model)
         print(f"Saved final model to {run.final_model}")
     return settings
 
