@@ -7,6 +7,8 @@ from contextlib import redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from language_model.prompt_format import build_prompt, encode_prompt
 from publishing.gguf_file import Settings, context_tokens, require_supported, write_gguf
 from publishing.gguf_vocabulary import CONVERTER, SPLIT_PROBE, tokenizer_of_file, vocabulary_of
@@ -69,8 +71,6 @@ def check_tokens(path: Path, tokenizer: PreTrainedTokenizerBase, prompt_format: 
 
 def check_logits(path: Path, model: PreTrainedModel, prompt: list[int], kind: str) -> None:
     """Print how far the logits of the file are from the model's. Raises RunError if that is more than rounding."""
-    import torch
-
     ids = torch.tensor([prompt], device=model.device)
     read = read_gguf(path, model)
     with torch.no_grad():

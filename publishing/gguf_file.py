@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from publishing.gguf_vocabulary import CONVERTER, Vocabulary
 from script_io.errors import InputError
 
 if TYPE_CHECKING:
-    import torch
     from gguf import GGUFWriter
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -175,8 +175,6 @@ def _tensors(model: PreTrainedModel, kind: str) -> Iterator[tuple[str, _Tensor]]
 
 def _rope_factors(model: PreTrainedModel) -> torch.Tensor | None:
     """Return by what the frequencies of `llama3` are divided, of shape (head_dim / 2,), or None for other kinds."""
-    import torch
-
     rope = model.config.rope_parameters
     if rope["rope_type"] != "llama3":
         return None

@@ -676,6 +676,10 @@ MISTAKES = [
     Mistake("stage_a_sft_training", f"{STAGE_A} --output_dir used", ("used", "holds an earlier run", "--resume")),
     Mistake("stage_b_dpo_training", f"{STAGE_B} --output_dir used", ("used", "holds an earlier run", "--resume")),
     Mistake("export_model", f"{EXPORT} --output_dir used", ("used", "is not empty", "--overwrite_output_dir")),
+    Mistake("export_model", f"{EXPORT} --gguf f16 --quantize 4bit", ("--quantize: not allowed with argument --gguf",)),
+    Mistake("export_model", f"{EXPORT} --push_to_hub model", ("--push_to_hub model", "write OWNER/NAME")),
+    Mistake("export_model", f"{EXPORT} --push_to_hub me/model", ("--push_to_hub me/model", "HF_HUB_OFFLINE is set")),
+    Mistake("export_model", f"{EXPORT} --evaluation_dir nothing", ("evaluation_summary.json: no such file",)),
     Mistake("generate_completions", f"{SAMPLE} --output_path used/completions.jsonl", ("made with other settings",)),
     Mistake("manual_assessment_tool", "--results_csv used/results.csv", ("manual_assessment.json", "move it aside")),
     Mistake(

@@ -6,6 +6,7 @@ import pytest
 import torch
 from peft import IA3Config, LoraConfig
 from peft_adapters import save_with_peft
+from tiny_models import build_tiny_model
 from training_helpers import CPU, tiny_base_and_adapter
 from transformers import AutoModelForCausalLM
 
@@ -95,3 +96,40 @@ def test_what_peft_cannot_merge_is_one_line(folders, tmp_path):
         export(adapter, tmp_path / "merged")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "merged").exists()
+
+
+def test_an_export_has_a_card_and_settings_for_generation(folders, tmp_path, monkeypatch):
+    monkeypatch.setattr(export_model, "upload", lambda *_: pytest.fail("nobody asked for an upload"))
+    output = export(folders[1], tmp_path / "merged")
+    assert "Not for clinical use" in (output / "README.md").read_text()
+    assert json.loads((output / "generation_config.json").read_text())["eos_token_id"] == 2
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["adapter", "whole"])
+def test_gguf_of_an_adapter_and_of_a_whole_model(folders, tmp_path, capsys, whole):
+    base, adapter = folders
+    output = export(base if whole else adapter, tmp_path / "gguf", "--gguf", "f16")
+    names = {path.name for path in output.iterdir()}
+    assert names == {"model-F16.gguf", "Modelfile", "README.md", "generation_config.json"}
+    read = AutoModelForCausalLM.from_pretrained(output, gguf_file="model-F16.gguf", dtype=torch.float32)
+    expected = load_for_inference(base if whole else adapter, device="cpu").model
+    ids = torch.arange(3, 40).view(1, -1)
+    with torch.no_grad():
+        torch.testing.assert_close(read(input_ids=ids).logits, expected(input_ids=ids).logits, atol=0.05, rtol=0)
+    assert "FROM ./model-F16.gguf\n" in (output / "Modelfile").read_text()
+    assert "relative error 0." in capsys.readouterr().out
+
+
+def test_a_shape_that_gguf_cannot_hold_is_refused_before_it_is_loaded(tmp_path, monkeypatch):
+    base = build_tiny_model(tmp_path / "gemma", "gemma3")
+    monkeypatch.setattr(export_model, "load_base_model", lambda *_: pytest.fail("loaded"))
+    with pytest.raises(InputError, match=r"not gemma3_text; convert it with llama.cpp's convert_hf_to_gguf\.py"):
+        export(base, tmp_path / "out", "--gguf", "f16")
+
+
+def test_an_upload_is_checked_first_and_done_last(folders, tmp_path, monkeypatch):
+    monkeypatch.setattr(export_model, "require_upload", lambda repository: None)
+    uploads = []
+    monkeypatch.setattr(export_model, "upload", lambda *call: uploads.append((*call, sorted(call[0].iterdir()))))
+    output = export(folders[1], tmp_path / "merged", "--push_to_hub", "me/model")
+    assert uploads == [(output, "me/model", sorted(output.iterdir()))]

@@ -54,6 +54,10 @@ def test_a_run_leaves_what_the_contract_names(inputs, tmp_path, capsys):
     assert {"metrics.jsonl", "training_curves.png"} <= names
     model = {path.name for path in (output / "final_model").iterdir()}
     assert {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json", "sft_config.json"} <= model
+    assert "generation_config.json" in model
+    card = (output / "final_model" / "README.md").read_text()
+    assert "| Examples, train | 10 |" in card
+    assert "chest pain" not in card
     losses = [row["loss"] for row in metrics(output, "val")]
     assert losses[-1] < losses[0]
     assert (output / "training_curves.png").read_bytes().startswith(b"\x89PNG")

@@ -84,6 +84,10 @@ def test_a_run_leaves_what_the_contract_names(inputs, tmp_path, capsys):
     assert {"training_curves.png", "dpo_training_stats.json", "reference_logps"} <= names
     model = {path.name for path in (output / "final_model").iterdir()}
     assert {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json", "dpo_config.json"} <= model
+    assert "generation_config.json" in model
+    card = (output / "final_model" / "README.md").read_text()
+    assert "| Examples, train | 10 |" in card
+    assert "chest pain" not in card
     first = metrics(output, "train")[0]
     assert first["step"] == 1
     for name in (*stage_b.METRICS, "grad_norm", "learning_rate", "tokens_per_second", "peak_memory_bytes"):
