@@ -56,7 +56,7 @@ def training_flags() -> dict[str, tuple[str, argparse.Action]]:
 def add_training_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of both stages. Those that are not given will not be in the arguments."""
     groups: dict[str, argparse._ArgumentGroup] = {}
-    for name, (title, action) in training_flags().items():
+    for title, action in training_flags().values():
         if title not in groups:
             groups[title] = parser.add_argument_group(title, "handed to each script that knows the flag")
         groups[title].add_argument(*action.option_strings, **_settings(action))

@@ -78,7 +78,7 @@ def test_what_a_stage_does_not_know_is_refused_before_anything_runs(capsys):
         assert says in printed
         assert "see stage_a_sft_training.py --help" in printed
         assert printed.count("\n") == 1
-    with pytest.raises(InputError, match="--output_dir for stage_b_dpo_training.py: the chain decides it"):
+    with pytest.raises(InputError, match=r"--output_dir for stage_b_dpo_training.py: the chain decides it"):
         run_pipeline.main(run_pipeline.parse_args([*MODEL, "--dry_run", "--stage_b", "--output_dir x"]))
 
 
