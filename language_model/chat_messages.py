@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 Message = dict[str, str]  # `role` and `content`, as TRL takes them
 ROLES = ("system", "developer", "user", "assistant", "tool")
 # What the code of a template can raise, next to jinja2's own errors
-_TEMPLATE_ERRORS = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
+_TEMPLATE_ERRORS = (
+    *(TemplateError, TypeError, ValueError, LookupError, AttributeError),
+    *(ArithmeticError, RecursionError, MemoryError),
+)
 _LONGEST_REASON = 200  # characters
 
 

@@ -54,13 +54,17 @@ def local_adapter(name: str | Path) -> str:
         return str(name)
     arguments = hub_arguments(name)
     from huggingface_hub import hf_hub_download, snapshot_download
-    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, HTTPError
 
     try:
         hf_hub_download(str(name), "adapter_config.json", **arguments)
+        return str(snapshot_download(str(name), allow_patterns=_ADAPTER_FILES, **arguments))
     except EntryNotFoundError:  # a whole model
         return str(name)
-    return str(snapshot_download(str(name), allow_patterns=_ADAPTER_FILES, **arguments))
+    except (HTTPError, OSError) as error:
+        raise InputError(
+            f"{name}: could not be downloaded from the hub ({_reason(error)}); {_REMEDY} check your access to it"
+        ) from error
 
 
 @cache

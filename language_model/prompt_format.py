@@ -130,7 +130,10 @@ def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 def _plain(text: Text) -> str:
     if isinstance(text, str):
         return text
-    raise InputError("the data are chat messages, but the prompt format is plain; pass --prompt_format chat")
+    raise InputError(
+        "the data are chat messages, but the prompt format is plain; pass --prompt_format chat, with a tokenizer that "
+        "has a chat template"
+    )
 
 
 def _messages(text: Text, role: str) -> list[Message]:
