@@ -225,7 +225,7 @@ STAGE_FLAGS = {
     **PROMPT_FLAGS,
     **{"num_epochs": 2, "gradient_accumulation_steps": 1, "max_length": 512, "overflow": "drop"},
     **{"lr_scheduler": "cosine", "gradient_checkpointing": False, "resume": False, "overwrite_output_dir": False},
-    **{"report_to": "none"},
+    **{"report_to": "none", "shard_base": False},
 }
 STAGE_FLAGS_OF_ANY_DEFAULT = {
     *("warmup_ratio", "warmup_steps", "max_grad_norm", "weight_decay", "logging_steps", "eval_steps", "save_steps"),

@@ -37,7 +37,7 @@ def optimizer_parts(scorer: CompletionScorer, args: argparse.Namespace, accelera
     from training.sharding import shard_base
 
     model: torch.nn.Module = scorer
-    if accelerator.num_processes > 1 and args.shard_base:
+    if args.shard_base:
         shard_base(scorer, accelerator)
     elif accelerator.num_processes > 1:
         model = accelerator.prepare(scorer)

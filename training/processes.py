@@ -45,16 +45,17 @@ def read_launch_settings(args: argparse.Namespace) -> None:
     for variable, reason in _REFUSED.items():
         if _is_on(variable):
             raise InputError(f"accelerate's configuration: {reason}")
-    if not _is_on("ACCELERATE_USE_FSDP"):
-        return
-    if os.environ.get("FSDP_VERSION", "1") != "2":
-        raise InputError(
-            f"accelerate's configuration: FSDP1 is not supported; set fsdp_version: 2 ({CONFIGS}/fsdp2.yaml)"
-        )
-    args.shard_base = True
-    args.gradient_checkpointing = args.gradient_checkpointing or _is_on("FSDP_ACTIVATION_CHECKPOINTING")
-    for variable in [name for name in os.environ if name == "ACCELERATE_USE_FSDP" or name.startswith("FSDP_")]:
-        del os.environ[variable]
+    if _is_on("ACCELERATE_USE_FSDP"):
+        if os.environ.get("FSDP_VERSION", "1") != "2":
+            config = f"set fsdp_version: 2 ({CONFIGS}/fsdp2.yaml)"
+            raise InputError(f"accelerate's configuration: FSDP1 is not supported; {config}")
+        args.shard_base = True
+        args.gradient_checkpointing = args.gradient_checkpointing or _is_on("FSDP_ACTIVATION_CHECKPOINTING")
+        for variable in [name for name in os.environ if name == "ACCELERATE_USE_FSDP" or name.startswith("FSDP_")]:
+            del os.environ[variable]
+    if args.shard_base and launched_processes() == 1:
+        print("--shard_base has no effect with one process: the base stays whole")
+        args.shard_base = False
 
 
 def _is_on(variable: str) -> bool:

@@ -94,7 +94,7 @@ class TrainingRun:
     @property
     def is_sharded(self) -> bool:
         """Return whether the frozen base is split over the processes (sharding.py)."""
-        return bool(self.args.shard_base) and self.plan.num_processes > 1
+        return bool(self.args.shard_base)
 
     @property
     def device(self) -> torch.device:

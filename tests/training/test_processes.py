@@ -48,6 +48,7 @@ def test_the_configurations_are_read_by_accelerate_and_taken_by_the_loop(tmp_pat
     launch, _, _ = _validate_launch_command(launch_command_parser().parse_args(command))
     assert (launch.num_processes > 1) == (name != "one_gpu")
     environment({name: str(value) for name, value in prepare_multi_gpu_env(launch).items()})
+    environment({"WORLD_SIZE": str(launch.num_processes)})  # as the launcher sets it in each process
     args = run_arguments(tmp_path)
     read_launch_settings(args)
     assert args.shard_base == is_split
@@ -77,6 +78,7 @@ def test_what_the_loop_does_not_do_is_refused_with_what_to_use(tmp_path, environ
 
 def test_fsdps_activation_checkpointing_is_the_loops_own(tmp_path, environment):
     environment({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_ACTIVATION_CHECKPOINTING": "true"})
+    environment({"WORLD_SIZE": "2"})
     args = run_arguments(tmp_path)
     read_launch_settings(args)
     assert (args.shard_base, args.gradient_checkpointing) == (True, True)
@@ -92,7 +94,15 @@ def test_accelerates_accumulation_does_not_divide_the_loss(tmp_path, environment
     assert accelerator.state.dynamo_plugin.backend.value == "NO"
 
 
-def test_a_base_that_cannot_be_split_is_refused(tmp_path):
+def test_one_process_does_not_split_its_base(tmp_path, capsys):
+    args = run_arguments(tmp_path, shard_base=True)
+    read_launch_settings(args)
+    assert not args.shard_base
+    assert "--shard_base has no effect with one process" in capsys.readouterr().out
+
+
+def test_a_base_that_cannot_be_split_is_refused(tmp_path, environment):
+    environment({"WORLD_SIZE": "2"})
     with pytest.raises(InputError, match="--shard_base and --use_4bit: a quantised base is not split"):
         make_accelerator(run_arguments(tmp_path, shard_base=True), replace(CPU, quantisation="4bit"))
     with pytest.raises(InputError, match="use --reference cached"):
