@@ -47,7 +47,7 @@ from pipeline.hardware import PRESETS
 from pipeline.processes import ROOT
 from pipeline.results import report
 from pipeline.runner import Pipeline
-from pipeline.script_flags import HandedFlags, add_training_flags, describe, joined
+from pipeline.script_flags import HandedFlags, add_training_flags, check_stage_words, describe, joined
 from pipeline.stages import WITHOUT_PREFERENCE, compare, evaluate, preference_pairs, stage_a, stage_b, top_of
 from pipeline.status import status_of, write_chain
 from script_io.errors import EXIT_FAILED, ArgumentParser, InputError, at_least, run_script
@@ -73,11 +73,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     output.add_argument("--dry_run", action="store_true", help="print the commands and run nothing")
     output.add_argument(
-        "--status", metavar="FOLDER", help="print where the run in this folder stands, and do nothing (default: none)"
+        "--status",
+        metavar="FOLDER",
+        help="print which stages of the run in this folder are finished, and run nothing (default: none)",
     )
     add_training_flags(parser)
     argv = joined(sys.argv[1:] if argv is None else argv, ("--stage_a", "--stage_b"))
-    return parser.parse_args(argv, argparse.Namespace(**recipe_defaults(parser.parse_args(argv))))
+    args = parser.parse_args(argv, argparse.Namespace(**recipe_defaults(parser.parse_args(argv))))
+    check_stage_words(args)
+    return args
 
 
 def recipe_defaults(args: argparse.Namespace) -> dict[str, Any]:

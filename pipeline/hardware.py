@@ -1,6 +1,6 @@
 """The presets of `--hardware`: flags with which a 7B model trains on a machine of that size, by the memory estimate.
 
-docs/pipeline.md has the estimates. They are by `training/memory_estimate.py`, for examples of 512 tokens and
+docs/speed_and_memory.md has the estimates. They are by `training/memory_estimate.py`, for examples of 512 tokens and
 adapters on all linear layers, and a test holds the presets against them.
 """
 

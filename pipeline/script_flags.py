@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from pipeline.hardware import GENERATING, PRESETS, excluded_by
-from script_io.errors import InputError, parser_of
+from script_io.errors import parser_of
 
 STAGE_A, STAGE_B = "stage_a_sft_training.py", "stage_b_dpo_training.py"
 # The chain decides these for each stage.
@@ -85,12 +85,9 @@ class HandedFlags:
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> HandedFlags:
-        """Take them from the arguments of `run_pipeline.py`; raise InputError for words that a stage does not know."""
+        """Take them from the arguments of `run_pipeline.py`."""
         given = {name: vars(args)[name] for name in training_flags() if name in vars(args)}
-        stages = {STAGE_A: shlex.split(args.stage_a or ""), STAGE_B: shlex.split(args.stage_b or "")}
-        for script, words in stages.items():
-            check_words(script, words)
-        return cls(args.hardware, given, stages)
+        return cls(args.hardware, given, stage_words(args))
 
     def added_to(self, script: str, words: Sequence[str]) -> list[str]:
         """Return the words of a command with the user's flags added; a flag that is set again loses its first value."""
@@ -113,12 +110,19 @@ class HandedFlags:
         return knows(script, name) and grouped(script)[name][0] == title and ONLY_IN.get(title, script) == script
 
 
-def check_words(script: str, words: Sequence[str]) -> None:
-    """Exit with one line if a stage does not know what it is handed; raise InputError for what the chain decides."""
-    for flag, _ in split(words):
-        if flag.removeprefix("--") in SET_BY_THE_CHAIN:
-            raise InputError(f"{flag} for {script}: the chain decides it; see run_pipeline.py --help")
-    parser_of_script(script).parse_args(list(words))
+def stage_words(args: argparse.Namespace) -> dict[str, list[str]]:
+    """Return the words of `--stage_a` and `--stage_b`, by script."""
+    return {STAGE_A: shlex.split(args.stage_a or ""), STAGE_B: shlex.split(args.stage_b or "")}
+
+
+def check_stage_words(args: argparse.Namespace) -> None:
+    """End the process with one line if a stage does not know what it is handed, or if the chain decides it."""
+    for script, words in stage_words(args).items():
+        parser = parser_of_script(script)
+        for flag, _ in split(words):
+            if flag.removeprefix("--") in SET_BY_THE_CHAIN:
+                parser.error(f"{flag}: run_pipeline.py sets it for each stage")
+        parser.parse_args(words)
 
 
 def flag_words(name: str, value: Any) -> list[str]:
@@ -177,7 +181,7 @@ def describe(handed: HandedFlags) -> list[str]:
         return []
     preset = PRESETS[handed.preset]
     lines = [
-        f"Hardware {handed.preset}: {preset.fits}; examples of 512 tokens, by estimate (docs/pipeline.md)",
+        f"Hardware {handed.preset}: {preset.fits}; examples of 512 tokens, by estimate (docs/speed_and_memory.md)",
         f"  every script: --device {preset.device}, unless you pass another",
     ]
     for script in (STAGE_A, STAGE_B, *GENERATING):

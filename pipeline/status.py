@@ -1,4 +1,4 @@
-"""Where a chain stands, for `run_pipeline.py --status DIR`: read from the folder of the run alone."""
+"""The state of each stage of a chain, for `run_pipeline.py --status FOLDER`: read from the folder of the run alone."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def status_of(folder: Path) -> str:
 
 
 def state_of(folder: Path, name: str) -> StageState:
-    """Return where one stage stands."""
+    """Return the state of one stage."""
     marker, log = folder / "stages" / f"{name}.json", folder / "logs" / f"{name}.log"
     if running_process(log) is not None:
         position = last_position(tail(log))

@@ -24,6 +24,7 @@ from tiny_models import build_tiny_model
 from training_helpers import ROOT, random_adapter, write_phase1, write_triplets
 
 from language_model.prompt_format import build_prompt
+from pipeline.script_flags import training_flags
 from script_io.csv_files import write_csv
 from script_io.errors import WholeNumber
 from script_io.files import write_json, write_jsonl
@@ -192,7 +193,8 @@ WITHOUT_EFFECT = {"export_model": {"seed"}}
 def test_no_flag_that_nothing_reads(script: str, parsers: dict[str, argparse.ArgumentParser]) -> None:
     read = {name for module in reachable(script) for name in read_names(module, with_checks=False)}
     # storing all settings (`vars(args)`) is no use of one
-    unread = set(options(parsers[script])) - read
+    handed_on = set(training_flags()) if script == "run_pipeline" else set()  # to scripts, which read them
+    unread = set(options(parsers[script])) - read - handed_on
     assert unread == WITHOUT_EFFECT.get(script, set()), f"{script} offers {sorted(unread)}, which nothing reads"
 
 
@@ -296,6 +298,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "run_pipeline": {
         **{"demo": False, "model_name": None, "phase1_dir": "phase1_data/sft", "output_dir": None, "rounds": 1},
         **{"control": False, "seed": 42, "real": False, "size": None, "evidence_model": None},
+        **{"hardware": None, "stage_a": None, "stage_b": None, "dry_run": False, "status": None},
     },
     "demo.get_real_model": {
         **{"wheel": None, "model_name": None, "output_dir": "models/smollm2", "judge_dir": "models/judge"},
@@ -325,6 +328,7 @@ CHOICES = {
     ),
     ("stage_b_dpo_training", "loss_on"): ("completion", "differences", "rejected_differences"),
     ("stage_b_dpo_training", "reference"): ("cached", "live"),
+    ("run_pipeline", "hardware"): ("cpu", "mac", "12gb", "24gb", "80gb"),
     ("judge_completions", "repair"): ("off", "fallback", "always"),
     ("judge_completions", "judge"): ("facts", "nli", "detector", "likelihood", "openai"),
     ("evaluation.evaluate_model", "judge"): ("facts", "nli", "detector", "likelihood", "openai"),
@@ -643,6 +647,11 @@ MISTAKES = [
     Mistake("run_pipeline", "--demo --size small", ("--size is the size of a --real run",)),
     Mistake("run_pipeline", "--demo --real", ("pass --demo, --real, or --model_name",)),
     Mistake("run_pipeline", "--real", (NO_FILE, "python demo/get_real_notes.py")),
+    Mistake("run_pipeline", "--status nothing", ("nothing: holds no run of run_pipeline.py",)),
+    Mistake("run_pipeline", "--demo --stage_a --lora_r=x", ("--lora_r", "'x'", "stage_a_sft_training.py --help")),
+    Mistake("run_pipeline", "--demo --stage_b --resume", ("--resume: run_pipeline.py sets it",)),
+    Mistake("run_pipeline", "--demo --config base/config.json", ("base/config.json: ", "has no flag --")),
+    Mistake("stage_a_sft_training", f"{STAGE_A} --config none.yaml", ("none.yaml: cannot be read",)),
     Mistake("run_pipeline", "--real --phase1_dir phase1_good", ("no such folder", "python demo/get_real_model.py")),
     Mistake(
         "run_pipeline",

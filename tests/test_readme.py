@@ -20,9 +20,9 @@ from pipeline_here import write_top_of_demo
 from repository import SCRIPTS, options, parser_of
 from training_helpers import ROOT, run
 
-import run_pipeline
 from benchmarks import seeds
 from evaluation.acceptance import Bounds, acceptance
+from pipeline.results import acceptance_line, best_truth, table
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -152,9 +152,9 @@ def last_lines_of_the_demo() -> str:
     results = json.loads((ROOT / "benchmarks" / "demo_results.json").read_text(encoding="utf-8"))
     mode = results["headline"]
     figures = {**results["models"], "control": results["control"]}
-    before, after = (run_pipeline.best_truth(figures[model][mode]) for model in ("sft", "dpo"))
-    verdict = run_pipeline.acceptance_line(mode, acceptance(before, after, Bounds()))
-    return f"{run_pipeline.table(figures, mode)}\n{verdict}"
+    before, after = (best_truth(figures[model][mode]) for model in ("sft", "dpo"))
+    verdict = acceptance_line(mode, acceptance(before, after, Bounds()))
+    return f"{table(figures, mode)}\n{verdict}"
 
 
 @pytest.mark.parametrize("model", ["sft", "dpo", "control"])
@@ -222,7 +222,7 @@ def code_spans(text: str) -> list[str]:
 @pytest.fixture(scope="module")
 def flags() -> set[str]:
     """Every flag of every script."""
-    return {name for script in SCRIPTS for name in options(parser_of(script))} | {"help"}
+    return {name for script in SCRIPTS for name in options(parser_of(script))} | {"help", "config"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

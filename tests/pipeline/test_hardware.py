@@ -80,7 +80,7 @@ def test_a_preset_fits_the_models_that_it_names(models, name, flags, size, memor
     assert max(needed) <= share * memory
     if size != "7B":  # the size that all presets are made for
         assert size in preset.fits
-    page = (ROOT / "docs" / "pipeline.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "speed_and_memory.md").read_text(encoding="utf-8")
     with_flags = f"`{name}`{f' with `{flags}`' if flags else ''}"
     row = re.search(rf"(?m)^\| {re.escape(with_flags)} \| {size} \| {memory} GB \| ([\d.]+) \| ([\d.]+) \|$", page)
     assert row, f"{with_flags}, {size}: {needed}"
