@@ -1,0 +1,94 @@
+"""Stages as processes: one signal lets them save, and a stage that outlived its chain is not started twice."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import psutil
+import pytest
+
+from pipeline import processes
+from pipeline.status import status_of
+from script_io.errors import InputError
+from script_io.files import write_json
+
+SAVES = """
+import pathlib, signal, sys, time
+here = pathlib.Path(__file__).parent
+def save(number, frame):
+    (here / "saved").write_text("saved")
+    time.sleep(0.3)   # a second signal within this time would show as -15
+    sys.exit(143)
+signal.signal(signal.SIGTERM, save)
+print("Stage A: 40%, 1:05 left", flush=True)
+(here / "ready").write_text("ready")
+time.sleep(60)
+"""
+
+
+def wait_for(path):
+    until = time.monotonic() + 30
+    while not path.exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    assert path.exists()
+
+
+def test_ctrl_c_lets_a_stage_save_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "ROOT", tmp_path)
+    monkeypatch.setattr(processes, "SECONDS_BETWEEN_LOOKS", 0.05)
+    (tmp_path / "train.py").write_text(SAVES)
+    codes = []
+    stop = processes.stop
+    monkeypatch.setattr(processes, "stop", lambda found: (stop(found), codes.extend(p.returncode for p in found)))
+
+    def interrupt():
+        wait_for(tmp_path / "ready")
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        processes.launch(["train.py"], tmp_path / "sft.log")
+    assert codes == [143]
+    assert (tmp_path / "saved").exists()
+    assert not processes.RUNNING
+    assert not processes.pid_file(tmp_path / "sft.log").exists()
+
+
+def test_a_stage_that_does_not_end_is_killed(monkeypatch):
+    monkeypatch.setattr(processes, "SECONDS_TO_STOP", 0.2)
+    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"1\n"
+        processes.stop([process])
+    assert process.returncode == -signal.SIGKILL
+
+
+def test_a_stage_that_outlived_its_chain_is_named_and_not_started_again(tmp_path):
+    (tmp_path / "logs").mkdir()
+    log = tmp_path / "logs" / "sft.log"
+    log.write_text("Stage A: 40%, 1:05 left\n")
+    created = psutil.Process().create_time()
+    write_json(processes.pid_file(log), {"pid": os.getpid(), "created": created})
+    with pytest.raises(InputError, match=f"stage sft is still running as process {os.getpid()}, .*kill {os.getpid()}"):
+        processes.refuse_if_running("sft", log)
+    chain = {"arguments": {}, "planned": ["sft", "dpo"], "stage_shares": {"sft": 1, "dpo": 1}}
+    write_json(tmp_path / "run_config.json", chain)
+    lines = status_of(tmp_path).splitlines()
+    assert lines[0].split(maxsplit=1) == ["sft", "running, Stage A: 40%, 1:05 left"]
+    # the id of a process that has ended may belong to another one by now
+    write_json(processes.pid_file(log), {"pid": os.getpid(), "created": created - 3600})
+    assert processes.running_process(log) is None
+    write_json(processes.pid_file(log), {"pid": 2**22 + 1, "created": created})
+    processes.refuse_if_running("sft", log)
+
+
+def test_the_status_of_a_folder_without_a_chain(tmp_path):
+    with pytest.raises(InputError, match="holds no run"):
+        status_of(tmp_path)
+    (tmp_path / "run_config.json").write_text(json.dumps({"arguments": {}}))
+    with pytest.raises(InputError, match="is the folder of one stage"):
+        status_of(tmp_path)

@@ -1,0 +1,125 @@
+"""When a stage counts as finished, when it is resumed, and when it starts from nothing."""
+
+import os
+from argparse import Namespace
+
+import pytest
+
+from demo.recipes import Recipe
+from pipeline import runner
+from pipeline.stage_records import StageRecord, outputs_of
+from run_pipeline import Pipeline, parse_args
+from script_io.files import write_json
+
+STARTED = 1_000_000.0  # seconds since 1970
+
+
+def write(path, seconds):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text('{"step": 1}')
+    os.utime(path, (seconds, seconds))
+    return path
+
+
+@pytest.fixture
+def training(tmp_path):
+    """A training that was started at STARTED and has left a checkpoint."""
+    data = write(tmp_path / "train.csv", STARTED - 1)
+    folder = tmp_path / "run" / "sft"
+    checkpoint = write(folder / "checkpoint_epoch_1" / "training_state.json", STARTED + 60)
+    words = ["--train_data_path", str(data), "--output_dir", str(folder), "--overwrite_output_dir"]
+    record = StageRecord(["stage_a_sft_training.py", *words], started=STARTED)
+    return Namespace(data=data, folder=folder, checkpoint=checkpoint, record=record)
+
+
+def test_a_training_is_resumed_from_a_checkpoint_of_its_own(training):
+    assert training.record.can_resume()
+    assert training.record.resumed() == [*training.record.command[:-1], "--resume"]
+    os.utime(training.checkpoint, (STARTED - 60, STARTED - 60))  # left by an earlier training in the same folder
+    assert not training.record.can_resume()
+
+
+def test_a_training_on_other_data_starts_from_nothing(training):
+    os.utime(training.data, (STARTED + 1, STARTED + 1))
+    assert not training.record.can_resume()
+
+
+def test_a_training_without_a_checkpoint_starts_from_nothing(training):
+    training.checkpoint.unlink()
+    assert not training.record.can_resume()
+
+
+def commands_of_runs(training, monkeypatch, *flags):
+    """Run the stage with these flags in the pipeline, which starts nothing; return the command and the record."""
+    launched = []
+    monkeypatch.setattr(runner, "launch", lambda command, log: launched.append(list(command)) or 0)
+    folder = training.folder.parent
+    pipeline = Pipeline(parse_args(["--demo"]), Recipe(), folder, ["sft"])
+    pipeline.run("sft", "stage_a_sft_training.py", *training.record.command[1:], *flags)
+    return launched, StageRecord.read(folder / "stages" / "sft.json")
+
+
+def test_a_resumed_stage_keeps_its_start_and_its_command(training, monkeypatch):
+    training.record.write(training.folder.parent / "stages" / "sft.json")
+    launched, record = commands_of_runs(training, monkeypatch)
+    assert launched == [training.record.resumed()]
+    assert (record.command, record.started) == (training.record.command, STARTED)
+    assert record.seconds is not None
+
+
+def test_another_command_starts_from_nothing(training, monkeypatch):
+    training.record.write(training.folder.parent / "stages" / "sft.json")
+    launched, record = commands_of_runs(training, monkeypatch, "--lora_r", "4")
+    assert "--overwrite_output_dir" in launched[0]
+    assert record.started > STARTED
+
+
+def test_a_finished_stage_runs_again_once_an_output_is_gone(training, monkeypatch):
+    model = write(training.folder / "final_model" / "adapter_model.safetensors", STARTED + 90)
+    path = training.folder.parent / "stages" / "sft.json"
+    StageRecord(training.record.command, None, STARTED, 90.0, (str(model),)).write(path)
+    assert commands_of_runs(training, monkeypatch)[0] == []
+    model.unlink()
+    assert commands_of_runs(training, monkeypatch)[0] == [training.record.resumed()]
+    training.checkpoint.unlink()
+    StageRecord(training.record.command, None, STARTED, 90.0, (str(model),)).write(path)
+    assert commands_of_runs(training, monkeypatch)[0] == [training.record.command]
+
+
+def test_a_record_of_an_earlier_version_counts_as_finished(training, monkeypatch):
+    path = training.folder.parent / "stages" / "sft.json"
+    write_json(path, {"command": training.record.command, "seconds": 5.0})
+    assert commands_of_runs(training, monkeypatch)[0] == []
+
+
+def test_outputs_are_what_later_stages_need(tmp_path):
+    kept = [write(tmp_path / name, STARTED) for name in ("sft/final_model/a.json", "sft/stats.json")]
+    for name in ("sft/checkpoint_step_3/a.json", "sft/reference_logps/a.safetensors", "sft/.hidden/x"):
+        write(tmp_path / name, STARTED)
+    command = ["stage_a_sft_training.py", "--output_dir", str(tmp_path / "sft")]
+    assert outputs_of(command, tmp_path, STARTED + 1) == tuple(map(str, sorted(kept)))
+    # the comparison writes to the folder of the run, which holds the files of all stages
+    page = write(tmp_path / "comparison.html", STARTED + 2)
+    write(tmp_path / "logs" / "x.log", STARTED + 2)
+    assert outputs_of(["compare.py", "--output_dir", str(tmp_path)], tmp_path, STARTED + 1) == (str(page),)
+
+
+def test_completions_of_other_settings_are_deleted_before_a_script_could_continue_them(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(runner, "launch", lambda command, log: seen.append(completions.exists()) or 0)
+    pipeline = Pipeline(parse_args(["--demo"]), Recipe(), tmp_path, ["completions_1"])
+    completions = tmp_path / "completions.jsonl"
+
+    def run(temperature):
+        words = ("--output_path", completions, "--temperature", temperature)
+        pipeline.run("completions_1", "generate_completions.py", *words, continues=[completions])
+
+    completions.write_text("{}\n")
+    run("1.0")  # of no known command
+    completions.write_text("{}\n")
+    path = tmp_path / "stages" / "completions_1.json"
+    stored = StageRecord.read(path)
+    StageRecord(stored.command, started=stored.started).write(path)  # as if it had been killed
+    run("1.0")
+    run("0.5")
+    assert seen == [False, True, False]
