@@ -61,10 +61,8 @@ def local_adapter(name: str | Path) -> str:
         return str(snapshot_download(str(name), allow_patterns=_ADAPTER_FILES, **arguments))
     except EntryNotFoundError:  # a whole model
         return str(name)
-    except (HTTPError, OSError) as error:
-        raise InputError(
-            f"{name}: could not be downloaded from the hub ({_reason(error)}); {_REMEDY} check your access to it"
-        ) from error
+    except (HTTPError, OSError) as error:  # such as a gated model, which the hub lists and does not give
+        raise InputError(f"{name}: no file came from the hub ({_reason(error)}); {HUB_REMEDY}") from error
 
 
 @cache

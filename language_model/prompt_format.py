@@ -26,7 +26,7 @@ from language_model.frozen_template import (
 )
 from language_model.thinking import without_thinking
 from script_io.errors import InputError
-from script_io.files import read_json, write_json
+from script_io.files import read_json_object, write_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -211,8 +211,10 @@ def load_prompt_format(
 
 
 def _stored_format(path: Path, tokenizer: PreTrainedTokenizerBase, asked: PromptSettings) -> str:
-    stored = read_json(path)
-    prompt_format: str = stored["prompt_format"]
+    stored = read_json_object(path)
+    prompt_format = stored.get("prompt_format")
+    if prompt_format not in PROMPT_FORMATS or not isinstance(stored.get("sha256"), str):
+        raise InputError(f"{path}: does not say how prompts were rendered; restore the file, or train the model again")
     if asked.prompt_format not in (None, prompt_format) and not asked.prompt_template:
         raise InputError(
             f"{path}: the model was trained with --prompt_format {prompt_format}, not {asked.prompt_format}; leave the "

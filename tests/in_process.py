@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from script_io.errors import run_script
+from script_io.progress import last_position
 
 
 def run_here(script: str, arguments: str) -> Any:
@@ -34,4 +35,4 @@ def is_progress(line: str) -> bool:
         "Prompt format: ",
         "warning: the validation file equals the training file",
     )
-    return not line.strip() or "%|" in line or line.startswith(said)
+    return not line.strip() or "%|" in line or line.startswith(said) or last_position(line) is not None

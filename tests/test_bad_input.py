@@ -16,7 +16,7 @@ from unittest.mock import Mock
 import pytest
 from bad_input_files import write_all
 from huggingface_hub import constants
-from huggingface_hub.errors import HTTPError, RepositoryNotFoundError
+from huggingface_hub.errors import GatedRepoError, HTTPError, RepositoryNotFoundError
 from in_process import files_below, is_progress, run_here
 
 from language_model import hub
@@ -102,15 +102,15 @@ PAIRS_SAY = {
     "null_line.jsonl": "line 2: a JSON object is expected, found NoneType",
     "digits_pairs.jsonl": "line 1: not valid JSON (Exceeds the limit",
     "key_twice_pairs.jsonl": "line 1: not valid JSON (the key chosen is there twice)",
-    "prompt_number.jsonl": "line 2: prompt is neither text nor a list of messages",
-    "prompt_null.jsonl": "line 2: prompt is neither text nor a list of messages",
-    "chosen_number.jsonl": "line 2: chosen is neither text",
-    "rejected_list.jsonl": "line 2: rejected is neither text",
-    "chosen_object.jsonl": "line 2: chosen is neither text",
-    "no_messages.jsonl": "line 2: chosen is neither text",
-    "no_content.jsonl": "line 2: chosen is neither text",
-    "content_parts.jsonl": "line 2: chosen is neither text",
-    "user_answers.jsonl": "line 2: chosen has a message that is not the assistant's",
+    "prompt_number.jsonl": "line 2: prompt: neither text nor a list of messages",
+    "prompt_null.jsonl": "line 2: prompt: neither text nor a list of messages",
+    "chosen_number.jsonl": "line 2: chosen: neither text",
+    "rejected_list.jsonl": "line 2: rejected: message 1 is not an object with role and content",
+    "chosen_object.jsonl": "line 2: chosen: neither text",
+    "no_messages.jsonl": "line 2: chosen: neither text",
+    "no_content.jsonl": "line 2: chosen: message 1 has no content as text",
+    "content_parts.jsonl": "line 2: chosen: message 1 has no content as text",
+    "user_answers.jsonl": "line 2: chosen: message 1 has the role user",
     "same.jsonl": "line 2: chosen and rejected are the same text; delete the line",
     "same_tokens.jsonl": "line 2: chosen and rejected have the same tokens; delete the line",
     "empty_prompt.jsonl": "line 2: empty prompt",
@@ -163,7 +163,7 @@ ADAPTERS_SAY = {
     "format_changed": "the prompt is no longer rendered as in training",
 }
 HUB_SAYS = {
-    "gated": "gated",
+    "gated": "from the hub (",
     "unknown": "no such model on the hub",
     "unreachable": "the hub gave no answer",
     "offline": "HF_HUB_OFFLINE",
@@ -332,7 +332,11 @@ def set_hub(answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def from_pretrained(*_: object, **__: object) -> object:
         raise OSError("You are trying to access a gated repo.\nMake sure to have access to it.")
 
+    def download(*_: object, **__: object) -> object:
+        raise GatedRepoError("Access to this model is restricted.", response=Mock(status_code=403))
+
     monkeypatch.setattr("huggingface_hub.HfApi.model_info", model_info)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
     for name in ("AutoConfig", "AutoTokenizer", "AutoModelForCausalLM"):
         monkeypatch.setattr(f"transformers.{name}.from_pretrained", from_pretrained)
 
