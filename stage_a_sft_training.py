@@ -17,12 +17,14 @@ the tokens of a whole optimiser step, so gradient accumulation changes the memor
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from language_model.adapters import add_lora, enable_gradient_checkpointing, save_adapter
 from language_model.loading import load_base_model, load_tokenizer
+from language_model.lora_settings import LoraVariant, add_lora_arguments, check_lora_arguments
 from language_model.model_files import DEMO_BASE, absolute_model_name
 from language_model.placement import add_model_arguments, choose_placement
 from language_model.prompt_flags import prompt_settings
@@ -65,27 +67,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="MODEL",
         help="folder or hub id of the causal language model (default: the demo's tiny base)",
     )
-    lora = parser.add_argument_group("LoRA")
-    lora.add_argument("--lora_r", type=at_least(1), default=16, help="rank of the adapter")
-    lora.add_argument(
-        "--lora_alpha",
-        type=at_least(1),
-        default=32,
-        help="the adapter's output is scaled by alpha / rank",
-    )
-    lora.add_argument(
-        "--lora_dropout",
-        type=float,
-        default=0.05,
-        help="share of the adapter's inputs that are dropped in training, 0 to 1",
-    )
-    lora.add_argument(
-        "--lora_target_modules",
-        nargs="+",
-        metavar="NAME",
-        default=["q_proj", "v_proj"],
-        help="names of the layers to adapt (default: q_proj v_proj)",
-    )
+    add_lora_arguments(parser)
     add_training_arguments(
         parser, output_dir="./models/sft_specialist", learning_rate=2e-4, batch_size=8, batch_unit="examples"
     )
@@ -95,8 +77,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def check_arguments(args: argparse.Namespace) -> None:
     check_training_arguments(args)
-    if not 0 <= args.lora_dropout < 1:
-        raise InputError(f"--lora_dropout {args.lora_dropout}: must be at least 0 and below 1")
+    check_lora_arguments(args)
 
 
 def prepare(args: argparse.Namespace) -> tuple[TrainingRun, SFTDataset, SFTDataset]:
@@ -104,7 +85,7 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, SFTDataset, SFTDatas
     import torch
 
     from scoring.completion_scorer import CompletionScorer
-    from training import memory_estimate
+    from training import memory_estimate, pissa, preflight
     from training.sharding import loading_placement
 
     # Data
@@ -127,11 +108,17 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, SFTDataset, SFTDatas
     adapters = memory_estimate.Adapters(args.lora_r, tuple(args.lora_target_modules), dropout=args.lora_dropout)
     plan = BatchPlan.from_arguments(args, len(train), accelerator)
     examples = [train.encoded(index) for index in range(len(train))]
+    preflight.check_context(args, args.model_name, examples)
     needed = memory_estimate.fit_memory(args, args.model_name, placement, adapters, examples, plan)
     failures.ESTIMATE.set(needed)
     base = load_base_model(args.model_name, loading_placement(args, placement), tokenizer)
     torch.manual_seed(args.seed)  # the adapter's random start
-    policy = add_lora(base, args.lora_r, args.lora_alpha, args.lora_dropout, args.lora_target_modules)
+    lora = (args.lora_r, args.lora_alpha, args.lora_dropout, args.lora_target_modules)
+    policy = add_lora(base, *lora, LoraVariant.from_arguments(args))
+    save: Callable[..., None] = save_adapter
+    if args.lora_init == "pissa":
+        pissa.start_from_singular_values(policy)
+        save = pissa.save_as_plain_adapter
     if args.gradient_checkpointing:
         enable_gradient_checkpointing(policy)
 
@@ -146,15 +133,15 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, SFTDataset, SFTDatas
         accelerator=accelerator,
         **loop.optimizer_parts(CompletionScorer(policy, train.pad_id), args, accelerator),
         plan=plan,
-        save_model=partial(
-            save_adapter, policy, tokenizer=tokenizer, prompt_format=prompt_format, base_model=model_name
-        ),
+        save_model=partial(save, policy, tokenizer=tokenizer, prompt_format=prompt_format, base_model=model_name),
     )
     loop.describe_batches(run, "examples", len(val))
     run.scorer.choose([examples[index] for index in plan.step_indices(0)])
     if checkpoint:
         run_folder.lengthen_run(args, accelerator)
         checkpoints.resume_from(run, checkpoint)
+    else:
+        preflight.run_preflight(run, examples, compares_reference=False)
     return run, train, val
 
 

@@ -130,7 +130,7 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, AdapterPair, PairDat
     import torch
 
     from scoring.completion_scorer import CompletionScorer
-    from training import memory_estimate, policy_adapters
+    from training import memory_estimate, policy_adapters, preflight
     from training.reference_cache import with_reference
     from training.sharding import loading_placement
     from training.start_model import find_start_model
@@ -150,6 +150,7 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, AdapterPair, PairDat
 
     # Model: one base with the adapters of policy and reference
     examples = [train.encoded(index) for index in range(len(train))]
+    preflight.check_context(args, start.base_name, examples)
     needed = memory_estimate.fit_memory(args, start.base_name, placement, start.adapters(args), examples, plan)
     failures.ESTIMATE.set(needed)
     base = load_base_model(start.base_name, loading_placement(args, placement), tokenizer)
@@ -174,6 +175,8 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, AdapterPair, PairDat
     )
     loop.describe_batches(run, "triplets", len(val))
     run.scorer.choose([examples[index] for index in plan.step_indices(0)])
+    if not checkpoint:
+        preflight.run_preflight(run, examples, compares_reference=True)
 
     # Reference: the untrained policy, scored before a checkpoint is loaded
     train_pairs = with_reference(run, train, "train", start.base_name, placement)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from benchmarks.trl_job import BETA, LEARNING_RATE, Clock, Example, Job, Probe, load_policy, steps_of, token_ids
-from training.policy_adapters import turn_dropout_off
+from training.dropouts import turn_dropout_off
 
 if TYPE_CHECKING:
     from peft import PeftModel

@@ -10,7 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from language_model.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, replace_folder, require_adapter
+from language_model.lora_settings import PLAIN, LoraVariant, lora_config
+from language_model.model_files import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    first_line,
+    replace_folder,
+    require_adapter,
+)
 from language_model.prompt_format import save_prompt_format
 from script_io.durable import as_os_errors, flush_folder, save_tensors
 from script_io.errors import InputError
@@ -98,22 +105,23 @@ def add_lora(
     r: int,
     alpha: int,
     dropout: float,
-    target_modules: Sequence[str],
+    target_modules: str | Sequence[str],
+    variant: LoraVariant = PLAIN,
     *,
     adapter_name: str = "default",
 ) -> PeftModel:
-    """Return `model` with a fresh trainable LoRA adapter (Hu et al. 2021). Raises InputError for unknown modules."""
-    from peft import LoraConfig, get_peft_model
+    """Return `model` with a fresh trainable LoRA adapter (Hu et al. 2021), trained in float32.
 
-    names = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if not list(module.children())}
-    unknown = [name for name in target_modules if name not in names]
-    if unknown:
-        linear = ", ".join(sorted(name for name in names if "proj" in name or "attn" in name or "fc" in name))
-        raise InputError(f"--lora_target_modules {' '.join(unknown)}: the model has no such module; it has {linear}")
-    config = LoraConfig(
-        r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(target_modules), task_type="CAUSAL_LM"
-    )
-    wrapped = get_peft_model(model, config, adapter_name=adapter_name)
+    Raises InputError for unknown modules.
+    """
+    from peft import get_peft_model
+
+    config = lora_config(model, r, alpha, dropout, target_modules, variant)
+    try:
+        wrapped: PeftModel = get_peft_model(model, config, adapter_name=adapter_name)
+    except (ValueError, NotImplementedError, TypeError) as error:
+        raise InputError(f"--lora_target_modules: peft cannot adapt this model ({first_line(error)})") from error
+    train_in_float32(wrapped)
     print(f"Applied LoRA with r={r}, alpha={alpha}")
     if _adapts_tied_embeddings(wrapped):
         print(
@@ -122,6 +130,16 @@ def add_lora(
             file=sys.stderr,
         )
     return wrapped
+
+
+def train_in_float32(model: torch.nn.Module) -> None:
+    """Keep trainable tensors in float32: in half precision, the small steps of training would be rounded away.
+
+    peft does so for adapters, but not for modules that are trained whole.
+    """
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
 
 
 def enable_gradient_checkpointing(model: PreTrainedModel | PeftModel) -> None:

@@ -113,7 +113,7 @@ class CompletionScorer(torch.nn.Module):
         else:
             model.set_attn_implementation(stock)
             print(f"warning: rows are padded, which is slower: {reason}", file=sys.stderr)
-        short = _shortened(examples[0])
+        short = shortened(examples[0])
         tokens = sum(len(short.prompt) + len(completion) for completion in short.completions)
         self._lora = fuse(self.policy, lambda: self([short]), padded_size(tokens) if self.pads_rows else tokens)
 
@@ -155,7 +155,7 @@ class CompletionScorer(torch.nn.Module):
     def _difference(self, examples: Sequence[PromptCompletions]) -> str | None:
         """Return why the packed and padded results differ, or None. Packed attention stays installed."""
         register()
-        with _evaluating(self.policy), torch.no_grad():
+        with evaluating(self.policy), torch.no_grad():
             self.is_packed = False
             padded, tokens = zip(*(self([example]) for example in examples), strict=True)
             try:
@@ -176,7 +176,7 @@ class CompletionScorer(torch.nn.Module):
         return None if is_same else f"packed and padded differ by {difference:.1e} nats per token"
 
 
-def _shortened(example: PromptCompletions) -> PromptCompletions:
+def shortened(example: PromptCompletions) -> PromptCompletions:
     """Return the end of the prompt and the starts of the completions, so that peft's layers fit into memory as well."""
     short = SHORT_TOKENS
     return PromptCompletions(example.prompt[-short:], tuple(part[:short] for part in example.completions))
@@ -184,13 +184,14 @@ def _shortened(example: PromptCompletions) -> PromptCompletions:
 
 def _attention_dropout(module: torch.nn.Module) -> float:
     """Return the dropout of an attention layer in training; 0 for any other module."""
-    share = getattr(module, "attention_dropout", 0.0)
+    own = getattr(module, "dropout", 0.0) if type(module).__name__.endswith("Attention") else 0.0  # BioGPT, OPT
+    share = getattr(module, "attention_dropout", own)
     drop = getattr(module, "attn_dropout", None)  # GPT-2 and similar models
     return drop.p if isinstance(drop, torch.nn.Dropout) else share if isinstance(share, float) else 0.0
 
 
 @contextmanager
-def _evaluating(model: torch.nn.Module) -> Iterator[None]:
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
     """Within the block the model is in evaluation mode, without dropout."""
     training = model.training
     model.eval()

@@ -40,7 +40,7 @@ def fuse(policy: PeftModel, score: Score, tokens: int) -> FusedLoRA | None:
             score()
         if not groups:
             return None
-        with _noisy_adapters(policy):
+        with noisy_adapters(policy):
             with _shared_dropout(groups) as masks:
                 plain = _trial(policy, score, masks, tokens)
             lora, layers = FusedLoRA(groups), FusedLayers(policy)
@@ -72,7 +72,7 @@ def _obstacle(policy: PeftModel, score: Score, masks: DropoutMasks, tokens: int,
 
 
 @contextmanager
-def _noisy_adapters(policy: PeftModel) -> Iterator[None]:
+def noisy_adapters(policy: PeftModel) -> Iterator[None]:
     """Within the block, noise is added to all trained tensors; a fresh adapter is 0 and would show no difference."""
     trained = [parameter for parameter in policy.parameters() if parameter.requires_grad]
     kept = [parameter.detach().clone() for parameter in trained]

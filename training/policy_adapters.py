@@ -18,9 +18,17 @@ import torch
 from peft import LoraConfig, PeftModel
 from peft.functional import cast_adapter_dtype
 
-from language_model.adapters import adapter_tensors, add_lora, attach_adapter, save_adapter, write_adapter
+from language_model.adapters import (
+    adapter_tensors,
+    add_lora,
+    attach_adapter,
+    save_adapter,
+    train_in_float32,
+    write_adapter,
+)
 from language_model.model_files import require_adapter
 from script_io.errors import InputError
+from training.dropouts import turn_dropout_off
 
 if TYPE_CHECKING:
     from peft.tuners.lora import LoraModel
@@ -68,12 +76,12 @@ class AdapterPair:
             with self.model.disable_adapter(), torch.no_grad():
                 yield
             return
-        _activate(self.model, self.reference_names)
+        activate(self.model, self.reference_names)
         try:
             with torch.no_grad():
                 yield
         finally:
-            _activate(self.model, self.policy_names)
+            activate(self.model, self.policy_names)
 
 
 def require_sft_adapter(folder: str | Path, remedy: str, fresh_rank: int | None) -> dict[str, Any]:
@@ -116,7 +124,8 @@ def load_adapter_pair(base: PreTrainedModel, folder: str | Path, *, fresh_rank: 
         model.add_adapter(POLICY, _fresh_config(model.peft_config[REFERENCE], fresh_rank))
         pair = AdapterPair(model, (REFERENCE, POLICY), (REFERENCE,))
     turn_dropout_off(model)
-    _activate(model, pair.policy_names)
+    activate(model, pair.policy_names)
+    train_in_float32(model)
     return pair
 
 
@@ -145,25 +154,18 @@ def _fresh_config(sft: LoraConfig, rank: int) -> LoraConfig:
     )
 
 
-def _activate(model: PeftModel, names: Sequence[str]) -> None:
-    """Activate adapters. Only the policy's tensors ever take a gradient, whatever peft sets."""
+def activate(model: PeftModel, names: Sequence[str], trained: str = POLICY) -> None:
+    """Activate adapters. Only the tensors of `trained` ever take a gradient, whatever peft sets."""
     model.base_model.set_adapter(list(names))
     for name, parameter in model.named_parameters():
         # a linear layer's tensor is `lora_A.policy.weight`, an embedding's `lora_embedding_A.policy`
-        parameter.requires_grad_(POLICY in name.split("."))
+        parameter.requires_grad_(trained in name.split("."))
 
 
-def turn_dropout_off(model: torch.nn.Module) -> None:
-    """Set every dropout to 0: policy and reference must be the same network, and the loss compares their outputs."""
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-        if isinstance(getattr(module, "attention_dropout", None), float):
-            setattr(module, "attention_dropout", 0.0)  # noqa: B010 - a plain number, which nn.Module's types do not know
-
-
-def joined_adapter(model: PeftModel) -> tuple[dict[str, torch.Tensor], LoraConfig]:
-    """Return one adapter equal to the frozen Stage A adapter plus the fresh one: (tensors, configuration).
+def joined_adapter(
+    model: PeftModel, frozen: str = REFERENCE, trained: str = POLICY
+) -> tuple[dict[str, torch.Tensor], LoraConfig]:
+    """Return one adapter equal to a frozen one (of Stage A) plus a trained one: (tensors, configuration).
 
     B1 A1 s1 + B2 A2 s2 = [B1, B2] [s1 A1; s2 A2]: the ranks add up, the scalings s1 and s2 are folded into A, and the
     scaling of the joined adapter is 1. `model` is left as it was, ready to be trained further.
@@ -172,7 +174,7 @@ def joined_adapter(model: PeftModel) -> tuple[dict[str, torch.Tensor], LoraConfi
     active = model.active_adapters
     try:
         with _new_adapters_in_float32(tuner):
-            tuner.add_weighted_adapter([REFERENCE, POLICY], [1.0, 1.0], JOINED, combination_type="cat")
+            tuner.add_weighted_adapter([frozen, trained], [1.0, 1.0], JOINED, combination_type="cat")
         tensors = adapter_tensors(model, JOINED)
         # peft copies the options of the Stage A adapter: its rsLoRA would scale by alpha / sqrt(r), which is not 1. Two
         # equal expressions in `target_modules` become one with each alternative twice.
@@ -180,12 +182,12 @@ def joined_adapter(model: PeftModel) -> tuple[dict[str, torch.Tensor], LoraConfi
             copy.deepcopy(model.peft_config[JOINED]),
             use_rslora=False,
             lora_dropout=0.0,
-            target_modules=model.peft_config[REFERENCE].target_modules,
+            target_modules=model.peft_config[frozen].target_modules,
         )
     finally:
         if JOINED in model.peft_config:
             model.delete_adapter(JOINED)
-        _activate(model, active)  # adding an adapter may have frozen the policy, depending on peft's version
+        activate(model, active, trained)  # adding an adapter may have frozen the policy, depending on peft's version
     return tensors, config
 
 

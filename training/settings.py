@@ -105,6 +105,11 @@ def _add_optimisation_arguments(
         "configuration of accelerate turns it on",
     )
     group.add_argument(
+        "--skip_preflight",
+        action="store_true",
+        help="start without the trial of one short batch: context length, forward and backward pass, save, load, merge",
+    )
+    group.add_argument(
         "--ignore_memory_estimate",
         action="store_true",
         help="train on a CPU although the run would need more memory than is free, by the estimate",
