@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from language_model.adapters import attach_adapter, untie_adapted_embeddings
 from language_model.loading import load_base_model, load_tokenizer
+from language_model.merging import PROBE_NOTE, probe_logits, require_same_logits
 from language_model.model_files import (
     base_of_adapter,
     first_line,
@@ -30,21 +31,13 @@ from language_model.model_files import (
     require_adapter,
 )
 from language_model.placement import Placement, add_base_model_argument, add_model_arguments, choose_placement
-from language_model.prompt_format import build_prompt, encode_prompt, load_prompt_format, save_prompt_format
+from language_model.prompt_format import load_prompt_format, save_prompt_format
 from publishing.hub_upload import require_upload, upload
 from publishing.model_card import CardFacts, evaluation_of, stage_settings, write_model_card
-from script_io.errors import ArgumentParser, InputError, RunError, run_script
+from script_io.errors import ArgumentParser, InputError, run_script
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-PROBE_NOTE = (
-    "Patient is a 54-year-old woman with 3 weeks of chest pain. Denies fever. BP 142/88, HR 96 bpm. Suspected "
-    "pulmonary embolism. Started apixaban 10 mg twice daily. Follow up in 2 weeks."
-)
-# Largest accepted difference between a logit with the adapter and after merging, which rounds half-precision weights
-LOGIT_TOLERANCE = {"float32": 1e-4, "bfloat16": 0.5, "float16": 0.1}
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -86,18 +79,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def probe_logits(
-    model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, prompt_format: str, device: torch.device
-) -> torch.Tensor:
-    """Return the logits (T, V) of a fixed note, as float32 on the CPU."""
-    import torch
-
-    ids = encode_prompt(tokenizer, build_prompt(PROBE_NOTE), prompt_format)
-    with torch.no_grad():
-        logits: torch.Tensor = model(input_ids=torch.tensor([ids], device=device)).logits[0]
-    return logits.float().cpu()
-
-
 def merge(
     base: PreTrainedModel, model_path: str, tokenizer: PreTrainedTokenizerBase, prompt_format: str, placement: Placement
 ) -> PreTrainedModel:
@@ -116,12 +97,9 @@ def merge(
         raise
     except (NotImplementedError, AttributeError, ValueError, RuntimeError) as error:
         raise InputError(f"{model_path}: peft cannot merge this adapter ({first_line(error)})") from error
-    difference = (probe_logits(merged, tokenizer, prompt_format, placement.device) - before).abs().max().item()
-    tolerance = LOGIT_TOLERANCE[str(placement.dtype).removeprefix("torch.")]
-    print(f"Largest logit difference between adapter and merged model: {difference:.1e} (tolerance {tolerance:g})")
-    if not difference <= tolerance:
-        remedy = "this adapter cannot be merged" if placement.dtype.itemsize == 4 else "merge in --dtype float32"
-        raise RunError(f"{model_path}: merging changed the logits by {difference:.1e}; {remedy}")
+    after = probe_logits(merged, tokenizer, prompt_format, placement.device)
+    difference = require_same_logits(model_path, before, after, placement.dtype)
+    print(f"Largest logit difference between adapter and merged model: {difference}")
     return merged
 
 

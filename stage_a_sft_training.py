@@ -30,10 +30,11 @@ from language_model.placement import add_model_arguments, choose_placement
 from language_model.prompt_flags import prompt_settings
 from language_model.prompt_format import load_prompt_format
 from script_io.columns_flag import PHASE1_ROLES, add_columns_argument, column_names
-from script_io.errors import ArgumentParser, InputError, at_least, run_script
+from script_io.errors import ArgumentParser, run_script
 from script_io.folder_lock import lock_folder
 from sft_dataset import SFTDataset
 from training import checkpoints, failures, loop, run_folder
+from training.advice import print_advice
 from training.batch_plan import BatchPlan
 from training.disk_space import check_disk_space
 from training.input_identity import identities_of_inputs
@@ -85,7 +86,8 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, SFTDataset, SFTDatas
     import torch
 
     from scoring.completion_scorer import CompletionScorer
-    from training import memory_estimate, pissa, preflight
+    from training import memory_estimate, pissa, planned_adapters, preflight
+    from training.embedding_noise import add_embedding_noise
     from training.sharding import loading_placement
 
     # Data
@@ -105,7 +107,11 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, SFTDataset, SFTDatas
     loop.warn_if_same_file(args.train_data_path, args.val_data_path)
 
     # Model
-    adapters = memory_estimate.Adapters(args.lora_r, tuple(args.lora_target_modules), dropout=args.lora_dropout)
+    variant = LoraVariant.from_arguments(args)
+    adapters = planned_adapters.fresh_adapter(
+        *(args.model_name, placement, args.lora_r, args.lora_dropout, args.lora_target_modules, variant),
+        frozen_rank=args.lora_r if args.lora_init == "pissa" else 0,
+    )
     plan = BatchPlan.from_arguments(args, len(train), accelerator)
     examples = [train.encoded(index) for index in range(len(train))]
     preflight.check_context(args, args.model_name, examples)
@@ -114,7 +120,7 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, SFTDataset, SFTDatas
     base = load_base_model(args.model_name, loading_placement(args, placement), tokenizer)
     torch.manual_seed(args.seed)  # the adapter's random start
     lora = (args.lora_r, args.lora_alpha, args.lora_dropout, args.lora_target_modules)
-    policy = add_lora(base, *lora, LoraVariant.from_arguments(args))
+    policy = add_lora(base, *lora, variant)
     save: Callable[..., None] = save_adapter
     if args.lora_init == "pissa":
         pissa.start_from_singular_values(policy)
@@ -142,6 +148,7 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, SFTDataset, SFTDatas
         checkpoints.resume_from(run, checkpoint)
     else:
         preflight.run_preflight(run, examples, compares_reference=False)
+    add_embedding_noise(policy, args.neftune_noise_alpha, examples)
     return run, train, val
 
 
@@ -224,6 +231,7 @@ def train_in_folder(args: argparse.Namespace) -> int:
     settings = loop.save_final_model(run, "sft_config.json", lengths)
     loop.save_statistics(run, "training_stats.json", settings, lengths, PANELS)
     print("Training completed!")
+    print_advice(run)
     print(f"Next: python generate_phase2_data.py, or try it: python sft_inference.py --model_path {run.final_model}")
     return 0
 

@@ -34,6 +34,7 @@ from script_io.columns_flag import PREFERENCE_ROLES, column_names
 from script_io.errors import ArgumentParser, at_least, run_script
 from script_io.folder_lock import lock_folder
 from training import checkpoints, data_mix, failures, loop, run_folder
+from training.advice import print_advice
 from training.batch_plan import BatchPlan
 from training.disk_space import check_disk_space
 from training.input_identity import identities_of_inputs
@@ -151,7 +152,9 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, AdapterPair, PairDat
     # Model: one base with the adapters of policy and reference
     examples = [train.encoded(index) for index in range(len(train))]
     preflight.check_context(args, start.base_name, examples)
-    needed = memory_estimate.fit_memory(args, start.base_name, placement, start.adapters(args), examples, plan)
+    needed = memory_estimate.fit_memory(
+        args, start.base_name, placement, start.adapters(args, placement), examples, plan
+    )
     failures.ESTIMATE.set(needed)
     base = load_base_model(start.base_name, loading_placement(args, placement), tokenizer)
     torch.manual_seed(args.seed)  # the random start of a fresh adapter
@@ -350,6 +353,7 @@ def train_in_folder(args: argparse.Namespace) -> int:
     settings = loop.save_final_model(run, DPO_CONFIG, lengths, pair_judges=judges, training_files=files)
     loop.save_statistics(run, "dpo_training_stats.json", settings, lengths, PANELS)
     print("DPO Training completed!")
+    print_advice(run)
     print(f"Next: python evaluation/evaluate_model.py --model_path {run.final_model}")
     return 0
 

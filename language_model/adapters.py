@@ -24,6 +24,8 @@ from script_io.errors import InputError
 
 # Merging unties the embeddings first (`untie_adapted_embeddings`)
 warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True` and a tied layer", category=UserWarning)
+# peft finds out by itself how GPT-2 stores its weights
+warnings.filterwarnings("ignore", message="fan_in_fan_out is set to", category=UserWarning)
 
 if TYPE_CHECKING:
     import torch

@@ -17,6 +17,7 @@ from language_model.decoding_loop import DecodingLoop
 from language_model.length_limits import shorten_prompt
 from language_model.loading import LoadedModel
 from language_model.loop_model import LoopModel
+from language_model.merging import probe_logits, require_same_logits
 from language_model.prompt_format import encode_prompt, note_of_prompt
 from language_model.sampler import (
     Completion,
@@ -51,7 +52,7 @@ class LocalSampler:
         self.keep_thinking = keep_thinking
         self.end_ids = end_of_sequence_ids(loaded)
         self.hidden_ids = hidden_ids(loaded.tokenizer)
-        merge_adapter(loaded.model)
+        merge_checked(loaded, name)
         config = loaded.model.config.get_text_config()
         self.context_tokens: int | None = getattr(config, "max_position_embeddings", None)
         self._loop_model: LoopModel | None = None  # for the decoding loop, if it fits the model
@@ -219,19 +220,28 @@ def hidden_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     return frozenset(special - marks if marks else ())
 
 
+def merge_checked(loaded: LoadedModel, name: str) -> None:
+    """Merge the adapter, if it can be merged, and check the logits. Raises RunError if that changed them."""
+    if can_merge(loaded.model):
+        probe = (loaded.tokenizer, loaded.prompt_format, loaded.model.device)
+        before = probe_logits(loaded.model, *probe)
+        merge_adapter(loaded.model)
+        require_same_logits(name, before, probe_logits(loaded.model, *probe), loaded.model.dtype)
+
+
+def can_merge(model: PreTrainedModel | PeftModel) -> bool:
+    """Return whether the model has an adapter that can be merged; quantised weights are left as they are."""
+    is_known = isinstance(model, PeftModel) and is_mergeable(model)
+    return is_known and all(weight.is_floating_point() for weight in model.parameters())
+
+
 def merge_adapter(model: PreTrainedModel | PeftModel) -> None:
     """Add a LoRA adapter to the weights of its base, so that generation skips the products of the adapter.
 
     The sum is computed in float32 and rounded once to the dtype of the base, as the weights of the base were. In
     bfloat16 the result is as near to float32 as without merging, and 1.6 times as fast (SmolLM2-135M, r=16 on all
-    linear layers). Quantised weights are not merged.
+    linear layers).
     """
-    if (
-        not isinstance(model, PeftModel)
-        or not is_mergeable(model)
-        or not all(weight.is_floating_point() for weight in model.parameters())
-    ):
-        return
     for layer in model.modules():
         if isinstance(layer, BaseTunerLayer):
             base = layer.get_base_layer()

@@ -7,6 +7,7 @@ arXiv:2312.03732. PiSSA: Meng et al. 2024, arXiv:2404.02948.
 from __future__ import annotations
 
 import argparse
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -87,12 +88,20 @@ def add_lora_arguments(parser: argparse.ArgumentParser) -> None:
         help="start of the adapter. zero: without effect; pissa: the largest singular values of each weight, saved as "
         "a plain adapter of twice the rank for the original base (default: zero)",
     )
+    lora.add_argument(
+        "--neftune_noise_alpha",
+        type=float,
+        default=0.0,
+        help="size of the noise on the embeddings in training (NEFTune's alpha, a factor; 5 to 15 are usual); 0: none",
+    )
 
 
 def check_lora_arguments(args: argparse.Namespace) -> None:
     """Raise InputError for flags that exclude each other or are out of range."""
     if not 0 <= args.lora_dropout < 1:
         raise InputError(f"--lora_dropout {args.lora_dropout}: must be at least 0 and below 1")
+    if not 0 <= args.neftune_noise_alpha < math.inf:
+        raise InputError(f"--neftune_noise_alpha {args.neftune_noise_alpha}: must be a number of 0 or more")
     if args.lora_init == "pissa":
         if args.use_dora or args.lora_modules_to_save:
             raise InputError(
@@ -165,7 +174,7 @@ def _last_names(paths: Iterable[str]) -> str:
 def _can_be_adapted(module: Any) -> bool:
     """Return whether the module is a layer that LoRA knows: linear (dense or quantised), GPT-2's, or an embedding."""
     name = type(module).__name__
-    return "Linear" in name or name == "Conv1D" or "Embedding" in name and hasattr(module, "num_embeddings")
+    return "Linear" in name or name == "Conv1D" or ("Embedding" in name and hasattr(module, "num_embeddings"))
 
 
 def _refuse_tied(model: Any, names: Sequence[str]) -> None:

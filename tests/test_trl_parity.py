@@ -12,8 +12,8 @@ from language_model.adapters import attach_adapter
 from language_model.loading import load_base_model, load_tokenizer
 from scoring.completion_scorer import CompletionScorer
 from stage_b_dpo_training import losses, parse_args
-from training.pair_scores import PairData, score_pairs
 from training.dropouts import turn_dropout_off
+from training.pair_scores import PairData, score_pairs
 from training.policy_adapters import load_adapter_pair
 
 BETA = 0.1

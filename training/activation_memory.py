@@ -31,12 +31,14 @@ class Adapters:
     """The LoRA adapters of a run: rank of the trained and of the frozen adapter, adapted layers, and dropout.
 
     `target_modules` is as peft stores it: names of layers, or one regular expression, which is counted as all layers.
+    `other_trained` are trained parameters that are not LoRA matrices of decoder layers, such as whole modules.
     """
 
     trained_rank: int
     target_modules: str | Collection[str]
     frozen_rank: int = 0
     dropout: float = 0.0
+    other_trained: int = 0
 
     def adapts(self, layer: str) -> bool:
         """Return whether the layer of this name (without its path) is adapted."""

@@ -166,7 +166,8 @@ def _loading_bytes(model: Any, placement: Placement) -> int:
 
 def _adapter_bytes(layers: Sequence[torch.nn.Module], adapters: Adapters) -> int:
     sizes = sum(sum(shape) for layer in layers for name, shape in linear_layers(layer).items() if adapters.adapts(name))
-    return sizes * (adapters.trained_rank * TRAINED_BYTES + adapters.frozen_rank * FROZEN_ADAPTER_BYTES)
+    by_rank = adapters.trained_rank * TRAINED_BYTES + adapters.frozen_rank * FROZEN_ADAPTER_BYTES
+    return sizes * by_rank + adapters.other_trained * TRAINED_BYTES
 
 
 def _head_bytes(model: Any, row: PackedRow, element: int) -> int:

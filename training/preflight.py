@@ -117,7 +117,9 @@ def _check_backward(scorer: CompletionScorer, batch: Sequence[PromptCompletions]
 
 def _part_to_exclude(policy: PeftModel, missing: Sequence[str]) -> str:
     """Return the name of the largest part of the model that has tensors without gradient, and no others."""
-    trained = [name.split(".") for name, each in policy.named_parameters() if each.requires_grad and each.grad is not None]
+    trained = [
+        name.split(".") for name, each in policy.named_parameters() if each.requires_grad and each.grad is not None
+    ]
     path = missing[0].split(".")
     for depth in range(1, len(path)):
         if not any(other[:depth] == path[:depth] for other in trained):
@@ -153,9 +155,9 @@ def _reloaded(policy: PeftModel, folder: Path) -> Iterator[None]:
         tuner.set_adapter([RELOADED])
         yield
     finally:
+        tuner.set_adapter(active)
         if RELOADED in policy.peft_config:
             policy.delete_adapter(RELOADED)
-        tuner.set_adapter(active)
         for name, each in policy.named_parameters():
             each.requires_grad_(name in trainable)
 

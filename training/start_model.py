@@ -12,15 +12,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from language_model.hub import local_adapter
+from language_model.lora_settings import PLAIN
 from language_model.model_files import absolute_model_name, base_of_adapter, is_whole_model
 from script_io.errors import InputError
 from training import policy_adapters
 from training.activation_memory import Adapters
 from training.loss_settings import reference_kind
+from training.planned_adapters import fresh_adapter, trained_whole
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from language_model.placement import Placement
     from training.policy_adapters import AdapterPair
 
 DEFAULT_RANK, DEFAULT_TARGETS = 16, ("q_proj", "v_proj")  # of the adapter on a whole model
@@ -34,13 +37,17 @@ class StartModel:
     base_name: str  # what the policy's adapter will name as its base
     adapter: Mapping[str, Any] | None  # the adapter's configuration; None: a whole model
 
-    def adapters(self, args: argparse.Namespace) -> Adapters:
+    def adapters(self, args: argparse.Namespace, placement: Placement) -> Adapters:
         """Return what the estimate of the memory needs to know about policy and reference."""
         if self.adapter is None:
-            return Adapters(args.lora_r or DEFAULT_RANK, tuple(args.lora_target_modules or DEFAULT_TARGETS))
-        has_copy = args.lora_r or reference_kind(args) == "live"
+            targets = args.lora_target_modules or DEFAULT_TARGETS
+            return fresh_adapter(self.base_name, placement, args.lora_r or DEFAULT_RANK, 0, targets, PLAIN)
+        rank = self.adapter["r"]
         return Adapters(
-            args.lora_r or self.adapter["r"], self.adapter["target_modules"], self.adapter["r"] if has_copy else 0
+            args.lora_r or rank,
+            self.adapter["target_modules"],
+            rank if args.lora_r or reference_kind(args) == "live" else 0,
+            other_trained=0 if args.lora_r else trained_whole(self.path),
         )
 
     def add_policy(self, base: PreTrainedModel, args: argparse.Namespace) -> AdapterPair:

@@ -1,0 +1,63 @@
+"""One line of advice at the end of a run, if its figures show a sign that docs/tuning.md knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from language_model.adapters import count_parameters
+from training.run import TrainingRun
+
+LARGE_BASE = 1_000_000_000  # parameters
+HIGH_DPO_RATE = 1e-5
+LOW_PREFERENCE, HIGH_PREFERENCE = 0.60, 0.99
+
+
+def print_advice(run: TrainingRun) -> None:
+    """Print the first sign that the run shows, with the flag to change; nothing if it shows none."""
+    parameters = count_parameters(run.policy)
+    text = advice(run.state.epochs, parameters, run.args.learning_rate)
+    if text and run.accelerator.is_main_process:
+        print(f"Advice: {text} (docs/tuning.md)")
+
+
+def advice(epochs: Sequence[Mapping[str, Any]], parameters: int, learning_rate: float) -> str | None:
+    """Return what the epochs of a run show, most serious sign first, or None.
+
+    `epochs` are the rows of the statistics file; those of Stage B have `val_chosen_preference`, and only there the
+    learning rate and the preference are signs.
+    """
+    last = epochs[-1] if epochs else {}
+    preference = last.get("val_chosen_preference")
+    if preference is not None and learning_rate > HIGH_DPO_RATE and parameters >= LARGE_BASE:
+        return (
+            f"--learning_rate {learning_rate:g} is over {HIGH_DPO_RATE:g}, which breaks the summaries of bases of 1B "
+            "parameters or more; read some before you use the model, or train again with 5e-6"
+        )
+    if _overfits(epochs):
+        return (
+            "the validation loss rose while the training loss fell; keep the best model with "
+            "--early_stopping_patience 1, or train for fewer --num_epochs"
+        )
+    if preference is not None and preference < LOW_PREFERENCE:
+        return (
+            f"the policy prefers the chosen summary in {preference:.0%} of the validation pairs, little more than by "
+            "chance; raise --learning_rate or --num_epochs, and read ten pairs"
+        )
+    if preference is not None and preference > HIGH_PREFERENCE:
+        return (
+            f"the policy prefers the chosen summary in {preference:.1%} of the validation pairs: they are too easy; "
+            "make harder ones with generate_completions.py and judge_completions.py"
+        )
+    return None
+
+
+def _overfits(epochs: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether from the last epoch but one to the last, validation loss rose and training loss fell."""
+    if len(epochs) < 2:
+        return False
+    losses = [(row.get("train_loss"), row.get("val_loss")) for row in epochs[-2:]]
+    if any(value is None for pair in losses for value in pair):  # a loss that was not finite
+        return False
+    (train_before, val_before), (train, val) = losses
+    return bool(val > val_before and train < train_before)
