@@ -6,7 +6,7 @@ experts, a vision tower.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +40,18 @@ VISION_SHAPE = {
     "patch_size": 14,
 }
 
+ATTENTION = ("--lora_target_modules", "q_proj", "k_proj", "v_proj", "o_proj")
+ALL_LINEAR = ("--lora_target_modules", "all-linear")
+
 
 @dataclass(frozen=True)
 class Architecture:
-    """One architecture: the name that people use, transformers' `model_type`, and its small shape."""
+    """One architecture: the name that people use, transformers' `model_type`, its small shape, and its LoRA flags."""
 
     title: str
     model_type: str
-    shape: dict[str, Any] = field(default_factory=dict)
+    shape: dict[str, Any]
+    lora: tuple[str, ...] = ALL_LINEAR
 
 
 ARCHITECTURES = {
@@ -68,6 +72,7 @@ ARCHITECTURES = {
             "eoi_token_index": 1,
             "image_token_index": 2,
         },
+        (*ALL_LINEAR, "--lora_exclude_modules", "vision_tower"),
     ),
     "phi": Architecture("Phi (phi-2)", "phi", OLD_SHAPE | {"intermediate_size": 48}),
     "phi3": Architecture("Phi-3", "phi3", LLAMA_SHAPE),
@@ -77,7 +82,7 @@ ARCHITECTURES = {
     "biogpt": Architecture("BioGPT", "biogpt", OLD_SHAPE | {"intermediate_size": 48}),
     "falcon": Architecture("Falcon", "falcon", OLD_SHAPE),
     "bloom": Architecture("BLOOM", "bloom", {"hidden_size": 32, "n_layer": 2, "n_head": 4}),
-    "mixtral": Architecture("Mixtral", "mixtral", LLAMA_SHAPE | {"num_local_experts": 4}),
+    "mixtral": Architecture("Mixtral", "mixtral", LLAMA_SHAPE | {"num_local_experts": 4}, ATTENTION),
     "smollm3": Architecture("SmolLM3", "smollm3", LLAMA_SHAPE | {"no_rope_layers": [1, 0]}),
 }
 
