@@ -52,9 +52,16 @@ def prepare_b(inputs: Path, output: Path, *extra: str) -> Any:
 PREPARE: dict[str, Callable[..., Any]] = {"A": prepare_a, "B": prepare_b}
 
 
-@pytest.mark.parametrize(
-    ("stage", "extra"), [("A", ()), ("A", ("--use_dora",)), ("B", ()), ("B", ("--lora_r", "3")), ("B", ("--reference", "live"))]
-)  # fmt: skip
+FLAGS = [
+    ("A", ()),
+    ("A", ("--use_dora",)),
+    ("A", ("--lora_init", "pissa", "--lora_dropout", "0")),
+    ("B", ("--lora_r", "3")),
+    ("B", ("--reference", "live")),
+]
+
+
+@pytest.mark.parametrize(("stage", "extra"), FLAGS)
 def test_the_run_is_afterwards_as_it_was(
     stage: str, extra: tuple[str, ...], inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -105,7 +112,7 @@ def test_noise_of_the_model_itself_stops_stage_b_and_warns_stage_a(
     monkeypatch.setattr(LlamaMLP, "forward", noisy_mlp)
     monkeypatch.setattr("scoring.fused_check.FusedLayers", lambda policy: None)  # it would replace the noisy layer
     monkeypatch.setattr("scoring.completion_scorer.fuse", lambda *_: None)
-    with pytest.raises(InputError, match="two forward passes in training mode differ by .* use another base model"):
+    with pytest.raises(InputError, match=r"two forward passes in training mode differ by .* use another base model"):
         prepare_b(inputs, tmp_path / "b")
     prepare_a(inputs, tmp_path / "a")
     assert "Stage B will refuse it" in capsys.readouterr().err
