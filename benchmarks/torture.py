@@ -28,8 +28,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
 
-from benchmarks.torture_cases import CASES, Case, make_inputs
-from benchmarks.torture_runs import Event, KillAt, differences, run_in_child
+from benchmarks.torture_cases import CASES, make_inputs
+from benchmarks.torture_runs import Case, Event, KillAt, differences, run_in_child
 from script_io.errors import ArgumentParser, at_least
 
 MOST_KILLS_OF_ONE_RUN = 3
@@ -52,13 +52,15 @@ class Reference:
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=at_least(1), default=21, help="number of kills per stage")
+    parser.add_argument("--kills", type=at_least(1), default=21, help="number of kills that the runs of each stage get")
     parser.add_argument(
         "--cases", nargs="+", choices=sorted(CASES), default=list(CASES), metavar="NAME", help="stages to kill"
     )
     parser.add_argument("--short", action="store_true", help="kill Stage A alone, 4 times")
     parser.add_argument("--seed", type=at_least(0), default=42, help="seed of the moments")
-    parser.add_argument("--jobs", type=at_least(1), default=2, help="number of processes that run stages")
+    parser.add_argument(
+        "--jobs", type=at_least(1), default=2, help="number of processes that run stages at the same time"
+    )
     parser.add_argument(
         "--scratch",
         type=Path,
@@ -124,7 +126,7 @@ def reference_of(case: Case, inputs: Path, scratch: Path) -> Reference:
         runs.append(Reference(result.folder, result.seconds, result.events))
     if found := differences(runs[0].folder, runs[1].folder):
         raise RuntimeError(f"{case.name}: two uninterrupted runs differ: {'; '.join(found[:10])}")
-    print(f"{case.name}: a whole run takes {runs[1].seconds:.1f} s and writes {len(runs[1].events)} times", flush=True)
+    print(f"{case.name}: a whole run takes {runs[1].seconds:.1f} s, {result.cpu_seconds:.1f} s of a core", flush=True)
     return runs[1]
 
 

@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
-from benchmarks.torture_runs import launch_in_child, run_in_child
+from benchmarks.torture_runs import Case, launch_in_child, run_in_child
 
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = {"train": 24, "validation": 6, "test": 8}  # of each Phase 1 split
 HARDWARE = ("--device", "cpu", "--num_threads", "1", "--dtype", "float32")
 TRAINING = ("--learning_rate", "1e-3", "--num_epochs", "2", "--batch_size", "4", "--save_steps", "2", *HARDWARE)
-
-
-@dataclass(frozen=True)
-class Case:
-    """One stage: its module, and its arguments as a function of the folder with the inputs."""
-
-    name: str
-    module: str
-    arguments: Callable[[Path], list[str]]
-    prepare: Callable[[ModuleType], None] = lambda module: None
 
 
 def _stage_a(inputs: Path) -> list[str]:

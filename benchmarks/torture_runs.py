@@ -11,17 +11,26 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from types import ModuleType
+from typing import Any, NamedTuple
 
 from script_io.errors import run_script
-from script_io.measured import MEASURED_FIELDS, without_measured
-
-if TYPE_CHECKING:
-    from benchmarks.torture_cases import Case
+from script_io.measured import MEASURED_FIELDS, page_without_measured, without_measured
 
 REPORT, LOG = "report.json", "output.log"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One stage: its module, and its arguments as a function of the folder with the inputs."""
+
+    name: str
+    module: str
+    arguments: Callable[[Path], list[str]]
+    prepare: Callable[[ModuleType], None] = lambda module: None
 
 
 class Event(NamedTuple):
@@ -46,6 +55,7 @@ class Result:
 
     exit_code: int
     seconds: float
+    cpu_seconds: float  # of the child and its children
     folder: Path
     events: list[Event] = field(default_factory=list)
     modules: list[str] = field(default_factory=list)  # that were loaded at the end
@@ -68,23 +78,27 @@ def run_in_child(case: Case, inputs: Path, folder: Path, kill: KillAt | None = N
     process = os.fork()
     if not process:
         _be_child(case, inputs, folder, kill)
-    status = _wait(process, None if kill.seconds is None else start + kill.seconds)
+    with suppress(PermissionError, ProcessLookupError):  # the child sets it too; whoever comes first
+        os.setpgid(process, process)
+    status, cpu_seconds = _wait(process, None if kill.seconds is None else start + kill.seconds)
     seconds = time.perf_counter() - start
     report = folder.parent / f"{folder.name}.{REPORT}"
     events, modules = json.loads(report.read_text()) if report.exists() else ([], [])
     report.unlink(missing_ok=True)
-    return Result(os.waitstatus_to_exitcode(status), seconds, folder, [Event(*each) for each in events], modules)
+    return Result(
+        os.waitstatus_to_exitcode(status), seconds, cpu_seconds, folder, [Event(*each) for each in events], modules
+    )
 
 
-def _wait(process: int, deadline: float | None) -> int:
-    """Return the status of a child once it has ended; kill its process group at the deadline."""
+def _wait(process: int, deadline: float | None) -> tuple[int, float]:
+    """Return status and CPU seconds of a child once it has ended; kill its process group at the deadline."""
     while True:
-        ended, status = os.waitpid(process, os.WNOHANG)
+        ended, status, used = os.wait4(process, os.WNOHANG)
         if ended:
-            return status
+            return status, used.ru_utime + used.ru_stime
         if deadline is not None and time.perf_counter() >= deadline:
-            os.killpg(process, signal.SIGKILL) if os.getpgid(process) == process else os.kill(process, signal.SIGKILL)
-            return os.waitpid(process, 0)[1]
+            os.killpg(process, signal.SIGKILL)
+            deadline = None
         time.sleep(0.002)
 
 
@@ -137,7 +151,7 @@ def watch_writes(kill_at: int | None) -> list[Event]:
 
 
 def launch_in_child(command: list[str], log: Path) -> int:
-    """Stand in for `pipeline.runner.launch`: run the script in a forked process of the same group."""
+    """Do what `pipeline.runner.launch` does: run the script in a forked process of the same group."""
     process = os.fork()
     if not process:
         code = 1
@@ -181,4 +195,6 @@ def content_of(path: Path) -> Any:
     if path.suffix == ".csv":
         with path.open(newline="", encoding="utf-8-sig") as handle:
             return [{k: v for k, v in row.items() if k not in MEASURED_FIELDS} for row in csv.DictReader(handle)]
+    if path.suffix == ".html":
+        return page_without_measured(path.read_text(encoding="utf-8"))
     return path.read_bytes()

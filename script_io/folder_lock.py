@@ -27,7 +27,7 @@ def lock_folder(folder: str | Path, file: str | None = None) -> Iterator[None]:
         yield
         return
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: is a file; name a folder to write to")
+        raise InputError(f"{folder}: cannot write there, since it is a file; name a folder")
     made = [each for each in (folder, *folder.parents) if not each.exists()]
     path = folder / (f".{file}{LOCK_FILE}" if file else LOCK_FILE)
     lock = FileLock(path, is_singleton=True)  # a run may take it again in the same process

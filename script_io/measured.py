@@ -1,10 +1,11 @@
 """The fields of result files that hold times, speeds and memory; all others are the same whenever a run is repeated.
 
-Whoever writes such a field to a JSON, JSONL or CSV file adds it here.
+Whoever writes such a field to a JSON, JSONL or CSV file adds it here, and whoever shows one on a page its form.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 MEASURED_FIELDS = frozenset(
@@ -18,6 +19,13 @@ MEASURED_FIELDS = frozenset(
         "stages",  # of the pipeline: seconds by stage
     }
 )
+# on the pages of an evaluation: the time of one summary, and the row of `median_seconds`
+_ON_PAGES = re.compile(r'(?<=; )[\d.]+ s(?=</p>)|(?<=in seconds</span></th><td class="n">)[\d.]+')
+
+
+def page_without_measured(page: str) -> str:
+    """Return an HTML page of an evaluation without times."""
+    return _ON_PAGES.sub("", page)
 
 
 def without_measured(content: Any) -> Any:

@@ -50,7 +50,7 @@ def _out_of_memory(args: argparse.Namespace, error: BaseException) -> str:
 
 
 def smaller_settings(args: argparse.Namespace) -> list[str]:
-    """Return flags that need less memory than those of the run, the ones that change least first."""
+    """Return flags with which the run would need less memory, the ones that change least first."""
     settings = [] if args.gradient_checkpointing else ["--gradient_checkpointing (also with --resume)"]
     if args.batch_size > 1:
         half, accumulation = args.batch_size // 2, args.gradient_accumulation_steps * 2

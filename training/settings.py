@@ -162,7 +162,7 @@ def _add_output_arguments(parser: argparse.ArgumentParser, output_dir: str) -> N
         type=at_least(0),
         default=0,
         metavar="N",
-        help="number of checkpoints to keep, the newest ones and also the best one; 0: all",
+        help="number of checkpoints to keep, the newest ones, and also the one of the best evaluation; 0: all",
     )
     group.add_argument("--logging_steps", type=at_least(1), default=10, help="number of steps between console lines")
     group.add_argument(
