@@ -308,8 +308,10 @@ def complete_prompts(args: argparse.Namespace) -> int:
         rows = read_output(args.output_path, settings)
         if not rows:
             raise InputError("no prompt leaves room for its completion; lower --max_new_tokens or use another model")
-        place = {prompt.text: number for number, prompt in enumerate(prompts)}
-        write_jsonl(args.output_path, sorted(rows.values(), key=lambda row: place.get(row["prompt"], len(place))))
+    place = {prompt.text: number for number, prompt in enumerate(prompts)}
+    in_order = sorted(rows.values(), key=lambda row: place.get(row["prompt"], len(place)))
+    if in_order != list(rows.values()):  # also if an earlier run was killed before it had sorted them
+        write_jsonl(args.output_path, in_order)
     finished = [each for row in rows.values() for each in row["finished"]]
     print(f"{finished.count(False)} of {len(finished)} completions were cut off at {args.max_new_tokens} tokens")
     if left_out := len(prompts) - sum(prompt.text in rows for prompt in prompts):

@@ -42,6 +42,9 @@ def atomic_write(path: str | Path, *, private: bool = True) -> Iterator[IO[str]]
             os.fsync(handle.fileno())
         if not private:  # NamedTemporaryFile makes private files
             os.chmod(handle.name, 0o666 & ~_umask())
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+            if left != Path(handle.name):
+                left.unlink(missing_ok=True)
         os.replace(handle.name, path)
     except BaseException as error:
         Path(handle.name).unlink(missing_ok=True)
@@ -49,8 +52,6 @@ def atomic_write(path: str | Path, *, private: bool = True) -> Iterator[IO[str]]
             error.filename = str(path)  # a failed write does not know its file
         raise
     flush_to_disk(path.parent)
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        left.unlink(missing_ok=True)
 
 
 def refuse_overwriting(source: str | Path | None, outputs: Iterable[Path], flag: str) -> None:

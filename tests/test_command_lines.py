@@ -231,7 +231,7 @@ STAGE_FLAGS = {
 }
 STAGE_FLAGS_OF_ANY_DEFAULT = {
     *("warmup_ratio", "warmup_steps", "max_grad_norm", "weight_decay", "logging_steps", "eval_steps", "save_steps"),
-    *("eval_batch_size", "early_stopping_patience", "train_data_path", "val_data_path"),
+    *("eval_batch_size", "early_stopping_patience", "train_data_path", "val_data_path", "keep_checkpoints"),
 }
 REQUIRED = object()
 # Copied by hand from the contract's tables.
@@ -822,6 +822,7 @@ MISTAKES = [
     Mistake("benchmarks.gpu_check", "--seconds 0", ("argument --seconds: 0: must be at least 1",)),
     Mistake("benchmarks.gpu_check", "--device cpu --output_file weightless_base/config.json", ("config.json: has no",)),
     Mistake("benchmarks.trl_worker", "none.json out.json", ("none.json", NO_FILE)),
+    Mistake("benchmarks.torture", "--kills 0", ("argument --kills: 0: must be at least 1",)),
     Mistake("benchmarks.training_scale", "--pairs 7", ("--pairs 7: give multiples of 10",)),
     Mistake(DETECTION, "--phase1_dir phase1_good --phase2_dir nowhere", ("train_dpo.jsonl", NO_FILE)),
     Mistake("judge_completions", f"{JUDGE} --output_dir good.csv", ("cannot write there",)),

@@ -150,6 +150,15 @@ def test_a_killed_run_continues_and_ends_with_the_same_file(
     assert "1 are completed already, 3 are to do" in printed
 
 
+def test_a_run_that_was_killed_before_it_sorted_its_rows_sorts_them(model: Path, phase1: Path) -> None:
+    run(model, phase1)
+    output = output_of(phase1)
+    whole = output.read_bytes()
+    output.write_bytes(b"".join(reversed(whole.splitlines(keepends=True))))
+    run(model, phase1)
+    assert output.read_bytes() == whole
+
+
 def test_a_resumed_run_repeats_an_unfinished_wave_with_the_same_company(
     model: Path, phase1: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
