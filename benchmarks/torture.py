@@ -89,7 +89,7 @@ def torture(case: Case, inputs: Path, scratch: Path, reference: Reference, kills
         done: list[KillAt] = []
         planned = min(rng.randint(1, MOST_KILLS_OF_ONE_RUN), kills - tried)
         for _ in range(planned):
-            when = moment(rng, reference, trials + len(done))
+            when = moment(rng, reference, tried + len(done))
             if not run_in_child(case, inputs, folder, when).was_killed:
                 break
             done.append(when)

@@ -43,7 +43,7 @@ def atomic_write(path: str | Path, *, private: bool = True) -> Iterator[IO[str]]
         if not private:  # NamedTemporaryFile makes private files
             os.chmod(handle.name, 0o666 & ~_umask())
         for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-            if left != Path(handle.name):
+            if left.name != Path(handle.name).name:
                 left.unlink(missing_ok=True)
         os.replace(handle.name, path)
     except BaseException as error:

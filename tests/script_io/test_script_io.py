@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import errno
 import json
 import os
 import re
@@ -472,3 +473,22 @@ def test_a_refused_row_leaves_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="extra"):
         write_csv(path, ("id",), [{"id": 1, "extra": 2}])
     assert path.read_text() == "mine"
+
+
+def test_what_a_killed_run_left_is_deleted_when_the_file_is_written_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".stats.json.abc123.tmp").write_text("half")
+    (tmp_path / ".other.json.abc123.tmp").write_text("of another file")
+    write_json("stats.json", {"steps": 3})  # a path without a folder
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".other.json.abc123.tmp", "stats.json"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_is_one_line_that_names_the_file_and_leaves_nothing(tmp_path, monkeypatch, capsys, number):
+    def refuse(descriptor):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    assert run_script(lambda args: write_json(tmp_path / "stats.json", {}), argparse.Namespace()) == 1
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'stats.json'}: the disk is full (")
+    assert not list(tmp_path.iterdir())
