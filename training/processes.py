@@ -10,9 +10,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from script_io.errors import InputError
+from script_io.errors import EXIT_FAILED, InputError
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from accelerate import Accelerator
 
     from language_model.placement import Placement
@@ -90,6 +92,8 @@ def make_accelerator(args: argparse.Namespace, placement: Placement) -> Accelera
         # No buffer changes, and no forward pass may wait: the processes have rows in different numbers
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
+    if accelerator.num_processes > 1:
+        sys.excepthook = end_with_traceback
     if not accelerator.is_main_process:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
     accelerator.wait_for_everyone()  # every process has looked into the run folder before one writes there
@@ -147,3 +151,13 @@ def end_process(exit_code: int) -> int:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(exit_code)
+
+
+def end_with_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print an unexpected error and end this process of several, without the teardown that can hang (`end_process`).
+
+    The launcher sees the exit code and ends the other processes, which wait for this one.
+    """
+    sys.__excepthook__(kind, error, trace)
+    sys.stderr.flush()
+    os._exit(EXIT_FAILED)

@@ -20,7 +20,7 @@ from dpo_dataset import DPODataset
 from language_model.loading import load_tokenizer
 from script_io.errors import InputError
 from training.batch_plan import CPU_ROW_TOKENS, BatchPlan
-from training.processes import make_accelerator, read_launch_settings
+from training.processes import end_with_traceback, make_accelerator, read_launch_settings
 from training.sharding import check_sharding, loading_placement
 
 CONFIGS = ROOT / "configs" / "accelerate"
@@ -107,6 +107,17 @@ def test_a_base_that_cannot_be_split_is_refused(tmp_path, environment):
         make_accelerator(run_arguments(tmp_path, shard_base=True), replace(CPU, quantisation="4bit"))
     with pytest.raises(InputError, match="use --reference cached"):
         check_sharding(run_arguments(tmp_path, reference="live"), CPU)
+
+
+def test_an_unexpected_error_ends_a_process_at_once(monkeypatch, capsys):
+    codes = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    try:
+        raise ValueError("of one process")
+    except ValueError as error:
+        end_with_traceback(type(error), error, error.__traceback__)
+    assert codes == [1]
+    assert "ValueError: of one process" in capsys.readouterr().err
 
 
 def test_a_base_to_be_split_is_loaded_into_the_hosts_memory(tmp_path):
