@@ -1,7 +1,7 @@
 """Read a Phase 1 file for Stage A: factual notes and summaries, tokenised, with the loss on the summary only.
 
 In:  a Phase 1 CSV, JSONL, JSON array or Parquet file (id, clinical_note, model_summary, label, hallucination_type;
-     --columns names other columns), or conversations: a JSONL file with `messages`.
+     --columns names other columns), or conversations: a file with `messages`.
 Out: as a library, `SFTDataset` and loaders; as a script, every problem of the file with its line.
 
     python sft_dataset.py                                           # checks phase1_data/sft/train_set_processed.csv
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from language_model.chat_messages import conversation_problem
-from language_model.conversations import KEY, REMEDY, holds_conversations, read_turns
+from language_model.conversations import KEY, holds_conversations, read_conversations, read_turns
 from language_model.length_limits import LengthReport, encode_within
 from language_model.loading import load_tokenizer
 from language_model.prompt_flags import add_prompt_arguments, prompt_settings
@@ -26,7 +26,6 @@ from language_model.prompt_format import Text, build_prompt, encode_completion, 
 from scoring.packed_rows import PromptCompletions
 from script_io.columns_flag import PHASE1_ROLES, add_columns_argument, column_names
 from script_io.errors import EXIT_BAD_INPUT, ArgumentParser, InputError, placed, run_script
-from script_io.files import read_jsonl
 from script_io.phase1_csv import FACTUAL_LABELS, row_problem
 from script_io.phase1_files import Phase1Row, read_phase1
 from script_io.tables import TABLE_SUFFIXES, Place, repeated_id
@@ -127,7 +126,7 @@ def training_examples(path: str | Path, columns: Mapping[str, str] | None = None
     """Yield (place, example) for the factual rows of a Phase 1 file, or for the turns of conversations."""
     if holds_conversations(path):
         for turn in read_turns(path):
-            yield f"{path}, line {turn.line}", Example(turn.id, turn.prompt, turn.answer)
+            yield f"{path}, {turn.place}", Example(turn.id, turn.prompt, turn.answer)
         return
     for row in load_factual_rows(path, columns):
         note = row["clinical_note"]
@@ -224,9 +223,8 @@ def rendering_problems(
 
 def conversation_problems(path: str | Path) -> list[str]:
     """Return the problems of a file of conversations, one line each."""
-    rows = read_jsonl(path, (KEY,), REMEDY)
-    found = ((line, conversation_problem(row[KEY])) for line, row in rows)
-    return [f"line {line}: {KEY}: {problem}" for line, problem in found if problem]
+    found = ((place, conversation_problem(row[KEY])) for place, row in read_conversations(path))
+    return [f"{place}: {KEY}: {problem}" for place, problem in found if problem]
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -236,7 +234,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "file",
         nargs="?",
         default=DEFAULT_TRAIN_CSV,
-        help="Phase 1 file or JSONL of conversations to check (default: %(default)s)",
+        help="Phase 1 file or conversations to check (default: %(default)s)",
     )
     add_columns_argument(data, PHASE1_ROLES)
     data.add_argument(

@@ -1,4 +1,4 @@
-"""Read multi-turn training data for Stage A: a JSONL file with `messages`, and optionally `id`.
+"""Read multi-turn training data for Stage A: JSONL, a JSON array or Parquet with `messages`, and optionally `id`.
 
 Each message of the assistant is an example of its own. Its prompt is everything before it, in the chat template, as it
 will be in inference; only the message itself is trained on.
@@ -6,7 +6,6 @@ will be in inference; only the message itself is trained on.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,10 @@ from typing import Any
 
 from language_model.chat_messages import Message, conversation_problem
 from script_io.errors import InputError
-from script_io.files import read_jsonl
+from script_io.tables import JSON_SUFFIXES, PARQUET_SUFFIXES, Place, read_table, stream_table
 
 KEY = "messages"
-REMEDY = "name a JSONL file with messages, a list of {role, content} in each line"
+REMEDY = "name a file with messages, a list of {role, content} in each row"
 
 
 @dataclass(frozen=True)
@@ -25,43 +24,53 @@ class Turn:
     """One message of the assistant, and what it answers."""
 
     id: str
-    line: int
+    place: Place
     prompt: list[Message]
     answer: list[Message]  # of one message
 
 
 def holds_conversations(path: str | Path) -> bool:
-    """Return whether a file is JSONL whose first object has `messages`."""
-    if Path(path).suffix.lower() not in (".jsonl", ".ndjson") or not Path(path).is_file():
+    """Return whether a file is JSONL, JSON or Parquet whose first row has `messages`."""
+    if Path(path).suffix.lower() not in (*JSON_SUFFIXES, *PARQUET_SUFFIXES) or not Path(path).is_file():
         return False
-    with Path(path).open(encoding="utf-8-sig", errors="replace") as handle:
-        first = next((line for line in handle if line.strip()), "")
     try:
-        row = json.loads(first)
-    except json.JSONDecodeError:
+        _, row = next(stream_table(path, ()))
+    except InputError:  # which reading the file as Phase 1 then says
         return False
-    return isinstance(row, dict) and KEY in row
+    return KEY in row
+
+
+def read_conversations(path: str | Path) -> list[tuple[Place, dict[str, Any]]]:
+    """Return the (place, row) pairs of a file of conversations; Parquet's keys without a value leave the messages."""
+    rows = read_table(path, (KEY,), REMEDY)
+    return [(place, row | {KEY: _without_missing(row[KEY])}) for place, row in rows]
+
+
+def _without_missing(messages: Any) -> Any:
+    if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
+        return messages
+    return [{name: value for name, value in message.items() if value is not None} for message in messages]
 
 
 def read_turns(path: str | Path) -> list[Turn]:
-    """Return the turns of all conversations, in order. Raises InputError with the line of a conversation of no use."""
-    rows = read_jsonl(path, (KEY,), REMEDY)
+    """Return the turns of all conversations, in order. Raises InputError with the place of a conversation of no use."""
+    rows = read_conversations(path)
     turns = []
-    for line, row in rows:
+    for place, row in rows:
         if problem := conversation_problem(row[KEY]):
             raise InputError(
-                f"{path}, line {line}: {KEY}: {problem}; run python sft_dataset.py {path} for every such line"
+                f"{path}, {place}: {KEY}: {problem}; run python sft_dataset.py {path} for every such {place.unit}"
             )
-        turns += list(turns_of(line, row))
+        turns += list(turns_of(place, row))
     print(f"Loaded {len(rows)} conversations from {path}, with {len(turns)} messages of the assistant to train on")
     return turns
 
 
-def turns_of(line: int, row: dict[str, Any]) -> Iterator[Turn]:
+def turns_of(place: Place, row: dict[str, Any]) -> Iterator[Turn]:
     """Yield the turns of a conversation that has passed `conversation_problem`."""
     messages = row[KEY]
-    name = str(row.get("id", f"line-{line}"))
-    places = [place for place, message in enumerate(messages) if message["role"] == "assistant"]
-    for number, place in enumerate(places, start=1):
-        turn_name = f"{name}, turn {number}" if len(places) > 1 else name
-        yield Turn(turn_name, line, messages[:place], [messages[place]])
+    name = str(row.get("id", place.row_id))
+    answers = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
+    for number, index in enumerate(answers, start=1):
+        turn_name = f"{name}, turn {number}" if len(answers) > 1 else name
+        yield Turn(turn_name, place, messages[:index], [messages[index]])

@@ -195,6 +195,10 @@ CASES = [
     Case("sft_dataset", "deep.json", "nested too deeply"),
     # the columns of one's own table
     Case(SFT, f"{A} --columns note=text", "line 1: missing column text; found id"),
+    Case("sft_dataset", "good.csv --columns note=text", "line 1: missing column text"),
+    Case("dpo_dataset", "good.jsonl --tokenizer base --columns prompt=text", "line 1: missing key text"),
+    Case(EVAL, f"{EVALUATE} --columns note=text", "line 1: missing column text"),
+    Case(CALIBRATE, "--judge_model base --phase1_dir phase1_good --columns note=text", "line 1: missing column text"),
     Case(SFT, f"{A} --columns note", "'note': write ROLE=COLUMN"),
     Case(SFT, f"{A} --columns text=clinical_note", "'text' is not one of note, summary"),
     Case(SFT, f"{A} --columns note=id note=label", "--columns names note twice"),
