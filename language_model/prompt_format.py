@@ -24,7 +24,7 @@ from language_model.frozen_template import (
     differing_flag,
     freeze,
 )
-from language_model.thinking import without_thinking
+from language_model.thinking import CLOSES, OPENS, without_thinking
 from script_io.errors import InputError
 from script_io.files import read_json_object, write_json
 
@@ -149,6 +149,11 @@ def _chat_completion(tokenizer: PreTrainedTokenizerBase, completion: Text) -> st
     """Return the text that the template writes for the answer, after the generation prompt."""
     question = [{"role": "user", "content": "?"}]
     opened = _opened(tokenizer, question)
+    if opened.count(OPENS) > opened.count(CLOSES):
+        raise InputError(
+            "the chat template opens a thinking block for every answer; close it with --chat_template_kwargs "
+            "'{\"enable_thinking\": false}' if the template knows that, or pass another --prompt_template"
+        )
     answer = [
         {**message, "content": without_thinking(message["content"]).strip()}
         for message in _messages(completion, "assistant")

@@ -1,6 +1,8 @@
 """Renderings that stay: prompt templates, system prompts, variables and dates in the tokenizer's own template."""
 
+import importlib.util
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 from tiny_models import CHAT_TEMPLATE, build_tokenizer
@@ -153,6 +155,25 @@ def test_thinking_blocks_are_never_trained_on(tmp_path):
     assert encode_completion(qwen3, messages, "chat") == encode_completion(qwen3, "Chest pain.", "chat")
 
 
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        *((name, {}) for name in ("gemma", "gemma3", "llama3", "llama3_2", "phi3", "qwen2_5", "qwen3")),
+        *((name, {"chat_template_kwargs": {"enable_thinking": False}}) for name in ("qwen3", "qwen3_5_think")),
+    ],
+)
+def test_templates_of_real_models(tmp_path, capsys, name, asked):
+    spec = importlib.util.find_spec("trl")
+    template = (Path(spec.origin).parent / "chat_templates" / f"{name}.jinja").read_text(encoding="utf-8")
+    tokenizer = tokenizer_with(template)
+    tokenizer.bos_token = "<bos>"
+    prompt, completion = shown(tokenizer, tmp_path, **asked)
+    assert prompt.count(build_prompt(NOTE)) == 1
+    assert completion.startswith("Chest pain.<")
+    assert ("</think>" in prompt) == bool(asked)
+    assert ("26 Jul 2024" in prompt) == ("it is fixed at" in capsys.readouterr().out) == (name == "llama3_2")
+
+
 ALTERNATING = (
     "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
     "{{ raise_exception('roles must\nalternate') }}{% endif %}[{{ m.role }}]{{ m.content }}<|im_end|>{% endfor %}"
@@ -216,6 +237,7 @@ def test_a_faulty_template_is_refused_in_one_line(tmp_path, name):
             "{{ messages | map(attribute='content') | join | upper }}{% if add_generation_prompt %}>{% endif %}",
             "another way",
         ),
+        (f"{CHAT_TEMPLATE}{{% if add_generation_prompt %}}<think>\n{{% endif %}}", "opens a thinking block"),
         ("{{ messages[0].content }}>{{ messages[1].content | upper if messages | length > 1 }}", "changes the text"),
         ("{{ messages[0].content }}>", "changes the text"),
     ],

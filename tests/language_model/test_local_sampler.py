@@ -51,7 +51,7 @@ def texts(sampler: LocalSampler, prompts: list[str], **settings: Any) -> list[li
 
 def greedy_by_hand(sampler: LocalSampler, prompt: str, max_new_tokens: int) -> tuple[list[int], bool]:
     """Complete one prompt with one forward pass per token, no cache and no padding."""
-    ids = encode_prompt(sampler.loaded.tokenizer, prompt, "plain")
+    ids = encode_prompt(sampler.loaded.tokenizer, prompt, sampler.loaded.prompt_format)
     new: list[int] = []
     for _ in range(max_new_tokens):
         with torch.inference_mode():
