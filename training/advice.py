@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -56,8 +57,7 @@ def _overfits(epochs: Sequence[Mapping[str, Any]]) -> bool:
     """Return whether from the last epoch but one to the last, validation loss rose and training loss fell."""
     if len(epochs) < 2:
         return False
-    losses = [(row.get("train_loss"), row.get("val_loss")) for row in epochs[-2:]]
-    if any(value is None for pair in losses for value in pair):  # a loss that was not finite
-        return False
-    (train_before, val_before), (train, val) = losses
-    return bool(val > val_before and train < train_before)
+    before, last = epochs[-2:]
+    losses = [row.get(name) for name in ("train_loss", "val_loss") for row in (before, last)]
+    train_before, train, val_before, val = (math.nan if loss is None else loss for loss in losses)  # None: not finite
+    return val > val_before and train < train_before

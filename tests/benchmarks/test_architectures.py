@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.architectures import HEAD, Outcome, main, parse_args, run_chain, table_row, write_data
+from benchmarks.architecture_chain import Outcome, run_chain, write_data
+from benchmarks.architectures import HEAD, main, parse_args, table_row
 from benchmarks.tiny_architectures import ARCHITECTURES
 
 DOCS = (Path(__file__).resolve().parents[2] / "docs" / "architectures.md").read_text(encoding="utf-8")
