@@ -107,7 +107,7 @@ def test_a_run_leaves_what_the_contract_names(inputs, tmp_path, capsys):
         ("--loss_on rejected_differences", 0.6931472),
         ("--loss_type apo_zero", 1.0),
         ("--loss_type sppo_hard --loss_on differences", 50.0),
-        ("--loss_type sigmoid --dpop_penalty 50", 0.6931472),
+        ("--reference live --dpop_penalty 50", 0.6931472),
         ("--loss_type sigmoid_norm --loss_on differences --factuality_margin 0.5", 0.9740770),  # log(1 + exp(0.5))
     ],
 )
@@ -120,15 +120,9 @@ def test_step_0_shows_the_zero_margin(inputs, tmp_path, flags, expected, referen
     assert first["rewards/rejected"] == pytest.approx(0, abs=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("flags", "frozen_rank"),
-    [
-        ("--loss_type simpo --beta 2 --loss_on differences", 0),
-        ("--loss_type orpo --nll_weight 1 --lora_r 3", 4),  # the fresh adapter is trained on top of the SFT adapter
-        ("--preference_weight 0 --nll_weight 1 --reference live", 0),
-    ],
-)
-def test_without_a_reference_none_is_computed(inputs, tmp_path, capsys, monkeypatch, flags, frozen_rank):
+@pytest.fixture
+def no_reference(monkeypatch):
+    """Fail where a reference is scored; return the ranks of frozen adapters that memory is estimated for."""
     monkeypatch.setattr(AdapterPair, "as_reference", lambda *args: pytest.fail("the reference was scored"))
     monkeypatch.setattr("training.reference_cache.score_reference", lambda *args: pytest.fail("it was scored"))
     ranks = []
@@ -136,32 +130,43 @@ def test_without_a_reference_none_is_computed(inputs, tmp_path, capsys, monkeypa
     monkeypatch.setattr(
         memory_estimate, "fit_memory", lambda *call: ranks.append(call[3].frozen_rank) or fit_memory(*call)
     )
-    output = train(inputs, tmp_path / "run", "--learning_rate", "5e-3", *flags.split())
-    lines = capsys.readouterr().out
-    assert "no reference, so there is no zero margin to check" in lines
-    assert "Reference model: none" in lines
-    assert ranks == [frozen_rank]
-    assert not (output / "reference_logps").exists()
-    before, *_, after = metrics(output, "val")
-    assert after["loss"] < before["loss"]
-    assert ("rewards/margins" in after) == ("--preference_weight" not in flags)
+    return ranks
 
 
-def test_the_control_without_a_reference_takes_the_steps_of_the_nll_term(inputs, tmp_path):
-    """A preference term of almost no weight, which has a reference, trains the same."""
-    flags = ("--num_epochs", "1", "--nll_weight", "1", "--preference_weight")
-    control = train(inputs, tmp_path / "control", *flags, "0")
-    almost = train(inputs, tmp_path / "almost", *flags, "1e-12")
-    assert_same_weights(control, almost, 1e-6)
-
-
-def test_lost_likelihood_is_warned_of(inputs, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize(
+    ("flags", "frozen_rank"),
+    [
+        ("--loss_type simpo --beta 2 --loss_on differences", 0),
+        ("--loss_type orpo --nll_weight 1 --lora_r 3", 4),  # the fresh adapter is trained on top of the SFT adapter
+    ],
+)
+def test_reference_free_losses_compute_no_reference(
+    inputs, tmp_path, capsys, monkeypatch, no_reference, flags, frozen_rank
+):
     monkeypatch.setattr("training.watching.DISPLACEMENT_LIMIT", -100.0)  # any change is a fall below this
-    output = train(inputs, tmp_path / "run", "--loss_type", "simpo", "--num_epochs", "1")
-    before, after = (row["logps/chosen"] for row in metrics(output, "val"))
-    warnings = [line for line in capsys.readouterr().err.splitlines() if "displacement" in line]
-    assert len(warnings) == 1  # not before training
-    assert f"lost {before - after:.1f} nats on average" in warnings[0]
+    output = train(inputs, tmp_path / "run", "--learning_rate", "5e-3", "--num_epochs", "1", *flags.split())
+    printed = capsys.readouterr()
+    assert "has no reference, so there is no zero margin to check" in printed.out
+    assert "Reference model: none" in printed.out
+    assert no_reference == [frozen_rank]
+    assert not (output / "reference_logps").exists()
+    before, after = metrics(output, "val")
+    assert after["loss"] < before["loss"]
+    lost = before["logps/chosen"] - after["logps/chosen"]
+    warnings = [line for line in printed.err.splitlines() if "displacement" in line]
+    assert [f"lost {lost:.1f} nats on average" in line for line in warnings] == [True]  # not before training
+
+
+def test_the_control_computes_no_reference_and_takes_the_steps_of_the_nll_term(inputs, tmp_path, capsys, request):
+    """A preference term of almost no weight, which has a reference, trains the same."""
+    flags = ("--num_epochs", "1", "--nll_weight", "1", "--reference", "live", "--preference_weight")
+    almost = train(inputs, tmp_path / "almost", *flags, "1e-12")
+    ranks = request.getfixturevalue("no_reference")
+    control = train(inputs, tmp_path / "control", *flags, "0")
+    assert "--preference_weight 0 needs no reference" in capsys.readouterr().out
+    assert ranks == [0]
+    assert [name for name in metrics(control, "val")[0] if name.startswith("rewards/")] == []
+    assert_same_weights(control, almost, 1e-6)
 
 
 def test_a_reference_that_is_not_the_start_stops_the_run(inputs, tmp_path):
