@@ -62,7 +62,7 @@ def local_adapter(name: str | Path) -> str:
     except EntryNotFoundError:  # a whole model
         return str(name)
     except (HTTPError, OSError) as error:  # such as a gated model, which the hub lists and does not give
-        raise InputError(f"{name}: no file came from the hub ({_reason(error)}); {HUB_REMEDY}") from error
+        raise InputError(f"{name}: could not be downloaded from the hub ({_reason(error)}); {HUB_REMEDY}") from error
 
 
 @cache
