@@ -15,7 +15,7 @@ from typing import Any
 
 from demo.recipes import EVIDENCE_MODEL, Recipe
 from pipeline.processes import RUNNING, launch, refuse_if_running, stop
-from pipeline.script_flags import HandedFlags, merged
+from pipeline.script_flags import WITHOUT_EFFECT, HandedFlags, merged, split, unsplit, without
 from pipeline.stage_records import StageRecord, inputs_of, newest, outputs_of
 from script_io.errors import EXIT_BAD_INPUT, InputError, RunError
 from script_io.provenance import commit
@@ -91,7 +91,9 @@ class Pipeline:
         they do not count in the comparison; `last` flags that the user's do not replace; `continues` files that the
         script itself continues, which are deleted if they are of another command.
         """
-        command = merged(self.handed.added_to(script, [script, *map(str, arguments)]), last)
+        whole = merged(self.handed.added_to(script, [script, *map(str, arguments)]), last)
+        command = without(whole, WITHOUT_EFFECT)
+        free = unsplit((flag, values) for flag, values in split(whole) if flag.removeprefix("--") in WITHOUT_EFFECT)
         marker, log = self.folder / "stages" / f"{name}.json", self.folder / "logs" / f"{name}.log"
         record = StageRecord.read(marker)
         same = record if record and record.command == command else None
@@ -101,7 +103,7 @@ class Pipeline:
             self._skip(name, same)
             return
         resumes = same is not None and same.can_resume()
-        words = [*(same.resumed() if same and resumes else command), *extra]
+        words = [*(same.resumed() if same and resumes else command), *free, *extra]
         if self.args.dry_run:
             print(f"python {shlex.join(words)}")
             return

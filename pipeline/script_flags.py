@@ -22,8 +22,11 @@ SET_BY_THE_CHAIN = {
 }
 # `run_pipeline.py` has these itself, since not every script gets the same value.
 OF_THE_CHAIN = {"device", "num_threads", "seed", "max_length", "overflow", "ignore_memory_estimate"}
+OF_THE_DATA = "Data"  # the group of flags on files, of which each stage has its own
 # Stage B trains the adapter of Stage A; its own flags for a fresh adapter come with --stage_b.
 ONLY_IN = {"LoRA": STAGE_A}
+# With another value of these, a finished stage is still finished, and an interrupted one can be resumed.
+WITHOUT_EFFECT = ("save_steps", "logging_steps", "report_to", "gradient_checkpointing")
 
 
 @cache
@@ -49,8 +52,8 @@ def knows(script: str, name: str) -> bool:
 
 def training_flags() -> dict[str, tuple[str, argparse.Action]]:
     """Return the group and the action of each flag of Stage A and Stage B that the chain hands on as it is."""
-    both = grouped(STAGE_B) | grouped(STAGE_A)
-    return {name: both[name] for name in both if name not in SET_BY_THE_CHAIN | OF_THE_CHAIN}
+    both, excluded = grouped(STAGE_B) | grouped(STAGE_A), SET_BY_THE_CHAIN | OF_THE_CHAIN
+    return {name: both[name] for name in both if name not in excluded and both[name][0] != OF_THE_DATA}
 
 
 def add_training_flags(parser: argparse.ArgumentParser) -> None:
@@ -107,7 +110,10 @@ class HandedFlags:
     def _is_for(self, script: str, name: str) -> bool:
         """Return whether a script has the flag in a group of the same title, so that it means the same there."""
         title = training_flags()[name][0]
-        return knows(script, name) and grouped(script)[name][0] == title and ONLY_IN.get(title, script) == script
+        only = ONLY_IN.get(title, script)
+        if only != script and knows(only, name):
+            return False
+        return knows(script, name) and grouped(script)[name][0] == title
 
 
 def stage_words(args: argparse.Namespace) -> dict[str, list[str]]:

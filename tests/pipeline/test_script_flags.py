@@ -9,8 +9,17 @@ from training_helpers import ROOT
 
 import run_pipeline
 from pipeline.hardware import PRESETS
-from pipeline.script_flags import OF_THE_CHAIN, STAGE_A, STAGE_B, merged, parser_of_script, training_flags
+from pipeline.script_flags import (
+    OF_THE_CHAIN,
+    STAGE_A,
+    STAGE_B,
+    WITHOUT_EFFECT,
+    merged,
+    parser_of_script,
+    training_flags,
+)
 from script_io.errors import parser_of
+from training import run_folder
 
 MODEL = ("--model_name", "some/model-7B", "--phase1_dir", str(ROOT / "phase1_data" / "sft"))
 SAMPLE, EVALUATE = "generate_completions.py", "evaluation/evaluate_model.py"
@@ -125,3 +134,7 @@ def test_a_flag_that_is_set_again_keeps_its_place_and_loses_its_first_values():
     assert merged(["s.py", "a", "--x", "1", "2", "--y"], ["--x=3"], ["--z", "-1"]) == [
         *("s.py", "a", "--x", "3", "--y", "--z", "-1")
     ]
+
+
+def test_a_resumed_training_takes_other_values_of_the_flags_without_effect():
+    assert set(WITHOUT_EFFECT) <= run_folder._FREE_TO_CHANGE
