@@ -53,7 +53,9 @@ def launch(command: Sequence[str], log: Path) -> int:
 
 def stop(processes: Iterable[subprocess.Popen[bytes]]) -> None:
     """Ask processes to end, which lets a training write a checkpoint; kill them if they take too long or on Ctrl-C."""
-    processes = list(processes)
+    processes = [process for process in processes if process.poll() is None]
+    if processes:
+        print("Stopping; a training writes a checkpoint first. Ctrl-C again ends it at once.", file=sys.stderr)
     for process in processes:
         process.terminate()
     until = time.monotonic() + SECONDS_TO_STOP

@@ -98,7 +98,7 @@ class Pipeline:
         record = StageRecord.read(marker)
         same = record if record and record.command == command else None
         up_to_date = same is not None and same.is_up_to_date(marker)
-        missing = same.missing_outputs() if same and up_to_date else []
+        missing = same.missing_outputs(self.folder) if same and up_to_date else []
         if same and up_to_date and not missing:
             self._skip(name, same)
             return

@@ -22,7 +22,8 @@ NOT_NEEDED = ("checkpoint_*", "reference_logps", "logs", "stages", ".*")
 
 @dataclass(frozen=True)
 class StageRecord:
-    """One stage. `seconds` is None until it has finished; `outputs` are the files that it wrote.
+    """One stage. `seconds` is None until it has finished; `outputs` are the files that it wrote,
+    relative to the folder of the run.
 
     `started` is when it began from nothing, in seconds since 1970: a resumed stage keeps it.
     """
@@ -45,9 +46,9 @@ class StageRecord:
     def write(self, path: Path) -> None:
         write_json(path, asdict(self))
 
-    def missing_outputs(self) -> list[str]:
+    def missing_outputs(self, run_folder: Path) -> list[Path]:
         """Return the files that the stage wrote and that are no longer there."""
-        return [path for path in self.outputs if not Path(path).exists()]
+        return [run_folder / path for path in self.outputs if not (run_folder / path).exists()]
 
     def is_up_to_date(self, path: Path) -> bool:
         """Return whether the stage has finished and its inputs have not changed since its record in `path`."""
@@ -71,7 +72,7 @@ def inputs_of(command: Sequence[str]) -> list[Path]:
 
 
 def outputs_of(command: Sequence[str], run_folder: Path, since: float) -> tuple[str, ...]:
-    """Return the files that a command has written.
+    """Return the files that a command has written, relative to the folder of the run.
 
     A stage has a folder of its own, or it writes to the folder of the run: then only files count that were written at
     or after `since`, in seconds since 1970.
@@ -80,7 +81,7 @@ def outputs_of(command: Sequence[str], run_folder: Path, since: float) -> tuple[
     for place in (Path(word) for flag, word in pairwise(command) if flag in OUTPUT_FLAGS):
         own = [file for file in _files([place]) if not _is_not_needed(file.relative_to(place))]
         found += [file for file in own if place != run_folder or file.stat().st_mtime >= since]
-    return tuple(sorted(map(str, found)))
+    return tuple(sorted(file.relative_to(run_folder).as_posix() for file in found))
 
 
 def newest(paths: Sequence[Path]) -> float:

@@ -69,7 +69,7 @@ def state_of(folder: Path, name: str) -> StageState:
         return StageState(name, "waiting")
     if record.seconds is None:
         return StageState(name, "stopped, will be resumed" if record.can_resume() else "stopped, will start again")
-    if missing := record.missing_outputs():
+    if missing := record.missing_outputs(folder):
         return StageState(name, f"will run again, since {missing[0]} is gone")
     if not record.is_up_to_date(marker):
         return StageState(name, "will run again, since what it reads has changed")

@@ -44,6 +44,7 @@ def test_ctrl_c_lets_a_stage_save_once(tmp_path, monkeypatch):
     codes = []
     stop = processes.stop
     monkeypatch.setattr(processes, "stop", lambda found: (stop(found), codes.extend(p.returncode for p in found)))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler  # which turns the signal into an exception
 
     def interrupt():
         wait_for(tmp_path / "ready")

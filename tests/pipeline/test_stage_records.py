@@ -75,14 +75,15 @@ def test_another_command_starts_from_nothing(training, monkeypatch):
 
 
 def test_a_finished_stage_runs_again_once_an_output_is_gone(training, monkeypatch):
-    model = write(training.folder / "final_model" / "adapter_model.safetensors", STARTED + 90)
+    output = "sft/final_model/adapter_model.safetensors"
+    model = write(training.folder.parent / output, STARTED + 90)
     path = training.folder.parent / "stages" / "sft.json"
-    StageRecord(training.record.command, None, STARTED, 90.0, (str(model),)).write(path)
+    StageRecord(training.record.command, None, STARTED, 90.0, (output,)).write(path)
     assert commands_of_runs(training, monkeypatch)[0] == []
     model.unlink()
     assert commands_of_runs(training, monkeypatch)[0] == [training.record.resumed()]
     training.checkpoint.unlink()
-    StageRecord(training.record.command, None, STARTED, 90.0, (str(model),)).write(path)
+    StageRecord(training.record.command, None, STARTED, 90.0, (output,)).write(path)
     assert commands_of_runs(training, monkeypatch)[0] == [training.record.command]
 
 
@@ -93,15 +94,15 @@ def test_a_record_of_an_earlier_version_counts_as_finished(training, monkeypatch
 
 
 def test_outputs_are_what_later_stages_need(tmp_path):
-    kept = [write(tmp_path / name, STARTED) for name in ("sft/final_model/a.json", "sft/stats.json")]
-    for name in ("sft/checkpoint_step_3/a.json", "sft/reference_logps/a.safetensors", "sft/.hidden/x"):
+    kept = ("sft/final_model/a.json", "sft/stats.json")
+    for name in (*kept, "sft/checkpoint_step_3/a.json", "sft/reference_logps/a.safetensors", "sft/.hidden/x"):
         write(tmp_path / name, STARTED)
     command = ["stage_a_sft_training.py", "--output_dir", str(tmp_path / "sft")]
-    assert outputs_of(command, tmp_path, STARTED + 1) == tuple(map(str, sorted(kept)))
+    assert outputs_of(command, tmp_path, STARTED + 1) == kept
     # the comparison writes to the folder of the run, which holds the files of all stages
-    page = write(tmp_path / "comparison.html", STARTED + 2)
+    write(tmp_path / "comparison.html", STARTED + 2)
     write(tmp_path / "logs" / "x.log", STARTED + 2)
-    assert outputs_of(["compare.py", "--output_dir", str(tmp_path)], tmp_path, STARTED + 1) == (str(page),)
+    assert outputs_of(["compare.py", "--output_dir", str(tmp_path)], tmp_path, STARTED + 1) == ("comparison.html",)
 
 
 def test_completions_of_other_settings_are_deleted_before_a_script_could_continue_them(tmp_path, monkeypatch):
