@@ -55,6 +55,7 @@ def test_help_explains_every_flag(script: str, capsys: pytest.CaptureFixture[str
     assert caught.value.code == 0
     printed = capsys.readouterr()
     assert printed.err == ""
+    assert "--config FILE" in printed.out
     for name, action in options(parser_of(script)).items():
         assert action.help, name
         assert not action.option_strings or action.option_strings[0] in printed.out
