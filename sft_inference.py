@@ -26,7 +26,7 @@ from shutil import get_terminal_size
 from typing import Any
 
 from clinical.lexicon_flag import add_lexicon_argument, add_lexicons
-from clinical.note_pieces import sign_of_one_note
+from clinical.note_pieces import warn_of_pieces
 from fact_checking.checked_summary import CheckedSummary, checked_summary, shown
 from language_model.loading import load_for_inference
 from language_model.note_files import KEPT, Note, note_of_argument, one_note, read_notes
@@ -40,8 +40,8 @@ from language_model.sampler_flags import (
     local_sampler,
     sampling_settings,
 )
+from language_model.text_stream import TextStream, add_stream_argument, attach_stream, check_stream
 from script_io.errors import ArgumentParser, InputError, run_script
-from script_io.files import read_text
 from script_io.result_rows import add_results, require_free_output, write_rows
 from script_io.terminal import ask_lines, printable, shows_colour
 
@@ -157,6 +157,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="file for the summaries with all columns of the input, .jsonl or .csv (default: none)",
     )
     output.add_argument("--overwrite", action="store_true", help="replace an --output_file that exists")
+    add_stream_argument(output)
     add_sampling_arguments(parser, temperature=0.7)
     add_endpoint_arguments(parser)
     add_model_arguments(parser)
@@ -192,6 +193,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check_args(args: argparse.Namespace) -> None:
     """Raise InputError for flags that exclude or need each other."""
+    check_stream(args)
     served = args.served_model or args.compare_served_model
     if args.base_url and not served:
         raise InputError("--base_url needs --served_model, the name under which the server knows the model")
@@ -233,6 +235,7 @@ def run_notes(args: argparse.Namespace, notes: Sequence[Note]) -> int:
     by_model = []
     for make in sampler_makers(args):
         sampler = load(make)
+        stream = attach_stream(sampler, heading(notes[0].text)) if args.stream else None
         started = time.perf_counter()
         try:
             summaries = summarise(sampler, [n.text for n in notes], settings, "Summaries" if len(notes) > 1 else None)
@@ -249,7 +252,7 @@ def run_notes(args: argparse.Namespace, notes: Sequence[Note]) -> int:
         write_rows(args.output_file, add_results([note.columns for note in notes], rows, KEPT))
         print(f"Wrote {len(notes)} rows to {args.output_file}", file=sys.stderr)
     for each in zip(by_note, checked, strict=True):
-        print_summaries(*each)
+        print_summaries(*each, stream)
     return 0
 
 
@@ -265,13 +268,26 @@ def check(summaries: Sequence[dict[str, Any]], *, rules: bool) -> list[CheckedSu
     return [checked_summary(each["clinical_note"], each["generated_summary"], rules=rules) for each in summaries]
 
 
-def print_summaries(summaries: Sequence[dict[str, Any]], checked: Sequence[CheckedSummary]) -> None:
-    """Print a note and its summary; the summaries of two models next to each other, with the differences marked."""
+def heading(note: str) -> str:
+    """Return what is printed before the summary of a note."""
+    return f"\nClinical Note:\n{printable(note)}\n\nGenerated Summary:"
+
+
+def print_summaries(
+    summaries: Sequence[dict[str, Any]], checked: Sequence[CheckedSummary], stream: TextStream | None = None
+) -> None:
+    """Print a note and its summary; the summaries of two models next to each other, with the differences marked.
+
+    What `stream` has printed already is not printed again.
+    """
     remarks = [
         "" if each["finished"] else f"(broken off after {each['num_tokens']} tokens; --max_new_tokens sets the limit)"
         for each in summaries
     ]
-    print(f"\nClinical Note:\n{printable(summaries[0]['clinical_note'])}\n\nGenerated Summary:")
+    if stream:
+        stream.finish(summaries[0]["generated_summary"], remarks[0])
+        return
+    print(heading(summaries[0]["clinical_note"]))
     width = max(get_terminal_size().columns, NARROWEST)
     print(shown([each["model"] for each in summaries], checked, remarks, width=width, colour=shows_colour()))
 
@@ -294,24 +310,14 @@ def run_interactive(args: argparse.Namespace) -> int:
     while (note := ask_lines("\nNote> ", "(. ends) > ", END_OF_NOTE, ("quit", "exit"))) is not None:
         if not note:
             continue
+        stream = attach_stream(samplers[0], heading(note)) if args.stream else None
         try:
             summaries = [summarise(sampler, [note], settings)[0] for sampler in samplers]
         except PromptTooLong as error:  # the next note may be shorter
             print(f"error: the note is too long: {error.reason}", file=sys.stderr)
         else:
-            print_summaries(summaries, check(summaries, rules=args.check))
+            print_summaries(summaries, check(summaries, rules=args.check), stream)
     return 0
-
-
-def warn_of_pieces(path: Path) -> None:
-    """Warn if the lines of a text file look like pieces of one note: each would get a summary of its own."""
-    sign = sign_of_one_note(read_text(path))
-    if sign:
-        print(
-            f"warning: {path}: its lines look like pieces of one note ({sign}), but each line is summarised as a note; "
-            "add --one_note_per_file if the file is one note",
-            file=sys.stderr,
-        )
 
 
 def main(args: argparse.Namespace) -> int:

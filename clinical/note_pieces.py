@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import pairwise
+from pathlib import Path
 
 from clinical.layout import opening_heading, unwrapped
 from clinical.text import dialogue_turns
+from script_io.files import read_text
 
 _FEWEST_OPENINGS = 2  # different headings or speakers; in a list of notes each may open with the same
 _SHARE_OF_OPEN_LINES = 0.25  # lines that end in mid-sentence; in a list of notes some lack their full stop
@@ -19,6 +22,17 @@ def sign_of_one_note(text: str) -> str | None:
     """
     lines = text.rstrip().split("\n")
     return _blank_line(lines) or _heading(lines) or _open_lines(lines)
+
+
+def warn_of_pieces(path: Path) -> None:
+    """Warn if the lines of a text file look like pieces of one note: each would get a summary of its own."""
+    sign = sign_of_one_note(read_text(path))
+    if sign:
+        print(
+            f"warning: {path}: its lines look like pieces of one note ({sign}), but each line is summarised as a note; "
+            "add --one_note_per_file if the file is one note",
+            file=sys.stderr,
+        )
 
 
 def _blank_line(lines: list[str]) -> str | None:

@@ -57,6 +57,7 @@ class LocalSampler:
         self.context_tokens: int | None = getattr(config, "max_position_embeddings", None)
         self._loop_model: LoopModel | None = None  # for the decoding loop, if it fits the model
         self._is_checked = False
+        self.on_text: Callable[[str], None] | None = None  # called with the text so far, as it grows by a token
 
     def complete(
         self,
@@ -164,6 +165,9 @@ class LocalSampler:
             if found is None:
                 return
             progress.add_tokens(found.tokens)
+            if self.on_text:
+                for row in (*found.ended, *decoding.rows):
+                    self.on_text(self._read(row.tokens, 0.0).text)
             for row in found.ended:
                 yield row.job, self._read(row.tokens, row.seconds)
 

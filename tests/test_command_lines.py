@@ -282,7 +282,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         **{"clinical_note": None, "input_file": None, "compare_model_path": None, "compare_served_model": None},
         **{"output_file": None, "max_new_tokens": 150, "temperature": 0.7, "batch_size": 8, "base_model": None},
         **{"keep_thinking": False, **PROMPT_FLAGS},
-        **{"one_note_per_file": False, "check": False, "lexicon_dir": [], "overwrite": False},
+        **{"one_note_per_file": False, "check": False, "lexicon_dir": [], "overwrite": False, "stream": False},
     },
     "evaluation.evaluate_model": {
         **MODEL_FLAGS,
@@ -547,6 +547,7 @@ MISTAKES = [
     Mistake("sft_inference", "--clinical_note ' '", ("--clinical_note: the note is empty",)),
     Mistake("sft_inference", "--clinical_note Cough. --model_path sft/none", ("sft/none", NO_MODEL)),
     Mistake("sft_inference", "--clinical_note Cough. --model_path no-such-model", ("no-such-model: no such folder",)),
+    Mistake("sft_inference", f"{INFER} --stream --check", ("--stream prints one summary", "leave --check out")),
     Mistake("sft_inference", f"{INFER} --output_file good.csv", ("good.csv: exists already; add --overwrite",)),
     Mistake("sft_inference", f"{INFER} --output_file out.txt", ("out.txt: the name must end in .jsonl or .csv",)),
     Mistake("evaluation.fact_checker", "--note @none.txt --summary Cough.", ("none.txt", NO_FILE)),

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from tiny_models import build_tiny_model
 import sft_inference
 from language_model.prompt_format import build_prompt
 from language_model.sampler import Completion, PromptTooLong, SamplingSettings
+from language_model.text_stream import TextStream
 from script_io.csv_files import read_csv, write_csv
 from script_io.errors import InputError
 from script_io.terminal import printable
@@ -345,3 +347,21 @@ def test_a_terminal_is_asked_for_notes_until_the_input_ends(model: Path) -> None
     process.expect(pexpect.EOF)
     process.close()
     assert process.exitstatus == 0
+
+
+def test_a_streamed_summary_is_printed_as_it_grows_and_ends_the_same(
+    model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ("--model_path", model, "--clinical_note", NOTES[0], "--temperature", "0")
+    assert run(*flags) == 0
+    whole = capsys.readouterr().out
+    seen: list[str] = []
+    monkeypatch.setattr(TextStream, "__call__", lambda stream, text: (seen.append(text), grow(stream, text))[1])
+    assert run(*flags, "--stream") == 0
+    assert capsys.readouterr().out == whole
+    assert len(seen) == 8  # tokens
+    assert all(after.startswith(before.rstrip("\ufffd")) for before, after in pairwise(seen))
+    assert len(set(seen)) > 4
+
+
+grow = TextStream.__call__
