@@ -28,7 +28,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
 
-from benchmarks.torture_cases import CASES, make_inputs
+from benchmarks.torture_cases import CASES, FEW_ROWS, ROWS, make_inputs
 from benchmarks.torture_runs import Case, Event, KillAt, differences, run_in_child
 from script_io.errors import ArgumentParser, at_least
 
@@ -56,7 +56,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--cases", nargs="+", choices=sorted(CASES), default=list(CASES), metavar="NAME", help="stages to kill"
     )
-    parser.add_argument("--short", action="store_true", help="kill Stage A alone, 4 times")
+    parser.add_argument("--short", action="store_true", help="kill Stage A alone, 4 times, on fewer rows")
     parser.add_argument("--seed", type=at_least(0), default=42, help="seed of the moments")
     parser.add_argument(
         "--jobs", type=at_least(1), default=2, help="number of processes that run stages at the same time"
@@ -136,7 +136,7 @@ def main(args: argparse.Namespace) -> int:
     names, kills = (["stage_a"], 4) if args.short else (args.cases, args.kills)
     scratch = Path(tempfile.mkdtemp(prefix="torture.", dir=args.scratch))
     try:
-        inputs = make_inputs(scratch / "inputs", names)
+        inputs = make_inputs(scratch / "inputs", names, FEW_ROWS if args.short else ROWS)
         references = [reference_of(CASES[name], inputs, scratch) for name in names]
 
         def one(name: str, reference: Reference) -> tuple[int, int]:

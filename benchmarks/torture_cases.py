@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +12,7 @@ from benchmarks.torture_runs import Case, launch_in_child, run_in_child
 
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = {"train": 24, "validation": 6, "test": 8}  # of each Phase 1 split
+FEW_ROWS = {"train": 8, "validation": 2, "test": 2}  # of the short form
 HARDWARE = ("--device", "cpu", "--num_threads", "1", "--dtype", "float32")
 TRAINING = ("--learning_rate", "1e-3", "--num_epochs", "2", "--batch_size", "4", "--save_steps", "2", *HARDWARE)
 
@@ -85,15 +86,15 @@ NEGATIVES = Case(
 )
 
 
-def make_inputs(folder: Path, names: Sequence[str]) -> Path:
-    """Write the top of the demo's data, and run the earlier stages whose results the named cases read."""
+def make_inputs(folder: Path, names: Sequence[str], rows: Mapping[str, int]) -> Path:
+    """Write the first `rows` of each split of the demo's data, and run the earlier stages whose results the named cases read."""
     folder.mkdir()
-    for split, count in ROWS.items():
+    for split, count in rows.items():
         name = f"{split}_set_processed.csv"
         with (ROOT / "phase1_data" / "sft" / name).open(newline="", encoding="utf-8") as source:
-            rows = list(csv.reader(source))[: count + 1]
+            kept = list(csv.reader(source))[: count + 1]
         with (folder / name).open("w", newline="", encoding="utf-8") as target:
-            csv.writer(target).writerows(rows)
+            csv.writer(target).writerows(kept)
     if {"stage_b", "completions", "judging", "evaluation"} & set(names):
         _make(CASES["stage_a"], folder, "sft")
     if "stage_b" in names:
