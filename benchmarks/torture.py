@@ -33,6 +33,10 @@ from benchmarks.torture_runs import Case, Event, KillAt, differences, run_in_chi
 from script_io.errors import ArgumentParser, at_least
 
 MOST_KILLS_OF_ONE_RUN = 3
+SLOW_IMPORTS = (
+    *("torch", "accelerate", "peft", "matplotlib.pyplot", "transformers.models.llama.modeling_llama"),
+    "scoring.completion_scorer",
+)
 EXIT_LOST = 1
 
 
@@ -134,6 +138,7 @@ def main(args: argparse.Namespace) -> int:
     """Run the cases and print the number of kills that they survived."""
     start = time.perf_counter()
     names, kills = (["stage_a"], 4) if args.short else (args.cases, args.kills)
+    preload(SLOW_IMPORTS)
     scratch = Path(tempfile.mkdtemp(prefix="torture.", dir=args.scratch))
     try:
         inputs = make_inputs(scratch / "inputs", names, FEW_ROWS if args.short else ROWS)
