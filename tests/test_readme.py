@@ -32,7 +32,7 @@ MOST_README_LINES = 199
 Finished = tuple[Path, dict[str, str]]  # working folder, and what each script printed
 SPLITS = {"train": 32, "validation": 10, "test": 8}
 FOREIGN_FLAGS = {
-    *("extra-index-url", "enable-lora", "lora-modules", "max-lora-rank"),  # of pip and vLLM
+    *("extra-index-url", "enable-lora", "lora-modules", "max-lora-rank", "chat-template"),  # of pip and vLLM
     *("config_file", "cpu", "num_processes", "nproc_per_node"),  # of accelerate launch and torchrun
 }
 RENAMED_FLAGS = {"labelled_csv"}  # which the changelog names
