@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from judging.judge import FACTS, nli_name
+from script_io.tables import stream_table
 
 DPO_CONFIG = "dpo_config.json"  # in the folder of a model of Stage B
 _WITH_WEIGHTS = ("detector:", "likelihood:")  # beginnings of the names of judges that are fine-tuned or plain models
@@ -72,7 +73,7 @@ def _ancestors(model: str | Path) -> frozenset[str]:
 
 
 def judges_behind(pairs: str | Path | Sequence[str | Path], start_model: str | Path) -> list[str] | None:
-    """Return the judges of the pairs in one or several JSONL files and of the start model's pairs, sorted.
+    """Return the judges of the pairs in one or several files and of the start model's pairs, sorted.
 
     Returns None if the judges of the start model's pairs are not known.
     """
@@ -84,15 +85,14 @@ def judges_behind(pairs: str | Path | Sequence[str | Path], start_model: str | P
 
 
 def judges_of_pairs(path: Path) -> frozenset[str]:
-    """Return the judges named in the rows of a JSONL file, and `facts` if it has generated negatives.
+    """Return the judges named in the rows of a file of pairs, and `facts` if it has generated negatives.
 
     The fact checker has verified each generated negative. A pair that a person labelled has no judge.
     """
     judges: set[str] = set()
-    with path.open(encoding="utf-8") as lines:
-        for row in map(json.loads, filter(str.strip, lines)):
-            if "judge" in row:
-                judges.add(row["judge"])
-            if any(edit["verdict"] != "labelled" for edit in row.get("edits", ())):
-                judges.add(FACTS)
+    for _, row in stream_table(path, (), other_names=".jsonl"):
+        if isinstance(row.get("judge"), str):
+            judges.add(row["judge"])
+        if any(edit.get("verdict", "labelled") != "labelled" for edit in row.get("edits") or ()):
+            judges.add(FACTS)
     return frozenset(judges)

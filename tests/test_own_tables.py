@@ -16,6 +16,7 @@ from dpo_dataset import DPODataset
 from evaluation.evaluate_model import read_predictions, read_test_data
 from generate_completions import read_prompts
 from judging.calibrate import read_factual
+from judging.pair_makers import judges_of_pairs
 from language_model.conversations import holds_conversations, read_turns
 from language_model.note_files import read_notes
 from language_model.prompt_format import build_prompt
@@ -100,6 +101,14 @@ def test_triplets_of_every_kind_and_of_chat_messages(kind: str, tmp_path: Path, 
     implicit = save(tmp_path / f"b.{kind}", messages)
     assert DPODataset(implicit, tokenizer, prompt_format="chat").triplets == expected
     assert DPODataset(implicit, tokenizer).triplets == DPODataset(tmp_path / "suite.jsonl", tokenizer).triplets
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_judges_of_pairs_are_found(kind: str, tmp_path: Path) -> None:
+    assert judges_of_pairs(save(tmp_path / f"a.{kind}", PAIRS)) == frozenset()
+    checked = {"verdict": "contradicted"}
+    judged = [{"judge": "openai:gpt-4o", "edits": None}, {"judge": None, "edits": [checked]}]
+    assert judges_of_pairs(save(tmp_path / f"b.{kind}", judged)) == {"openai:gpt-4o", "facts"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
