@@ -87,7 +87,7 @@ NEGATIVES = Case(
 
 
 def make_inputs(folder: Path, names: Sequence[str], rows: Mapping[str, int]) -> Path:
-    """Write the first `rows` of each split of the demo's data, and run the stages that the named cases read."""
+    """Write the first `rows` of each split of the demo's data, and run the stages that the named cases build on."""
     folder.mkdir()
     for split, count in rows.items():
         name = f"{split}_set_processed.csv"
