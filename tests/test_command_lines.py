@@ -846,6 +846,11 @@ MISTAKES = [
     Mistake("stage_a_sft_training", f"{STAGE_A} --lora_r 0", ("--lora_r: 0", "must be at least 1")),
     Mistake("stage_b_dpo_training", f"{STAGE_B} --lora_r 0", ("--lora_r: 0", "must be at least 1")),
     Mistake("stage_a_sft_training", f"{STAGE_A} --lora_dropout 1.5", ("--lora_dropout 1.5", "below 1")),
+    Mistake("stage_a_sft_training", f"{STAGE_A} --lora_init pissa", ("--lora_init pissa", "--lora_dropout 0")),
+    Mistake("stage_a_sft_training", f"{STAGE_A} --neftune_noise_alpha -1", ("--neftune_noise_alpha -1", "0 or more")),
+    Mistake("stage_a_sft_training", f"{STAGE_A} --lora_exclude_modules vision_tower", ("vision_tower", "it has")),
+    Mistake("stage_a_sft_training", f"{STAGE_A} --lora_modules_to_save score", ("score", "it has")),
+    Mistake("benchmarks.architectures", "--architectures alexnet", ("--architectures", "alexnet")),
     *(
         Mistake(script, f"{flags} --{name} {value}", (f"--{name}", f"{value}: must be at least 0"))
         for script, flags in (("stage_a_sft_training", STAGE_A), ("stage_b_dpo_training", STAGE_B))
