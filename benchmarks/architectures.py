@@ -25,7 +25,8 @@ Written by `python -m benchmarks.architectures`: small models with random weight
 Stage B, `sft_inference.py` and `export_model.py` in float32 on a CPU. "Same text" means that the adapter of Stage B and
 the exported model write the same greedy summary. Random weights show that the code handles an architecture, and nothing
 about the quality of its models. A model that a stage cannot train is refused in one line by the preflight, before the
-first step.
+first step. Without `--lora_target_modules`, Stage A adapts `q_proj` and `v_proj`, and names the layers of a model that
+has no such modules.
 
 | architecture | `model_type` | outcome | rows in training | LoRA flags of Stage A |
 |---|---|---|---|---|
