@@ -40,10 +40,10 @@ from language_model.sampler_flags import (
     local_sampler,
     sampling_settings,
 )
-from language_model.text_stream import TextStream, add_stream_argument, attach_stream, check_stream
+from language_model.text_stream import TextStream, add_stream_argument, attach_stream, check_stream, heading
 from script_io.errors import ArgumentParser, InputError, run_script
 from script_io.result_rows import add_results, require_free_output, write_rows
-from script_io.terminal import ask_lines, printable, shows_colour
+from script_io.terminal import ask_lines, shows_colour
 
 DEFAULT_MODEL_PATH = "./models/sft_specialist/final_model"
 RESULT_COLUMNS = ("model", "generated_summary", "num_tokens", "seconds", "finished")
@@ -235,7 +235,7 @@ def run_notes(args: argparse.Namespace, notes: Sequence[Note]) -> int:
     by_model = []
     for make in sampler_makers(args):
         sampler = load(make)
-        stream = attach_stream(sampler, heading(notes[0].text)) if args.stream else None
+        stream = attach_stream(sampler, notes[0].text) if args.stream else None
         started = time.perf_counter()
         try:
             summaries = summarise(sampler, [n.text for n in notes], settings, "Summaries" if len(notes) > 1 else None)
@@ -266,11 +266,6 @@ def speed(summaries: Sequence[dict[str, Any]], seconds: float) -> str:
 def check(summaries: Sequence[dict[str, Any]], *, rules: bool) -> list[CheckedSummary]:
     """Return the summaries of one note, checked against it by the rules if `rules` is set."""
     return [checked_summary(each["clinical_note"], each["generated_summary"], rules=rules) for each in summaries]
-
-
-def heading(note: str) -> str:
-    """Return what is printed before the summary of a note."""
-    return f"\nClinical Note:\n{printable(note)}\n\nGenerated Summary:"
 
 
 def print_summaries(
@@ -310,7 +305,7 @@ def run_interactive(args: argparse.Namespace) -> int:
     while (note := ask_lines("\nNote> ", "(. ends) > ", END_OF_NOTE, ("quit", "exit"))) is not None:
         if not note:
             continue
-        stream = attach_stream(samplers[0], heading(note)) if args.stream else None
+        stream = attach_stream(samplers[0], note) if args.stream else None
         try:
             summaries = [summarise(sampler, [note], settings)[0] for sampler in samplers]
         except PromptTooLong as error:  # the next note may be shorter

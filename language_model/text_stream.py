@@ -11,11 +11,16 @@ from script_io.terminal import printable
 _HALF_CHARACTER = "\ufffd"  # what the first bytes of a character decode to
 
 
-class TextStream:
-    """Prints a heading, and then what a growing text has gained since the last call."""
+def heading(note: str) -> str:
+    """Return what is printed before the summary of a note."""
+    return f"\nClinical Note:\n{printable(note)}\n\nGenerated Summary:"
 
-    def __init__(self, heading: str) -> None:
-        self.heading: str | None = heading
+
+class TextStream:
+    """Prints `first_lines` once there is a text, and then what a growing text has gained since the last call."""
+
+    def __init__(self, first_lines: str) -> None:
+        self.first_lines: str | None = first_lines
         self.shown = ""
 
     def __call__(self, text: str) -> None:
@@ -31,18 +36,18 @@ class TextStream:
         print(f"\n{remark}" if remark else "")
 
     def _print(self, text: str) -> None:
-        if self.heading is not None:
-            print(self.heading)
-            self.heading = None
+        if self.first_lines is not None:
+            print(self.first_lines)
+            self.first_lines = None
         print(printable(text), end="", flush=True)
 
 
-def attach_stream(sampler: Sampler, heading: str) -> TextStream:
-    """Return a stream that prints the next completion of a local sampler, after `heading`, while it is written."""
+def attach_stream(sampler: Sampler, note: str) -> TextStream:
+    """Return a stream that prints the note, and its summary by a local sampler while it is written."""
     from language_model.local_sampler import LocalSampler  # loads torch, which would slow down --help
 
     assert isinstance(sampler, LocalSampler)  # see `check_stream`
-    sampler.on_text = stream = TextStream(heading)
+    sampler.on_text = stream = TextStream(heading(note))
     return stream
 
 
