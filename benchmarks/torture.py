@@ -1,4 +1,4 @@
-"""Kill every stage at random moments, resume it, and compare its files with those of an uninterrupted run.
+"""Kill every stage at random moments, resume it, and compare its files with the files of an uninterrupted run.
 
     python benchmarks/torture.py              # at least 120 kills
     python benchmarks/torture.py --short      # a few kills of Stage A, for every change of the code

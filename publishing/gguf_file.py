@@ -3,7 +3,7 @@
 Matrices are stored in the chosen type, vectors (norms and biases) in float32. In a Q8_0 file the embeddings and the
 output head stay F16, since rounding them changes the texts most, and so does a matrix whose rows are no multiple of 32
 long. The rows of query and key are permuted for llama models only: there llama.cpp rotates neighbouring dimensions
-together, where transformers rotates dimensions of the first half with those of the second.
+together, where transformers rotates dimensions of the first half with dimensions of the second.
 """
 
 from __future__ import annotations

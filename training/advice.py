@@ -25,7 +25,7 @@ def print_advice(run: TrainingRun) -> None:
 def advice(epochs: Sequence[Mapping[str, Any]], parameters: int, learning_rate: float) -> str | None:
     """Return what the epochs of a run show, most serious sign first, or None.
 
-    `epochs` are the rows of the statistics file; those of Stage B have `val_chosen_preference`, and only there the
+    `epochs` are the rows of the statistics file; the rows of Stage B have `val_chosen_preference`, and only there the
     learning rate and the preference are signs.
     """
     last = epochs[-1] if epochs else {}

@@ -3,7 +3,7 @@
 Zhao et al. 2023, PyTorch FSDP, arXiv:2304.11277, in the form of torch's `fully_shard`. Every process holds a share of
 each frozen matrix, and the processes gather a layer when they compute it. What is trained is small: every process holds
 all of it, with the optimiser, and `average_gradients` makes the steps equal. So checkpoints, clipping and the loss are
-those of an unsplit run.
+as in an unsplit run.
 
 Gathering is a joint act of all processes. They must therefore make the same number of forward passes, and `TrainingRun`
 adds the missing ones.
