@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from language_model.adapters import attach_adapter, untie_adapted_embeddings
-from language_model.loading import load_base_model, load_tokenizer
+from language_model.loading import load_base_model, load_tokenizer_of
 from language_model.merging import PROBE_NOTE, probe_logits, require_same_logits
 from language_model.model_files import (
     base_of_adapter,
@@ -117,7 +117,7 @@ def refuse_model_folders(output: Path, *models: str) -> None:
 
 def load_whole(args: argparse.Namespace, placement: Placement) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, str]:
     """Return the model without adapters, its tokenizer and the prompt format; an adapter is merged into its base."""
-    tokenizer = load_tokenizer(args.model_path, args.trust_remote_code)
+    tokenizer = load_tokenizer_of(args.model_path, base_name(args), args.trust_remote_code)
     prompt_format = load_prompt_format(args.model_path, tokenizer)
     if not is_adapter(args.model_path):
         return load_base_model(args.model_path, placement, tokenizer).eval(), tokenizer, prompt_format
