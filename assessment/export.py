@@ -20,10 +20,11 @@ COLUMNS = (
 def write_ratings_csv(path: Path, sources: Sequence[Source], ratings: Iterable[Rating]) -> None:
     """Write one row per error, and one row per rating without an error, for each file that has the summary.
 
-    Ratings whose text is in none of the files are left out, as in the report. `error` counts the errors of a rating
+    Ratings whose text is in none of the files are left out, as in the report, and so is a yes that was only begun, if
+    it has no comment or omission. `error` counts the errors of a rating
     from 1; `start` and `end` are characters from the beginning of the summary.
     """
-    rated = list(ratings)
+    rated = [rating for rating in ratings if rating.verdict or rating.omissions or rating.comment]
     rows = [
         row
         for source in sources

@@ -90,8 +90,12 @@ class KeyForm(KeyState):
     def begin(self, *, adds: bool) -> None:
         """Store a yes and ask for its words."""
         self.desk.begin_error(self.example, SummaryError(), adds=adds)
-        unread = self.pages - len(self.seen)
+        unread, errors = self.pages - len(self.seen), len(self.rating.errors)
         self.message = f"{unread} of {self.pages} pages are unread. " if unread else ""
+        if errors and not adds:
+            self.message += (
+                f"This replaces the {errors} error{'s' * (errors > 1)} stored; press b, then a, to add one. "
+            )
         self.digits, self.asked = "", Asked.PHRASE
 
     def add_error(self) -> None:
@@ -201,16 +205,16 @@ class KeyForm(KeyState):
     # ------------------------------------------------------------------------------------- typed texts
 
     def submit(self, text: str) -> None:
-        """Take the typed text. A key of the tool is obeyed or refused, never stored."""
+        """Take the typed text. A key of the tool is obeyed or refused, never stored; a search stores nothing."""
         assert self.typing is not None
         typing, self.typing = self.typing, None
         self.asked, self.message = typing.back, ""
-        key = key_of(text)
-        if key == "q":
-            self.finished = True
-        elif key is None:
+        key = None if typing.take == self.search else key_of(text)
+        if key is None:
             typing.take(text)
-        elif key != "b":
+        elif key == "q":
+            self.finished = True
+        elif text.strip().lower() != "b":  # "back" may be the back that hurts
             self.typing, self.asked, self.message = typing, Asked.TEXT, reserved_text(text.strip()) + " "
 
     def search(self, text: str) -> None:

@@ -3,7 +3,8 @@
     labelled summaries     JSONL: clinical_note, generated_summary, unsupported (a list of the exact words), optionally
                            has_hallucination and dialogue_id
     ratings of people      manual_assessment.json of the rating tool, with evaluation_results.csv in the same folder for
-                           the texts
+                           the texts; where assessors disagree, the ratings that agree with the decision, as the tool's
+                           report counts it, and none of a draw that nobody has settled
     judged summaries       evaluation_results.csv: the wrong claims of the judge
     hard negatives         JSONL of generate_phase2_data.py: the edits of the rejected text; the chosen text has none
     judged completions     preferences.jsonl of judge_completions.py: the rejected text has an error somewhere
@@ -147,9 +148,9 @@ def _of_ratings(path: Path) -> Iterator[MarkedSummary]:
     rows = [row for _, row in read_csv(results, ("clinical_note", "generated_summary"))]
     texts = {_sha256(row["clinical_note"], row["generated_summary"]): row for row in rows}
     try:
-        for rating in content["ratings"]:
+        for rating in _decided(content["ratings"]):
             row = texts.get(rating["text_sha256"])
-            if row is None or rating["verdict"] not in _HAS_ERROR:
+            if row is None:
                 continue
             has_error = _HAS_ERROR[rating["verdict"]]
             spans = tuple((error["start"], error["end"]) for error in rating["errors"] if error["end"] is not None)
@@ -158,6 +159,24 @@ def _of_ratings(path: Path) -> Iterator[MarkedSummary]:
             yield MarkedSummary(row_id, row["clinical_note"], row["generated_summary"], has_error, marked)
     except (KeyError, TypeError) as error:
         raise InputError(f"{path}: is not a file of ratings; rate summaries with manual_assessment_tool.py") from error
+
+
+def _decided(ratings: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Yield the ratings that agree with the decision on their summary, as assessment/tally.py makes it.
+
+    The last adjudication decides and is yielded alone; without one, most assessors decide, and a draw has no label.
+    """
+    by_text: dict[str, list[Mapping[str, Any]]] = {}
+    for rating in ratings:
+        if rating["verdict"] in _HAS_ERROR:
+            by_text.setdefault(rating["text_sha256"], []).append(rating)
+    for group in by_text.values():
+        settled = [rating for rating in group if rating.get("adjudication")]
+        if settled:
+            yield max(settled, key=lambda rating: str(rating.get("rated_at", "")))
+            continue
+        balance = sum(1 if _HAS_ERROR[rating["verdict"]] else -1 for rating in group)
+        yield from (rating for rating in group if balance and _HAS_ERROR[rating["verdict"]] == (balance > 0))
 
 
 def _sha256(note: str, summary: str) -> str:

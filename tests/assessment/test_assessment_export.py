@@ -6,7 +6,7 @@ from pathlib import Path
 
 from assessment.examples import Example, Source
 from assessment.export import COLUMNS, write_ratings_csv
-from assessment.ratings import Rating, SummaryError
+from assessment.ratings import Draft, Rating, SummaryError
 from script_io.csv_files import read_csv
 
 
@@ -18,6 +18,7 @@ def test_one_row_per_error_and_one_for_a_rating_without_error(tmp_path: Path) ->
     ratings = [
         Rating("KM", a.text_sha256, "a", "hallucinated", errors, ["fever", "cough"], "see", True, 2.5, "2026", 1),
         Rating("JS", b.text_sha256, "b", "not hallucinated", adjudication=True),
+        Rating("AB", b.text_sha256, "b", draft=Draft()),  # a yes that was only begun
         Rating("JS", "of another file", "c", "not hallucinated"),
     ]
     write_ratings_csv(tmp_path / "t.csv", sources, ratings)

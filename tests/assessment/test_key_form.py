@@ -204,6 +204,9 @@ def test_search_goes_from_place_to_place(tmp_path: Path, size: tuple[int, int]) 
     assert form.page == form.pages - 1
     assert "Which phrase is not supported" in "\n".join(form.view(*size))
     press(form, "/", size)
+    form.submit("back")  # a word to look for, and no key: a search stores nothing
+    assert form.message == '"back" is not in the note. '
+    press(form, "/", size)
     form.submit("aspirin")  # in the summary, not in the note
     assert form.message == '"aspirin" is not in the note. '
 
@@ -284,3 +287,22 @@ def test_the_end_and_skipped_summaries(tmp_path: Path) -> None:
     assert form.index == 0
     press(form, "q")
     assert (form.finished, form.complete) == (True, False)
+
+
+def test_back_as_a_word_of_the_summary_is_not_taken_for_the_key_in_silence(tmp_path: Path) -> None:
+    form = form_of(tmp_path, summary="Has back pain, no fever.")
+    press(form, "y t")
+    form.submit("back")
+    assert "put it in quotes" in form.message
+    form.submit('"back"')
+    assert (form.error.text, stored(form).verdict) == ("back", None)
+
+
+def test_a_second_yes_says_that_it_replaces_the_stored_errors(tmp_path: Path) -> None:
+    form = form_of(tmp_path)
+    press(form, "y 2 7 a 3 5 b")
+    assert len(stored(form).errors) == 2
+    assert "This replaces the 2 errors stored;" in press(form, "y")
+    assert "replaces" not in press(form, "b a")
+    press(form, "4 8")
+    assert len(stored(form).errors) == 3

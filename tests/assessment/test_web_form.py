@@ -173,6 +173,9 @@ def test_a_summary_is_rated_on_the_page(tmp_path: Path, browser: Any, width: int
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         page.get_by_role("button", name="No, everything").click()
         page.get_by_text("You have not read the note to its end").wait_for()
+        page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
+        top = page.locator("#message").bounding_box()["y"]
+        assert 0 <= top < 800  # next to the buttons that were pressed, not above the screen
         assert not server.form.desk.book.path.exists()
         page.get_by_role("button", name="and aspirin.").click()
         page.get_by_text('Not supported: "and aspirin."').wait_for()
@@ -181,7 +184,9 @@ def test_a_summary_is_rated_on_the_page(tmp_path: Path, browser: Any, width: int
         page.get_by_label("contradiction").check()
         page.get_by_label("major").check()
         page.get_by_role("button", name="Save this error").click()
-        page.get_by_text("Saved: hallucinated.").wait_for()
+        page.get_by_text("Saved: hallucinated. Say how complete").wait_for()
+        page.get_by_text("Omissions and comment").click()
+        page.get_by_label("Comment", exact=True).fill("Seen on the phone.")
         page.get_by_label("2: states most").check()
         page.get_by_role("button", name="Next").click()
         page.get_by_text("Summary 2 of 3, 1 rated").wait_for()
@@ -196,3 +201,25 @@ def test_a_summary_is_rated_on_the_page(tmp_path: Path, browser: Any, width: int
         assert [(e.kind, e.severity, e.text) for e in errors] == [("contradiction", "major", "and aspirin.")]
         assert (stored(server).completeness, stored(server, 1).completeness) == (2, 3)
         assert stored(server, 1).verdict == "not hallucinated"
+        assert stored(server).comment == "Seen on the phone."
+
+
+def test_answers_arrive_in_the_order_in_which_they_were_given(tmp_path: Path, browser: Any) -> None:
+    """A slow comment is stored before the Next that was clicked after it."""
+    for server in served(desk_of(tmp_path)):
+        page = browser.new_page()
+        page.goto(server.address)
+        page.get_by_text("Summary 1 of 3").wait_for()
+        page.evaluate(
+            """() => {
+                const fetchNow = window.fetch;
+                const wait = how => how.body && how.body.includes("comment") ? 300 : 0;
+                window.fetch = (to, how) => new Promise(done => setTimeout(done, wait(how))).then(() => fetchNow(to, how));
+            }"""
+        )
+        page.get_by_text("Omissions and comment").click()
+        page.get_by_label("Comment", exact=True).fill("Seen twice.")
+        page.get_by_role("button", name="Skip").click()
+        page.get_by_text("Summary 2 of 3").wait_for()
+        page.close()
+        assert (stored(server).comment, stored(server).verdict) == ("Seen twice.", "skipped")

@@ -104,6 +104,30 @@ def test_what_people_mark_in_the_rating_tool(tmp_path: Path) -> None:
     ]
 
 
+def test_where_people_disagree_the_decision_is_the_label(tmp_path: Path) -> None:
+    """An adjudication decides alone, else most assessors; a draw that nobody has settled is no label."""
+    texts = [REJECTED, CHOSEN, "Metformin."]
+    write_csv(tmp_path / "evaluation_results.csv", ROW_COLUMNS, [results_row(generated_summary=text) for text in texts])
+    book = RatingBook(tmp_path / "manual_assessment.json")
+    for text in texts:
+        yes = Rating("ann", text_sha256(NOTE, text), "1", "hallucinated", [SummaryError("fabricated", "minor", 0, 9)])
+        book.save(yes)
+        book.save(Rating("bob", text_sha256(NOTE, text), "1", "not hallucinated"))
+    book.save(
+        Rating("cleo", text_sha256(NOTE, REJECTED), "1", "hallucinated", adjudication=True, rated_at="2026-01-01")
+    )
+    book.save(
+        Rating("dan", text_sha256(NOTE, REJECTED), "1", "not hallucinated", adjudication=True, rated_at="2026-02")
+    )
+    book.save(Rating("cleo", text_sha256(NOTE, CHOSEN), "1", "not hallucinated"))
+    found = read_marked(tmp_path / "manual_assessment.json")
+    assert [(each.row_id, each.summary, each.has_error) for each in found] == [
+        ("1-dan", REJECTED, False),
+        ("1-bob", CHOSEN, False),
+        ("1-cleo", CHOSEN, False),
+    ]
+
+
 @pytest.mark.parametrize(
     ("row", "words"),
     [
