@@ -29,7 +29,9 @@ from clinical.lexicon_flag import add_lexicon_argument, add_lexicons
 from clinical.note_pieces import warn_of_pieces
 from fact_checking.checked_summary import CheckedSummary, checked_summary, shown
 from language_model.loading import load_for_inference
+from language_model.model_files import require_model
 from language_model.note_files import KEPT, Note, note_of_argument, one_note, read_notes
+from language_model.note_flags import add_note_arguments
 from language_model.placement import add_base_model_argument, add_model_arguments
 from language_model.prompt_format import build_prompt
 from language_model.sampler import PromptTooLong, Sampler, SamplingSettings
@@ -122,7 +124,7 @@ def summarise(
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = ArgumentParser(description=__doc__, allow_abbrev=False)
-    add_data_arguments(parser)
+    add_note_arguments(parser)
     model = parser.add_argument_group("Model")
     model.add_argument(
         "--model_path",
@@ -164,33 +166,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def add_data_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that say which notes are summarised."""
-    data = parser.add_argument_group("Data")
-    notes = data.add_mutually_exclusive_group()
-    notes.add_argument(
-        "--clinical_note",
-        metavar="TEXT",
-        help="text of one note; @FILE: read it from a UTF-8 file (default: read --input_file, or ask in a terminal)",
-    )
-    notes.add_argument(
-        "--input_file",
-        type=Path,
-        metavar="FILE",
-        help="notes to summarise: .txt (one note per line), .csv, .jsonl, .json or .parquet (one per row), or a folder "
-        "(one per .txt file) (default: none)",
-    )
-    data.add_argument(
-        "--one_note_per_file", action="store_true", help="take a .txt file as one note, with all its lines"
-    )
-    data.add_argument(
-        "--note_column",
-        metavar="NAME",
-        help="column of a .csv, or key of a .jsonl, that has the note (default: clinical_note; in a .jsonl without it, "
-        "prompt)",
-    )
-
-
 def check_args(args: argparse.Namespace) -> None:
     """Raise InputError for flags that exclude or need each other."""
     check_stream(args)
@@ -210,7 +185,12 @@ def check_args(args: argparse.Namespace) -> None:
 
 
 def sampler_makers(args: argparse.Namespace) -> list[Callable[[], Sampler]]:
-    """Return a function for each model that loads it, so that the first can be freed before the second is loaded."""
+    """Return a function for each model that loads it, so that the first can be freed before the second is loaded.
+
+    Raises InputError if a model is not there, before any is loaded and has summarised its notes.
+    """
+    for name in filter(None, (None if args.served_model else args.model_path, args.compare_model_path)):
+        require_model(name)
     makers: list[Callable[[], Sampler]] = []
     if args.served_model:
         makers.append(lambda: endpoint_sampler(args, args.served_model))
@@ -260,7 +240,8 @@ def speed(summaries: Sequence[dict[str, Any]], seconds: float) -> str:
     """Return how fast a model was: summaries, tokens, seconds and tokens a second. Some servers count no tokens."""
     tokens = sum(summary["num_tokens"] for summary in summaries)
     counted = f", {tokens} tokens ({tokens / seconds:.0f} tokens a second)" if tokens else ""
-    return f"{summaries[0]['model']}: {len(summaries)} summaries in {seconds:.1f} s{counted}"
+    count = f"{len(summaries)} summar{'y' if len(summaries) == 1 else 'ies'}"
+    return f"{summaries[0]['model']}: {count} in {seconds:.1f} s{counted}"
 
 
 def check(summaries: Sequence[dict[str, Any]], *, rules: bool) -> list[CheckedSummary]:

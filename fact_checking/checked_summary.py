@@ -63,7 +63,7 @@ def shown(
     if len(summaries) == 1:
         text = _joined("\n", summaries[0].marked(colour=colour), remarks[0])
         return _joined("\n\n", text, doubts[0])
-    differences = word_differences(*(each.text for each in summaries))
+    differences = word_differences([each.text for each in summaries])
     texts = [
         _joined("\n", each.marked(spans, colour=colour), remark)
         for each, spans, remark in zip(summaries, differences, remarks, strict=True)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from script_io.errors import InputError
 
 ANSWER_SECONDS = 10.0  # how long the hub may take to answer
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
+CONFIG = "config.json"
 _FROM_CACHE = {"local_files_only": True}
 _ADAPTER_FILES = ["*.json", "*.jinja", "*.txt", "*.model", "adapter_model.safetensors"]  # with its tokenizer's
 HUB_REMEDY = (
@@ -37,7 +40,10 @@ def is_hub_id(name: str | Path) -> bool:
 
 
 def hub_arguments(name: str | Path) -> dict[str, Any]:
-    """Return the arguments that `from_pretrained` needs: none, or for a hub that is not reached, to use its cache only.
+    """Return the arguments that `from_pretrained` needs for a name; none for a folder.
+
+    For a hub id this is the commit that the hub has now: files of a named commit that are in the local cache are used
+    without another request, and all files are of one version. For a hub that is not reached, it is to use the cache.
 
     The hub is asked on the first call for an id only, and never about a folder or if HF_HUB_OFFLINE is set. Raises
     InputError if the hub has no such model, or if it is not reached and the local cache has no such model.
@@ -66,9 +72,9 @@ def local_adapter(name: str | Path) -> str:
 
 
 @cache
-def _ask(name: str) -> dict[str, Any]:
-    from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import HTTPError, RepositoryNotFoundError
+def _ask(name: str) -> Mapping[str, Any]:
+    from huggingface_hub import HfApi, constants, hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HTTPError, RepositoryNotFoundError
 
     if constants.HF_HUB_OFFLINE:
         if _is_cached(name):
@@ -78,7 +84,7 @@ def _ask(name: str) -> dict[str, Any]:
             f"HF_HUB_OFFLINE is set; unset HF_HUB_OFFLINE, or {HUB_REMEDY}"
         )
     try:
-        HfApi().model_info(name, timeout=ANSWER_SECONDS)
+        commit = HfApi().model_info(name, timeout=ANSWER_SECONDS).sha
     except RepositoryNotFoundError as error:
         raise InputError(f"{name}: no such folder, and no such model on the hub; {HUB_REMEDY}") from error
     except (HTTPError, ValueError) as error:
@@ -89,13 +95,17 @@ def _ask(name: str) -> dict[str, Any]:
         warning = f"warning: {name}: loaded from the local cache; the hub gave no answer ({_reason(error)})"
         print(warning, file=sys.stderr)
         return _FROM_CACHE
-    return {}
+    if commit is None:
+        return {}
+    with suppress(EntryNotFoundError):  # an adapter has no config.json
+        hf_hub_download(name, CONFIG)  # by its branch, so that the cache can name the commit to who is offline later
+    return {"revision": commit}
 
 
 def _is_cached(name: str) -> bool:
     from huggingface_hub import try_to_load_from_cache
 
-    return any(isinstance(try_to_load_from_cache(name, file), str) for file in ("config.json", "adapter_config.json"))
+    return any(isinstance(try_to_load_from_cache(name, file), str) for file in (CONFIG, "adapter_config.json"))
 
 
 def _reason(error: Exception) -> str:

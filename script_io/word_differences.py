@@ -1,24 +1,41 @@
-"""Find the words in which two texts differ."""
+"""Find the words that texts do not share."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Sequence
 from difflib import SequenceMatcher
 
-_WORD = re.compile(r"\w+(?:[^\w\s]+\w+)*%?")  # "twice", "54-year-old", "142/88", "7.9%"
+# "twice", "54-year-old", "142/88", "7.9%", "<0.01": a comparator belongs to its number
+_WORD = re.compile(r"[<>≤≥~+]*\w(?:\S*\w)?%?")
 Span = tuple[int, int]  # start and end of characters, end excluded
 
 
-def word_differences(first: str, second: str) -> tuple[list[Span], list[Span]]:
-    """Return the spans of each text whose words are not in the other text at that place.
+def word_differences(texts: Sequence[str]) -> list[list[Span]]:
+    """Return, for each text, the spans of the words that it does not share.
 
-    Case, and punctuation around words, make no difference. Neighbouring words are one span.
+    The words of the first text are compared with every other text: a word is marked if none has it at this place. The
+    words of another text are compared with the first one. Case, and punctuation around words, make no difference.
+    Neighbouring words are one span.
     """
-    words = [list(_WORD.finditer(text)) for text in (first, second)]
-    left, right = ([word[0].casefold() for word in side] for side in words)
-    spans: tuple[list[Span], list[Span]] = ([], [])
-    for kind, *bounds in SequenceMatcher(None, left, right, autojunk=False).get_opcodes():
-        for side, (start, end) in enumerate((bounds[:2], bounds[2:])):
-            if kind != "equal" and start < end:
-                spans[side].append((words[side][start].start(), words[side][end - 1].end()))
+    places = [list(_WORD.finditer(text)) for text in texts]
+    words = [[match[0].casefold() for match in each] for each in places]
+    shared: list[set[int]] = [set() for _ in texts]
+    for other in range(1, len(texts)):
+        for block in SequenceMatcher(None, words[0], words[other], autojunk=False).get_matching_blocks():
+            shared[0].update(range(block.a, block.a + block.size))
+            shared[other].update(range(block.b, block.b + block.size))
+    return [_runs(each, known) for each, known in zip(places, shared, strict=True)]
+
+
+def _runs(words: Sequence[re.Match[str]], without: Collection[int]) -> list[Span]:
+    """Return the spans of the words, without those at some indices; words in a row make one span."""
+    spans: list[Span] = []
+    for index, word in enumerate(words):
+        if index in without:
+            continue
+        if spans and index - 1 not in without:
+            spans[-1] = (spans[-1][0], word.end())
+        else:
+            spans.append(word.span())
     return spans

@@ -153,7 +153,7 @@ def test_a_list_of_one_line_notes_is_not_warned_of(
 def test_speed_of_a_model_and_of_a_server_that_counts_no_tokens() -> None:
     summaries = [{"model": "sft", "num_tokens": 30}, {"model": "sft", "num_tokens": 20}]
     assert speed(summaries, 2.0) == "sft: 2 summaries in 2.0 s, 50 tokens (25 tokens a second)"
-    assert speed([{"model": "sft", "num_tokens": 0}], 2.0) == "sft: 1 summaries in 2.0 s"
+    assert speed([{"model": "sft", "num_tokens": 0}], 2.0) == "sft: 1 summary in 2.0 s"
 
 
 def test_a_note_is_read_from_a_file_as_a_whole(model: Path, tmp_path: Path) -> None:
@@ -203,6 +203,7 @@ def fixed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two models with fixed summaries in place of local ones."""
     texts = {"sft": "Woman with chest pain. Apixaban 10 mg twice daily.", "dpo": "Woman with chest pain."}
     monkeypatch.setattr(sft_inference, "local_sampler", lambda _, name: Fixed(name, texts[name]))
+    monkeypatch.setattr(sft_inference, "require_model", lambda name: None)
     monkeypatch.setenv("COLUMNS", "80")
 
 
@@ -330,6 +331,18 @@ def test_missing_default_model_names_the_command_that_makes_it(tmp_path: Path) -
 
 
 # 6 s. Proves on a pseudo-terminal that a pasted note stays one, and that the prompt then asks for the next.
+def test_a_missing_model_is_told_before_anything_is_loaded(model: Path, tmp_path: Path) -> None:
+    """Also the second model of a comparison, and without the seconds that torch takes to load."""
+    flags = ["--clinical_note", "Cough.", "--model_path", str(model), "--compare_model_path", "./none"]
+    code = (
+        "import sys\nimport sft_inference\nfrom script_io.errors import InputError\n"
+        f"try: sft_inference.main(sft_inference.parse_args({flags}))\n"
+        "except InputError as error: print(error, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=SCRIPT.parent, capture_output=True, text=True, check=True)
+    assert done.stdout == "./none: no such model folder; name an existing folder or a hub id False\n"
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX")
 def test_a_terminal_is_asked_for_notes_until_the_input_ends(model: Path) -> None:
     import pexpect

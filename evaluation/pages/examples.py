@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clinical.facts import sentences
-from evaluation.pages.marked_text import Part, Span, differing, note_pieces, number_flags, parts_of, segments
+from evaluation.pages.marked_text import Part, Span, note_pieces, number_flags, parts_of, segments
 from evaluation.result_files import CITATION_KEYS, MISSING_KEYS, SPAN_KEYS, VERDICTS, Row, listed
+from script_io.word_differences import word_differences
 
 Bounds = Sequence[tuple[int, int]]
 
@@ -25,7 +26,7 @@ def make_example(anchor: str, verdict: str, sides: Mapping[str, Row]) -> dict[st
     citations = [listed(row, "citations", CITATION_KEYS) for row in rows]
     errors = [flag for side in flags for flag in side if flag.number]
     cited = {number for side in citations for citation in side for number in citation["sentences"]}
-    different = differing([row["generated_summary"] for row in rows]) if len(rows) > 1 else [[]]
+    different = word_differences([row["generated_summary"] for row in rows]) if len(rows) > 1 else [[]]
     return {
         "id": rows[0]["example_id"],
         "anchor": anchor,

@@ -3,17 +3,14 @@
 (flags,) = number_flags([claims], sentences(note), "x1")      # claims as in the column unsupported_spans
 segments(summary, flags)                                      # the summary, cut at its wrong claims
 note_pieces(note, sentences(note), flags, cited=())           # the note, cut at the sentences they point to
-differing([words of each summary])                            # what the summaries do not share
 """
 
 from __future__ import annotations
 
-import re
 import sys
 from bisect import bisect_right
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from itertools import count
 from typing import Any
 
@@ -21,7 +18,6 @@ WIDEST_QUOTE = 240  # characters; a judge's evidence may be pages long
 Span = dict[str, Any]
 Bounds = Sequence[tuple[int, int]]
 Part = tuple[str, bool]  # a piece of a text, and whether it is marked
-_WORD = re.compile(r"[<>≤≥~+]*\w(?:\S*\w)?%?")
 
 
 @dataclass(frozen=True)
@@ -153,35 +149,6 @@ def parts_of(text: str, spans: Bounds, offset: int = 0) -> list[Part]:
             parts += [(text[position:start], False), (text[start:end], True)]
             position = end
     return [part for part in [*parts, (text[position:], False)] if part[0]]
-
-
-def differing(texts: Sequence[str]) -> list[list[tuple[int, int]]]:
-    """Return, for each text, the spans of the words that it does not share.
-
-    The words of the first text are compared with every other text: a word is marked if none has it at this place. The
-    words of another text are compared with the first one. Case and punctuation around a word do not count.
-    """
-    places = [list(_WORD.finditer(text)) for text in texts]
-    words = [[match[0].lower() for match in each] for each in places]
-    shared: list[set[int]] = [set() for _ in texts]
-    for other in range(1, len(texts)):
-        for block in SequenceMatcher(None, words[0], words[other], autojunk=False).get_matching_blocks():
-            shared[0].update(range(block.a, block.a + block.size))
-            shared[other].update(range(block.b, block.b + block.size))
-    return [_runs(each, known) for each, known in zip(places, shared, strict=True)]
-
-
-def _runs(words: Sequence[re.Match[str]], without: Collection[int]) -> list[tuple[int, int]]:
-    """Return the spans of the words, without those at some indices; words in a row make one span."""
-    spans: list[tuple[int, int]] = []
-    for index, word in enumerate(words):
-        if index in without:
-            continue
-        if spans and index - 1 not in without:
-            spans[-1] = (spans[-1][0], word.end())
-        else:
-            spans.append(word.span())
-    return spans
 
 
 def _overlap(one: Span, other: Span) -> bool:

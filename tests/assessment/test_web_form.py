@@ -214,7 +214,8 @@ def test_answers_arrive_in_the_order_in_which_they_were_given(tmp_path: Path, br
             """() => {
                 const fetchNow = window.fetch;
                 const wait = how => how.body && how.body.includes("comment") ? 300 : 0;
-                window.fetch = (to, how) => new Promise(done => setTimeout(done, wait(how))).then(() => fetchNow(to, how));
+                const later = milliseconds => new Promise(done => setTimeout(done, milliseconds));
+                window.fetch = (to, how) => later(wait(how)).then(() => fetchNow(to, how));
             }"""
         )
         page.get_by_text("Omissions and comment").click()

@@ -16,7 +16,6 @@ from evaluation.pages.marked_text import (
     Flag,
     NotePiece,
     Segment,
-    differing,
     note_pieces,
     number_flags,
     parts_of,
@@ -243,14 +242,6 @@ def test_what_a_summary_leaves_out_is_listed_and_marked_in_the_reference(tmp_pat
         ("no chest pain", "symptom"),
     ]
     assert re.findall(r'<span class="lacking">(.*?)</span>', page)[-3:] == ["500 mg", "twice daily", "chest pain"]
-
-
-def test_words_that_summaries_do_not_share_are_found() -> None:
-    """Case and punctuation do not count. The first text is marked where no other agrees."""
-    texts = ["Aged 54. Takes 500 mg daily.", "aged 54, takes 850 mg.", "Aged 60. Takes 500 mg daily"]
-    found = [[text[start:end] for start, end in spans] for text, spans in zip(texts, differing(texts), strict=True)]
-    assert found == [[], ["850"], ["60"]]
-    assert differing(["One", "Two words"]) == [[(0, 3)], [(0, 9)]]
 
 
 def test_a_text_is_cut_at_spans_of_the_text_around_it() -> None:

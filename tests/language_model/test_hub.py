@@ -41,7 +41,7 @@ class FakeHub:
                 if "/agent-harnesses" not in self.path:  # which the library asks for once, to name its caller
                     outer.requests.append(f"{self.command} {self.path}")
                 tree = f"/api/models/{KNOWN}/tree/{COMMIT}"
-                file = folder / self.path.rpartition("/")[2]
+                file = folder / self.path.replace("/main/", f"/{COMMIT}/").removeprefix(f"/{KNOWN}/resolve/{COMMIT}/")
                 if outer.status != 200:
                     self.answer(outer.status, b"{}", {})
                 elif self.path in (f"/api/models/{KNOWN}", f"/api/models/{KNOWN}/revision/main"):
@@ -171,7 +171,16 @@ def test_a_hub_that_gives_no_answer_is_asked_once(online: FakeHub) -> None:
 
 def test_a_model_of_the_hub_loads(online: FakeHub) -> None:
     assert load_for_inference(KNOWN, device="cpu").model.config.hidden_size == 32
-    assert hub_arguments(KNOWN) == {}
+    assert hub_arguments(KNOWN) == {"revision": COMMIT}
+
+
+def test_of_a_cached_model_only_one_file_is_asked_about_though_each_part_is_loaded(online: FakeHub) -> None:
+    load_for_inference(KNOWN, device="cpu")
+    forget(online, status=200)
+    assert load_for_inference(KNOWN, device="cpu").model.config.hidden_size == 32
+    assert online.requests.count(f"GET /api/models/{KNOWN}") == 1
+    files = [request for request in online.requests if "/resolve/" in request]
+    assert files == [f"HEAD /{KNOWN}/resolve/main/config.json"]
 
 
 def test_the_cache_is_used_if_the_hub_gives_no_answer(online: FakeHub, capsys: pytest.CaptureFixture[str]) -> None:
@@ -212,7 +221,7 @@ def test_an_adapter_of_the_hub_loads_on_its_base(
 
 
 def forget(fake: FakeHub, status: int) -> None:
-    """Forget what the hub answered, as a new process does; from now on it answers with an error."""
+    """Forget what the hub answered, as a new process does; from now on every answer has this status."""
     hub._ask.cache_clear()
     fake.requests.clear()
     fake.status = status
