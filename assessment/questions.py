@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import select
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from assessment.keys import BACK, Quit, key_of, reserved_text, unquoted
@@ -16,6 +16,7 @@ from assessment.screen import blocks, columns, terminal_size, wrap
 from assessment.words import Span, in_context, numbered, places_meant
 
 PASTE_SECONDS = 0.05  # all lines of a paste arrive within this time
+LONGEST_LINE = 4095  # bytes; without readline a terminal drops the rest of a line and says nothing
 ANOTHER = "Another hallucination in this summary? y / n / b(ack), Enter: no > "
 SUMMARY_TITLE = "Generated Summary:"
 Store = Callable[[SummaryError], None]
@@ -39,7 +40,18 @@ def read_lines(prompt: str = "> ") -> str:
     # On Windows select does not work on consoles, so each line of a paste answers one question there.
     while sys.platform != "win32" and sys.stdin.isatty() and select.select([sys.stdin], [], [], PASTE_SECONDS)[0]:
         lines.append(input())
+    if _may_be_cut(lines):
+        say(
+            f"The terminal takes {LONGEST_LINE} bytes a line, so your text was cut. Nothing is saved: give it in lines."
+        )
+        return read_lines(prompt)
     return " ".join(" ".join(lines).split())
+
+
+def _may_be_cut(lines: Sequence[str]) -> bool:
+    """Return whether the terminal has dropped the end of a line. readline, where there is one, takes lines whole."""
+    is_raw = sys.modules.get("readline") is None and sys.stdin.isatty()
+    return is_raw and any(len(line.encode(errors="replace")) >= LONGEST_LINE for line in lines)
 
 
 def ask_text(question: str) -> str | None:

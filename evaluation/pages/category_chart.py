@@ -28,7 +28,13 @@ def chart(series: Mapping[str, Mapping[str, Any]], n: int) -> dict[str, Any]:
         for index, (name, entries) in enumerate(series.items(), start=1):
             y += 32
             bars.append(
-                {"series": name, "index": index, "label": name or kind, "y": y, **_bar(entries.get(kind, none), limit)}
+                {
+                    "series": name,
+                    "index": index,
+                    "label": name or kind.replace("_", " "),
+                    "y": y,
+                    **_bar(entries.get(kind, none), limit),
+                }
             )
         y += 12
     ticks = [{"x": _x(step * i, limit), "text": f"{step * i:.0%}"} for i in range(round(limit / step) + 1)]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
+from assessment import questions
 from assessment.screen import cells, columns, page_of, terminal_size, wrap
 
 
@@ -88,3 +91,18 @@ def test_nothing_is_paged_where_there_is_no_terminal(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.setenv("LINES", "30")
     assert terminal_size() == (59, 30)
+
+
+def test_a_line_that_the_terminal_has_cut_is_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = "ä" * (questions.LONGEST_LINE // 2) + "x"
+    given = iter([long, "in lines", long])
+    monkeypatch.setattr("builtins.input", lambda prompt="": next(given))
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr(questions.select, "select", lambda *_: ([], [], []))
+    monkeypatch.setitem(sys.modules, "readline", None)
+    assert questions.ask_text("Comment") == "in lines"
+    assert "so your text was cut. Nothing is saved" in " ".join(capsys.readouterr().out.split())
+    monkeypatch.setitem(sys.modules, "readline", questions)  # any module: with readline, a long line is whole
+    assert questions.ask_text("Comment") == long

@@ -169,6 +169,8 @@ def test_three_models_are_compared_two_by_two_over_the_notes_of_all(tmp_path: Pa
     sft = evaluation(tmp_path / "a" / "evaluation", dict.fromkeys(range(10), WRONG))
     dpo = evaluation(tmp_path / "b" / "evaluation", dict.fromkeys(range(9), RIGHT))
     control = evaluation(tmp_path / "c" / "evaluation", dict.fromkeys(range(9), RIGHT))
+    path = dpo / "evaluation_summary.json"
+    write_json(path, {**read_json(path), "judge_made_training_pairs": True})
     names = ["--names", "SFT", "DPO", "control", "--output_dir", str(tmp_path / "out")]
     assert main(parse_args([str(sft), str(dpo), str(control), *names])) == 0
     result = read_json(tmp_path / "out" / "comparison.json")
@@ -188,6 +190,18 @@ def test_three_models_are_compared_two_by_two_over_the_notes_of_all(tmp_path: Pa
     assert page.count('class="columns sides-3"') == 9
     assert page.count('data-verdict="only SFT hallucinated"') == 9
     assert "First" not in page
+    assert page.count("made the pairs that DPO was trained on") == 1  # though two comparisons warn of it
+    assert page.count("of its notes") == page.count("1 of its notes is not in all evaluations and left out") == 1
+    assert 0 < page.index("How far to trust this") < page.index("The difference holds")
+
+
+def test_categories_are_shown_in_words(tmp_path: Path) -> None:
+    first = evaluation(tmp_path / "first", {1: "Mother had diabetes. Takes metformin 500 mg."})
+    second = evaluation(tmp_path / "second", {1: RIGHT})
+    assert "family_history" in compared(first, second)["by_type"]
+    page = (second / "comparison.html").read_text(encoding="utf-8")
+    assert page.count("family history") >= 3  # chart, table and filter
+    assert page.count("family_history") == page.count('value="family_history"') + page.count("&#34;family_history&#34;")
 
 
 def test_accuracy_of_citations_is_compared_where_summaries_cite(tmp_path: Path) -> None:
