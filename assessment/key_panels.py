@@ -49,9 +49,10 @@ def verdict(message: str, *, has_rating: bool) -> list[str]:
 def phrase(message: str, digits: str, count: int) -> list[str]:
     """Return the question which phrase is not supported."""
     typed = f"   {digits}_ (Enter: {digits})" if digits else ""
+    numbers = f"its number, 1 to {count}" if count > 1 else "1 for the only one"
     return [
         *filter(None, [message]),
-        f"Which phrase is not supported? Type its number, 1 to {count}.{typed}",
+        f"Which phrase is not supported? Type {numbers}.{typed}",
         f"Enter: none in particular   t: type the words   b: back   {PAGE_KEYS}",
     ]
 

@@ -119,7 +119,9 @@ def _groups(source: Source, given: Ratings) -> list[Sequence[Rating]]:
 def tally_lines(total: Tally, summaries: int) -> list[str]:
     """Return the figures of one model, aligned in columns."""
     n = total.decided
-    lines = [f"Summaries rated:        {total.rated} of {summaries}", f"Hallucinated:           {total.hallucinated}"]
+    decided = f" of {n} that are no draw" if total.draws else ""
+    lines = [f"Summaries rated:        {total.rated} of {summaries}"]
+    lines.append(f"Hallucinated:           {total.hallucinated}{decided}")
     if n:
         low, high = wilson_interval(total.hallucinated, n)
         lines.append(f"Hallucination rate:     {total.hallucinated / n:.1%}")

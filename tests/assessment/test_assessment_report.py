@@ -114,6 +114,7 @@ def test_a_draw_is_in_no_figure_until_it_is_settled() -> None:
     assert (total.rated, total.decided, total.hallucinated, total.draws, total.major) == (3, 2, 1, 1, 0)
     lines = report([results], [*split, *others]).splitlines()
     assert "Hallucination rate:     50.0%" in lines  # 1 of 2
+    assert "Hallucinated:           1 of 2 that are no draw" in lines
     assert "Draws:                  1 (not in the figures; a third person decides: --adjudicate)" in lines
     assert "  of the others, not flagged (specificity):   0 of 1 (0.0%, 95% interval 0.0% to 79.3%)" in lines
     assert "  of the hallucinated, flagged (sensitivity): 0 of 0" in lines

@@ -306,3 +306,8 @@ def test_a_second_yes_says_that_it_replaces_the_stored_errors(tmp_path: Path) ->
     assert "replaces" not in press(form, "b a")
     press(form, "4 8")
     assert len(stored(form).errors) == 3
+
+
+def test_the_question_for_a_phrase_names_the_numbers_there_are(tmp_path: Path) -> None:
+    assert "Type its number, 1 to 4." in press(form_of(tmp_path), "y")
+    assert "Type 1 for the only one." in press(form_of(tmp_path, summary="No pain."), "y")
