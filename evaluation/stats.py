@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,12 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> Interva
     """Return Wilson's score interval of a proportion (Wilson 1927), or (0, 1) if `n` is 0."""
     if n == 0:
         return 0.0, 1.0
-    interval = _binomial_test(successes, n).proportion_ci(confidence, method="wilson")
-    return float(interval.low), float(interval.high)
+    # not from scipy.stats, whose import would hold up the rating tool's first figures for a second
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    share, whole = successes / n, 1 + z**2 / n
+    centre = (share + z**2 / (2 * n)) / whole
+    half = z / whole * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return 0.0 if successes == 0 else centre - half, 1.0 if successes == n else centre + half
 
 
 def corrected_share(

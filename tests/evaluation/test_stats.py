@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -27,6 +28,18 @@ def test_wilson_interval_of_six_in_ten() -> None:
     half = z * math.sqrt(0.6 * 0.4 / 10 + z * z / 400) / (1 + z * z / 10)
     assert wilson_interval(6, 10) == pytest.approx((centre - half, centre + half), abs=1e-6)
     assert [round(100 * bound) for bound in wilson_interval(6, 10)] == [31, 83]
+
+
+def test_wilson_interval_is_that_of_scipy_without_the_seconds_of_its_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    from scipy.stats import binomtest
+
+    cases = [(0, 1), (1, 1), (1, 2), (3, 17), (61, 191), (999, 1000), (0, 5000)]
+    for confidence in (0.8, 0.95, 0.99):
+        tests = [binomtest(*case).proportion_ci(confidence, method="wilson") for case in cases]
+        monkeypatch.setitem(sys.modules, "scipy.stats", None)  # an import would raise
+        found = [wilson_interval(*case, confidence) for case in cases]
+        monkeypatch.undo()
+        assert found == [pytest.approx((test.low, test.high), abs=1e-14) for test in tests]
 
 
 def test_wilson_interval_at_the_ends() -> None:
