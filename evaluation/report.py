@@ -87,7 +87,7 @@ def write_evaluation_report(folder: Path, judge_accuracy: Path | None = None) ->
         drawn=chart({"": summary["by_type"]}, summary["summaries"] - summary["judge_failures"]),
         verdicts=VERDICTS.values(),
         examples=(
-            make_example(f"x{number}", VERDICTS[row["has_hallucination"]], {"Generated summary": row})
+            make_example(f"x{number}", VERDICTS[row["has_hallucination"]], {"Generated summary": row}, summary["model"])
             for number, row in enumerate(rows, start=1)
         ),
     )

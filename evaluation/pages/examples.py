@@ -15,10 +15,11 @@ from script_io.word_differences import word_differences
 Bounds = Sequence[tuple[int, int]]
 
 
-def make_example(anchor: str, verdict: str, sides: Mapping[str, Row]) -> dict[str, Any]:
+def make_example(anchor: str, verdict: str, sides: Mapping[str, Row], model: str = "") -> dict[str, Any]:
     """Return what the page shows of one note and its summaries, given as {title: row}.
 
-    With several summaries, the words are marked that they do not share.
+    With several summaries, the words are marked that they do not share. Files that the page saves name the model of a
+    summary: `model`, or else its title.
     """
     rows = list(sides.values())
     note, bounds = rows[0]["clinical_note"], sentences(rows[0]["clinical_note"])
@@ -38,6 +39,7 @@ def make_example(anchor: str, verdict: str, sides: Mapping[str, Row]) -> dict[st
         "sides": [
             {
                 **_side(title, row, len(bounds)),
+                "model": model or title,
                 "segments": segments(row["generated_summary"], side_flags, spans),
                 "errors": [flag for flag in side_flags if flag.number],
             }

@@ -139,7 +139,9 @@ def test_the_address_keeps_search_filters_and_order(page: Page) -> None:
 # ------------------------------------------------------------------------------------------- marks and files
 
 
-def test_marks_are_saved_in_the_form_that_the_agreement_benchmark_reads(page: Page, tmp_path: Path) -> None:
+def test_marks_are_saved_in_the_form_that_the_agreement_benchmark_reads(
+    page: Page, folder: Path, tmp_path: Path
+) -> None:
     save = page.get_by_role("button", name="Save the marks")
     assert save.is_disabled()
     page.locator("#x1").get_by_role("button", name="Right", exact=True).click()
@@ -153,8 +155,8 @@ def test_marks_are_saved_in_the_form_that_the_agreement_benchmark_reads(page: Pa
     assert save.inner_text() == "Save the marks (2)"  # kept by the browser
     rows = saved(page, "Save the marks", tmp_path / "marks.csv")
     assert [(row["id"], row["mark"], row["has_hallucination"]) for row in rows] == [
-        ("drugs Generated summary", "right", "1"),
-        ("quoted Generated summary", "wrong", "1"),  # no error was found
+        (f"drugs {folder / 'sft.jsonl'}", "right", "1"),  # the model, so that files of two pages can be joined
+        (f"quoted {folder / 'sft.jsonl'}", "wrong", "1"),  # no error was found
     ]
     assert rows[1]["clinical_note"] == NOTES["quoted"][0]  # quotes and line end as they were
     assert rows[0]["model_summary"] == NOTES["drugs"][1]
