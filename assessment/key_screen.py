@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from assessment.screen import FEWEST_ROWS, SEPARATOR, Page, Texts, blocks, columns, page_of, paged, wrap
 
 PANEL_ROWS = 7  # with the line above it
+RATED = ", rate this one"  # ends the title of the current summary, where several are shown
 NARROWEST = 34  # cells of a column in a comparison of summaries
 SMALLEST = (60, 16)  # cells and rows below which the tool asks line by line
 
@@ -34,7 +35,8 @@ def body(shown: Shown, width: int, rows: int, page: int) -> Page:
         compared = _compared(shown, width, rows, page)
         if compared is not None:
             return compared
-    fixed = shown.summaries[shown.current]
+    alone = f" of {len(shown.summaries)}; a larger terminal shows the others"
+    fixed = {title.replace(RATED, alone): text for title, text in shown.summaries[shown.current].items()}
     laid_out = page_of(shown.read, fixed, width=width, rows=rows, number=page)
     if len(laid_out.lines) <= rows:
         return laid_out

@@ -9,7 +9,7 @@ from enum import Enum, auto
 from assessment import key_panels as panels
 from assessment.desk import Desk, others_text, rating_text
 from assessment.examples import Example
-from assessment.key_screen import PANEL_ROWS, Shown, body, screen
+from assessment.key_screen import PANEL_ROWS, RATED, Shown, body, screen
 from assessment.questions import SUMMARY_TITLE
 from assessment.ratings import Rating, SummaryError
 from assessment.report import progress
@@ -142,7 +142,7 @@ class KeyState:
         summaries = []
         for name, each in zip(names, together, strict=False):
             is_current = each is example
-            title = f"Summary{name}{', rate this one' if is_current else ''}:" if name else SUMMARY_TITLE
+            title = f"Summary{name}{RATED if is_current else ''}:" if name else SUMMARY_TITLE
             text = each.generated_summary.strip() or "(empty)"
             texts = {title: numbered(text) if is_current else text}
             rating = replace(desk.rating_of(each), draft=None)  # the panel shows it, and the note stays where it is

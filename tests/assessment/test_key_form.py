@@ -311,3 +311,10 @@ def test_a_second_yes_says_that_it_replaces_the_stored_errors(tmp_path: Path) ->
 def test_the_question_for_a_phrase_names_the_numbers_there_are(tmp_path: Path) -> None:
     assert "Type its number, 1 to 4." in press(form_of(tmp_path), "y")
     assert "Type 1 for the only one." in press(form_of(tmp_path, summary="No pain."), "y")
+
+
+def test_a_small_terminal_says_that_it_shows_one_of_several_summaries(tmp_path: Path) -> None:
+    examples = [Example(name, "Takes aspirin.", f"{name} aspirin 500 mg.") for name in ("first", "second", "third")]
+    desk = Desk(examples, RatingBook(tmp_path / "manual_assessment.json"), "KM", mixed=True)
+    assert "Summary A of 3; a larger terminal shows the others:" in "\n".join(opened(desk).view(*SIZES[0]))
+    assert "Summary A, rate this one:" in "\n".join(opened(desk).view(*SIZES[1]))
