@@ -33,6 +33,7 @@ Finished = tuple[Path, dict[str, str]]  # working folder, and what each script p
 SPLITS = {"train": 32, "validation": 10, "test": 8}
 FOREIGN_FLAGS = {
     *("extra-index-url", "enable-lora", "lora-modules", "max-lora-rank", "chat-template"),  # of pip and vLLM
+    *("generation-config", "served-model-name"),
     *("config_file", "cpu", "num_processes", "nproc_per_node"),  # of accelerate launch and torchrun
 }
 RENAMED_FLAGS = {"labelled_csv"}  # which the changelog names
