@@ -68,6 +68,10 @@ def run_preflight(run: TrainingRun, examples: Sequence[PromptCompletions], *, co
         return
     start = time.perf_counter()
     scorer, policy = run.scorer, run.policy
+    if any(type(each).__name__ == "Int8Params" for each in policy.parameters()):
+        # measured: after the trial, the first step of Stage B differs from its reference by 0.02 of a reward
+        print("Preflight: context only; layers in 8 bits compute otherwise after a trial")
+        return
     batch = [shortened(each) for each in sorted(examples, key=lambda each: each.tokens)[:EXAMPLES]]
     devices = [policy.device] if policy.device.type == "cuda" else []
     with torch.random.fork_rng(devices), noisy_adapters(policy):
