@@ -32,7 +32,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Pyt
 
 from clinical.facts import extract_facts
 from clinical.note_pieces import sign_of_one_note
-from evaluation.pages.marked_text import differing
 from fact_checking.checker import check_summary
 from fact_checking.citations import check_citations
 from ingest.redaction import identifiers
@@ -70,6 +69,7 @@ PIECES = {
     "brackets": "(",
     "square brackets": "[Evidence: S1,",
     "quotation marks": '"',
+    "comparators": "<",
     "markup": "<b>&amp;",
     "doses": "50 mg ",
     "doses to doses": "50 mg to ",
@@ -119,8 +119,7 @@ READERS: dict[str, Reader] = {
     "judge's reply": _reply,
     "redaction": identifiers,
     "notes in one file": sign_of_one_note,
-    "differing words of a page": lambda text: differing([text, f"x {text}"]),
-    "differing words of a terminal": lambda text: word_differences(text, f"x {text}"),
+    "differing words": lambda text: word_differences([text, f"x {text}"]),
     "differing tokens": lambda text: token_difference([*map(ord, text)], [0, *map(ord, text)]),
 }
 

@@ -6,8 +6,10 @@ import re
 from collections.abc import Collection, Sequence
 from difflib import SequenceMatcher
 
-# "twice", "54-year-old", "142/88", "7.9%", "<0.01": a comparator belongs to its number
-_WORD = re.compile(r"[<>≤≥~+]*\w(?:\S*\w)?%?")
+# "twice", "54-year-old", "142/88", "7.9%", "<0.01": a comparator belongs to its number. The look-behind keeps a row of
+# comparators without a number from being searched again from each of them.
+_WORD = re.compile(r"(?<![<>≤≥~+])[<>≤≥~+]*\w(?:\S*\w)?%?")
+MOST_WORDS = 3_000  # of a text; comparing takes the square of the number
 Span = tuple[int, int]  # start and end of characters, end excluded
 
 
@@ -16,9 +18,11 @@ def word_differences(texts: Sequence[str]) -> list[list[Span]]:
 
     The words of the first text are compared with every other text: a word is marked if none has it at this place. The
     words of another text are compared with the first one. Case, and punctuation around words, make no difference.
-    Neighbouring words are one span.
+    Neighbouring words are one span. Where a text has over MOST_WORDS words, nothing is marked.
     """
     places = [list(_WORD.finditer(text)) for text in texts]
+    if max(map(len, places)) > MOST_WORDS:
+        return [[] for _ in texts]
     words = [[match[0].casefold() for match in each] for each in places]
     shared: list[set[int]] = [set() for _ in texts]
     for other in range(1, len(texts)):
