@@ -66,7 +66,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument(
         "--output_dir", type=Path, default=Path("runs/fuzz"), help="folder of corpora and findings (default: runs/fuzz)"
     )
-    group.add_argument("--feed", help=argparse.SUPPRESS)  # one target, in this process
     return parser.parse_args(argv)
 
 
@@ -140,6 +139,6 @@ def main(args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--feed"]:
+    if sys.argv[1:2] == ["--feed"]:  # what `run_target` starts
         feed(sys.argv[2], sys.argv[3:])
     sys.exit(run_script(main, parse_args()))

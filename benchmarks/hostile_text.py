@@ -147,7 +147,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help=f"of: {', '.join(READERS)} (default: all)",
     )  # fmt: skip
     group.add_argument(
-        "--largest", type=at_least(10 * SMALLEST), default=10 * SMALLEST, help="most characters (default: %(default)s)"
+        "--largest",
+        type=at_least(10 * SMALLEST),
+        default=10 * SMALLEST,
+        help="size of the longest texts, in characters (default: %(default)s)",
     )
     group.add_argument(
         "--shortest", type=float, default=0.3, help="seconds from which growth is measured (default: %(default)s)"

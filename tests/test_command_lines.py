@@ -669,6 +669,8 @@ MISTAKES = [
     Mistake("benchmarks.seeds", "--seeds 1 1", ("--seeds 1 1: the same seed gives the same run",)),
     Mistake("benchmarks.average_runs", "nothing", ("results.json", NO_FILE)),
     Mistake("benchmarks.transfer", "--run_dir nothing", ("dpo.json", NO_FILE)),
+    Mistake("benchmarks.fuzz", "--targets nothing", ("--targets nothing: no such target", "clinical_reader")),
+    Mistake("benchmarks.hostile_text", "--largest 10", ("argument --largest: 10: must be at least 100000",)),
     Mistake("benchmarks.seeds", "--parallel 0", ("argument --parallel: 0: must be at least 1",)),
     # unknown devices
     *(
