@@ -9,7 +9,8 @@ Out: in --output_dir `preferences.jsonl` (all pairs), `train.jsonl` and `val.jso
     python judge_completions.py --completions_path phase2_data/on_policy/completions.jsonl --val_fraction 0.2
 
 The completeness of a completion is the share of the reference's true facts that it states. judging/preference_pairs.py
-describes which two texts make a pair, judging/repair.py how --repair makes one from sentences of several completions.
+describes which two texts make a pair, judging/compared_sentences.py how --choose_by sentences differs, and
+judging/repair.py how --repair makes one from sentences of several completions.
 A judge with probabilities (--judge detector, --judge likelihood, --judge facts with --evidence_model) abstains where it
 is not sure, instead of guessing. Pairs of very different lengths are left out, until chosen and rejected texts have
 about as many words on average (--max_length_bias).
@@ -31,6 +32,7 @@ from typing import Any
 from clinical.lexicon_flag import add_lexicon_argument, add_lexicons, lexicon_settings
 from evaluation.stats import ratio, ratio_interval
 from judging.choice import add_judge_arguments, judge_of_arguments, usage_text
+from judging.compared_sentences import SentenceLimits, make_compared_pairs
 from judging.completion_rows import judge_all, judge_references, read_completions
 from judging.judge import Judge
 from judging.length_balance import balanced
@@ -61,33 +63,42 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "prompts",
     )
     data.add_argument(
+        "--choose_by",
+        choices=("text", "sentences"),
+        default="text",
+        help="text: choose a text that the judge calls sound; sentences: choose one of which the judge expects fewer "
+        "false sentences than of the rejected one, which also makes pairs of long texts (default: text)",
+    )
+    data.add_argument(
         "--min_margin",
         type=float,
-        default=0.0,
         help="smallest number, 0 or more, by which the score of the rejected text must exceed the score of the chosen "
         "one; the facts judge adds 1 to the score per error and less per doubtful claim; the score of a judge with "
-        "probabilities is the probability",
+        "probabilities is the probability; with --choose_by sentences, the expected number of false sentences "
+        f"(default: 0; with --choose_by sentences {SentenceLimits.min_difference})",
     )
     data.add_argument(
         "--max_length_ratio",
         type=float,
         metavar="RATIO",
         help="largest ratio, 1 or more, of the number of words of the rejected text and of the chosen one (default: "
-        f"{LENGTH_RATIO} for a judge with probabilities, else none)",
+        f"{LENGTH_RATIO} for a judge with probabilities, else none; with --choose_by sentences "
+        f"{SentenceLimits.max_length_ratio})",
     )
     data.add_argument(
         "--chosen_below",
         type=float,
         metavar="PROBABILITY",
-        help="probability of an error, 0 to 1, below which a text may be chosen, for a judge with probabilities "
-        "(default: stored with the judge)",
+        help="probability of an error, 0 to 1, below which a text may be chosen, for a judge with probabilities; with "
+        "--choose_by sentences, of a sentence, as the mean over the text (default: stored with the judge; with "
+        f"--choose_by sentences {SentenceLimits.mean_doubt})",
     )
     data.add_argument(
         "--rejected_above",
         type=float,
         metavar="PROBABILITY",
         help="probability of an error, 0 to 1, above which a text may be rejected, for a judge with probabilities "
-        "(default: stored with the judge)",
+        f"(default: stored with the judge; with --choose_by sentences {SentenceLimits.rejected_above})",
     )
     data.add_argument(
         "--max_length_bias",
@@ -149,18 +160,31 @@ def _add_repair_arguments(parser: argparse.ArgumentParser) -> None:
         type=at_least(1),
         default=1,
         metavar="N",
-        help="most repaired pairs of a prompt, 1 or more; each exchanges a flawed sentence that no other does",
+        help="most pairs of a prompt, 1 or more: repaired ones, each of which exchanges a flawed sentence of its own, "
+        "or with --choose_by sentences pairs that share no text",
     )
+
+
+def sentence_limits(args: argparse.Namespace) -> SentenceLimits:
+    """Return the limits of the flags for `--choose_by sentences`."""
+    flags = {
+        "min_difference": args.min_margin,
+        "mean_doubt": args.chosen_below,
+        "rejected_above": args.rejected_above,
+        "max_length_ratio": args.max_length_ratio,
+    }
+    return SentenceLimits(**{name: value for name, value in flags.items() if value is not None})
 
 
 def pair_limits(args: argparse.Namespace, judge: Judge) -> PairLimits:
     """Return the limits of the flags, or else of the judge."""
+    margin = args.min_margin or 0.0
     stored = getattr(judge, "pair_limits", None)
     if stored is None:
         given = [name for name in ("chosen_below", "rejected_above") if getattr(args, name) is not None]
         if given:
             raise InputError(f"--{given[0]} is for a judge with probabilities, which {judge.name} does not give")
-        return PairLimits(args.min_margin, max_length_ratio=args.max_length_ratio)
+        return PairLimits(margin, max_length_ratio=args.max_length_ratio)
     low, high = (
         value if given is None else given
         for value, given in zip(stored, (args.chosen_below, args.rejected_above), strict=True)
@@ -168,7 +192,7 @@ def pair_limits(args: argparse.Namespace, judge: Judge) -> PairLimits:
     if low > high:
         raise InputError(f"--chosen_below {low} is above --rejected_above {high}; lower the first or raise the second")
     print(f"Limits: chosen below a probability of {low:.3f}, rejected above {high:.3f}, abstains in between")
-    return PairLimits(args.min_margin, low, high, args.max_length_ratio or LENGTH_RATIO)
+    return PairLimits(margin, low, high, args.max_length_ratio or LENGTH_RATIO)
 
 
 def without_length_bias(pairs: Sequence[dict[str, Any]], bias: float) -> list[dict[str, Any]]:
@@ -261,7 +285,11 @@ def check_args(args: argparse.Namespace) -> None:
     """Raise InputError for a number out of range."""
     if not 0 <= args.val_fraction < 1:
         raise InputError(f"--val_fraction {args.val_fraction}: give a share from 0 to below 1, such as 0.1")
-    if not 0 <= args.min_margin < math.inf:
+    if args.choose_by == "sentences" and args.repair == "always":
+        raise InputError("--choose_by sentences has no effect with --repair always; leave one of them out")
+    if args.pairs_per_prompt > 1 and args.choose_by == "text" and args.repair == "off":
+        raise InputError("--pairs_per_prompt is for --repair and for --choose_by sentences; pass one of them")
+    if args.min_margin is not None and not 0 <= args.min_margin < math.inf:
         raise InputError(f"--min_margin {args.min_margin}: give a number of 0 or more, such as 0.5")
     if not 0 <= args.max_length_bias < math.inf:
         raise InputError(f"--max_length_bias {args.max_length_bias}: give a share of 0 or more, such as 0.05")
@@ -287,16 +315,22 @@ def main(args: argparse.Namespace) -> int:
     refuse_overwriting(args.completions_path, outputs, "--output_dir")
     add_lexicons(args.lexicon_dir)
     judge = judge_of_arguments(args)
-    limits = pair_limits(args, judge)
+    limits = sentence_limits(args) if args.choose_by == "sentences" else pair_limits(args, judge)
     rows = read_completions(args.completions_path)
     print(f"Loaded {len(rows)} prompts from {args.completions_path}")
     counts = Counter[str]()
-    if args.repair != "always":  # which never chooses a reference
+    if args.repair != "always" and args.choose_by == "text":  # the others never choose a reference
         rows = judge_references(judge, rows, counts)
     completions = judge_all(judge, rows, counts)
     if judge.usage:
         print(f"Judge usage: {usage_text(judge.usage)}")
-    results = [make_pair(found, row.sound_reference, limits) for row, found in zip(rows, completions, strict=True)]
+    if isinstance(limits, SentenceLimits):
+        results = [
+            make_compared_pairs(found, limits, args.pairs_per_prompt, has_reference=row.reference is not None)
+            for row, found in zip(rows, completions, strict=True)
+        ]
+    else:
+        results = [make_pair(found, row.sound_reference, limits) for row, found in zip(rows, completions, strict=True)]
     if args.repair != "off":
         repair_limits = RepairLimits(args.sound_below, args.flawed_above, args.flawed_above, growth=args.growth)
         results = repaired_results(judge, rows, completions, results, repair_limits, args.repair, args.pairs_per_prompt)
