@@ -274,7 +274,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         **{"completions_path": REQUIRED, "judge": "facts", "judge_model": None, "criterion_file": None},
         **{"val_fraction": 0.1, "output_dir": "phase2_data/on_policy"},
         **{"max_length_bias": 0.05, "repair": "off", "sound_below": 0.45, "flawed_above": 0.8, "growth": 1.0},
-        **{"pairs_per_prompt": 1},
+        **{"pairs_per_prompt": 1, "choose_by": "text", "min_margin": None},
     },
     "sft_inference": {
         **MODEL_FLAGS,
@@ -331,6 +331,7 @@ CHOICES = {
     ("stage_b_dpo_training", "reference"): ("cached", "live"),
     ("run_pipeline", "hardware"): ("cpu", "mac", "12gb", "24gb", "80gb"),
     ("judge_completions", "repair"): ("off", "fallback", "always"),
+    ("judge_completions", "choose_by"): ("text", "sentences"),
     ("judge_completions", "judge"): ("facts", "nli", "detector", "likelihood", "openai"),
     ("evaluation.evaluate_model", "judge"): ("facts", "nli", "detector", "likelihood", "openai"),
     ("evaluation.evaluate_model", "rubric"): ("pdsqi9", "risk"),
