@@ -14,6 +14,7 @@ from language_model.lora_settings import PLAIN, LoraVariant, lora_config
 from language_model.model_files import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
+    damaged_weights,
     first_line,
     replace_folder,
     require_adapter,
@@ -56,7 +57,7 @@ def attach_adapter(
     except torch.OutOfMemoryError:
         raise
     except SafetensorError as error:
-        raise InputError(f"{folder}: {ADAPTER_WEIGHTS} is damaged ({error}); save the adapter again") from error
+        raise damaged_weights(folder, error) from error
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, UserWarning) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -67,8 +66,8 @@ def local_adapter(name: str | Path) -> str:
         return str(snapshot_download(str(name), allow_patterns=_ADAPTER_FILES, **arguments))
     except EntryNotFoundError:  # a whole model
         return str(name)
-    except (HTTPError, OSError) as error:  # such as a gated model, which the hub lists and does not give
-        raise InputError(f"{name}: could not be downloaded from the hub ({_reason(error)}); {HUB_REMEDY}") from error
+    except (HTTPError, OSError) as error:
+        raise _not_downloaded(name, error) from error
 
 
 @cache
@@ -97,9 +96,17 @@ def _ask(name: str) -> Mapping[str, Any]:
         return _FROM_CACHE
     if commit is None:
         return {}
-    with suppress(EntryNotFoundError):  # an adapter has no config.json
+    try:
         hf_hub_download(name, CONFIG)  # by its branch, so that the cache can name the commit to who is offline later
+    except EntryNotFoundError:  # an adapter has no config.json
+        pass
+    except (HTTPError, OSError) as error:  # such as a gated model, which the hub lists and does not give
+        raise _not_downloaded(name, error) from error
     return {"revision": commit}
+
+
+def _not_downloaded(name: str | Path, error: Exception) -> InputError:
+    return InputError(f"{name}: could not be downloaded from the hub ({_reason(error)}); {HUB_REMEDY}")
 
 
 def _is_cached(name: str) -> bool:

@@ -73,6 +73,11 @@ def loading_error(name: str | Path, what: str, error: BaseException, remedy: str
     return InputError(f"{name}: no {what} ({first_line(error)}); {remedy}")
 
 
+def damaged_weights(folder: str | Path, error: BaseException) -> InputError:
+    """Return the error of an adapter whose file of weights cannot be read."""
+    return InputError(f"{folder}: {ADAPTER_WEIGHTS} is damaged ({error}); save the adapter again")
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, at most 200 characters, or the name of its class."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -7,9 +7,9 @@ import ast
 import importlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import pytest
+from script_io import errors
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
@@ -72,22 +72,9 @@ def reachable(module: str) -> set[str]:
     return found
 
 
-class _Captured(Exception):
-    """Carries a parser out of the function that builds it."""
-
-
 def parser_of(script: str) -> argparse.ArgumentParser:
     """Return the parser that the script's `parse_args` builds."""
-
-    def capture(self: argparse.ArgumentParser, *_: Any, **__: Any) -> None:
-        raise _Captured(self)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(argparse.ArgumentParser, "parse_args", capture)
-        with pytest.raises(_Captured) as caught:
-            importlib.import_module(script).parse_args([])
-    parser: argparse.ArgumentParser = caught.value.args[0]
-    return parser
+    return errors.parser_of(importlib.import_module(script).parse_args)
 
 
 def options(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:

@@ -154,8 +154,8 @@ ADAPTERS_SAY = {
     "adapter_rank": "adapter_rank: the adapter does not fit its base model",
     "adapter_list": "adapter_config.json: a JSON object is expected, found list",
     "adapter_text": "adapter_config.json, line 1: not valid JSON",
-    "adapter_noise": "adapter_noise: the adapter does not fit its base model",
-    "adapter_torn": "adapter_torn: the adapter does not fit its base model",
+    "adapter_noise": "adapter_noise: adapter_model.safetensors is damaged",
+    "adapter_torn": "adapter_torn: adapter_model.safetensors is damaged",
     "format_list": "prompt_format.json: ",
     "format_text": "prompt_format.json, line 1: not valid JSON",
     "format_empty": "prompt_format.json: ",
@@ -331,7 +331,7 @@ def set_hub(answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
             raise HTTPError("no route to host")
         if answer == "unknown":
             raise RepositoryNotFoundError("404", response=Mock())
-        return None  # of a gated model, the hub tells what it is, but gives no file
+        return Mock(sha="0" * 40)  # of a gated model, the hub tells what it is, but gives no file
 
     def from_pretrained(*_: object, **__: object) -> object:
         raise OSError("You are trying to access a gated repo.\nMake sure to have access to it.")

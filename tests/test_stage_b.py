@@ -485,7 +485,9 @@ def test_files_without_weights_train_as_one_file_of_both(two_files, tmp_path):
     joined = tmp_path / "joined"
     shutil.copytree(two_files, joined)
     for name, files in (("train", "ab"), ("val", ("val_a", "val_b"))):
-        (joined / f"{name}.jsonl").write_text("".join((two_files / f"{file}.jsonl").read_text() for file in files))
+        texts = [(two_files / f"{file}.jsonl").read_text() for file in files]
+        texts[1] = texts[1].replace('"id": "t', '"id": "u')  # ids are distinct within a file
+        (joined / f"{name}.jsonl").write_text("".join(texts))
     one = train(joined, tmp_path / "one")
     two = train(two_files, tmp_path / "two", *two_file_flags(two_files))
     assert_same_weights(one, two, 0)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from language_model.adapters import count_parameters
 from language_model.lora_settings import LoraVariant, lora_config
-from language_model.model_files import ADAPTER_WEIGHTS, first_line
+from language_model.model_files import ADAPTER_WEIGHTS, damaged_weights, first_line
 from script_io.errors import InputError
 from training.activation_memory import Adapters, decoder_layers, linear_layers
 from training.memory_estimate import meta_model
@@ -51,9 +51,15 @@ def fresh_adapter(
 
 
 def trained_whole(folder: str | Path) -> int:
-    """Return the parameters of an adapter's file that are no LoRA matrices: whole modules, and the norms of DoRA."""
-    from safetensors import safe_open
+    """Return the parameters of an adapter's file that are no LoRA matrices: whole modules, and the norms of DoRA.
 
-    with safe_open(Path(folder, ADAPTER_WEIGHTS), "pt") as file:
-        names = [name for name in file.keys() if ".lora_A." not in name and ".lora_B." not in name]  # noqa: SIM118
-        return sum(prod(file.get_slice(name).get_shape()) for name in names)
+    Raises InputError for a damaged file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(Path(folder, ADAPTER_WEIGHTS), "pt") as file:
+            names = [name for name in file.keys() if ".lora_A." not in name and ".lora_B." not in name]  # noqa: SIM118
+            return sum(prod(file.get_slice(name).get_shape()) for name in names)
+    except SafetensorError as error:
+        raise damaged_weights(folder, error) from error

@@ -1,6 +1,7 @@
 """When a stage counts as finished, when it is resumed, and when it starts from nothing."""
 
 import os
+import shutil
 from argparse import Namespace
 
 import pytest
@@ -10,6 +11,7 @@ from pipeline import runner
 from pipeline.stage_records import StageRecord, outputs_of
 from run_pipeline import Pipeline, parse_args
 from script_io.files import write_json
+from training.checkpoint_folder import new_checkpoint
 
 STARTED = 1_000_000.0  # seconds since 1970
 
@@ -21,12 +23,20 @@ def write(path, seconds):
     return path
 
 
+def set_time(folder, seconds):
+    for path in folder.iterdir():
+        os.utime(path, (seconds, seconds))
+
+
 @pytest.fixture
 def training(tmp_path):
     """A training that was started at STARTED and has left a checkpoint."""
     data = write(tmp_path / "train.csv", STARTED - 1)
     folder = tmp_path / "run" / "sft"
-    checkpoint = write(folder / "checkpoint_epoch_1" / "training_state.json", STARTED + 60)
+    with new_checkpoint(folder / "checkpoint_epoch_1") as temporary:
+        write(temporary / "training_state.json", STARTED + 60)
+    checkpoint = folder / "checkpoint_epoch_1"
+    set_time(checkpoint, STARTED + 60)
     words = ["--train_data_path", str(data), "--output_dir", str(folder), "--overwrite_output_dir"]
     record = StageRecord(["stage_a_sft_training.py", *words], started=STARTED)
     return Namespace(data=data, folder=folder, checkpoint=checkpoint, record=record)
@@ -35,7 +45,7 @@ def training(tmp_path):
 def test_a_training_is_resumed_from_a_checkpoint_of_its_own(training):
     assert training.record.can_resume()
     assert training.record.resumed() == [*training.record.command[:-1], "--resume"]
-    os.utime(training.checkpoint, (STARTED - 60, STARTED - 60))  # left by an earlier training in the same folder
+    set_time(training.checkpoint, STARTED - 60)  # left by an earlier training in the same folder
     assert not training.record.can_resume()
 
 
@@ -45,7 +55,7 @@ def test_a_training_on_other_data_starts_from_nothing(training):
 
 
 def test_a_training_without_a_checkpoint_starts_from_nothing(training):
-    training.checkpoint.unlink()
+    shutil.rmtree(training.checkpoint)
     assert not training.record.can_resume()
 
 
@@ -82,7 +92,7 @@ def test_a_finished_stage_runs_again_once_an_output_is_gone(training, monkeypatc
     assert commands_of_runs(training, monkeypatch)[0] == []
     model.unlink()
     assert commands_of_runs(training, monkeypatch)[0] == [training.record.resumed()]
-    training.checkpoint.unlink()
+    shutil.rmtree(training.checkpoint)
     StageRecord(training.record.command, None, STARTED, 90.0, (output,)).write(path)
     assert commands_of_runs(training, monkeypatch)[0] == [training.record.command]
 
