@@ -30,8 +30,8 @@ STAGE_SHARES: Mapping[str, float] = {
 # The same for a model of 135M parameters and 1,201 dialogues; `verdicts` are evaluations by a further judge.
 REAL_STAGE_SHARES: Mapping[str, float] = {
     "sft": 1200,
-    "completions": 360,
-    "judging": 570,
+    "completions": 1150,
+    "judging": 1600,
     "dpo": 600,
     "control": 550,
     "evaluate": 110,
@@ -129,19 +129,20 @@ _REAL_STAGE_A = (
     *LINEAR_LAYERS,
 )
 _REAL_STAGE_B = (
-    "--learning_rate", "1e-4", "--num_epochs", "2", "--batch_size", "8", "--beta", "0.1", "--nll_weight", "1",
-    "--loss_on", "rejected_differences",
+    "--learning_rate", "1e-4", "--num_epochs", "2", "--batch_size", "8", "--beta", "0.1", "--nll_weight", "0.2",
+    "--loss_on", "differences",
 )  # fmt: skip
 _REAL_SAMPLING = ("--temperature", "0.8", "--max_new_tokens", "150", "--batch_size", "64")
 _BY_EVIDENCE = {"evidence": ("--evidence_model", EVIDENCE_MODEL)}
 
-# SmolLM2-135M-Instruct on MTS-Dialog: half of the summaries after Stage A state what the dialogue does not support. The
-# trained judge makes the pairs; the rules alone and the trained judge both evaluate.
+# SmolLM2-135M-Instruct on MTS-Dialog: over half of Stage A's summaries state what the dialogue does not support. The
+# trained judge makes the pairs; the rules alone and the trained judge both evaluate. Every prompt is sampled, since
+# about a quarter of them give a pair of long texts.
 REAL_RECIPE = Recipe(
     stage_a=("--num_epochs", "2", *_REAL_STAGE_A),
     negatives=None,
-    sampling=("--num_completions", "8", "--max_prompts", "350", *_REAL_SAMPLING),
-    judging=("--repair", "always", "--pairs_per_prompt", "3", "--max_length_bias", "0.02"),
+    sampling=("--num_completions", "12", "--max_prompts", "750", *_REAL_SAMPLING),
+    judging=("--choose_by", "sentences", "--pairs_per_prompt", "2", "--max_length_bias", "0.02"),
     stage_b=_REAL_STAGE_B,
     generation=("--batch_size", "96", *_PLAIN),
     judges=_BY_EVIDENCE,
@@ -158,6 +159,7 @@ REAL_SMALL_RECIPE = replace(
     REAL_RECIPE,
     stage_a=("--num_epochs", "1", *_REAL_STAGE_A),
     sampling=("--num_completions", "6", "--max_prompts", "60", *_REAL_SAMPLING),
+    judging=("--repair", "always", "--pairs_per_prompt", "3"),  # which few completions suffice for
     bounds=SMALL_BOUNDS,
     examples={"train": 150, "validation": 20, "test": 30},
     brief=True,
