@@ -242,11 +242,10 @@ raise SystemExit(end_process(0))
 """
 
 
-def test_several_processes_end_without_tearing_down_the_group(tmp_path):
-    """The group's destructor may wait for ever for a thread that waits for the interpreter's lock."""
+def in_two_processes(text, tmp_path):
     program = tmp_path / "program.py"
-    program.write_text(PROGRAM.format(root=str(ROOT)))
-    launched = subprocess.run(
+    program.write_text(text.format(root=str(ROOT)))
+    return subprocess.run(
         [*(sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"), str(program)],
         capture_output=True,
         text=True,
@@ -254,6 +253,11 @@ def test_several_processes_end_without_tearing_down_the_group(tmp_path):
         check=False,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
+
+
+def test_several_processes_end_without_tearing_down_the_group(tmp_path):
+    """The group's destructor may wait for ever for a thread that waits for the interpreter's lock."""
+    launched = in_two_processes(PROGRAM, tmp_path)
     assert launched.returncode == 0, launched.stderr[-2000:]
     assert launched.stdout.count("done") == 2
     assert "torn down" not in launched.stdout
@@ -282,16 +286,7 @@ raise SystemExit(end_process(run_script(main, argparse.Namespace())))
 
 # 6 s. Two processes under torchrun, since the other end of a lost connection cannot be made up.
 def test_a_process_whose_peer_dies_ends_with_a_message(tmp_path):
-    program = tmp_path / "program.py"
-    program.write_text(LOSING.format(root=str(ROOT)))
-    launched = subprocess.run(
-        [*(sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"), str(program)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    launched = in_two_processes(LOSING, tmp_path)
     assert launched.returncode == 1
     assert "error: another process of this run has ended" in launched.stderr
     assert "continue with the same command and --resume" in launched.stderr
