@@ -10,6 +10,7 @@ from typing import Any
 
 MEASURED_FIELDS = frozenset(
     {
+        "started",  # when a stage of the pipeline began, in seconds since 1970
         "seconds",  # training, a stage of the pipeline, all summaries of an evaluation, or one of them
         "tokens_per_second",
         "peak_memory_bytes",
