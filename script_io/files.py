@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import json
 import os
+import platform
 import re
 import shutil
 import tempfile
@@ -63,7 +64,7 @@ def refuse_overwriting(source: str | Path | None, outputs: Iterable[Path], flag:
 
 @contextmanager
 def scratch_folder(folder: str | Path) -> Iterator[Path]:
-    """Make a temporary folder inside `folder` and remove it at the end.
+    """Make a temporary folder inside `folder` and remove it at the end, and those that killed runs have left there.
 
     `folder` and its parents are also removed if they did not exist before and are empty.
     """
@@ -71,7 +72,8 @@ def scratch_folder(folder: str | Path) -> Iterator[Path]:
     made = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=".scratch.", dir=folder))
+        _delete_left_scratch(folder)
+        scratch = Path(tempfile.mkdtemp(prefix=f".scratch.{_THIS_MACHINE}.{os.getpid()}.", dir=folder))
     except OSError as error:
         raise InputError(f"{folder}: cannot write there ({error.strerror}); name another output path") from error
     try:
@@ -81,6 +83,19 @@ def scratch_folder(folder: str | Path) -> Iterator[Path]:
         for each in made:
             with suppress(OSError):  # not empty
                 each.rmdir()
+
+
+_THIS_MACHINE = re.sub(r"\W", "_", platform.node())
+
+
+def _delete_left_scratch(folder: Path) -> None:
+    """Delete the scratch folders whose process, on this machine, is gone."""
+    import psutil
+
+    for left in folder.glob(f".scratch.{_THIS_MACHINE}.*.*"):
+        owner = left.name.split(".")[-2]
+        if owner.isdecimal() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _umask() -> int:

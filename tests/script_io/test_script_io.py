@@ -204,6 +204,20 @@ def test_a_scratch_folder_leaves_nothing_of_its_own(tmp_path: Path) -> None:
         pass
 
 
+def test_scratch_folders_of_killed_runs_are_deleted_and_others_kept(tmp_path: Path) -> None:
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1])\nfrom script_io.files import scratch_folder\nimport os, signal\n"
+    )
+    program += "with scratch_folder(sys.argv[2]): os.kill(os.getpid(), signal.SIGKILL)"
+    root = str(Path(__file__).resolve().parents[2])
+    subprocess.run([sys.executable, "-c", program, root, str(tmp_path)], check=False)
+    (left,) = tmp_path.iterdir()
+    with scratch_folder(tmp_path) as own:
+        assert not left.exists()
+        with scratch_folder(tmp_path):
+            assert own.exists()  # its process lives
+
+
 def test_jsonl_objects_come_back_as_they_were_written(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [
         {"prompt": f"a{LINE_SEPARATOR}b\r\nc"},

@@ -73,6 +73,9 @@ def test_the_run_is_afterwards_as_it_was(
     assert "Preflight: context, forward, backward, save, load, merge (" in printed
     assert "Preflight: skipped" in printed
     assert with_it.policy.active_adapters == without.policy.active_adapters
+    modes = [[module.training for module in run.policy.modules()] for run in (with_it, without)]
+    assert modes[0] == modes[1]  # else dropout and gradient checkpointing would be off
+    assert any(modes[0])
     assert list(with_it.policy.peft_config) == list(without.policy.peft_config)
     expected = dict(without.policy.named_parameters())
     for name, tensor in with_it.policy.named_parameters():
