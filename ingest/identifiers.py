@@ -57,7 +57,8 @@ _SPOKEN_OLD = (
 )
 
 PATTERNS: dict[str, Sequence[str]] = {
-    EMAIL: (r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b",),
+    # the look-behind keeps a long run of such characters from being searched again from each of them
+    EMAIL: (r"(?<![\w.+-])[.+-]*(?P<id>\w[\w.+-]*@[\w-]+(?:\.[\w-]+)+)\b",),
     DATE: (
         rf"(?<![\d/.-]){_MONTH_NUMBER}(?P<s1>[/.-]){_DAY}(?P=s1)(?:{_YEAR}|\d\d)(?![\d/-]|\.\d)",
         rf"(?<![\d/.-]){_DAY}(?P<s2>[/.-]){_MONTH_NUMBER}(?P=s2)(?:{_YEAR}|\d\d)(?![\d/-]|\.\d)",

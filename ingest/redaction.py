@@ -40,10 +40,16 @@ def identifiers(text: str) -> list[Identifier]:
         for match in pattern.finditer(text)
     ]
     kept: list[Identifier] = []
+    taken = bytearray(len(text))
     for each in sorted(found, key=lambda item: (item.start - item.end, KINDS.index(item.kind), item.start)):
-        if all(each.end <= other.start or other.end <= each.start for other in kept):
+        if taken.find(1, each.start, each.end) < 0:
             kept.append(each)
+            _take(taken, each)
     return sorted(kept, key=lambda item: item.start)
+
+
+def _take(taken: bytearray, item: Identifier) -> None:
+    taken[item.start : item.end] = b"\1" * (item.end - item.start)
 
 
 class Redactor:
@@ -52,6 +58,7 @@ class Redactor:
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self._tags: dict[tuple[str, str], str] = {}
+        self._used = Counter[str]()  # tags of each kind
 
     def redact(self, texts: Sequence[str]) -> list[str]:
         """Return the texts with tags. A name with a title is also replaced where a text has it without the title."""
@@ -67,12 +74,14 @@ class Redactor:
         return [self._replaced(text, items, names) for text, items in zip(texts, found, strict=True)]
 
     def _replaced(self, text: str, items: Sequence[Identifier], names: set[str]) -> str:
-        taken = [(item.start, item.end) for item in items]
+        taken = bytearray(len(text))
+        for item in items:
+            _take(taken, item)
         again = [
             Identifier(NAME, *match.span())
             for name in sorted(names)
             for match in re.finditer(rf"\b{re.escape(name)}\b", text)
-            if all(match.end() <= start or end <= match.start() for start, end in taken)
+            if taken.find(1, *match.span()) < 0
         ]
         pieces, done = [], 0
         for item in sorted([*items, *again], key=lambda item: item.start):
@@ -89,11 +98,12 @@ class Redactor:
         year = YEAR_IN_DATE.search(value) if kind == DATE else None
         # a name is known by its last word, so that "Ms. Anna Smith" and "Ms. Smith" are one
         key = value.split()[-1] if kind == NAME else " ".join(value.split())
-        tag = self._tags.setdefault((kind, key.lower()), f"[{kind}_{_letters(self._used(kind))}]")
+        known = (kind, key.lower())
+        if known not in self._tags:
+            self._tags[known] = f"[{kind}_{_letters(self._used[kind])}]"
+            self._used[kind] += 1
+        tag = self._tags[known]
         return f"{tag} {year[0]}" if year else tag
-
-    def _used(self, kind: str) -> int:
-        return sum(used == kind for used, _ in self._tags)
 
 
 def _letters(number: int) -> str:
