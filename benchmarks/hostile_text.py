@@ -36,7 +36,6 @@ from fact_checking.checker import check_summary
 from fact_checking.citations import check_citations
 from ingest.redaction import identifiers
 from judging.claim_replies import BadReply, parse_reply
-from language_model.counted_tokens import token_difference
 from negatives.case import Case, Corpus
 from negatives.registry import EDITORS
 from negatives.verification import verified_negatives
@@ -79,6 +78,7 @@ PIECES = {
     "dates": "1/1/2020 ",
     "negations": "no ",
     "denied findings": "denies cough, ",
+    "commas between findings": f"no fever{',' * 40} cough ",
     "and": "and ",
     "history": "history of ",
     "findings": "chest pain and ",
@@ -120,7 +120,6 @@ READERS: dict[str, Reader] = {
     "redaction": identifiers,
     "notes in one file": sign_of_one_note,
     "differing words": lambda text: word_differences([text, f"x {text}"]),
-    "differing tokens": lambda text: token_difference([*map(ord, text)], [0, *map(ord, text)]),
 }
 
 

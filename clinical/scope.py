@@ -196,7 +196,7 @@ def _phrase_length(tokens: Sequence[Token], index: int) -> int:
 
 
 _LIST_GAP = re.compile(
-    r"[\s,]*(?:(?:and/or|and|or|nor|any|no|and no|or any|plus|,|uses?|utilizes?|consumes?|takes?|abuses?)[\s,]*)*"
+    r"[\s,]*(?:(?:and/or|and|or|nor|any|no|and no|or any|plus|uses?|utilizes?|consumes?|takes?|abuses?)[\s,]*)*"
     r"(?:[a-z]+ )?",
     re.IGNORECASE,
 )
