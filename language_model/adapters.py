@@ -51,7 +51,9 @@ def attach_adapter(
             # peft only warns if the model has modules to adapt that the file has no tensors for
             warnings.filterwarnings("error", message="Found missing adapter keys")
             if isinstance(model, PeftModel):
+                mode = model.training
                 model.load_adapter(str(folder), adapter_name=adapter_name, is_trainable=trainable)
+                model.train(mode)  # peft puts the model into evaluation mode for a frozen adapter
                 return model
             return PeftModel.from_pretrained(model, str(folder), adapter_name=adapter_name, is_trainable=trainable)
     except torch.OutOfMemoryError:

@@ -152,7 +152,7 @@ def _require_same(found: torch.Tensor, expected: torch.Tensor, what: str, dtype:
 def _reloaded(policy: PeftModel, folder: Path) -> Iterator[None]:
     """Within the block, the adapter in `folder` replaces the active ones."""
     tuner: Any = policy.base_model
-    active, mode = list(policy.active_adapters), policy.training
+    active = list(policy.active_adapters)
     trainable = {name for name, each in policy.named_parameters() if each.requires_grad}
     try:
         attach_adapter(policy, folder, RELOADED, trainable=False)
@@ -162,7 +162,6 @@ def _reloaded(policy: PeftModel, folder: Path) -> Iterator[None]:
         tuner.set_adapter(active)
         if RELOADED in policy.peft_config:
             policy.delete_adapter(RELOADED)
-        policy.train(mode)  # peft loads a frozen adapter in evaluation mode, and leaves the model in it
         for name, each in policy.named_parameters():
             each.requires_grad_(name in trainable)
 
