@@ -190,16 +190,16 @@ def row_problem(row: dict[str, Any]) -> str | None:
 
 def find_problems(
     path: str | Path,
+    rows: Sequence[Row],
     tokenizer: PreTrainedTokenizerBase,
     prompt_format: str,
     columns: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """Return the problems of a preference file, one line each; a length bias is one problem of the whole file."""
+    """Return the problems of the rows of a preference file, one line each; a length bias is one of the whole file."""
     problems: list[str] = []
     first_places: dict[str, Place] = {}
     ids: dict[str, Place] = {}
     chosen_tokens = rejected_tokens = 0
-    rows = read_preferences(path, columns)
     for place, row in rows:
         if problem := repeated_id(row.get("id", place.row_id), place, ids):
             problems.append(f"{place}: {problem}")
@@ -259,11 +259,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> int:
     columns = column_names(args.columns, PREFERENCE_ROLES)
-    count = len(read_preferences(args.file, columns))
+    rows = read_preferences(args.file, columns)
     tokenizer = load_tokenizer(args.tokenizer)
     prompt_format = load_prompt_format(args.tokenizer, tokenizer, prompt_settings(args))
-    problems = find_problems(args.file, tokenizer, prompt_format, columns)
-    print(f"{args.file}: {count} triplets")
+    problems = find_problems(args.file, rows, tokenizer, prompt_format, columns)
+    print(f"{args.file}: {len(rows)} triplets")
     print("\n".join(f"{args.file}, {problem}" for problem in problems) or "No problem found.")
     return EXIT_BAD_INPUT if problems else 0
 

@@ -26,6 +26,7 @@ from language_model.model_files import (
     base_of_adapter,
     first_line,
     is_adapter,
+    lies_in,
     load_config,
     replace_folder,
     require_adapter,
@@ -110,8 +111,8 @@ def quantise(folder: Path, kind: str, placement: Placement, tokenizer: PreTraine
 
 def refuse_model_folders(output: Path, *models: str) -> None:
     """Raise InputError if the output folder is, or holds, the adapter or its base, and so would replace it."""
-    for model in map(Path, models):
-        if model.exists() and model.resolve().is_relative_to(output.resolve()):
+    for model in models:
+        if lies_in(model, output):
             raise InputError(f"{output}: is the folder of {model}, which would be replaced; name another --output_dir")
 
 

@@ -180,7 +180,13 @@ def create_sft_dataloaders(
 
 def find_problems(path: str | Path, columns: Mapping[str, str] | None = None) -> list[str]:
     """Return the problems of a Phase 1 file, one line each: bad rows, duplicates, notes of other splits."""
-    rows = read_phase1(path, columns)
+    return problems_of_rows(path, read_phase1(path, columns), columns)
+
+
+def problems_of_rows(
+    path: str | Path, rows: Sequence[Phase1Row], columns: Mapping[str, str] | None = None
+) -> list[str]:
+    """Return the problems of the rows of the Phase 1 file `path`; see `find_problems`."""
     problems = [f"{place}: {problem}" for place, row in rows if (problem := row_problem(row))]
     first_places: dict[tuple[str, str], Place] = {}
     first_ids: dict[str, Place] = {}
@@ -251,8 +257,9 @@ def main(args: argparse.Namespace) -> int:
     if holds_conversations(args.file):
         problems = conversation_problems(args.file)
     else:
-        describe_phase1(args.file, columns)
-        problems = find_problems(args.file, columns)
+        rows = read_phase1(args.file, columns)
+        describe_phase1(args.file, rows)
+        problems = problems_of_rows(args.file, rows, columns)
     if args.tokenizer and not problems:  # what cannot be read cannot be rendered
         tokenizer = load_tokenizer(args.tokenizer)
         prompt_format = load_prompt_format(args.tokenizer, tokenizer, prompt_settings(args))
@@ -261,9 +268,9 @@ def main(args: argparse.Namespace) -> int:
     return EXIT_BAD_INPUT if problems else 0
 
 
-def describe_phase1(path: str, columns: Mapping[str, str]) -> None:
+def describe_phase1(path: str, numbered_rows: Sequence[Phase1Row]) -> None:
     """Print how many rows a Phase 1 file has of each label, and how long its notes are."""
-    rows = [row for _, row in read_phase1(path, columns)]
+    rows = [row for _, row in numbered_rows]
     labels = ", ".join(f"{label} {count}" for label, count in Counter(row["label"] for row in rows).most_common())
     words = sorted(len(row["clinical_note"].split()) for row in rows)
     print(f"{path}: {len(rows)} rows ({labels}); notes of {words[0]} to {words[-1]} words")

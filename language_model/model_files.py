@@ -73,6 +73,11 @@ def loading_error(name: str | Path, what: str, error: BaseException, remedy: str
     return InputError(f"{name}: no {what} ({first_line(error)}); {remedy}")
 
 
+def lies_in(model: str | Path, folder: Path) -> bool:
+    """Return whether a model is in `folder`, or is it, so that who replaces `folder` deletes the model."""
+    return Path(model).exists() and Path(model).resolve().is_relative_to(folder.resolve())
+
+
 def damaged_weights(folder: str | Path, error: BaseException) -> InputError:
     """Return the error of an adapter whose file of weights cannot be read."""
     return InputError(f"{folder}: {ADAPTER_WEIGHTS} is damaged ({error}); save the adapter again")

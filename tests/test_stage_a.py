@@ -10,8 +10,7 @@ import pytest
 import torch
 from peft import AutoPeftModelForCausalLM
 from safetensors.torch import load_file
-from tiny_models import build_tiny_model
-from training_helpers import ROOT, metrics, stage_a_flags, train_stage_a, write_phase1
+from training_helpers import ROOT, metrics, stage_a_flags, train_stage_a, write_stage_a_inputs
 
 import stage_a_sft_training as stage_a
 from script_io.errors import InputError, RunError
@@ -20,11 +19,7 @@ from training.watching import NonFiniteGuard, check_gradients
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("stage_a")
-    build_tiny_model(folder / "base")
-    write_phase1(folder / "train.csv", 10)
-    write_phase1(folder / "val.csv", 5, seed=1)
-    return folder
+    return write_stage_a_inputs(tmp_path_factory.mktemp("stage_a"), 10, 5)
 
 
 def weights(output):

@@ -77,6 +77,14 @@ def write_phase1(path: Path, count: int, seed: int = 0) -> Path:
     return path
 
 
+def write_stage_a_inputs(folder: Path, train: int, val: int) -> Path:
+    """A tiny base and Phase 1 files with this many rows, as `stage_a_flags` names them; returns the folder."""
+    build_tiny_model(folder / "base")
+    write_phase1(folder / "train.csv", train)
+    write_phase1(folder / "val.csv", val, seed=1)
+    return folder
+
+
 def stage_a_flags(inputs: Path, output: Path, *extra: str) -> list[str]:
     """The command line of a short Stage A on the base and the CSVs in `inputs`."""
     return [

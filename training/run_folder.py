@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from language_model.model_files import lies_in
 from script_io.errors import InputError
 from script_io.files import read_json, write_json
 from script_io.folder_lock import LOCK_FILE
@@ -73,7 +74,7 @@ def _check_model_stays(args: argparse.Namespace, folder: Path) -> None:
     """Refuse to start where the model that the run begins with would be deleted with an earlier run."""
     for flag in ("model_name", "sft_model_path", "base_model"):
         name = getattr(args, flag, None)
-        if name and Path(name).exists() and Path(name).resolve().is_relative_to(folder.resolve()):
+        if name and lies_in(name, folder):
             raise InputError(f"--{flag} {name}: is inside {folder} and would be deleted; name another --output_dir")
 
 

@@ -12,8 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny_models import build_tiny_model
-from training_helpers import ROOT, metrics, stage_a_flags, train_stage_a, write_phase1
+from training_helpers import ROOT, metrics, stage_a_flags, train_stage_a, write_stage_a_inputs
 
 import stage_a_sft_training as stage_a
 from script_io.errors import InputError, RunError, run_script
@@ -29,11 +28,7 @@ FLAGS = ("--save_steps", "1", "--num_threads", "1", "--dtype", "float32")
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("checkpoints")
-    build_tiny_model(folder / "base")
-    write_phase1(folder / "train.csv", 8)
-    write_phase1(folder / "val.csv", 3, seed=1)
-    return folder
+    return write_stage_a_inputs(tmp_path_factory.mktemp("checkpoints"), 8, 3)
 
 
 @pytest.fixture(scope="module")

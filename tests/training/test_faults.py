@@ -11,8 +11,7 @@ import sys
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from tiny_models import build_tiny_model
-from training_helpers import CPU, ROOT, metrics, stage_a_flags, train_stage_a, write_phase1
+from training_helpers import CPU, ROOT, metrics, stage_a_flags, train_stage_a, write_stage_a_inputs
 
 import stage_a_sft_training as stage_a
 from script_io.errors import InputError, RunError
@@ -23,11 +22,7 @@ from training.watching import NonFiniteGuard
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("faults")
-    build_tiny_model(folder / "base")
-    write_phase1(folder / "train.csv", 8)
-    write_phase1(folder / "val.csv", 3, seed=1)
-    return folder
+    return write_stage_a_inputs(tmp_path_factory.mktemp("faults"), 8, 3)
 
 
 def strict_json(path):
