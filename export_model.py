@@ -100,7 +100,7 @@ def merge(
         raise InputError(f"{model_path}: peft cannot merge this adapter ({first_line(error)})") from error
     after = probe_logits(merged, tokenizer, prompt_format, placement.device)
     difference = require_same_logits(model_path, before, after, placement.dtype)
-    print(f"Largest logit difference between adapter and merged model: {difference}")
+    print(f"Merging changed the logits by {difference}")
     return merged
 
 
