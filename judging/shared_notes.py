@@ -9,7 +9,7 @@ from fact_checking.claims import FactCheck, without_citations
 from judging.judge import NoteAndSummary
 from script_io.progress import progress_bar
 
-SUMMARIES_PER_ROW = 8  # summaries of the same note that are computed together
+SUMMARIES_PER_ROW = 16  # of the same note; all completions of a prompt share one computation of it
 Scores = TypeVar("Scores")
 Given = TypeVar("Given", covariant=True)
 
