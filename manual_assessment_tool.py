@@ -228,7 +228,7 @@ def finish(folder: Path, sources: Sequence[Source], desk: Desk) -> None:
     if desk.blind:  # an assessor who may continue must not see the models' names or other ratings
         print("\n" + progress(desk.examples, ratings, desk.assessor, mixed=desk.mixed))
         hidden = "names the models" if desk.mixed else "has the automatic verdicts and all assessors"
-        say(f"{REPORT_FILE} {hidden}. Read it only after rating everything.")
+        say(f"{REPORT_FILE} {hidden}, and {TABLE_FILE} too. Open them only after rating everything.")
     else:
         print(f"\n{text}\nReport: {folder / REPORT_FILE}")
 

@@ -55,7 +55,7 @@ PACKAGES = ("torch", "transformers", "peft", "rouge-score", "nltk", "numpy", "sc
 LOW_COVERAGE, SHORT = 0.3, 0.5
 # all settings that a summary depends on; the batch size, often lowered after running out of memory, is not one of them
 GENERATION_SETTINGS = (
-    *("model_path", "base_model", "max_new_tokens", "temperature", "seed", "overflow"),
+    *("model_path", "base_model", "max_new_tokens", "temperature", "top_k", "top_p", "seed", "overflow"),
     *("device", "dtype", "use_8bit", "use_4bit", "trust_remote_code", "keep_thinking", *PROMPT_FLAGS),
 )
 RESULTS_FILE, SUMMARY_FILE, REPORT_FILE = "evaluation_results.csv", "evaluation_summary.json", "report.html"

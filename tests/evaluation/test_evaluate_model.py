@@ -263,7 +263,7 @@ def test_a_killed_evaluation_goes_on_where_it_was(
     assert all(float(row["seconds"]) > 0 for _, row in read_csv(out / "evaluation_results.csv", ROW_COLUMNS))
 
 
-@pytest.mark.parametrize("change", ["nothing", "temperature", "model"])
+@pytest.mark.parametrize("change", ["nothing", "temperature", "top_p", "model"])
 def test_summaries_of_another_model_or_other_settings_are_not_used(
     change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -277,7 +277,7 @@ def test_summaries_of_another_model_or_other_settings_are_not_used(
             main(parse_args(flags))
     if change == "model":
         build_tiny_model(tmp_path / "model", seed=1)
-    assert main(parse_args([*flags, *(["--temperature", "0.5"] if change == "temperature" else [])])) == 0
+    assert main(parse_args([*flags, *([f"--{change}", "0.5"] if change in ("temperature", "top_p") else [])])) == 0
     printed = capsys.readouterr().out
     assert ("3 of 3 summaries are there already" in printed) == (change == "nothing")
     assert ("of another model or other settings; it is not used" in printed) == (change != "nothing")
