@@ -174,7 +174,7 @@ def _choose_cpu_dtype(size: int | None) -> tuple[torch.dtype, str]:
     gain = _seconds_of_product(size, torch.float32) / _seconds_of_product(size, torch.bfloat16)
     if gain >= MIN_BFLOAT16_GAIN:
         return torch.bfloat16, f"auto: measured, {gain:.1f} times as fast as float32 here"
-    return torch.float32, f"auto: measured, bfloat16 is only {gain:.1f} times as fast here"
+    return torch.float32, f"auto: measured, bfloat16 is only {gain:.2g} times as fast here"
 
 
 def _seconds_of_product(size: int, dtype: torch.dtype) -> float:
