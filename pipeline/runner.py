@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from typing import Any
 
 from demo.recipes import EVIDENCE_MODEL, Recipe
 from pipeline.processes import RUNNING, launch, refuse_if_running, stop
-from pipeline.script_flags import WITHOUT_EFFECT, HandedFlags, merged, split, unsplit, without
+from pipeline.script_flags import WITHOUT_EFFECT, HandedFlags, knows, merged, split, unsplit, without
 from pipeline.stage_records import StageRecord, inputs_of, newest, outputs_of
 from script_io.errors import EXIT_BAD_INPUT, InputError, RunError
 from script_io.provenance import commit
@@ -96,14 +97,15 @@ class Pipeline:
         free = unsplit((flag, values) for flag, values in split(whole) if flag.removeprefix("--") in WITHOUT_EFFECT)
         marker, log = self.folder / "stages" / f"{name}.json", self.folder / "logs" / f"{name}.log"
         record = StageRecord.read(marker)
-        same = record if record and record.command == command else None
+        # records of earlier versions hold the number of threads that the chain itself chose
+        same = record if record and command in (record.command, without(record.command, ["num_threads"])) else None
         up_to_date = same is not None and same.is_up_to_date(marker)
         missing = same.missing_outputs(self.folder) if same and up_to_date else []
         if same and up_to_date and not missing:
             self._skip(name, same)
             return
         resumes = same is not None and same.can_resume()
-        words = [*(same.resumed() if same and resumes else command), *free, *extra]
+        words = [*(same.resumed() if same and resumes else command), *free, *extra, *self._shared_cores(script, whole)]
         if self.args.dry_run:
             print(f"python {shlex.join(words)}")
             return
@@ -147,8 +149,14 @@ class Pipeline:
 
     def hardware_flags(self) -> list[str]:
         """Return the flags for scripts that load a model: the device, and the number of threads if it was given."""
-        threads = self.args.num_threads or self._shared_threads
+        threads = self.args.num_threads
         return ["--device", self.args.device, *(["--num_threads", str(threads)] if threads else [])]
+
+    def _shared_cores(self, script: str, words: Sequence[str]) -> list[str]:
+        """Return the flag for a script's share of the cores while several run, unless `words` ask for a number."""
+        if not self._shared_threads or "--num_threads" in words or not knows(script, "num_threads"):
+            return []
+        return ["--num_threads", str(self._shared_threads)]
 
     def lexicon_flags(self) -> list[str]:
         """Return the flag for scripts that read facts, if it was given."""
@@ -180,7 +188,14 @@ def usable_cores() -> int:
 
 def _failure(code: int, words: Sequence[str], log: Path, marker: Path) -> Exception:
     """Return the error for a stage that has failed: its own last line, and where to read more."""
-    last = log.read_text(encoding="utf-8").strip().splitlines()[-1:] or ["no output"]
+    last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:] or ["no output"]
     failure = InputError if code == EXIT_BAD_INPUT else RunError
     anew = f"; to start this stage anew, delete {marker}" if "--resume" in words else ""
-    return failure(f"{words[0]} failed ({last[0].removeprefix('error: ')}); its whole output is in {log}{anew}")
+    what = f"was killed by {_signal(-code)}; its last line" if code < 0 else "failed"
+    return failure(f"{words[0]} {what} ({last[0].removeprefix('error: ')}); its whole output is in {log}{anew}")
+
+
+def _signal(number: int) -> str:
+    """Return the name of a signal, and what has probably sent it."""
+    name = next((each.name for each in signal.Signals if each == number), f"signal {number}")
+    return f"{name}, probably since memory ran out" if name == "SIGKILL" else name

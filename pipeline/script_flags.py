@@ -26,7 +26,7 @@ OF_THE_DATA = "Data"  # the group of flags on files, of which each stage has its
 # Stage B trains the adapter of Stage A; its own flags for a fresh adapter come with --stage_b.
 ONLY_IN = {"LoRA": STAGE_A}
 # With another value of these, a finished stage is still finished, and an interrupted one can be resumed.
-WITHOUT_EFFECT = ("save_steps", "logging_steps", "report_to", "gradient_checkpointing")
+WITHOUT_EFFECT = ("save_steps", "logging_steps", "report_to", "gradient_checkpointing", "skip_preflight")
 
 
 @cache
@@ -146,8 +146,8 @@ def split(words: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
         if word.startswith("--"):
             if flag or values:
                 yield flag, values
-            flag, _, value = word.partition("=")
-            values = [value] if value else []
+            flag, equals, value = word.partition("=")
+            values = [value] if equals else []
         else:
             values.append(word)
     if flag or values:
@@ -167,7 +167,7 @@ def without(words: Iterable[str], names: Collection[str]) -> list[str]:
 
 def unsplit(flags: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
     """Return the words of flags with their values, as `split` yields them."""
-    return [word for flag, values in flags for word in (flag, *values) if word]
+    return [word for flag, values in flags for word in ([flag] * bool(flag) + list(values))]
 
 
 def joined(words: Sequence[str], flags: Collection[str]) -> list[str]:

@@ -5,12 +5,15 @@ The record is written when the stage starts, and again with `seconds` and `outpu
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from script_io.errors import InputError
 from script_io.files import read_json, write_json
 from training.checkpoints import newest_checkpoint
 
@@ -55,10 +58,18 @@ class StageRecord:
         return self.seconds is not None and newest(inputs_of(self.command)) <= newest([path])
 
     def can_resume(self) -> bool:
-        """Return whether the stage is a training that has left a checkpoint, and still reads what it read at first."""
+        """Return whether the stage is a training that has left a checkpoint, and still reads what it read at first.
+
+        Says so if its checkpoints are all damaged: the stage then starts again.
+        """
         if self.started is None or OVERWRITE not in self.command or newest(inputs_of(self.command)) > self.started:
             return False
-        checkpoint = newest_checkpoint(Path(self.command[self.command.index("--output_dir") + 1]))
+        folder = Path(self.command[self.command.index("--output_dir") + 1])
+        try:
+            checkpoint = newest_checkpoint(folder)
+        except InputError:
+            print(f"warning: {folder}: every checkpoint is damaged; the training starts again", file=sys.stderr)
+            return False
         return checkpoint is not None and newest([checkpoint]) >= self.started  # an older one is of an earlier run
 
     def resumed(self) -> list[str]:
@@ -68,7 +79,8 @@ class StageRecord:
 
 def inputs_of(command: Sequence[str]) -> list[Path]:
     """Return the files and folders that a command names and reads."""
-    return [Path(word) for flag, word in pairwise(command) if flag not in OUTPUT_FLAGS and Path(word).exists()]
+    # `Path.exists` raises OSError for a text that is too long for a name, such as a system prompt
+    return [Path(word) for flag, word in pairwise(command) if flag not in OUTPUT_FLAGS and os.path.exists(word)]
 
 
 def outputs_of(command: Sequence[str], run_folder: Path, since: float) -> tuple[str, ...]:

@@ -35,8 +35,16 @@ class StageState:
 
 def write_chain(folder: Path, args: argparse.Namespace, planned: Sequence[str], shares: Mapping[str, float]) -> None:
     """Write the settings of a run, its planned stages and their usual shares of the time."""
-    content = {"arguments": vars(args), "planned": planned, "stage_shares": dict(shares), **provenance()}
+    arguments = {name: flag_value(value) for name, value in vars(args).items()}
+    content = {"arguments": arguments, "planned": planned, "stage_shares": dict(shares), **provenance()}
     write_json(folder / CHAIN_FILE, content)
+
+
+def flag_value(value: Any) -> Any:
+    """Return the value of a flag as JSON holds it: a path, or each path of a list, as text."""
+    if isinstance(value, list):
+        return [flag_value(each) for each in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def status_of(folder: Path) -> str:

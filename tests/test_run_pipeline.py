@@ -128,12 +128,38 @@ def test_stages_run_at_a_time_share_the_cores_and_keep_their_order(tmp_path, mon
 
     def stage(number):
         both_run.wait()
-        return number, pipeline.hardware_flags()
+        pipeline.run(f"evaluate_{number}", "evaluation/evaluate_model.py", *pipeline.hardware_flags())
+        return number
 
-    shared = ["--device", "auto", "--num_threads", "2"]
-    assert pipeline.together(*(partial(stage, number) for number in range(4))) == [(n, shared) for n in range(4)]
-    assert pipeline.hardware_flags() == ["--device", "auto"]
+    launched = []
+    monkeypatch.setattr(runner, "launch", lambda command, log: launched.append(command[1:]) or 0)
+    assert pipeline.together(*(partial(stage, number) for number in range(4))) == [0, 1, 2, 3]
+    assert launched == [["--device", "auto", "--num_threads", "2"]] * 4
     assert pipeline_of(tmp_path, "--num_threads", "3").hardware_flags()[-1] == "3"
+
+
+@pytest.mark.parametrize(("cores", "flags"), [(2, ()), (16, ()), (4, ("--parallel", "1")), (4, ("--parallel", "3"))])
+def test_a_stage_stays_finished_with_another_share_of_the_cores(tmp_path, monkeypatch, capsys, cores, flags):
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    launched = []
+    monkeypatch.setattr(runner, "launch", lambda command, log: launched.append(command[-2:]) or 0)
+
+    def train(*flags):
+        pipeline = pipeline_of(tmp_path, *flags)
+        pipeline.together(lambda: pipeline.run("dpo", "stage_b_dpo_training.py", *pipeline.hardware_flags()))
+
+    train()
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    train(*flags)
+    assert launched == [["--num_threads", "2"]]
+    path = tmp_path / "stages" / "dpo.json"  # an earlier version stored the share of the cores with the command
+    stored = json.loads(path.read_text())
+    write_json(path, stored | {"command": [*stored["command"], "--num_threads", "2"]})
+    train(*flags)
+    assert launched == [["--num_threads", "2"]]
+    train("--num_threads", "3")  # which is asked for, and changes how sums are rounded
+    assert launched == [["--num_threads", "2"], ["--num_threads", "3"]]
 
 
 def test_stages_run_one_by_one_where_one_core_may_be_used(tmp_path, monkeypatch):

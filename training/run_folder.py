@@ -33,7 +33,7 @@ CONFIG_FILE = "run_config.json"
 _FREE_TO_CHANGE = {
     "resume", "overwrite_output_dir", "logging_steps", "save_steps", "report_to", "device", "eval_batch_size",
     "output_dir", "gradient_checkpointing", "shard_base", "ignore_memory_estimate", "base_model", "num_threads",
-    "batch_size", "gradient_accumulation_steps", "keep_checkpoints",
+    "batch_size", "gradient_accumulation_steps", "keep_checkpoints", "skip_preflight",
 }  # fmt: skip
 
 

@@ -136,5 +136,10 @@ def test_a_flag_that_is_set_again_keeps_its_place_and_loses_its_first_values():
     ]
 
 
+def test_an_empty_value_is_a_value():
+    for words in (["s.py", "--system_prompt", "", "--x", "1"], ["s.py", "--system_prompt=", "--x", "1"]):
+        assert merged(words) == ["s.py", "--system_prompt", "", "--x", "1"]
+
+
 def test_a_resumed_training_takes_other_values_of_the_flags_without_effect():
     assert set(WITHOUT_EFFECT) <= run_folder._FREE_TO_CHANGE

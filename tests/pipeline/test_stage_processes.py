@@ -11,9 +11,12 @@ import time
 import psutil
 import pytest
 
+from demo.recipes import Recipe
 from pipeline import processes
-from pipeline.status import status_of
-from script_io.errors import InputError
+from pipeline.runner import Pipeline
+from pipeline.status import status_of, write_chain
+from run_pipeline import parse_args
+from script_io.errors import InputError, RunError
 from script_io.files import write_json
 
 SAVES = """
@@ -85,6 +88,25 @@ def test_a_stage_that_outlived_its_chain_is_named_and_not_started_again(tmp_path
     assert processes.running_process(log) is None
     write_json(processes.pid_file(log), {"pid": 2**22 + 1, "created": created})
     processes.refuse_if_running("sft", log)
+
+
+def test_a_killed_stage_is_named_with_the_signal_and_its_last_line(tmp_path, monkeypatch):
+    (tmp_path / "stage_a_sft_training.py").write_text(
+        "import os, sys\nsys.stdout.buffer.write(b'step 3\\nnote \\xff')\nsys.stdout.flush()\nos.kill(os.getpid(), 9)\n"
+    )
+    monkeypatch.setattr(processes, "ROOT", tmp_path)
+    pipeline = Pipeline(parse_args(["--demo"]), Recipe(), tmp_path, ["sft"])
+    said = r"was killed by SIGKILL, probably since memory ran out; its last line \(note \ufffd\); its whole output"
+    with pytest.raises(RunError, match=f"stage_a_sft_training.py {said}"):
+        pipeline.run("sft", "stage_a_sft_training.py")
+
+
+def test_the_word_lists_of_a_run_are_stored_with_its_settings(tmp_path):
+    args = parse_args(["--demo", "--lexicon_dir", "names", "units"])
+    write_chain(tmp_path, args, ["sft"], {"sft": 1.0})
+    stored = json.loads((tmp_path / "run_config.json").read_text())["arguments"]
+    assert stored["lexicon_dir"] == ["names", "units"]
+    assert parse_args(["--demo", "--config", str(tmp_path / "run_config.json")]).lexicon_dir == args.lexicon_dir
 
 
 def test_the_status_of_a_folder_without_a_chain(tmp_path):

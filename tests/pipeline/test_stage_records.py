@@ -9,6 +9,7 @@ import pytest
 from demo.recipes import Recipe
 from pipeline import runner
 from pipeline.stage_records import StageRecord, outputs_of
+from pipeline.status import status_of
 from run_pipeline import Pipeline, parse_args
 from script_io.files import write_json
 from training.checkpoint_folder import new_checkpoint
@@ -52,6 +53,23 @@ def test_a_training_is_resumed_from_a_checkpoint_of_its_own(training):
 def test_a_training_on_other_data_starts_from_nothing(training):
     os.utime(training.data, (STARTED + 1, STARTED + 1))
     assert not training.record.can_resume()
+
+
+def test_a_training_whose_checkpoints_are_damaged_starts_from_nothing(training, monkeypatch, capsys):
+    chain, path = training.folder.parent, training.folder.parent / "stages" / "sft.json"
+    training.record.write(path)
+    write_json(chain / "run_config.json", {"arguments": {}, "planned": ["sft"], "stage_shares": {"sft": 1}})
+    (training.checkpoint / "training_state.json").write_text("{")
+    assert status_of(chain).splitlines()[0].split(maxsplit=1) == ["sft", "stopped, will start again"]
+    assert f"{training.folder}: every checkpoint is damaged" in capsys.readouterr().err
+    assert commands_of_runs(training, monkeypatch)[0] == [training.record.command]
+
+
+def test_a_flag_may_be_longer_than_a_file_name(training, monkeypatch):
+    prompt = "Be brief. " * 30
+    launched, record = commands_of_runs(training, monkeypatch, "--system_prompt", prompt)
+    assert launched == [record.command]
+    assert prompt in record.command
 
 
 def test_a_training_without_a_checkpoint_starts_from_nothing(training):
