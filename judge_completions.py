@@ -218,7 +218,7 @@ def statistics_of(
     """
     outcomes = Counter(result.outcome for result in results)
     judged = [len(found) for found in completions]
-    hallucinated = [sum(completion.errors > 0 for completion in found) for found in completions]
+    hallucinated = [sum(completion.is_hallucinated for completion in found) for found in completions]
     return {
         "prompts": len(results),
         "pairs": sum(len(result.pairs) for result in results),

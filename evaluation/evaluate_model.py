@@ -193,7 +193,11 @@ def judge_summaries(judge: Judge, examples: Sequence[Example], summaries: Sequen
     """Return the rows of the results, in the order of the examples."""
     pairs = [(example.note, summary.text) for example, summary in zip(examples, summaries, strict=True)]
     checks = judge.check_all(pairs, "Judging")
-    return [summary_row(*each) for each in zip(examples, summaries, checks, strict=True)]
+    marks_errors_alone = getattr(judge, "marks_errors_alone", False)
+    return [
+        summary_row(*each, marks_errors_alone=marks_errors_alone)
+        for each in zip(examples, summaries, checks, strict=True)
+    ]
 
 
 def settings_of(args: argparse.Namespace, judge: Judge) -> dict[str, Any]:
@@ -242,7 +246,7 @@ def print_result(summary: dict[str, Any], output_dir: Path) -> None:
     print(f"\nHallucination rate: {percent(summary, 'hallucination_rate')} of {summary['n']} summaries")
     print(f"  with coverage:    {percent(summary, 'coverage')} of the references' facts, n={summary['coverage_n']}")
     print(f"  with length:      {length_text(summary)}; {percent(summary, 'empty_rate')} empty")
-    print(f"Claim error rate:   {percent(summary, 'claim_error_rate')} of {summary['claims']} claims")
+    print(f"Claim error rate:   {percent(summary, 'claim_error_rate')}{claims_text(summary)}")
     print(f"Broken off:         {percent(summary, 'unfinished_rate')} of {summary['unfinished_rate_n']}")
     print(f"Repetitive:         {percent(summary, 'repeated_rate')} of {summary['repeated_rate_n']}")
     if summary["citations"]:
@@ -264,6 +268,13 @@ def print_result(summary: dict[str, Any], output_dir: Path) -> None:
     print(f"Saved {RESULTS_FILE}, {SUMMARY_FILE} and {REPORT_FILE} to {output_dir}")
     print(f"Next: python manual_assessment_tool.py --results_csv {output_dir / RESULTS_FILE}")
     print(f"  or: python evaluation/compare_models.py {output_dir} OTHER_EVALUATION_FOLDER")
+
+
+def claims_text(summary: dict[str, Any]) -> str:
+    """Return ` of 212 claims`, or why a judge that found errors has no claim error rate."""
+    if summary["claim_error_rate"] is None and summary["by_type"]:
+        return ": this judge marks what it doubts, and calls no claim supported"
+    return f" of {summary['claims']} claims"
 
 
 def length_text(summary: dict[str, Any]) -> str:

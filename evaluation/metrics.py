@@ -4,6 +4,10 @@ A claim is a statement of level `error` that could be checked: supported, contra
 what a claim is and gives the verdict: `facts` uses facts, `nli` sentences, and `openai` whatever the model picks. Rates
 by different judges cannot be compared. Every rate comes with its n and its 95% interval.
 
+All figures follow the verdict on the summary. A judge that weighs all evidence (`facts` with an evidence model) can
+leave a summary unflagged in which the rules found errors: these are then for review and count nowhere. `detector` and
+`likelihood` mark doubtful words alone and call nothing supported, so that they have no claim error rate.
+
 hallucination_rate      share of summaries with at least one claim contradicted or unsupported; Wilson interval
 coverage                share of the reference's facts that the summary states, averaged over the summaries whose
                         reference has facts; bootstrap over summaries. Read the hallucination rate together with
@@ -22,7 +26,7 @@ repeated_rate           share of summaries with a repeated sentence, a repeated 
 unfinished_rate         share of summaries that ended at the limit of new tokens, among those for which it is known
 by_type                 for each kind of error: `claims` that are wrong, `summaries` with at least one, their share
                         (`rate`, Wilson), and the wrong claims over the claims of all kinds (`claim_rate`, Wilson). The
-                        claim rates sum to claim_error_rate
+                        claim rates sum to claim_error_rate; like it, they are null for a judge that has none
 judge_grades            for each item of the judge's rubric the mean grade, its bootstrap interval over summaries
                         (`ci95`) and the number of graded summaries (`n`); empty without --rubric. The interval is null
                         if all grades are equal, because then resampling shows no spread
@@ -45,7 +49,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -56,7 +60,7 @@ from evaluation.calibration import calibration
 from evaluation.stats import ratio, ratio_interval, share_interval, wilson_interval
 from fact_checking.checker import facts_of_reference
 from fact_checking.citations import Citation, check_citations
-from fact_checking.claims import ERROR, SUPPORTED, UNVERIFIABLE, Claim, FactCheck, without_citations
+from fact_checking.claims import ERROR, REVIEW, SUPPORTED, UNVERIFIABLE, Claim, FactCheck, without_citations
 
 ROW_COLUMNS = (
     "example_id",
@@ -103,8 +107,13 @@ class Summary:
     seconds: float | None = None
 
 
-def summary_row(example: Example, summary: Summary, check: FactCheck | None) -> Row:
-    """Return one row of `evaluation_results.csv`. The judge's cells are empty if the judge failed."""
+def summary_row(
+    example: Example, summary: Summary, check: FactCheck | None, *, marks_errors_alone: bool = False
+) -> Row:
+    """Return one row of `evaluation_results.csv`. The judge's cells are empty if the judge failed.
+
+    `marks_errors_alone` says that the judge calls no claim supported; then the counts of claims are empty.
+    """
     text = without_citations(summary.text).strip()
     facts = facts_of_reference(example.reference, text) if example.reference else []
     missing = [_place(fact) for fact, is_stated in facts if not is_stated]
@@ -114,7 +123,7 @@ def summary_row(example: Example, summary: Summary, check: FactCheck | None) -> 
         "reference_summary": example.reference,
         "generated_summary": summary.text,
         "label": example.label,
-        **_verdict_cells(check),
+        **_verdict_cells(check, marks_errors_alone),
         "coverage": round((len(facts) - len(missing)) / len(facts), 6) if facts else "",
         "rouge_l": round(rouge_l(example.reference, text), 6) if example.reference else "",
         "summary_words": len(text.split()),
@@ -131,10 +140,11 @@ def _place(fact: Fact) -> dict[str, Any]:
     return {name: getattr(fact, name) for name in ("type", "key", "text", "start", "end", "negated")}
 
 
-def _verdict_cells(check: FactCheck | None) -> Row:
+def _verdict_cells(check: FactCheck | None, marks_errors_alone: bool) -> Row:
     names = ROW_COLUMNS[ROW_COLUMNS.index("has_hallucination") : ROW_COLUMNS.index("coverage")]
     if check is None:
         return dict.fromkeys(names, "")
+    check = as_decided(check)
     claims = checked_claims(check)
     wrong = [asdict(claim) for claim in check.claims if claim.is_wrong]
     cells = (
@@ -142,11 +152,19 @@ def _verdict_cells(check: FactCheck | None) -> Row:
         round(check.score, 6),
         ";".join(sorted({claim.type for claim in check.errors})),
         json.dumps(wrong, ensure_ascii=False),
-        len(claims),
-        sum(claim.verdict == SUPPORTED for claim in claims),
+        "" if marks_errors_alone else len(claims),
+        "" if marks_errors_alone else sum(claim.verdict == SUPPORTED for claim in claims),
         json.dumps(dict(check.grades)) if check.grades else "",
     )
     return dict(zip(names, cells, strict=True))
+
+
+def as_decided(check: FactCheck) -> FactCheck:
+    """Return the check with its errors for review if the judge, all evidence weighed, does not flag the summary."""
+    if check.has_hallucination:
+        return check
+    claims = (replace(claim, level=REVIEW) if claim.is_wrong else claim for claim in check.claims)
+    return replace(check, claims=tuple(claims))
 
 
 def checked_claims(check: FactCheck) -> list[Claim]:
@@ -315,8 +333,8 @@ def by_type(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
             "summaries": summaries,
             "rate": summaries / len(rows),
             "rate_ci95": wilson_interval(summaries, len(rows)),
-            "claim_rate": total / checked,
-            "claim_rate_wilson95": wilson_interval(total, checked),
+            "claim_rate": total / checked if checked else None,
+            "claim_rate_wilson95": wilson_interval(total, checked) if checked else None,
         }
         for kind, (total, summaries) in sorted(counts.items(), key=lambda item: (-item[1][1], item[0]))
     }

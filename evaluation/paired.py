@@ -88,9 +88,10 @@ def by_type(pairs: Sequence[Pair]) -> dict[str, dict[str, Any]]:
 
 
 def _errors(pairs: Sequence[Pair], side: int) -> tuple[list[float], list[float]]:
-    """Return (wrong claims, claims) per note of one of the two evaluations."""
-    claims = [float(pair[side]["claims"]) for pair in pairs]
-    return [total - float(pair[side]["claims_supported"]) for total, pair in zip(claims, pairs, strict=True)], claims
+    """Return (wrong claims, claims) per note of one of the two evaluations; zeros if its judge counts no claims."""
+    claims = [float(pair[side]["claims"] or 0) for pair in pairs]
+    supported = [float(pair[side]["claims_supported"] or 0) for pair in pairs]
+    return [total - good for total, good in zip(claims, supported, strict=True)], claims
 
 
 def _cited(pairs: Sequence[Pair], side: int) -> tuple[list[float], list[float]]:

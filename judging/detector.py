@@ -98,6 +98,7 @@ class EvidenceJudge(DetectorJudge):
     """The rules with the detector: the errors of the rules stay, the detector grades what they cannot read."""
 
     part, prefix = WITH_RULES, f"{FACTS}+"
+    marks_errors_alone = False  # the rules also say what is supported
 
     def _verdict(self, note: str, summary: str, scores: WordsOfSummary) -> FactCheck:
         words, summary_probability = scores

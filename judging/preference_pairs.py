@@ -57,6 +57,7 @@ class JudgedCompletion:
     is_open: bool = False  # whether a finding may be denied or not
     sentences: tuple[SentenceDoubt, ...] = ()
     is_repaired: bool = False  # whether it is made of sentences of several completions, see repair.py
+    flagged: bool | None = None  # the decision of a judge that weighs all evidence instead of counting errors
 
     @classmethod
     def of(
@@ -81,7 +82,13 @@ class JudgedCompletion:
             is_open=any(claim.type == OPEN_POLARITY and claim.verdict == UNVERIFIABLE for claim in check.claims),
             sentences=sentence_doubts(text, check),
             is_repaired=is_repaired,
+            flagged=check.flagged,
         )
+
+    @property
+    def is_hallucinated(self) -> bool:
+        """Return the judge's verdict; `errors` may hold errors of the rules that it does not share."""
+        return self.errors > 0 if self.flagged is None else self.flagged
 
     @property
     def completeness(self) -> float:

@@ -49,6 +49,7 @@ class WordJudge(Generic[Scores]):
     """A judge whose verdict follows from the scores of words; `_verdict` makes it."""
 
     usage = None
+    marks_errors_alone = True  # its claims are doubtful words, and none is supported
 
     def __init__(self, words: WordScorer[Scores], name: str) -> None:
         self._scorer, self.name, self.failures = words, name, 0

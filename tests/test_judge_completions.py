@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shlex
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from dpo_dataset import DPODataset
 from dpo_dataset import row_problem as triplet_problem
 from evaluation.stats import ratio_interval
 from fact_checking.claims import Claim, FactCheck
-from judge_completions import main, parse_args, read_completions, split_by_prompt
+from judge_completions import main, parse_args, read_completions, split_by_prompt, statistics_of
 from judging.preference_pairs import OUTCOMES, JudgedCompletion, PairingResult, PairLimits, make_pair
 from language_model.prompt_format import build_prompt
 from script_io.errors import InputError
@@ -131,6 +132,12 @@ def test_an_error_of_the_rules_is_never_chosen_however_low_the_probability() -> 
     assert make_pair([contradicted, wrong], reference, LIMITS).chosen == reference
     doubtful_reference = replace(reference, probability=0.3)
     assert make_pair([contradicted, wrong], doubtful_reference, LIMITS).outcome == "uncertain"
+
+
+def test_the_hallucination_rate_is_that_of_the_verdicts_not_of_the_rules_errors() -> None:
+    """Both completions have an error of the rules; the judge, all evidence weighed, flags one."""
+    found = [replace(graded(text, 0.5, errors=1), flagged=flag) for text, flag in (("a", True), ("b", False))]
+    assert statistics_of([make_pair(found)], [found], Counter(), [])["hallucination_rate"] == 0.5
 
 
 def test_a_pair_of_sure_texts_is_near_in_length_and_wording() -> None:

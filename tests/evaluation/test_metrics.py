@@ -21,6 +21,8 @@ from evaluation.metrics import (
 from evaluation.stats import wilson_interval
 from fact_checking.checker import check_summary
 from fact_checking.claims import FactCheck
+from judging.learnt_check import joined_check, learnt_check
+from judging.word_scores import WordScore
 
 NOTE = "A 54-year-old woman takes metformin 500 mg twice daily. She denies fever. Pain in the left knee."
 REFERENCE = "54-year-old woman on metformin 500 mg twice daily."
@@ -114,6 +116,46 @@ def test_aggregate_counts_failures_of_the_judge_apart() -> None:
     assert (summary["n"], summary["summaries"], summary["judge_failures"]) == (1, 2, 1)
     assert summary["hallucination_rate"] == 0
     assert summary["coverage_n"] == 2  # needs no judge
+
+
+def weighed_row(probability: float) -> Row:
+    """The rules find a wrong dose; a judge that weighs rules and detector flags from a probability of 0.5."""
+    summary = "54-year-old woman on metformin 850 mg twice daily."
+    check = joined_check(check_summary(NOTE, summary), summary, [WordScore(0, 11, 0.1)], 0.9, probability, 0.5)
+    return summary_row(Example(f"e{probability}", NOTE, REFERENCE, ""), Summary(summary), check)
+
+
+def test_counts_by_kind_and_claims_follow_the_verdict_of_a_judge_that_overrules_the_rules() -> None:
+    """Of two summaries with one wrong dose and four right claims each, the judge flags one: 1 of 5 + 4 claims."""
+    unsure = weighed_row(0.2)
+    assert (unsure["has_hallucination"], unsure["hallucination_types"], unsure["hallucination_score"]) == (0, "", 0.2)
+    (span,) = json.loads(unsure["unsupported_spans"])
+    assert (span["type"], span["level"]) == ("dose", "review")  # still shown
+    summary = aggregate([unsure, weighed_row(0.8)])
+    assert summary["hallucination_rate"] == summary["by_type"]["dose"]["rate"] == 0.5
+    assert (summary["claims"], summary["claim_error_rate"]) == (9, pytest.approx(1 / 9))
+    assert summary["by_type"]["dose"]["claim_rate"] == pytest.approx(1 / 9)
+
+
+def test_a_judge_that_marks_errors_alone_has_no_claim_error_rate() -> None:
+    """Its only claims are doubtful words, so that every rate of claims would be 100%."""
+    words = [WordScore(0, 5, 0.9)]
+    rows = [
+        summary_row(
+            Example(str(probability), NOTE, "", ""),
+            Summary("Fever."),
+            learnt_check("Fever.", words, 0.5, probability, 0.5),
+            marks_errors_alone=True,
+        )
+        for probability in (0.2, 0.8)
+    ]
+    assert [each["claims"] for each in rows] == ["", ""]
+    summary = aggregate(rows)
+    names = ("claim_error_rate", "claim_error_rate_ci95", "claim_error_rate_wilson95")
+    assert [summary[name] for name in names] == [None] * 3
+    assert summary["hallucination_rate"] == 0.5
+    kind = summary["by_type"]["unsupported"]
+    assert (kind["claims"], kind["rate"], kind["claim_rate"], kind["claim_rate_wilson95"]) == (1, 0.5, None, None)
 
 
 def graded_row(accurate: int, risk: int | None = None) -> Row:

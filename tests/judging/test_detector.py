@@ -12,6 +12,7 @@ import pytest
 import torch
 from tiny_models import build_tiny_model
 
+from evaluation import evaluate_model
 from judging import refit_detector, train_detector
 from judging.detector import DetectorJudge, EvidenceJudge, WordDetector
 from judging.detector_settings import Prediction, fit_settings
@@ -156,6 +157,27 @@ def test_errors_of_the_rules_stay_and_the_detector_adds_words(trained: Path) -> 
     assert check is not None
     assert any("325" in claim.text and claim.evidence for claim in check.errors)
     assert any(claim.text == "fever" for claim in check.claims)
+
+
+def test_only_the_rules_say_what_is_supported(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "predictions.jsonl"
+    path.write_text(
+        json.dumps({"clinical_note": "Takes aspirin 81 mg daily.", "generated_summary": "Takes aspirin 325 mg daily."})
+    )
+    found = {}
+    for name, flags in {
+        "alone": ["--judge", "detector", "--judge_model", str(trained)],
+        "with rules": ["--evidence_model", str(trained)],
+    }.items():
+        out = tmp_path / name
+        command = ["--predictions", str(path), "--output_dir", str(out), "--device", "cpu", *flags]
+        assert evaluate_model.main(evaluate_model.parse_args(command)) == 0
+        found[name] = json.loads((out / "evaluation_summary.json").read_text())
+    assert (found["alone"]["claims"], found["alone"]["claim_error_rate"]) == (0, None)
+    assert found["with rules"]["claims"] > 0
+    assert "Claim error rate:   not measured" in capsys.readouterr().out
 
 
 def test_the_words_of_an_empty_summary(trained: Path) -> None:
