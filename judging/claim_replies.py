@@ -100,13 +100,15 @@ def _claims_of(content: dict[str, Any], note: str, summary: str) -> tuple[Claim,
     items = content.get("claims")
     if not isinstance(items, list) or (summary.strip() and not items):
         raise BadReply("no list of claims")
-    claims: list[Claim] = []
+    claims: dict[tuple[str, int, int], Claim] = {}  # by type and place; what is stated once counts once
     ends: dict[tuple[str, str], int] = {}  # by type and words; a repeated claim is looked for after the previous one
     for item in map(_read_item, items):
         same = (item.type, " ".join(item.text.split()).lower())
-        claims.append(_placed(item, note, summary, ends.get(same, 0)))
-        ends[same] = claims[-1].end
-    return tuple(sorted(claims, key=lambda claim: (claim.start, claim.end)))
+        claim = _placed(item, note, summary, ends.get(same, 0))
+        ends[same] = claim.end
+        if claims.setdefault((claim.type, claim.start, claim.end), claim).verdict != claim.verdict:
+            raise BadReply(f"two verdicts on {claim.text!r}")
+    return tuple(sorted(claims.values(), key=lambda claim: (claim.start, claim.end)))
 
 
 def _read_item(item: Any) -> _Reply:

@@ -316,7 +316,7 @@ def test_reply_in_a_code_fence_and_with_invented_evidence() -> None:
 
 
 def test_a_repeated_claim_is_placed_at_the_next_occurrence_of_its_words() -> None:
-    """Each type is counted separately; a claim repeated more often than its words is placed at the first occurrence."""
+    """Each type is counted separately; a claim repeated more often than its words is none of its own."""
     summary = "Aspirin daily in May; aspirin  Daily in June."
     stated = [("aspirin daily", kind) for kind in ("drug", "frequency", "drug", "frequency", "drug")]
     claims = [{"text": text, "type": kind, "verdict": "supported", "evidence": None} for text, kind in stated]
@@ -324,10 +324,17 @@ def test_a_repeated_claim_is_placed_at_the_next_occurrence_of_its_words() -> Non
     assert [(claim.type, claim.start, claim.text) for claim in placed] == [
         ("drug", 0, "Aspirin daily"),
         ("frequency", 0, "Aspirin daily"),
-        ("drug", 0, "Aspirin daily"),
         ("drug", 22, "aspirin  Daily"),
         ("frequency", 22, "aspirin  Daily"),
     ]
+
+
+def test_two_verdicts_on_one_claim_are_no_reply() -> None:
+    claims = [
+        {"text": "Denies fever", "type": "symptom", "verdict": verdict} for verdict in ("supported", "unsupported")
+    ]
+    with pytest.raises(BadReply, match="two verdicts on 'Denies fever'"):
+        parse_reply(json.dumps({"claims": claims}), NOTE, SUMMARY)
 
 
 def test_another_criterion_is_another_judge(tmp_path: Path) -> None:
