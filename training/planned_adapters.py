@@ -31,10 +31,13 @@ def fresh_adapter(
 ) -> Adapters:
     """Return the adapter that the flags make on the base, by adding it to a model without weights.
 
-    Raises InputError for modules that the base does not have.
+    Raises InputError for modules that the base does not have, and for DoRA on a base in 8 bits on a CPU: there, peft
+    0.21 loses the scales of the weights when it reads them for DoRA's norms.
     """
     from peft import get_peft_model
 
+    if variant.use_dora and (placement.quantisation, placement.device.type) == ("8bit", "cpu"):
+        raise InputError("--use_dora: does not work on a base in 8 bits on a CPU; use --use_4bit, or leave one out")
     model: Any = meta_model(base_name, placement)
     shapes = [linear_layers(layer) for layer in decoder_layers(model)]
     config = lora_config(model, r, r, dropout, target_modules, variant)

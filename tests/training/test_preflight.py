@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from peft.tuners.lora import Linear
+from peft.tuners.lora.bnb import Linear4bit, Linear8bitLt
 from safetensors.torch import load_file, save_file
 from tiny_models import build_tiny_model
 from training_helpers import metrics, random_adapter, stage_a_flags, train_stage_a, write_phase1, write_triplets
@@ -17,6 +18,8 @@ from transformers.models.llama.modeling_llama import LlamaMLP
 
 import stage_a_sft_training as stage_a
 import stage_b_dpo_training as stage_b
+from scoring.completion_scorer import evaluating
+from scoring.packed_rows import PromptCompletions
 from script_io.errors import InputError, RunError
 from training.dropouts import dropout_settings, turn_dropout_off, without_dropout
 
@@ -58,7 +61,11 @@ FLAGS = [
     ("A", ("--lora_init", "pissa", "--lora_dropout", "0")),
     ("B", ("--lora_r", "3")),
     ("B", ("--reference", "live")),
+    ("A", ("--dtype", "bfloat16")),
+    ("A", ("--use_4bit",)),
+    ("B", ("--use_8bit",)),
 ]
+EXAMPLES = [PromptCompletions(list(range(3, 3 + 9 * n)), ([40, 41, 42],)) for n in (1, 2)]
 
 
 @pytest.mark.parametrize(("stage", "extra"), FLAGS)
@@ -84,6 +91,9 @@ def test_the_run_is_afterwards_as_it_was(
         assert tensor.grad is None
     trained = [id(tensor) for tensor in with_it.policy.parameters() if tensor.requires_grad]
     assert trained == [id(tensor) for tensor in with_it.optimizer.param_groups[0]["params"]]
+    with torch.no_grad(), evaluating(with_it.policy), evaluating(without.policy):
+        scores = [run.scorer(EXAMPLES)[0] for run in (with_it, without)]
+    assert torch.equal(*scores)  # else the layers of a quantised base would compute otherwise
 
 
 def test_training_does_not_depend_on_the_preflight(inputs: Path, tmp_path: Path) -> None:
@@ -144,17 +154,35 @@ def test_an_adapter_that_is_saved_wrongly_stops_the_run(
         save_file({name: tensor / 2 for name, tensor in load_file(path).items()}, path)
 
     monkeypatch.setattr(stage_a, "save_adapter", save_half)
-    with pytest.raises(RunError, match="saving and loading the adapter changed the log-probabilities"):
+    with pytest.raises(RunError, match="saving and loading the adapter changed the logits by"):
         prepare_a(inputs, tmp_path / "run")
 
 
+@pytest.mark.parametrize(
+    ("layer", "extra"),
+    [
+        (Linear, ()),
+        (Linear, ("--dtype", "bfloat16")),
+        (Linear8bitLt, ("--use_8bit",)),
+        (Linear4bit, ("--use_4bit",)),
+    ],
+)
 def test_a_merge_that_changes_the_model_stops_the_run(
-    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    layer: Any, extra: tuple[str, ...], inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    delta = Linear.get_delta_weight
-    monkeypatch.setattr(Linear, "get_delta_weight", lambda self, name: 2 * delta(self, name))
-    with pytest.raises(RunError, match="merging the adapter changed the log-probabilities"):
-        prepare_a(inputs, tmp_path / "run")
+    delta = layer.get_delta_weight
+    monkeypatch.setattr(layer, "get_delta_weight", lambda self, name: 2 * delta(self, name))
+    with pytest.raises(RunError, match=r"merging the adapter changed the logits by \d\d\.\d%"):
+        prepare_a(inputs, tmp_path / "run", *extra)
+
+
+def test_dora_on_a_quantised_base_is_said_not_to_be_merged(
+    inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare_a(inputs, tmp_path / "run", "--use_4bit", "--use_dora")
+    assert "save, load, (merge not checked: DoRA on a quantised base) (" in capsys.readouterr().out
+    with pytest.raises(InputError, match="--use_dora: does not work on a base in 8 bits on a CPU; use --use_4bit"):
+        prepare_a(inputs, tmp_path / "refused", "--use_8bit", "--use_dora")
 
 
 def test_every_dropout_is_found_and_put_back() -> None:
