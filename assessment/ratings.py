@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 
 from script_io.errors import InputError
 from script_io.files import read_json, write_json
@@ -203,13 +203,27 @@ def _rating(row: Mapping[str, Any]) -> Rating:
     rating = Rating(**{**row, "errors": [SummaryError(**error) for error in row["errors"]], "draft": None})
     if row.get("draft") is not None:
         rating = replace(rating, draft=Draft(SummaryError(**row["draft"]["error"]), row["draft"]["adds"]))
+    drafts = [rating.draft, rating.draft.error] if rating.draft else []
+    for record in (rating, *rating.errors, *drafts):
+        _check_types(record)
     if rating.verdict not in (None, HALLUCINATED, NOT_HALLUCINATED, SKIPPED):
         raise ValueError(rating.verdict)
     if any(error.kind not in KINDS or error.severity not in ("", *SEVERITIES) for error in rating.errors):
         raise ValueError(rating.errors)
-    if isinstance(rating.completeness, bool) or rating.completeness not in (None, *COMPLETENESS):
+    if rating.completeness not in (None, *COMPLETENESS):
         raise ValueError(rating.completeness)
+    if not all(isinstance(omission, str) for omission in rating.omissions):
+        raise TypeError("omissions")
     return rating
+
+
+def _check_types(record: Rating | SummaryError | Draft) -> None:
+    """Raise TypeError for a value that is not of the type of its field."""
+    for name, hint in get_type_hints(type(record)).items():
+        value = getattr(record, name)
+        wanted = list if get_origin(hint) is list else (int | float) if hint is float else hint
+        if not isinstance(value, wanted) or (isinstance(value, bool) and hint is not bool):
+            raise TypeError(name)
 
 
 @contextmanager

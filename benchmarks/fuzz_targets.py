@@ -13,11 +13,12 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stderr, suppress
+from dataclasses import asdict, replace
 from io import StringIO
 from pathlib import Path
 from typing import Protocol
 
-from assessment.ratings import RatingBook
+from assessment.ratings import HALLUCINATED, KINDS, VERSION, Draft, Rating, RatingBook, SummaryError
 from clinical.facts import extract_facts
 from fact_checking.checker import check_summary, coverage
 from fact_checking.citations import check_citations
@@ -158,14 +159,17 @@ def tables(data: bytes) -> None:
 
 def note_files(data: bytes) -> None:
     path = _scratch((".txt", ".jsonl", ".csv")[data[0] % 3] if data else ".txt", data[1:])
+    column = None if path.suffix == ".txt" else "clinical_note"  # which a text has not, and so refuses
     with suppress(InputError), redirect_stderr(StringIO()):
-        assert all(note.text.strip() for note in read_notes(path, "clinical_note"))
+        assert all(note.text.strip() for note in read_notes(path, column))
 
 
 def ratings(data: bytes) -> None:
     path = _scratch(".ratings.json", data)
     with suppress(InputError):
-        RatingBook(path)
+        for rating in RatingBook(path).ratings.values():
+            assert all(error.kind in KINDS for error in rating.errors)
+            json.dumps(asdict(rating), ensure_ascii=False).encode()
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
@@ -175,6 +179,17 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         csv_file, json_files, tables, note_files, ratings,
     )
 }  # fmt: skip
+
+RATED = Rating(
+    *("a", "ab", "1", HALLUCINATED, [SummaryError("fabricated", "major", 0, 3, "No ")], ["dose"]),
+    completeness=2,
+    rated_at="2026-01-01T00:00:00+00:00",
+)
+
+
+def _written(rating: Rating) -> bytes:
+    return json.dumps({"version": VERSION, "ratings": [asdict(rating)] * 2}).encode()
+
 
 # What a target starts from, next to nothing at all
 SEEDS: dict[str, list[bytes]] = {
@@ -190,5 +205,5 @@ SEEDS: dict[str, list[bytes]] = {
     "json_files": [b'{"prompt": "a", "chosen": "\\u00e9"}\n{"b": [1.5, null, true]}\n'],
     "tables": [b'\x02[{"note": "a", "summary": "b"}]', b"\x00note;summary\na;b\n", b'\x02{"data": [{"note": "a"}]}'],
     "note_files": [b"\x00Note one.\nNote two.\n", b'\x01{"clinical_note": "a"}\n', b"\x02clinical_note\na\n"],
-    "ratings": [b'{"version": 5, "ratings": [{"assessor": "a"}]}'],
+    "ratings": [_written(RATED), _written(replace(RATED, errors=[], draft=Draft(adds=True)))],
 }

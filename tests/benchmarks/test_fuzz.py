@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from assessment.ratings import VERSION, RatingBook
 from benchmarks import fuzz
 from benchmarks.fuzz_targets import SEEDS, TARGETS
 from clinical.facts import extract_facts
@@ -64,3 +66,33 @@ def test_json_that_python_has_no_json_error_for_is_refused(tmp_path: Path, text:
         read_json(path)
     with pytest.raises(InputError, match=rf"a\.json, line 1: not valid JSON \({reason}\)"):
         read_jsonl(path, ())
+
+
+@pytest.mark.parametrize(
+    ("bad", "taken"),
+    [
+        (None, {"verdict", "completeness", "draft"}),
+        (5, {"seconds"}),
+        (True, {"blind", "adjudication"}),
+        ([], {"errors", "omissions"}),
+        (["a", 1], set()),
+    ],
+)
+def test_a_stored_rating_with_a_value_of_another_type_is_refused(tmp_path: Path, bad: object, taken: set[str]) -> None:
+    """Names, hashes and times of other types ended in a traceback; other values were taken as they were."""
+    path = tmp_path / "manual_assessment.json"
+    row = json.loads(SEEDS["ratings"][1])["ratings"][0]
+    for name in row:
+        path.write_text(json.dumps({"version": VERSION, "ratings": [row | {name: bad}] * 2}))
+        if name in taken:
+            RatingBook(path)
+            continue
+        with pytest.raises(InputError, match="not a list of ratings"):
+            RatingBook(path)
+
+
+def test_the_seeds_of_the_ratings_and_of_a_text_of_notes_are_accepted(tmp_path: Path) -> None:
+    """Every one of them was refused at its first field, so that the fuzzer saw no more of the readers than that."""
+    for number, seed in enumerate(SEEDS["ratings"]):
+        (tmp_path / f"{number}.json").write_bytes(seed)
+        assert len(RatingBook(tmp_path / f"{number}.json").ratings) == 1
