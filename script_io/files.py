@@ -127,14 +127,19 @@ def write_jsonl(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def read_json(path: str | Path, remedy: str = "check the path") -> Any:
-    """Read one JSON document. Raises InputError with `remedy` if the file is missing or not valid."""
+    """Read one JSON document. Raises InputError with `remedy` if the file is missing, not valid, or could not be
+    written again, since it holds half of a character.
+    """
     text = read_text(path, remedy)
     try:
-        return parsed_json(text)
+        content = parsed_json(text)
     except json.JSONDecodeError as error:
         raise InputError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}); {remedy}") from error
     except ValueError as error:  # a doubled key, a number of thousands of digits, or too many brackets
         raise InputError(f"{path}: not valid JSON ({error}); {remedy}") from error
+    if has_surrogate_escape(text):
+        _refuse_half_character(str(path), content)
+    return content
 
 
 def read_json_object(path: str | Path, remedy: str = "check the path") -> dict[str, Any]:
@@ -225,11 +230,16 @@ def _object_of_line(place: str, line: str, remedy: str) -> dict[str, Any]:
         raise InputError(f"{place}: not valid JSON ({error}); {remedy}") from error
     if not isinstance(row, dict):
         raise InputError(f"{place}: a JSON object is expected, found {type(row).__name__}")
-    if has_surrogate_escape(line) and (half := half_character(row)):
+    if has_surrogate_escape(line):
+        _refuse_half_character(place, row)
+    return row
+
+
+def _refuse_half_character(place: str, content: Any) -> None:
+    if half := half_character(content):
         raise InputError(
             f"{place}: has {half}, half of a character, which no file can hold; remove it or give the whole character"
         )
-    return row
 
 
 def parsed_json(text: str) -> Any:
@@ -256,7 +266,7 @@ def has_surrogate_escape(text: str) -> bool:
     return bool(_SURROGATE_ESCAPE.search(text))
 
 
-def half_character(row: Mapping[str, Any]) -> str | None:
-    """Return the first lone surrogate of a row as a JSON escape, its only form in a UTF-8 file, or None."""
-    found = _SURROGATE.search(json.dumps(row, ensure_ascii=False))
+def half_character(content: Any) -> str | None:
+    """Return the first lone surrogate of a JSON value as an escape, its only form in a UTF-8 file, or None."""
+    found = _SURROGATE.search(json.dumps(content, ensure_ascii=False))
     return f"\\u{ord(found[0]):04x}" if found else None

@@ -96,3 +96,13 @@ def test_the_seeds_of_the_ratings_and_of_a_text_of_notes_are_accepted(tmp_path: 
     for number, seed in enumerate(SEEDS["ratings"]):
         (tmp_path / f"{number}.json").write_bytes(seed)
         assert len(RatingBook(tmp_path / f"{number}.json").ratings) == 1
+
+
+def test_half_a_character_in_a_json_document_is_refused_when_it_is_read(tmp_path: Path) -> None:
+    """It was refused by `read_jsonl` alone; a rating with one could be read, and saving it ended in a traceback."""
+    path = tmp_path / "manual_assessment.json"
+    path.write_bytes(SEEDS["ratings"][0].replace(b"2026-", b"\\ud8002026-"))
+    with pytest.raises(InputError, match=r"manual_assessment\.json: has \\ud800, half of a character"):
+        RatingBook(path)
+    path.write_text(r'{"whole": "\ud83d\ude00"}')
+    assert read_json(path) == {"whole": "\U0001f600"}
