@@ -14,7 +14,8 @@ Out: `manual_assessment.json` (all ratings, saved after every answer), `manual_a
 The question is whether the summary contains a hallucination: y if it states something that the note does not support,
 n if it does not. An omission can be noted, but never counts as a hallucination. --rate_completeness also asks how many
 of the note's important facts each summary states, from 0 (none) to 3 (all). Rating is blind unless --show_verdicts is
-given: no id, reference or automatic verdict is on the screen, and the order is random.
+given: no id, reference or automatic verdict is on the screen, and the order is random. What is answered about a
+summary after its verdict was shown is not blind, also in a later session.
 
 A key needs no Enter, and y 3 marks phrase 3 of the summary. On a dumb terminal (TERM=dumb, as for a screen reader) or
 with a pipe, the tool asks line by line instead.
@@ -27,8 +28,8 @@ The tool decides once a 95% confidence sequence lies wholly on one side of 15% (
 This interval stays valid however often you look, so you may stop as soon as the report decides: the risk of a wrong
 decision at any look is at most 5%, if the rated summaries are a random sample of the model's. Until then, or with
 fewer than 10 summaries rated, the report says "undecided", on which side of 15% the share lies so far, and about how
-many more ratings will probably decide. The Wilson interval in the report describes the ratings so far; it decides
-nothing.
+many more ratings will probably decide. A model whose rated summaries are mostly empty is never called ready. The Wilson
+interval in the report describes the ratings so far; it decides nothing.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ from assessment.questions import say
 from assessment.ratings import Rating, RatingBook, folded
 from assessment.report import progress, report
 from assessment.session import Session
-from assessment.tally import draws
+from assessment.tally import counted, draws
 from assessment.web import serve
 from script_io.errors import ArgumentParser, InputError, WholeNumber, run_script
 from script_io.files import atomic_write
@@ -162,14 +163,17 @@ def open_desk(args: argparse.Namespace) -> tuple[list[Source], Desk]:
         count=args.max_examples,
         own_order=folded(name) != DEFAULT_ASSESSOR or len(sources) > 1,
     )
+    mixed = len(sources) > 1
+    if mixed:
+        examples = without_shown_verdicts(examples, book, name)
     if args.adjudicate:
-        examples = drawn_examples(examples, [*book.ratings.values()], name)
+        examples = drawn_examples(examples, counted(book.ratings.values(), mixed=mixed), name)
     desk = Desk(
         examples,
         book,
         name,
         blind=blind,
-        mixed=len(sources) > 1,
+        mixed=mixed,
         rate_completeness=args.rate_completeness,
         adjudicates=args.adjudicate,
     )
@@ -186,12 +190,31 @@ def known_name(book: RatingBook, assessor: str) -> str:
     return name
 
 
+def without_shown_verdicts(examples: Sequence[Example], book: RatingBook, name: str) -> list[Example]:
+    """Return the examples that this assessor has rated blind or can still rate blind; say how many others there are.
+
+    Raises InputError if there is none.
+    """
+    stored = [book.ratings.get((name, example.text_sha256)) for example in examples]
+    kept = [
+        example
+        for example, rating in zip(examples, stored, strict=True)
+        if rating is None or (rating.blind and (rating.is_given or not rating.verdict_shown))
+    ]
+    shown = f"{name} has seen the automatic verdicts of {len(examples) - len(kept)} of the {len(examples)} summaries"
+    if not kept:
+        raise InputError(f"--assessor: {shown}, so that no rating would be blind; pass somebody who has not")
+    if len(kept) < len(examples):
+        say(f"{shown} (--show_verdicts). They are left out: of several models, blind ratings alone count.")
+    return kept
+
+
 def drawn_examples(examples: Sequence[Example], ratings: Sequence[Rating], name: str) -> list[Example]:
     """Return the examples with a draw that nobody but this assessor has settled.
 
     Raises InputError if there is none, or if this assessor is on one side of a draw.
     """
-    settled = {r.text_sha256 for r in ratings if r.adjudication and r.is_complete and r.assessor != name}
+    settled = {r.text_sha256 for r in ratings if r.adjudication and r.is_given and r.assessor != name}
     drawn = [example for example in examples if example.text_sha256 in draws(ratings) - settled]
     if not drawn:
         raise InputError("--adjudicate: no draw is left to settle; leave the flag out to rate summaries")

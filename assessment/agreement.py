@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from evaluation.stats import Z95, Interval, wilson_interval
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.stats import Z95, Interval, percentile_interval, resampled_sums, share_interval, wilson_interval
+
+KAPPA_RESAMPLES = 2000
+Cells = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -69,12 +75,12 @@ class Agreement:
         correction = (kappa - chance * (1 - kappa)) ** 2
         return max(0.0, agreed + (1 - kappa) ** 2 * differing - correction) / (n * (1 - chance) ** 2)
 
-    def lines(self) -> list[str]:
-        """Return the share of agreement and kappa in words."""
-        lines = [f"agree on {share_text(self.agreed, self.n)}"]
+    def lines(self, share: str | None = None, kappa_interval: Interval | None = None) -> list[str]:
+        """Return the share of agreement and kappa in words, or with the given share and interval."""
+        lines = [f"agree on {share or share_text(self.agreed, self.n)}"]
         if self.kappa is None:
             return [*lines, "Cohen's kappa: undefined, since both gave the same answer every time"]
-        interval = self.kappa_interval
+        interval = kappa_interval or self.kappa_interval
         text = (
             f"95% interval {interval[0]:.2f} to {interval[1]:.2f}"
             if interval
@@ -83,9 +89,46 @@ class Agreement:
         return [*lines, f"Cohen's kappa {self.kappa:.2f} ({text}), n = {self.n}"]
 
 
-def share_text(count: int, n: int) -> str:
-    """Return `3 of 12 (25.0%, 95% interval 8.9% to 53.2%)`, or `0 of 0`."""
+class GroupedAgreement:
+    """Agreement over summaries of which several may belong to one note; then its intervals resample notes."""
+
+    def __init__(self, notes: Sequence[Agreement]) -> None:
+        """Take the table of each note."""
+        self.cells = np.array([[each.both, each.only_first, each.only_second, each.neither] for each in notes], float)
+        self.table = Agreement(*map(int, self.cells.sum(axis=0)))
+        self.n = self.table.n
+
+    @property
+    def sensitivity(self) -> str:
+        """The share of what the second judge calls hallucinated that the first one does, with its interval."""
+        return self._share(self.cells[:, 0], self.cells[:, 0] + self.cells[:, 2])
+
+    @property
+    def specificity(self) -> str:
+        """The share of what the second judge calls sound that the first one does, with its interval."""
+        return self._share(self.cells[:, 3], self.cells[:, 3] + self.cells[:, 1])
+
+    def _share(self, hits: Cells, of: Cells) -> str:
+        count, n = int(hits.sum()), int(of.sum())
+        return share_text(count, n, share_interval(hits.tolist(), of.tolist()) if of.max() > 1 else None)
+
+    def lines(self) -> list[str]:
+        """Return the share of agreement and kappa in words."""
+        if self.n == len(self.cells):
+            return self.table.lines()
+        share = self._share(self.cells[:, 0] + self.cells[:, 3], self.cells.sum(axis=1))
+        return self.table.lines(share, self._kappa_interval())
+
+    def _kappa_interval(self) -> Interval | None:
+        if self.table.kappa_interval is None:
+            return None
+        tables = (Agreement(*map(int, sums)) for sums in resampled_sums(self.cells, 42, KAPPA_RESAMPLES))
+        return percentile_interval(np.array([table.kappa for table in tables], float))  # None becomes NaN
+
+
+def share_text(count: int, n: int, interval: Interval | None = None) -> str:
+    """Return `3 of 12 (25.0%, 95% interval 8.9% to 53.2%)`, or `0 of 0`. The interval is Wilson's by default."""
     if n == 0:
         return "0 of 0"
-    low, high = wilson_interval(count, n)
+    low, high = interval or wilson_interval(count, n)
     return f"{count} of {n} ({count / n:.1%}, 95% interval {low:.1%} to {high:.1%})"

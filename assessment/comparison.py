@@ -90,8 +90,11 @@ def _test(p: float, adjusted: float, tests: int) -> str:
 
 def _further_differences(each: Comparison) -> list[str]:
     """Return the differences of major errors and of completeness, where there are any to compare."""
-    major = Agreement.of((has_major_error(a), has_major_error(b)) for a, b in each.pairs)
-    lines = [f"  with a major error, {each.name}: {_points(major)}"] if major.neither < major.n else []
+    severities = [(has_major_error(a), has_major_error(b)) for a, b in each.pairs]
+    major = Agreement.of((a, b) for a, b in severities if a is not None and b is not None)
+    unknown = len(severities) - major.n
+    left_out = f", {unknown} notes without a severity left out" if unknown else ""
+    lines = [f"  with a major error, {each.name}: {_points(major)}{left_out}"] if major.neither < major.n else []
     levels = [(completeness_of(a), completeness_of(b)) for a, b in each.pairs]
     known = [(a, b) for a, b in levels if a is not None and b is not None]
     if not known:

@@ -22,6 +22,7 @@ from assessment.ratings import (
     RatingBook,
     SummaryError,
 )
+from assessment.tally import counted
 
 FEWEST_TIMES = 3  # ratings whose time is known, from which on the time left is estimated
 MOST_TIMES = 20  # the latest ratings say how fast the assessor is now
@@ -51,13 +52,6 @@ class Desk:
         )
         return self.book.ratings.get((self.assessor, example.text_sha256), empty)
 
-    def rating_of(self, example: Example) -> Rating:
-        """Return the rating that counts here. With several models, a verdict that was not blind does not count."""
-        rating = self.stored(example)
-        if rating.blind or not self.mixed:
-            return rating
-        return replace(rating, verdict=None, errors=[], completeness=None)
-
     def is_done(self, rating: Rating) -> bool:
         """Return whether nothing is left to ask of this rating."""
         return rating.is_complete and (rating.completeness is not None or not self.rate_completeness)
@@ -69,7 +63,7 @@ class Desk:
         """
         self.book.refresh()  # the same assessor may use a second terminal
         order = [*range(start, len(self.examples)), *range(start)]
-        ratings = {i: self.rating_of(self.examples[i]) for i in order}
+        ratings = {i: self.stored(self.examples[i]) for i in order}
         waiting = [i for i in order if not self.is_done(ratings[i])]
         waiting = [i for i in waiting if ratings[i].text_sha256 not in self.skipped_now]
         waiting.sort(key=lambda i: ratings[i].verdict == SKIPPED)
@@ -77,7 +71,7 @@ class Desk:
 
     def done(self) -> int:
         """Return how many examples need nothing more."""
-        return sum(self.is_done(self.rating_of(example)) for example in self.examples)
+        return sum(self.is_done(self.stored(example)) for example in self.examples)
 
     def same_note(self, example: Example) -> list[Example]:
         """Return all examples of the example's note, in the order in which they are rated."""
@@ -87,7 +81,7 @@ class Desk:
         """Return what the other assessors say of the example, for who settles their draw; else nothing."""
         if not self.adjudicates:
             return []
-        ratings = self.book.ratings.values()
+        ratings = counted(self.book.ratings.values(), mixed=self.mixed)
         return [
             rating
             for rating in ratings
@@ -96,7 +90,7 @@ class Desk:
 
     def time_left(self) -> str:
         """Return `about 40 minutes left` from the median time of the latest ratings; empty if too few are known."""
-        ratings = [self.rating_of(example) for example in self.examples]
+        ratings = [self.stored(example) for example in self.examples]
         timed = sorted((r for r in ratings if r.is_given and r.seconds > 0), key=lambda r: r.rated_at)[-MOST_TIMES:]
         left = sum(not self.is_done(rating) for rating in ratings)
         if len(timed) < FEWEST_TIMES or not left:
@@ -111,8 +105,11 @@ class Desk:
     # ------------------------------------------------------------------------------------- moving
 
     def opened(self, example: Example) -> None:
-        """Note that the example is on the screen now."""
+        """Note that the example is on the screen now, and for good if its automatic verdict is there too."""
         self.shown_at[example.text_sha256] = time.monotonic()
+        rating = self.stored(example)
+        if not (self.blind or rating.verdict_shown):
+            self.book.save(replace(rating, verdict_shown=True))
 
     def leave(self, index: int) -> int | None:
         """Return the example that comes after this one; None at the end."""
@@ -131,7 +128,15 @@ class Desk:
         """Return the rating with the time from the example's display until now."""
         shown_at = self.shown_at.get(example.text_sha256)
         seconds = 0.0 if shown_at is None else round(time.monotonic() - shown_at, 1)
-        return replace(self.rating_of(example), seconds=seconds, blind=self.blind, rated_at=now())
+        rating = self.stored(example)
+        return replace(rating, seconds=seconds, blind=self.is_blind(rating), rated_at=now())
+
+    def is_blind(self, rating: Rating) -> bool:
+        """Return whether an answer that is added to the rating now leaves it blind.
+
+        Whoever has seen the automatic verdict of a summary cannot rate it blind in a later session.
+        """
+        return self.blind and rating.blind and not rating.verdict_shown
 
     def say_no(self, example: Example) -> None:
         """Store that the note supports the whole summary."""
@@ -140,7 +145,7 @@ class Desk:
 
     def skip(self, example: Example) -> bool:
         """Store that the example was skipped. Returns False, with nothing stored, if it has a rating, which stays."""
-        rating = self.rating_of(example)
+        rating = self.stored(example)
         if rating.is_complete:
             if not self.is_done(rating):
                 self.skipped_now.add(example.text_sha256)
@@ -166,7 +171,7 @@ class Desk:
 
     def finish_error(self, example: Example, error: SummaryError) -> None:
         """Store the error that was begun, with its kind: next to the earlier ones, or in place of them."""
-        rating = self.rating_of(example)
+        rating = self.stored(example)
         earlier = rating.errors if rating.draft is not None and rating.draft.adds else []
         self.store_errors(example, [*earlier, error])
 
@@ -177,7 +182,8 @@ class Desk:
     def store_completeness(self, example: Example, level: int) -> None:
         """Store how complete the summary is, a key of COMPLETENESS."""
         assert level in COMPLETENESS
-        self.book.save(replace(self.rating_of(example), completeness=level))
+        rating = self.stored(example)
+        self.book.save(replace(rating, completeness=level, blind=self.is_blind(rating)))
 
     def store_omissions(self, example: Example, omissions: Sequence[str]) -> None:
         """Store the facts that the summary leaves out, in place of those stored before."""

@@ -24,7 +24,7 @@ def write_ratings_csv(path: Path, sources: Sequence[Source], ratings: Iterable[R
     it has no comment or omission. `error` counts the errors of a rating
     from 1; `start` and `end` are characters from the beginning of the summary.
     """
-    rated = [rating for rating in ratings if rating.verdict or rating.omissions or rating.comment]
+    rated = [rating for rating in ratings if rating.says_something]
     rows = [
         row
         for source in sources

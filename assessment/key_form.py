@@ -101,7 +101,7 @@ class KeyForm(KeyState):
     def add_error(self) -> None:
         """Ask for a further error of this summary or, if it is not rated as hallucinated, of the one before."""
         if self.rating.verdict != HALLUCINATED and self.last is not None:
-            before = self.desk.rating_of(self.desk.examples[self.last])
+            before = self.desk.stored(self.desk.examples[self.last])
             if before.verdict == HALLUCINATED:
                 self.go_to(self.last)
         if self.rating.verdict == HALLUCINATED:

@@ -62,7 +62,7 @@ class KeyState:
 
     @property
     def rating(self) -> Rating:
-        return self.desk.rating_of(self.example)
+        return self.desk.stored(self.example)
 
     @property
     def error(self) -> SummaryError:
@@ -145,7 +145,7 @@ class KeyState:
             title = f"Summary{name}{RATED if is_current else ''}:" if name else SUMMARY_TITLE
             text = each.generated_summary.strip() or "(empty)"
             texts = {title: numbered(text) if is_current else text}
-            rating = replace(desk.rating_of(each), draft=None)  # the panel shows it, and the note stays where it is
+            rating = replace(desk.stored(each), draft=None)  # the panel shows it, and the note stays where it is
             texts |= {"Other Ratings:": others_text(desk.others(each)), "Your Rating:": rating_text(rating)}
             summaries.append({heading: content for heading, content in texts.items() if content.strip()})
         filled = {heading: text for heading, text in read.items() if text.strip()}

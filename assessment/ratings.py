@@ -77,10 +77,16 @@ class Rating:
     completeness: int | None = None  # key of COMPLETENESS; None if it was not asked
     draft: Draft | None = None
     adjudication: bool = False  # settles a draw between other assessors, whose ratings were on the screen
+    verdict_shown: bool = False  # the automatic verdict has been on this assessor's screen, before or after the rating
 
     @property
     def is_given(self) -> bool:
         return self.verdict in (HALLUCINATED, NOT_HALLUCINATED)
+
+    @property
+    def says_something(self) -> bool:
+        """Whether it has an answer, and not only that the automatic verdict was shown or a yes begun."""
+        return bool(self.verdict or self.omissions or self.comment)
 
     @property
     def is_complete(self) -> bool:

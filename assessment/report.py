@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import combinations
 
-from assessment.agreement import Agreement, share_text
+from assessment.agreement import Agreement, GroupedAgreement, share_text
 from assessment.comparison import comparison_lines
 from assessment.confidence_sequence import confidence_sequence, further_observations, side_of
 from assessment.examples import Example, Source
 from assessment.ratings import HALLUCINATED, KINDS, SKIPPED, Rating
-from assessment.tally import Ratings, Tally, given_ratings, independent, mean_interval, tally, verdict_of
+from assessment.tally import Ratings, Tally, counted, given_ratings, independent, mean_interval, tally, verdict_of
 from evaluation.stats import wilson_interval
+from fact_checking.claims import without_citations
 from script_io.terminal import printable
 
 THRESHOLD = 0.15  # share of hallucinated summaries above which Stage B is worth its effort
@@ -20,8 +21,8 @@ FEWEST_RATINGS = 10  # four hallucinated of four would decide; the slips of a ne
 MOST_FURTHER_RATINGS = 10_000  # nobody rates more; the report then says "more than"
 
 
-def decision(hallucinated: int, rated: int, unrated: int | None = None) -> str:
-    """Return the decision on Stage B in one sentence.
+def decision(hallucinated: int, rated: int, unrated: int | None = None, *, mostly_empty: bool = False) -> str:
+    """Return the decision on Stage B in one sentence. A model whose rated summaries are mostly empty is never ready.
 
     The decision rests on the confidence sequence, so it may be read after every rating. The summaries count as a
     sample of what the model writes: rating all of them settles their own share, but not the model's.
@@ -36,6 +37,8 @@ def decision(hallucinated: int, rated: int, unrated: int | None = None) -> str:
     side = side_of(THRESHOLD, hallucinated, rated)
     if side == "over":
         return f"over {THRESHOLD:.0%}: go on to Stage B"
+    if side == "under" and mostly_empty:
+        return f"under {THRESHOLD:.0%}, but not ready: most rated summaries are empty, and an empty one cannot be wrong"
     if side == "under":
         return f"under {THRESHOLD:.0%}: ready"
     return f"{so_far}: {_further_text(hallucinated, rated, unrated)}"
@@ -69,8 +72,8 @@ def report(sources: Sequence[Source], ratings: Iterable[Rating]) -> str:
     For several sources it names the results behind each summary, and counts only blind ratings.
     """
     texts = {text for source in sources for text in source.by_text}
-    everything = list(ratings)
-    ratings = [r for r in everything if r.text_sha256 in texts and (r.blind or len(sources) == 1)]
+    everything = [rating for rating in ratings if rating.says_something]
+    ratings = [r for r in counted(everything, mixed=len(sources) > 1) if r.text_sha256 in texts]
     given = given_ratings(ratings)
     lines = ["Manual assessment of summaries"]
     for source in sources:
@@ -98,13 +101,15 @@ def progress(examples: Sequence[Example], ratings: Iterable[Rating], assessor: s
     skipped = sum(rating.verdict == SKIPPED for rating in own)
     lines = [f"{assessor}: {len(given)} of {len(examples)} rated, {skipped} skipped"]
     if not mixed:
-        lines += tally_lines(tally(given.values()), len(examples))
+        rated = [example.generated_summary for example in examples if example.text_sha256 in given]
+        lines += tally_lines(tally(given.values()), len(examples), rated)
     return "\n".join(lines)
 
 
 def source_lines(source: Source, given: Ratings) -> list[str]:
     """Return the lines on one model: rate, intervals, decision and kinds of error."""
-    lines = [f"{source.path}", *tally_lines(tally(_groups(source, given)), len(source.examples))]
+    rated = [example.generated_summary for text, example in source.by_text.items() if text in given]
+    lines = [f"{source.path}", *tally_lines(tally(_groups(source, given)), len(source.examples), rated)]
     if source.repeated:
         lines.append(f"Repeated rows:          {source.repeated} (note and summary of an earlier row, counted once)")
     if source.unpaired:
@@ -116,8 +121,13 @@ def _groups(source: Source, given: Ratings) -> list[Sequence[Rating]]:
     return [given[text] for text in source.by_text if text in given]
 
 
-def tally_lines(total: Tally, summaries: int) -> list[str]:
-    """Return the figures of one model, aligned in columns."""
+def tally_lines(total: Tally, summaries: int, rated: Sequence[str]) -> list[str]:
+    """Return the figures of one model, aligned in columns. `rated` are the texts of the rated summaries.
+
+    Length and completeness are next to the decision, because a model that says less has less to be wrong in.
+    """
+    words = [len(without_citations(summary).split()) for summary in rated]
+    empty = words.count(0)
     n = total.decided
     decided = f" of {n} that are no draw" if total.draws else ""
     lines = [f"Summaries rated:        {total.rated} of {summaries}"]
@@ -128,7 +138,13 @@ def tally_lines(total: Tally, summaries: int) -> list[str]:
         lines.append(f"95% Wilson interval:    {low:.1%} to {high:.1%}")
         low, high = confidence_sequence(total.hallucinated, n)
         lines.append(f"Decision interval:      {low:.1%} to {high:.1%} (95% confidence sequence: holds at every look)")
-    lines.append(f"Decision:               {decision(total.hallucinated, n, summaries - n)}")
+    decided = decision(total.hallucinated, n, summaries - n, mostly_empty=2 * empty > len(words))
+    lines.append(f"Decision:               {decided}")
+    if words:
+        lines.append(f"Mean words:             {sum(words) / len(words):.1f}")
+        lines.append(f"Empty summaries:        {share_text(empty, len(words))}")
+    if total.completeness:
+        lines.append(f"Completeness, 0 to 3:   {_mean_text(total.completeness)}")
     if total.disputed:
         lines.append(f"Assessors disagree on:  {total.disputed} (the majority decides)")
     if total.draws:
@@ -138,9 +154,8 @@ def tally_lines(total: Tally, summaries: int) -> list[str]:
     if total.adjudicated:
         lines.append(f"Settled draws:          {total.adjudicated} (by a person who saw the ratings of the others)")
     if total.hallucinated:
-        lines.append(f"With a major error:     {share_text(total.major, n)}")
-    if total.completeness:
-        lines.append(f"Completeness, 0 to 3:   {_mean_text(total.completeness)}")
+        unknown = f", {total.severity_unknown} without a severity left out" if total.severity_unknown else ""
+        lines.append(f"With a major error:     {share_text(total.major, n - total.severity_unknown)}{unknown}")
     if total.by_kind:
         lines.append("Hallucinated summaries by kind of error (one summary may have several):")
         lines += [f"  {kind:<20}{total.by_kind[kind]:>5}" for kind in KINDS if total.by_kind[kind]]
@@ -188,20 +203,20 @@ def assessor_agreement_lines(given: Ratings) -> list[str]:
 def checker_lines(sources: Sequence[Source], given: Ratings) -> list[str]:
     """Compare the automatic checker with the assessors, over all summaries with both verdicts."""
     examples = {text: example for source in sources for text, example in source.by_text.items()}
-    pairs = [
-        (example.flagged, verdict)
-        for text, example in examples.items()
-        if example.flagged is not None and text in given and (verdict := verdict_of(given[text])) is not None
-    ]
-    if not pairs:
+    by_note: dict[str, list[tuple[bool, bool]]] = {}
+    for text, example in examples.items():
+        if example.flagged is not None and text in given and (verdict := verdict_of(given[text])) is not None:
+            by_note.setdefault(example.clinical_note, []).append((example.flagged, verdict))
+    if not by_note:
         return []
-    table = Agreement.of(pairs)
-    hallucinated, others = table.both + table.only_second, table.neither + table.only_first
+    table = GroupedAgreement([Agreement.of(pairs) for pairs in by_note.values()])
     seen = sum(any(not rating.blind for rating in given[text]) for text in given if examples[text].flagged is not None)
     lines = ["", f"Automatic checker against the {'assessors' if _several(given) else 'assessor'}:"]
-    lines.append(f"  of the hallucinated, flagged (sensitivity): {share_text(table.both, hallucinated)}")
-    lines.append(f"  of the others, not flagged (specificity):   {share_text(table.neither, others)}")
+    lines.append(f"  of the hallucinated, flagged (sensitivity): {table.sensitivity}")
+    lines.append(f"  of the others, not flagged (specificity):   {table.specificity}")
     lines += [f"  {line}" for line in table.lines()]
+    if table.n > len(by_note):
+        lines.append(f"  intervals resample the {len(by_note)} notes, since summaries of one note are alike")
     if seen:
         lines.append(
             f"  {seen} were rated with the automatic verdict on the screen (--show_verdicts), which sways people"

@@ -47,7 +47,7 @@ class Session:
 
     @property
     def rating(self) -> Rating:
-        return self.desk.rating_of(self.example)
+        return self.desk.stored(self.example)
 
     def run(self) -> None:
         """Ask for ratings until none is missing or the assessor quits."""

@@ -21,7 +21,8 @@ class Tally:
     disputed: int  # several assessors rated them and disagree
     draws: int  # of the disputed, with as many assessors on one side as on the other
     adjudicated: int  # of the disputed, settled by a person who saw the ratings of the others
-    major: int  # hallucinated, with at least one major error
+    major: int  # hallucinated, with a major error
+    severity_unknown: int  # hallucinated, but nobody has said how severe its errors are
     with_omission: int
     by_kind: Counter[str]
     completeness: tuple[float, ...] = ()
@@ -30,6 +31,11 @@ class Tally:
     def decided(self) -> int:
         """Summaries with a verdict: all rated ones but the draws."""
         return self.rated - self.draws
+
+
+def counted(ratings: Iterable[Rating], *, mixed: bool) -> list[Rating]:
+    """Return the ratings that count: of the mixed summaries of several models the blind ones, else all."""
+    return [rating for rating in ratings if rating.blind or not mixed]
 
 
 def given_ratings(ratings: Iterable[Rating]) -> dict[str, list[Rating]]:
@@ -46,21 +52,37 @@ def verdict_of(group: Sequence[Rating]) -> bool | None:
 
     Of several adjudications, the last one counts.
     """
-    settled = [rating for rating in group if rating.adjudication]
-    if settled:
-        return max(settled, key=lambda rating: rating.rated_at).verdict == HALLUCINATED
-    balance = 2 * len(_against(group)) - len(group)
+    decided = _deciding(group)
+    balance = 2 * len(_against(decided)) - len(decided)
     return None if balance == 0 else balance > 0
+
+
+def _deciding(group: Sequence[Rating]) -> Sequence[Rating]:
+    """Return the last adjudication alone, or without one all ratings."""
+    settled = [rating for rating in group if rating.adjudication]
+    return [max(settled, key=lambda rating: rating.rated_at)] if settled else group
 
 
 def _against(group: Sequence[Rating]) -> list[Rating]:
     return [rating for rating in group if rating.verdict == HALLUCINATED]
 
 
-def has_major_error(group: Sequence[Rating]) -> bool:
-    """Return whether the summary counts as hallucinated and any assessor found a major error."""
-    errors = (error for rating in _against(group) for error in rating.errors)
-    return verdict_of(group) is True and any(error.severity == "major" for error in errors)
+def has_major_error(group: Sequence[Rating]) -> bool | None:
+    """Return whether the summary counts as hallucinated and has a major error, or None if the severity is not known.
+
+    More than half of the assessors must call an error major, of those who decide the verdict, found errors and said how
+    severe they are.
+    """
+    if not verdict_of(group):
+        return False
+    known = [major for major in map(_is_major, _against(_deciding(group))) if major is not None]
+    return 2 * sum(known) > len(known) if known else None
+
+
+def _is_major(rating: Rating) -> bool | None:
+    """Return whether an assessor found a major error; None if an error without a severity may be one."""
+    severities = [error.severity for error in rating.errors]
+    return True if "major" in severities else None if not severities or "" in severities else False
 
 
 def independent(group: Sequence[Rating]) -> list[Rating]:
@@ -91,6 +113,7 @@ def tally(groups: Iterable[Sequence[Rating]]) -> Tally:
     Kinds and severities of errors count only in summaries that count as hallucinated.
     """
     groups = [group for group in groups if group]
+    major = [has_major_error(group) for group in groups]
     verdicts = [verdict_of(group) for group in groups]
     hallucinated = [_against(group) for group, verdict in zip(groups, verdicts, strict=True) if verdict]
     kinds = [{error.kind for rating in against for error in rating.errors} for against in hallucinated]
@@ -101,7 +124,8 @@ def tally(groups: Iterable[Sequence[Rating]]) -> Tally:
         disputed=sum(0 < len(_against(group)) < len(group) for group in map(independent, groups)),
         draws=verdicts.count(None),
         adjudicated=sum(any(rating.adjudication for rating in group) for group in groups),
-        major=sum(map(has_major_error, groups)),
+        major=major.count(True),
+        severity_unknown=major.count(None),
         with_omission=sum(any(rating.omissions for rating in group) for group in groups),
         by_kind=Counter(kind for found in kinds for kind in found),
         completeness=tuple(level for level in levels if level is not None),

@@ -54,7 +54,7 @@ class WebForm:
         return state
 
     def _example(self, example: Example) -> dict[str, Any]:
-        desk, rating = self.desk, self.desk.rating_of(example)
+        desk, rating = self.desk, self.desk.stored(example)
         together = desk.same_note(example) if desk.blind else [example]
         shown = {
             "text_sha256": example.text_sha256,
@@ -66,7 +66,7 @@ class WebForm:
                 {
                     "letter": _letter(number),
                     "summary": each.generated_summary,
-                    "rating": rating_text(desk.rating_of(each)),
+                    "rating": rating_text(desk.stored(each)),
                 }
                 for number, each in enumerate(together)
                 if each is not example
@@ -122,7 +122,7 @@ class WebForm:
         self._open()
 
     def _leave_if_done(self, example: Example) -> None:
-        if self.desk.is_done(self.desk.rating_of(example)):
+        if self.desk.is_done(self.desk.stored(example)):
             self._leave()
 
     def _no(self, example: Example, answer: Answer) -> None:
@@ -150,7 +150,7 @@ class WebForm:
         if isinstance(level, bool) or level not in COMPLETENESS:
             raise WrongAnswer(f"Completeness is a number from 0 to {max(COMPLETENESS)}.")
         self.desk.store_completeness(example, level)
-        if self.desk.rating_of(example).verdict != HALLUCINATED:  # otherwise a further error may follow
+        if self.desk.stored(example).verdict != HALLUCINATED:  # otherwise a further error may follow
             self._leave_if_done(example)
 
     def _omissions(self, example: Example, answer: Answer) -> None:

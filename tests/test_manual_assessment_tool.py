@@ -108,8 +108,10 @@ def terminal(
 
 
 def ratings_of(csv: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """The stored answers; a summary whose verdict was shown has a row without one."""
     rows = json.loads((csv.parent / "manual_assessment.json").read_text())["ratings"]
-    return {(row["assessor"], row["example_id"]): row for row in rows}
+    answers = ("verdict", "omissions", "comment", "draft")
+    return {(row["assessor"], row["example_id"]): row for row in rows if any(row[name] for name in answers)}
 
 
 def test_rate_skip_back_quit_and_resume(results_csv: Path) -> None:
@@ -291,7 +293,7 @@ def test_a_no_on_an_unread_note_has_to_be_said_twice(tmp_path: Path) -> None:
     with terminal(csv, rows=24, columns=80) as tool:
         tool.answer(PROMPT, "n")
         assert "You have not seen 7 of 8 pages of the note. Nothing is saved." in tool.answer(PROMPT, "/INSULIN")
-        assert not (csv.parent / "manual_assessment.json").exists()
+        assert ratings_of(csv) == {}
         found = tool.answer(PROMPT, "p")
         assert "Takes insulin." in found
         assert "This is page 7 of 8" in found  # the automatic verdict comes after it

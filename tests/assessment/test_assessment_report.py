@@ -9,7 +9,8 @@ import pytest
 from assessment.examples import Example, Source
 from assessment.ratings import HALLUCINATED, NOT_HALLUCINATED, Rating, SummaryError
 from assessment.report import decision, progress, report
-from assessment.tally import given_ratings, tally, verdict_of
+from assessment.tally import given_ratings, has_major_error, tally, verdict_of
+from evaluation.stats import share_interval, wilson_interval
 
 
 def rated(assessor: str, example: Example, verdict: str | None, *errors: SummaryError, **rest: object) -> Rating:
@@ -69,6 +70,44 @@ def test_fewer_than_10_ratings_decide_nothing() -> None:
     assert decision(9, 9) == "undecided, over 15% so far: rate at least 1 more; a decision needs 10"
     assert decision(0, 9) == "undecided, under 15% so far: rate at least 1 more; a decision needs 10"
     assert decision(10, 10) == "over 15%: go on to Stage B"
+
+
+def test_a_model_that_says_nothing_is_never_ready() -> None:
+    """0 of 32 decide; 17 of the 32 summaries are empty, and a citation is no word."""
+    texts = ["", "[Evidence: S1]"] * 8 + [""] + ["Seen for chest pain."] * 15
+    results = Source(Path("m"), [Example(f"e{i}", f"note {i}", text) for i, text in enumerate(texts)])
+    ratings = [rated("KM", example, NOT_HALLUCINATED, completeness=1) for example in results.examples]
+    lines = report([results], ratings).splitlines()
+    start = lines.index(
+        "Decision:               under 15%, but not ready: most rated summaries are empty, and an empty one cannot be "
+        "wrong"
+    )
+    assert lines[start + 1] == "Mean words:             1.9"  # 15 * 4 / 32
+    assert lines[start + 2].startswith("Empty summaries:        17 of 32 (53.1%, 95% interval")
+    assert lines[start + 3].startswith("Completeness, 0 to 3:   1.00 over 32 summaries")
+    half = Source(Path("m"), [*results.examples[1:], Example("e32", "note 32", "Seen for chest pain.")])
+    lines = report([half], [rated("KM", example, NOT_HALLUCINATED) for example in half.examples]).splitlines()
+    assert "Decision:               under 15%: ready" in lines  # 16 of 32
+
+
+def test_a_major_error_needs_most_of_those_who_said_how_severe_it_is() -> None:
+    example = source("m", "-").examples[0]
+    major, minor, unknown = (SummaryError("fabricated", severity) for severity in ("major", "minor", ""))
+
+    def yes(name: str, *errors: SummaryError, **rest: object) -> Rating:
+        return rated(name, example, HALLUCINATED, *errors, **rest)
+
+    no = rated("ZZ", example, NOT_HALLUCINATED)
+    assert has_major_error([yes("KM", major), yes("JS", minor), yes("AB", minor, minor)]) is False
+    assert has_major_error([yes("KM", major), yes("JS", minor), yes("AB", minor, major), no]) is True
+    assert has_major_error([yes("KM", major), yes("JS", minor)]) is False  # one of two is no majority
+    assert has_major_error([yes("KM", unknown), yes("JS", major), no]) is True  # one severity is known
+    assert has_major_error([yes("KM", minor, unknown)]) is None
+    assert has_major_error([yes("KM", major), no, yes("AB", minor, adjudication=True)]) is False  # who settles decides
+    total = tally([[yes("KM", unknown)], [yes("KM", major)], [no]])
+    assert (total.hallucinated, total.major, total.severity_unknown) == (2, 1, 1)
+    text = report([source("m", "-")], [yes("KM", unknown)])
+    assert "With a major error:     0 of 0, 1 without a severity left out" in text
 
 
 def test_a_summary_counts_once_and_the_majority_decides() -> None:
@@ -264,6 +303,19 @@ def test_the_checker_is_compared_with_the_assessor() -> None:
     # agree on 8/9; chance (3*4 + 6*5) / 81 = 42/81; kappa (72 - 42) / (81 - 42) = 30/39
     assert "Cohen's kappa 0.77 (95% interval" in text
     assert "on the screen" not in text
+
+
+def test_the_intervals_of_the_checker_resample_notes_whose_summaries_are_rated_together() -> None:
+    """Two models, ten notes: of seven with hallucinated summaries, the checker finds both summaries of four."""
+    sft, dpo = source("sft", "1111000000"), source("dpo", "1111000000")
+    ratings = [each for model in (sft, dpo) for each in yes_no("KM", model.examples, "yyyyyyynnn")]
+    text = report([sft, dpo], ratings)
+    low, high = share_interval([2.0] * 4 + [0.0] * 6, [2.0] * 7 + [0.0] * 3) or (0, 0)
+    assert f"(sensitivity): 8 of 14 (57.1%, 95% interval {low:.1%} to {high:.1%})\n" in text
+    assert high - low > 1.2 * (wilson_interval(8, 14)[1] - wilson_interval(8, 14)[0])
+    low, high = wilson_interval(3, 3)  # at 100% with n the number of notes
+    assert f"(specificity):   6 of 6 (100.0%, 95% interval {low:.1%} to {high:.1%})\n" in text
+    assert "  intervals resample the 10 notes, since summaries of one note are alike\n" in text
 
 
 def test_ratings_given_with_the_verdict_in_view_are_named() -> None:
