@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from clinical.lexicon_flag import add_lexicon_argument, add_lexicons, lexicon_settings
-from evaluation.stats import ratio, ratio_interval
+from evaluation.stats import ratio, share_interval
 from judging.choice import add_judge_arguments, judge_of_arguments, usage_text
 from judging.compared_sentences import SentenceLimits, make_compared_pairs
 from judging.completion_rows import judge_all, judge_references, read_completions
@@ -214,7 +214,8 @@ def statistics_of(
 ) -> dict[str, Any]:
     """Return the figures of `judge_stats.json`; `results` and `completions` have one entry per prompt.
 
-    The interval of the hallucination rate resamples prompts, because completions of the same prompt are similar.
+    The interval of the hallucination rate resamples prompts, because completions of the same prompt are similar. At 0%
+    and 100% it is Wilson's, with n the number of prompts.
     """
     outcomes = Counter(result.outcome for result in results)
     judged = [len(found) for found in completions]
@@ -232,7 +233,7 @@ def statistics_of(
         },
         "references": {name: counts[name] for name in ("references", "unsound_references")},
         "hallucination_rate": ratio(hallucinated, judged),
-        "hallucination_rate_ci95": ratio_interval(hallucinated, judged),
+        "hallucination_rate_ci95": share_interval(hallucinated, judged),
         "chosen_from": dict(Counter(row["chosen_from"] for row in pairs)),
         "left_out_for_length": counts["left_out_for_length"],
         "mean_words_chosen": mean_words([row["chosen"] for row in pairs]),

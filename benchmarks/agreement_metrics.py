@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata, spearmanr
 
+from evaluation.stats import is_degenerate, wilson_interval
+
 Array = NDArray[np.float64]
 STRATA = 5  # quintiles of the word count
+
+
+def interval_of(resampled: Sequence[float], value: float, groups: int | None) -> tuple[float, float]:
+    """Return the 95% percentile interval of a metric.
+
+    If all resamples of a metric from 0 to 1 are equal, it is Wilson's with n the number of groups that the metric rests
+    on; `groups` is None for other metrics.
+    """
+    low, high = np.nanpercentile(resampled, [2.5, 97.5])
+    if groups is None or not is_degenerate((low, high)):
+        return float(low), float(high)
+    return wilson_interval(value * groups, groups)
+
+
+def groups_of(name: str, label: Array, flag: Array, group: NDArray[Any]) -> int | None:
+    """Return the number of groups that a metric rests on: of two classes, that of the rarer one; None for a rho."""
+    if name.startswith("spearman"):
+        return None
+    classes = {"sensitivity": [label], "specificity": [1 - label]}.get(name, [label, 1 - label])
+    rests_on = [flag] if name.startswith("precision") else classes
+    return min(len(np.unique(group[each > 0])) for each in rests_on)
 
 
 def auroc(score: Array, label: Array) -> float:

@@ -34,7 +34,16 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in benchmarks/ only
 
-from benchmarks.agreement_metrics import Array, auroc, balanced_accuracy, share, spearman, stratified_auroc
+from benchmarks.agreement_metrics import (
+    Array,
+    auroc,
+    balanced_accuracy,
+    groups_of,
+    interval_of,
+    share,
+    spearman,
+    stratified_auroc,
+)
 from benchmarks.disagreements import Disagreement, Flag, Section, write_page
 from fact_checking.checker import check_summary
 from fact_checking.claims import FactCheck
@@ -115,22 +124,23 @@ def labelled(rows: Sequence[dict[str, str]], checks: Sequence[FactCheck], group_
 
 
 def measure(data: Labelled, resamples: int, seed: int) -> dict[str, Any]:
-    """Return each metric with its 95% percentile interval over resampled groups."""
+    """Return each metric with its 95% percentile interval over resampled groups, or Wilson's where all are equal."""
     rng = np.random.default_rng(seed)
     members = [np.flatnonzero(data.group == name) for name in np.unique(data.group)]
     draws = (rng.integers(0, len(members), len(members)) for _ in range(resamples))
     resampled = [data.rows(np.concatenate([members[i] for i in draw])) for draw in draws]
     resampled = [sample for sample in resampled if 0 < sample.label.sum() < len(sample.label)]
-    return {name: _with_interval(metric, data, resampled) for name, metric in METRICS.items()}
+    return {name: _with_interval(name, data, resampled) for name in METRICS}
 
 
-def _with_interval(metric: Callable[[Labelled], float], data: Labelled, resampled: Sequence[Labelled]) -> Any:
+def _with_interval(name: str, data: Labelled, resampled: Sequence[Labelled]) -> Any:
+    metric = METRICS[name]
     value = metric(data)
     resamples = [each for each in map(metric, resampled) if not np.isnan(each)]
     if np.isnan(value) or not resamples:
         return None
-    low, high = np.percentile(resamples, [2.5, 97.5])
-    return {"value": round(value, 4), "ci95": [round(float(low), 4), round(float(high), 4)]}
+    low, high = interval_of(resamples, value, groups_of(name, data.label, data.predicted, data.group))
+    return {"value": round(value, 4), "ci95": [round(low, 4), round(high, 4)]}
 
 
 def flags_by_type(rows: Sequence[dict[str, str]], checks: Sequence[FactCheck]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from demo.cases import NOTES, facts_by_note
 from demo.clinical_notes import ExactVerdict, Facts, check_summary
-from evaluation.stats import ratio, ratio_interval, wilson_interval
+from evaluation.stats import ratio, share_interval, wilson_interval
 from script_io.csv_files import read_csv
 from script_io.errors import InputError
 
@@ -46,9 +46,9 @@ def _figures(verdicts: list[ExactVerdict], words: list[int]) -> dict[str, Any]:
         "hallucination_rate": hallucinated / n,
         "hallucination_rate_ci95": wilson_interval(hallucinated, n),
         "claim_error_rate": ratio(wrong, stated),
-        "claim_error_rate_ci95": ratio_interval(wrong, stated),
+        "claim_error_rate_ci95": share_interval(wrong, stated),
         "coverage": ratio(told, key_facts),
-        "coverage_ci95": ratio_interval(told, key_facts),
+        "coverage_ci95": share_interval(told, key_facts),
         "mean_summary_words": sum(words) / n,
         "by_type": {name: {"summaries": count, "rate": count / n} for name, count in by_type.most_common()},
     }

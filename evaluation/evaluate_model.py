@@ -243,7 +243,8 @@ def percent(summary: dict[str, Any], name: str) -> str:
 
 def print_result(summary: dict[str, Any], output_dir: Path) -> None:
     """Print the figures, the paths of the files and the next command."""
-    print(f"\nHallucination rate: {percent(summary, 'hallucination_rate')} of {summary['n']} summaries")
+    of_notes = f" of {summary['notes']} notes" if summary["notes"] < summary["summaries"] else ""
+    print(f"\nHallucination rate: {percent(summary, 'hallucination_rate')} of {summary['n']} summaries{of_notes}")
     print(f"  with coverage:    {percent(summary, 'coverage')} of the references' facts, n={summary['coverage_n']}")
     print(f"  with length:      {length_text(summary)}; {percent(summary, 'empty_rate')} empty")
     print(f"Claim error rate:   {percent(summary, 'claim_error_rate')}{claims_text(summary)}")

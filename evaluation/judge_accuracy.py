@@ -39,9 +39,12 @@ class Accuracy:
 
         Summaries of one note depend on each other, so their interval is wider than their number says.
         """
-        deviation = (self.interval[1] - self.interval[0]) / (2 * Z95)
-        spread = self.share * (1 - self.share)
-        return self.share, min(self.n, spread / deviation**2) if spread and deviation else self.n
+        width, spread = self.interval[1] - self.interval[0], self.share * (1 - self.share)
+        if not width:
+            return self.share, self.n
+        if not spread:  # at 0 or 1 Wilson's interval has the width z² / (n + z²)
+            return self.share, min(self.n, Z95**2 / width - Z95**2)
+        return self.share, min(self.n, spread / (width / (2 * Z95)) ** 2)
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class JudgeAccuracy:
     specificity: Accuracy
     is_optimistic: bool
 
-    def corrected(self, rate: float, n: int) -> tuple[float, Interval] | None:
+    def corrected(self, rate: float, n: float) -> tuple[float, Interval] | None:
         """Return (corrected rate, 95% interval) for the rate of n summaries, or None if it cannot be told."""
         return corrected_share(rate, n, self.sensitivity.independent, self.specificity.independent)
 

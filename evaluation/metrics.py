@@ -40,9 +40,10 @@ seconds                 total time of generation. The time of one summary is its
                         `median_seconds` and `p95_seconds` are waiting times only at --batch_size 1;
                         `summaries_per_second` is the number of summaries over the total time
 
-A bootstrap interval of a share that is exactly 0 or 1 would have no width, so Wilson's interval with n the number of
-summaries is given instead. Summaries on which the judge failed are counted in `judge_failures` and left out of the
-judge's rates.
+If some notes have several summaries (`notes` is below `summaries`), all intervals but the two named Wilson95 resample
+notes, since the summaries of one note are alike. A bootstrap interval of a share that is exactly 0 or 1 would have no
+width, so Wilson's interval with n the number of notes is given instead. Summaries on which the judge failed are counted
+in `judge_failures` and left out of the judge's rates.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ import numpy as np
 
 from clinical.facts import Fact, sentences
 from evaluation.calibration import calibration
-from evaluation.stats import ratio, ratio_interval, share_interval, wilson_interval
+from evaluation.stats import Interval, is_degenerate, ratio, ratio_interval, share_interval, wilson_interval
 from fact_checking.checker import facts_of_reference
 from fact_checking.citations import Citation, check_citations
 from fact_checking.claims import ERROR, REVIEW, SUPPORTED, UNVERIFIABLE, Claim, FactCheck, without_citations
@@ -86,6 +87,7 @@ ROW_COLUMNS = (
 )
 _REPEATED_WORDS = 8  # in a row; two prescriptions with the same frequency share fewer
 Row = dict[str, Any]
+NoteValue = tuple[str, float]  # the note of a summary, and a figure of the summary
 
 
 @dataclass(frozen=True)
@@ -206,17 +208,18 @@ def aggregate(rows: Sequence[Mapping[str, Any]], seed: int = 42) -> dict[str, An
     return {
         "n": len(judged),
         "summaries": len(rows),
+        "notes": len({row["clinical_note"] for row in rows}),
         "judge_failures": len(rows) - len(judged),
-        **_share("hallucination_rate", numbers(judged, "has_hallucination")),
-        **_mean_share("coverage", numbers(rows, "coverage"), seed),
-        **_mean("mean_summary_words", numbers(rows, "summary_words"), seed),
+        **_share("hallucination_rate", values_of(judged, "has_hallucination"), seed),
+        **_mean_share("coverage", values_of(rows, "coverage"), seed),
+        **_mean("mean_summary_words", values_of(rows, "summary_words"), seed),
         "mean_reference_words": ratio(references, [1.0] * len(references)),
-        **_share("empty_rate", [float(words == 0) for words in numbers(rows, "summary_words")]),
+        **_share("empty_rate", [(note, float(n == 0)) for note, n in values_of(rows, "summary_words")], seed),
         **claim_rates(judged, seed),
-        **_mean("rouge_l", numbers(rows, "rouge_l"), seed),
-        **_share("repeated_rate", numbers(rows, "repeated")),
-        **_share("unfinished_rate", [1 - finished for finished in numbers(rows, "finished")]),
-        "by_type": by_type(judged),
+        **_mean("rouge_l", values_of(rows, "rouge_l"), seed),
+        **_share("repeated_rate", values_of(rows, "repeated"), seed),
+        **_share("unfinished_rate", [(note, 1 - finished) for note, finished in values_of(rows, "finished")], seed),
+        "by_type": by_type(judged, seed),
         "judge_grades": mean_grades(judged, seed),
         **citation_figures(rows, seed),
         **latency(numbers(rows, "seconds")),
@@ -228,28 +231,31 @@ def claim_rates(rows: Sequence[Mapping[str, Any]], seed: int) -> dict[str, Any]:
     claims = numbers(rows, "claims")
     wrong = [total - good for total, good in zip(claims, numbers(rows, "claims_supported"), strict=True)]
     total = int(sum(claims))
+    notes = [row["clinical_note"] for row in rows if row["claims"] != ""]
     return {
         "claims": total,
         "claim_error_rate": ratio(wrong, claims),
-        "claim_error_rate_ci95": share_interval(wrong, claims, seed),
+        "claim_error_rate_ci95": share_interval(*by_note(notes, wrong, claims), seed),
         "claim_error_rate_wilson95": wilson_interval(int(sum(wrong)), total) if total else None,
     }
 
 
 def mean_grades(rows: Sequence[Mapping[str, Any]], seed: int) -> dict[str, dict[str, Any]]:
     """Return mean, interval and n of each item that the judge has graded, by name."""
-    grades: dict[str, list[float]] = {}
+    grades: dict[str, list[tuple[str, float]]] = {}
     for row in rows:
         for item, grade in json.loads(row.get("judge_grades") or "{}").items():
-            grades.setdefault(item, []).append(grade)
-    return {
-        item: {
-            "mean": sum(given) / len(given),
-            "ci95": ratio_interval(given, [1.0] * len(given), seed) if len(set(given)) > 1 else None,
+            grades.setdefault(item, []).append((row["clinical_note"], grade))
+    found = {}
+    for item, given in grades.items():
+        figures = _mean("mean", given, seed)
+        interval = figures["mean_ci95"]
+        found[item] = {
+            "mean": figures["mean"],
+            "ci95": None if is_degenerate(interval) else interval,
             "n": len(given),
         }
-        for item, given in grades.items()
-    }
+    return found
 
 
 def grades_text(grades: Mapping[str, Mapping[str, Any]]) -> str:
@@ -267,14 +273,18 @@ def citation_figures(rows: Sequence[Mapping[str, Any]], seed: int) -> dict[str, 
     verdicts = [[citation.supported for citation in each if citation.supported is not None] for each in found]
     right, counts = [float(sum(each)) for each in verdicts], [float(len(each)) for each in verdicts]
     every = [citation for each in found for citation in each]
+    notes = [row["clinical_note"] for row in rows]
+    of_note: dict[str, list[Citation]] = {}
+    for note, each in zip(notes, found, strict=True):
+        of_note.setdefault(note, []).extend(each)
     return {
         "citation_accuracy": ratio(right, counts),
-        "citation_accuracy_ci95": share_interval(right, counts, seed),
+        "citation_accuracy_ci95": share_interval(*by_note(notes, right, counts), seed),
         "citation_accuracy_n": int(sum(counts)),
         "citations": len(every),
         "citations_malformed": sum(not citation.sentences for citation in every),
         "citations_unverifiable": sum(citation.supported is None for citation in every),
-        "calibration": calibration(found, seed),
+        "calibration": calibration([*of_note.values()], seed),
     }
 
 
@@ -296,43 +306,74 @@ def numbers(rows: Sequence[Mapping[str, Any]], column: str) -> list[float]:
     return [float(row[column]) for row in rows if row[column] != ""]
 
 
-def _share(name: str, values: Sequence[float]) -> dict[str, Any]:
-    """Return a share of summaries with its Wilson interval and n."""
-    count, n = int(sum(values)), len(values)
-    return {
-        name: count / n if n else None,
-        f"{name}_ci95": wilson_interval(count, n) if n else None,
-        f"{name}_n": n,
-    }
+def values_of(rows: Sequence[Mapping[str, Any]], column: str) -> list[NoteValue]:
+    """Return (note, number) of the rows whose cell is not empty."""
+    return [(row["clinical_note"], float(row[column])) for row in rows if row[column] != ""]
 
 
-def _mean(name: str, values: Sequence[float], seed: int) -> dict[str, Any]:
+def by_note(notes: Sequence[str], *columns: Sequence[float]) -> list[list[float]]:
+    """Return each column with the sum over the summaries of each note, in the order of the notes."""
+    place = {note: number for number, note in enumerate(dict.fromkeys(notes))}
+    sums = [[0.0] * len(place) for _ in columns]
+    for total, column in zip(sums, columns, strict=True):
+        for note, value in zip(notes, column, strict=True):
+            total[place[note]] += value
+    return sums
+
+
+def _sums(values: Sequence[NoteValue]) -> list[list[float]]:
+    """Return the sums and the counts of the values of each note."""
+    return by_note([note for note, _ in values], [value for _, value in values], [1.0] * len(values))
+
+
+def share_of_summaries(values: Sequence[NoteValue], seed: int) -> Interval | None:
+    """Return the 95% interval of a share of summaries: Wilson's, or by resampled notes if a note has several."""
+    sums, counts = _sums(values)
+    if len(counts) == len(values):
+        return wilson_interval(int(sum(sums)), len(values)) if values else None
+    return share_interval(sums, counts, seed)
+
+
+def _share(name: str, values: Sequence[NoteValue], seed: int) -> dict[str, Any]:
+    """Return a share of summaries with its interval and n; see `share_of_summaries`."""
+    n = len(values)
+    share = sum(value for _, value in values) / n if n else None
+    return {name: share, f"{name}_ci95": share_of_summaries(values, seed), f"{name}_n": n}
+
+
+def _mean(name: str, values: Sequence[NoteValue], seed: int) -> dict[str, Any]:
     """Return a mean with its bootstrap interval and n."""
-    ones = [1.0] * len(values)
-    return {name: ratio(values, ones), f"{name}_ci95": ratio_interval(values, ones, seed), f"{name}_n": len(values)}
+    sums = _sums(values)
+    return {name: ratio(*sums), f"{name}_ci95": ratio_interval(*sums, seed), f"{name}_n": len(values)}
 
 
-def _mean_share(name: str, values: Sequence[float], seed: int) -> dict[str, Any]:
+def _mean_share(name: str, values: Sequence[NoteValue], seed: int) -> dict[str, Any]:
     """Return a mean of values from 0 to 1 with its interval and n; see `share_interval`."""
-    ones = [1.0] * len(values)
-    return {name: ratio(values, ones), f"{name}_ci95": share_interval(values, ones, seed), f"{name}_n": len(values)}
+    sums = _sums(values)
+    return {name: ratio(*sums), f"{name}_ci95": share_interval(*sums, seed), f"{name}_n": len(values)}
 
 
-def by_type(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def by_type(rows: Sequence[Mapping[str, Any]], seed: int = 42) -> dict[str, dict[str, Any]]:
     """Return the counts and shares of each kind of error, the most frequent kind first."""
     checked = int(sum(numbers(rows, "claims")))
-    claims: dict[str, list[str]] = {}
-    for row in rows:
+    places: dict[str, list[int]] = {}  # the row of each wrong claim
+    for place, row in enumerate(rows):
         for span in json.loads(row["unsupported_spans"]):
             if span["level"] == ERROR:
-                claims.setdefault(span["type"], []).append(row["example_id"])
-    counts = {kind: (len(ids), len(set(ids))) for kind, ids in claims.items()}
+                places.setdefault(span["type"], []).append(place)
+    counts = {kind: (len(found), len(set(found))) for kind, found in places.items()}
+
+    def interval(kind: str) -> Interval | None:
+        found = set(places[kind])
+        values = [(row["clinical_note"], float(place in found)) for place, row in enumerate(rows)]
+        return share_of_summaries(values, seed)
+
     return {
         kind: {
             "claims": total,
             "summaries": summaries,
             "rate": summaries / len(rows),
-            "rate_ci95": wilson_interval(summaries, len(rows)),
+            "rate_ci95": interval(kind),
             "claim_rate": total / checked if checked else None,
             "claim_rate_wilson95": wilson_interval(total, checked) if checked else None,
         }

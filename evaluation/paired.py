@@ -43,12 +43,14 @@ def differences(pairs: Sequence[Pair], shares: Mapping[str, Any], seed: int) -> 
     covered = [pair for pair in pairs if all(row["coverage"] != "" for row in pair)]
     found: dict[str, Any] = {
         "hallucination_rate": {name: shares[name] for name in ("first", "second", "difference", "ci95", "holds")},
-        "claim_error_rate": _as_json(paired_difference(_errors(pairs, 0), _errors(pairs, 1), seed)),
-        "coverage": _mean_difference(covered, "coverage", seed),
+        "claim_error_rate": _as_json(paired_difference(_errors(pairs, 0), _errors(pairs, 1), seed, of_shares=True)),
+        "coverage": _mean_difference(covered, "coverage", seed, of_shares=True),
         "summary_words": _mean_difference(pairs, "summary_words", seed),
     }
     if any(json.loads(row.get("citations") or "[]") for pair in pairs for row in pair):
-        found["citation_accuracy"] = _as_json(paired_difference(_cited(pairs, 0), _cited(pairs, 1), seed))
+        found["citation_accuracy"] = _as_json(
+            paired_difference(_cited(pairs, 0), _cited(pairs, 1), seed, of_shares=True)
+        )
     return found
 
 
@@ -101,10 +103,12 @@ def _cited(pairs: Sequence[Pair], side: int) -> tuple[list[float], list[float]]:
     return [float(sum(each)) for each in checked], [float(len(each)) for each in checked]
 
 
-def _mean_difference(pairs: Sequence[Pair], column: str, seed: int) -> dict[str, Any] | None:
+def _mean_difference(
+    pairs: Sequence[Pair], column: str, seed: int, *, of_shares: bool = False
+) -> dict[str, Any] | None:
     ones = [1.0] * len(pairs)
     first, second = ([float(pair[side][column]) for pair in pairs] for side in (0, 1))
-    return _as_json(paired_difference((first, ones), (second, ones), seed))
+    return _as_json(paired_difference((first, ones), (second, ones), seed, of_shares=of_shares))
 
 
 def _as_json(difference: Difference | None) -> dict[str, Any] | None:

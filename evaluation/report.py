@@ -17,7 +17,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in evaluation/ only
 
-from evaluation.judge_accuracy import add_accuracy_argument, read_judge_accuracy
+from evaluation.judge_accuracy import Accuracy, add_accuracy_argument, read_judge_accuracy
 from evaluation.metrics import grades_text
 from evaluation.pages.category_chart import chart
 from evaluation.pages.examples import make_example
@@ -95,12 +95,19 @@ def write_evaluation_report(folder: Path, judge_accuracy: Path | None = None) ->
 
 
 def rates_of(summaries: Mapping[str, Mapping[str, Any]]) -> dict[str, Rate]:
-    """Return {model: (hallucination rate, its interval, number of judged summaries)} of the models with a rate."""
+    """Return {model: (hallucination rate, its interval, number of independent summaries)} of models with a rate."""
     return {
-        name: (summary["hallucination_rate"], summary["hallucination_rate_ci95"], summary["hallucination_rate_n"])
+        name: (summary["hallucination_rate"], summary["hallucination_rate_ci95"], independent_summaries(summary))
         for name, summary in summaries.items()
         if summary["hallucination_rate"] is not None
     }
+
+
+def independent_summaries(summary: Mapping[str, Any]) -> float:
+    """Return the number of judged summaries, which count as fewer if notes have several."""
+    share, interval, n = (summary[f"hallucination_rate{end}"] for end in ("", "_ci95", "_n"))
+    repeats = summary.get("notes", summary["summaries"]) < summary["summaries"]
+    return Accuracy(share, interval, n).independent[1] if repeats else n
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -23,8 +23,11 @@ _MIN_NOTES = 6
 Interval = tuple[float, float]
 
 
-def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> Interval:
-    """Return Wilson's score interval of a proportion (Wilson 1927), or (0, 1) if `n` is 0."""
+def wilson_interval(successes: float, n: int, confidence: float = 0.95) -> Interval:
+    """Return Wilson's score interval of a proportion (Wilson 1927), or (0, 1) if `n` is 0.
+
+    `successes` may be a fraction: a share times a number of independent notes.
+    """
     if n == 0:
         return 0.0, 1.0
     # not from scipy.stats, whose import would hold up the rating tool's first figures for a second
@@ -83,6 +86,25 @@ def _binomial_test(successes: int, n: int) -> Any:
     return binomtest(successes, n, 0.5)
 
 
+def sign_flip_p(differences: Sequence[int]) -> float:
+    """Return the exact two-sided p-value of the sign-flip test of a sum of independent differences; 1 if all are 0.
+
+    Each difference belongs to one note: the wrong summaries of one model less those of the other, over all seeds. If
+    both models are alike, each has either sign with probability 1/2, whatever its size (Fisher's randomisation test).
+    The distribution of the sum is computed whole, one note after another. With differences of -1 and 1 alone, this is
+    the exact McNemar test.
+    """
+    sizes = [abs(difference) for difference in differences if difference]
+    probability = np.ones(1)  # of each sum, from the lowest to the highest
+    for size in sizes:
+        wider = np.zeros(len(probability) + 2 * size)
+        wider[: len(probability)] += probability / 2
+        wider[2 * size :] += probability / 2
+        probability = wider
+    sums = np.arange(len(probability)) - sum(sizes)
+    return min(1.0, float(probability[np.abs(sums) >= abs(sum(differences))].sum()))
+
+
 def paired_share_interval(only_first: int, only_second: int, n: int) -> Interval:
     """Return the 95% interval of the difference of two shares of the same n notes, second minus first.
 
@@ -129,14 +151,25 @@ def ratio_interval(
 def share_interval(numerators: Sequence[float], denominators: Sequence[float], seed: int = 42) -> Interval | None:
     """Return the 95% interval of a ratio between 0 and 1; see `ratio_interval`.
 
-    At exactly 0 or 1 all resamples are equal, and a bootstrap interval would have no width. There it is Wilson's
+    Where all resamples are equal, as at exactly 0 or 1, a bootstrap interval would have no width. There it is Wilson's
     interval with n the number of summaries, as if all claims of a summary were right or wrong together.
     """
     share = ratio(numerators, denominators)
-    if share not in (0.0, 1.0):
-        return ratio_interval(numerators, denominators, seed)
-    summaries = sum(denominator > 0 for denominator in denominators)
-    return wilson_interval(summaries if share else 0, summaries)
+    interval = ratio_interval(numerators, denominators, seed)
+    if share is None or interval is None or not is_degenerate(interval):
+        return interval
+    summaries = independent_units(denominators)
+    return wilson_interval(min(share, 1.0) * summaries, summaries)
+
+
+def is_degenerate(interval: Interval) -> bool:
+    """Return whether an interval has no width, because all resamples are equal."""
+    return math.isclose(*interval, abs_tol=1e-12)
+
+
+def independent_units(denominators: Sequence[float]) -> int:
+    """Return how many summaries, or notes, count in a ratio."""
+    return sum(denominator > 0 for denominator in denominators)
 
 
 @dataclass(frozen=True)
@@ -163,11 +196,14 @@ def paired_difference(
     second: tuple[Sequence[float], Sequence[float]],
     seed: int = 42,
     resamples: int = RESAMPLES,
+    *,
+    of_shares: bool = False,
 ) -> Difference | None:
     """Return the difference of two ratios of sums over the same notes, or None if a ratio is undefined.
 
     `first` and `second` are (numerators, denominators) with one entry per note, in the same order. The interval
-    resamples notes.
+    resamples notes. With `of_shares`, where both ratios are exactly 0 or 1 and all resamples are equal, it is the
+    interval of Bonett and Price, as if all claims of a note were right or wrong together.
     """
     before, after = ratio(*first), ratio(*second)
     if before is None or after is None:
@@ -175,7 +211,11 @@ def paired_difference(
     columns = np.column_stack([np.asarray(column, float) for column in (*first, *second)])
     resampled = resampled_sums(columns, seed, resamples)
     differences = _ratios(resampled[:, 2:]) - _ratios(resampled[:, :2])
-    return Difference(before, after, after - before, percentile_interval(differences), len(columns))
+    interval, difference = percentile_interval(differences), after - before
+    if of_shares and {before, after} <= {0.0, 1.0}:
+        n = min(independent_units(first[1]), independent_units(second[1]))
+        interval = paired_share_interval(n * (difference < 0), n * (difference > 0), n)
+    return Difference(before, after, difference, interval, len(columns))
 
 
 def resampled_sums(columns: NDArray[np.float64], seed: int, resamples: int = RESAMPLES) -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ from tiny_models import build_tokenizer
 import stage_b_dpo_training
 from dpo_dataset import DPODataset
 from dpo_dataset import row_problem as triplet_problem
-from evaluation.stats import ratio_interval
+from evaluation.stats import ratio_interval, wilson_interval
 from fact_checking.claims import Claim, FactCheck
 from judge_completions import main, parse_args, read_completions, split_by_prompt, statistics_of
 from judging.preference_pairs import OUTCOMES, JudgedCompletion, PairingResult, PairLimits, make_pair
@@ -138,6 +138,13 @@ def test_the_hallucination_rate_is_that_of_the_verdicts_not_of_the_rules_errors(
     """Both completions have an error of the rules; the judge, all evidence weighed, flags one."""
     found = [replace(graded(text, 0.5, errors=1), flagged=flag) for text, flag in (("a", True), ("b", False))]
     assert statistics_of([make_pair(found)], [found], Counter(), [])["hallucination_rate"] == 0.5
+
+
+def test_a_rate_of_none_or_all_has_the_interval_of_as_many_prompts() -> None:
+    """Three prompts with two flawed completions each: Wilson's interval of 3 of 3."""
+    found = [[completion("a", errors=1), completion("b", errors=2)]] * 3
+    stats = statistics_of([make_pair(each) for each in found], found, Counter(), [])
+    assert (stats["hallucination_rate"], stats["hallucination_rate_ci95"]) == (1.0, wilson_interval(3, 3))
 
 
 def test_a_pair_of_sure_texts_is_near_in_length_and_wording() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from evaluation.judge_accuracy import ELSEWHERE, UNKNOWN, Accuracy, JudgeAccuracy
 from evaluation.stats import Interval
 
-Rate = tuple[float, Interval, int]  # hallucination rate, its 95% interval, number of summaries
+Rate = tuple[float, Interval, float]  # hallucination rate, its 95% interval, number of independent summaries
 
 
 def trust(

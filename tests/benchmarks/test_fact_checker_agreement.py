@@ -19,6 +19,7 @@ from benchmarks.fact_checker_agreement import (
     spearman,
     stratified_auroc,
 )
+from evaluation.stats import wilson_interval
 from script_io.csv_files import write_csv
 from script_io.errors import InputError
 from script_io.files import read_json
@@ -70,7 +71,10 @@ def test_what_cannot_be_measured_is_left_out() -> None:
 
 
 def test_intervals_resample_groups() -> None:
-    """Drawn together, the summaries of a right and of a wrong note leave half of the flags right in every sample."""
+    """Drawn together, the summaries of a right and of a wrong note leave half of the flags right in every sample.
+
+    That shows no spread, so the interval is then Wilson's for one of two notes.
+    """
     flags, label = array(1, 1, 1, 1), array(1, 1, 0, 0)
     intervals = [
         measure(Labelled(flags, flags, label, flags, label, np.array(names)), 200, 1)["precision_of_single_flags"][
@@ -78,7 +82,20 @@ def test_intervals_resample_groups() -> None:
         ]
         for names in (["a", "a", "b", "b"], ["a", "b", "c", "d"])
     ]
-    assert intervals == [[0.5, 0.5], [0.25, 0.75]]
+    assert intervals == [[0.0945, 0.9055], [0.25, 0.75]]
+
+
+def test_a_checker_without_a_mistake_is_not_certain_to_make_none() -> None:
+    """Eight summaries of four notes: Wilson's interval of 4 of 4, and of 2 of 2 for the two notes with errors."""
+    label = array(1, 1, 0, 0, 1, 0, 0, 0)
+    notes = np.array(["a", "a", "b", "b", "c", "c", "d", "d"])
+    data = Labelled(label, label, label, array(*range(8)), 1 - label, notes)
+    figures = measure(data, 100, 1)
+    low = {n: round(wilson_interval(n, n)[0], 4) for n in (2, 3)}
+    assert figures["sensitivity"] == {"value": 1.0, "ci95": [low[2], 1.0]}
+    assert figures["precision_of_flagged_summaries"]["ci95"] == [low[2], 1.0]
+    assert figures["specificity"]["ci95"] == [low[3], 1.0]  # b, c and d have a summary without an error
+    assert figures["auroc"]["ci95"] == [low[2], 1.0]  # of the rarer class
 
 
 def labelled_rows(count: int) -> list[dict[str, Any]]:

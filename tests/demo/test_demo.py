@@ -52,6 +52,7 @@ from demo.clinical_notes import (
 )
 from demo.exact_truth import all_facts, exact_figures
 from demo.pretraining_text import sample_document
+from evaluation.stats import wilson_interval
 from language_model.model_files import DEMO_BASE
 from language_model.prompt_format import build_prompt
 from script_io.csv_files import write_csv
@@ -435,6 +436,15 @@ def test_exact_figures_of_four_summaries_worked_by_hand(tmp_path: Path) -> None:
     assert figures["coverage"] == pytest.approx((9 + 7 + 0 + 0) / 36)
     assert figures["mean_summary_words"] == pytest.approx((2 * len(SUMMARY.split()) + 6) / 4)
     assert figures["by_type"] == {kind: {"summaries": 1, "rate": 0.25} for kind in ("age", "dose", "unparsed")}
+
+
+def test_exact_figures_without_an_error_are_not_certain(tmp_path: Path) -> None:
+    rows = [{"clinical_note": "The note.", "generated_summary": SUMMARY}] * 4
+    write_csv(tmp_path / "results.csv", ("clinical_note", "generated_summary"), rows)
+    figures = exact_figures(tmp_path / "results.csv", {"The note.": FACTS})
+    assert (figures["claim_error_rate"], figures["coverage"]) == (0, 1)
+    assert figures["claim_error_rate_ci95"] == wilson_interval(0, 4)
+    assert figures["coverage_ci95"] == wilson_interval(4, 4)
 
 
 def test_notes_of_nobody_in_the_demo_are_refused(tmp_path: Path) -> None:

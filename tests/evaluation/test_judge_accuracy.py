@@ -10,7 +10,7 @@ import pytest
 
 from evaluation.judge_accuracy import MEASURED, Accuracy, read_judge_accuracy
 from evaluation.pages.trust import trust
-from evaluation.stats import Z95, corrected_share
+from evaluation.stats import Z95, corrected_share, wilson_interval
 from script_io.errors import InputError
 from script_io.files import read_json, write_json
 
@@ -70,6 +70,7 @@ def test_summaries_of_one_note_count_as_fewer() -> None:
     assert (share, n) == (0.6, pytest.approx(0.24 / (0.2 / Z95) ** 2))
     assert Accuracy(0.6, (0.55, 0.65), 48).independent == (0.6, 48)  # never more than there are
     assert Accuracy(1.0, (1.0, 1.0), 48).independent == (1.0, 48)
+    assert Accuracy(1.0, wilson_interval(12, 12), 48).independent == (1.0, pytest.approx(12))  # 48 of 12 notes
 
 
 def test_the_accuracy_of_the_rules_is_the_one_that_the_benchmark_wrote() -> None:

@@ -18,7 +18,7 @@ from evaluation.metrics import (
     rouge_l,
     summary_row,
 )
-from evaluation.stats import wilson_interval
+from evaluation.stats import share_interval, wilson_interval
 from fact_checking.checker import check_summary
 from fact_checking.claims import FactCheck
 from judging.learnt_check import joined_check, learnt_check
@@ -31,6 +31,11 @@ REFERENCE = "54-year-old woman on metformin 500 mg twice daily."
 def row(summary: str, reference: str = REFERENCE) -> Row:
     example = Example("e1", NOTE, reference, "factual")
     return summary_row(example, Summary(summary, True, 0.5), check_summary(NOTE, summary))
+
+
+def of_notes(rows: list[Row]) -> list[Row]:
+    """The rows as if each summary had a note of its own."""
+    return [{**each, "clinical_note": f"{NOTE} Case {number}."} for number, each in enumerate(rows)]
 
 
 def test_row_has_the_columns_of_the_results_file() -> None:
@@ -86,7 +91,7 @@ def test_repetition(text: str, repeats: bool) -> None:
 def test_aggregate_by_hand() -> None:
     """Three summaries, one wrong; claims 5 + 5 + 1, one of them wrong; coverage (1 + 0.8 + 0.2) / 3."""
     rows = [row(REFERENCE), row("54-year-old woman on metformin 850 mg twice daily."), row("54-year-old.")]
-    summary = aggregate(rows)
+    summary = aggregate(of_notes(rows))
     assert summary["n"] == 3
     assert summary["hallucination_rate"] == pytest.approx(1 / 3)
     assert summary["hallucination_rate_ci95"] == wilson_interval(1, 3)
@@ -150,12 +155,33 @@ def test_a_judge_that_marks_errors_alone_has_no_claim_error_rate() -> None:
         for probability in (0.2, 0.8)
     ]
     assert [each["claims"] for each in rows] == ["", ""]
-    summary = aggregate(rows)
+    summary = aggregate(of_notes(rows))
     names = ("claim_error_rate", "claim_error_rate_ci95", "claim_error_rate_wilson95")
     assert [summary[name] for name in names] == [None] * 3
     assert summary["hallucination_rate"] == 0.5
     kind = summary["by_type"]["unsupported"]
     assert (kind["claims"], kind["rate"], kind["claim_rate"], kind["claim_rate_wilson95"]) == (1, 0.5, None, None)
+
+
+def test_intervals_resample_notes_where_a_note_has_several_summaries() -> None:
+    """Six notes with five equal summaries each tell no more than six summaries."""
+    texts = [REFERENCE if i < 4 else REFERENCE.replace("500", "850") for i in range(6)]
+    once, five_times = [], []
+    for number, text in enumerate(texts):
+        cells = {**row(text), "clinical_note": f"{NOTE} Case {number}."}
+        once.append({**cells, "example_id": str(number)})
+        five_times += [{**cells, "example_id": f"{number}-{k}"} for k in range(5)]
+    few, many = aggregate(once), aggregate(five_times)
+    assert (many["n"], many["notes"], few["notes"]) == (30, 6, 6)
+    names = ("hallucination_rate", "coverage", "claim_error_rate", "mean_summary_words", "empty_rate", "repeated_rate")
+    for name in names:
+        assert many[name] == pytest.approx(few[name])
+    for name in ("coverage", "claim_error_rate", "mean_summary_words"):  # a bootstrap over six units in both
+        assert many[f"{name}_ci95"] == pytest.approx(few[f"{name}_ci95"])
+    assert many["empty_rate_ci95"] == few["empty_rate_ci95"] == wilson_interval(0, 6)
+    by_notes = share_interval([0.0] * 4 + [5.0] * 2, [5.0] * 6)
+    assert many["hallucination_rate_ci95"] == many["by_type"]["dose"]["rate_ci95"] == by_notes
+    assert few["hallucination_rate_ci95"] == wilson_interval(2, 6)
 
 
 def graded_row(accurate: int, risk: int | None = None) -> Row:
@@ -168,7 +194,7 @@ def test_mean_grades_by_hand() -> None:
     rows = [graded_row(5, 1), graded_row(2, 1), graded_row(5), row(REFERENCE)]
     assert rows[0]["judge_grades"] == '{"accurate": 5, "risk": 1}'
     assert rows[3]["judge_grades"] == ""
-    grades = aggregate(rows)["judge_grades"]
+    grades = aggregate(of_notes(rows))["judge_grades"]
     assert grades == {
         "accurate": {"mean": 4, "ci95": (2, 5), "n": 3},
         "risk": {"mean": 1, "ci95": None, "n": 2},
@@ -193,7 +219,7 @@ def test_aggregate_of_what_csv_reads_is_the_same() -> None:
 def test_no_error_found_is_not_no_error() -> None:
     """Twelve claims without an error in three summaries: as Wilson's interval for 0 of 3, not 0 to 0."""
     rows = [row("54-year-old woman on metformin 500 mg.")] * 3
-    summary = aggregate(rows)
+    summary = aggregate(of_notes(rows))
     assert summary["claim_error_rate"] == 0
     assert summary["claim_error_rate_ci95"] == wilson_interval(0, 3)
     assert summary["claim_error_rate_wilson95"] == wilson_interval(0, 12)
@@ -201,7 +227,7 @@ def test_no_error_found_is_not_no_error() -> None:
 
 def test_the_claim_rates_of_all_types_sum_to_the_claim_error_rate() -> None:
     rows = [row("54-year-old woman on metformin 850 mg twice daily."), row("45-year-old man. Pain in the right knee.")]
-    summary = aggregate(rows)
+    summary = aggregate(of_notes(rows))
     assert len(summary["by_type"]) > 2
     rates = [entry["claim_rate"] for entry in summary["by_type"].values()]
     assert sum(rates) == pytest.approx(summary["claim_error_rate"])
@@ -219,7 +245,7 @@ def test_citations_of_a_row_and_their_accuracy_by_hand() -> None:
     first = json.loads(rows[0]["citations"])[0]
     assert list(first) == ["start", "end", "text", "sentences", "exists", "supported", "confidence"]
     assert first["text"] == rows[0]["generated_summary"][first["start"] : first["end"]] == "[Evidence: S1; Conf: 0.9]"
-    summary = aggregate(rows)
+    summary = aggregate(of_notes(rows))
     assert (summary["citations"], summary["citations_malformed"], summary["citations_unverifiable"]) == (6, 1, 1)
     assert summary["citation_accuracy"] == pytest.approx(2 / 5)
     assert summary["citation_accuracy_n"] == 5

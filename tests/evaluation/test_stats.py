@@ -17,6 +17,7 @@ from evaluation.stats import (
     ratio_interval,
     resampled_sums,
     share_interval,
+    sign_flip_p,
     wilson_interval,
 )
 
@@ -55,6 +56,15 @@ def test_mcnemar_by_hand() -> None:
     assert mcnemar_p(5, 1) == pytest.approx(14 / 64)
     assert mcnemar_p(0, 10) == pytest.approx(2 / 1024)
     assert mcnemar_p(0, 0) == 1
+
+
+def test_sign_flips_by_hand() -> None:
+    """3 - 1 = 2 of the sums 4, 2, -2, -4: all are as far from 0; 3 + 1 = 4: two of four; of ones it is McNemar's."""
+    assert sign_flip_p([3, -1, 0]) == 1
+    assert sign_flip_p([3, 1]) == 0.5
+    assert sign_flip_p([]) == sign_flip_p([0, 0]) == 1
+    assert sign_flip_p([1, 1, 1, 1, 1, -1, 0]) == pytest.approx(mcnemar_p(1, 5))
+    assert sign_flip_p([-1] * 34 + [1] * 2) == pytest.approx(mcnemar_p(34, 2))
 
 
 def test_ratio_is_of_sums_not_of_ratios() -> None:
@@ -121,8 +131,22 @@ def test_a_share_of_none_or_all_is_not_certain() -> None:
     assert share_interval([0.0] * 10, claims) == pytest.approx((0, z2 / (9 + z2)), abs=1e-6)
     assert share_interval(claims, claims) == pytest.approx((9 / (9 + z2), 1), abs=1e-6)
     assert share_interval([0.0], [0.0]) is None
+    assert share_interval([1.0] * 8, [2.0] * 8) == wilson_interval(4, 8)  # half of each: no resample differs either
     errors = [1.0, *[0.0] * 9]
     assert share_interval(errors, claims, seed=3) == ratio_interval(errors, claims, seed=3)
+
+
+def test_two_models_without_an_error_are_not_shown_to_be_equal() -> None:
+    """No wrong claim in ten notes, of which one has claims by the second model alone: Bonett and Price for 0 of 9."""
+    none, claims = [0.0] * 10, [3.0] * 10
+    equal = paired_difference((none, [*claims[1:], 0.0]), (none, claims), of_shares=True)
+    assert equal is not None
+    assert (equal.difference, equal.interval, equal.holds) == (0, paired_share_interval(0, 0, 9), False)
+    all_wrong = paired_difference((claims, claims), (none, claims), of_shares=True)
+    assert all_wrong is not None
+    assert (all_wrong.interval, all_wrong.holds) == (paired_share_interval(10, 0, 10), True)
+    some = paired_difference(([1.0, *none[1:]], claims), (none, claims), of_shares=True)
+    assert some == paired_difference(([1.0, *none[1:]], claims), (none, claims))
 
 
 def test_paired_share_interval_by_hand() -> None:
