@@ -22,11 +22,11 @@ from benchmarks.reading_sample import Sample
 from evaluation.stats import (
     RESAMPLES,
     Interval,
-    mcnemar_p,
     paired_share_interval,
     percentile_interval,
     ratio,
     share_interval,
+    sign_flip_p,
     wilson_interval,
 )
 
@@ -152,10 +152,9 @@ def _ratios(sums: Array, counts: NDArray[Any]) -> Array:
 
 
 def difference_figures(first: Values, second: Values, seed: int) -> Figures:
-    """Return the paired differences second minus first, and the exact McNemar test where both readings are 0 or 1.
+    """Return the paired differences second minus first, and an exact test where both readings are 0 or 1.
 
-    A pair is two summaries of one dialogue and seed that both have the rating. The p-value over several seeds treats
-    their pairs as independent, which the interval does not.
+    A pair is two summaries of one dialogue and seed that both have the rating.
     """
     pairs = {name: (first[name], second[name]) for name in COLUMNS}
     unrated = np.isnan(first["hallucinated"]) | np.isnan(second["hallucinated"])
@@ -163,7 +162,7 @@ def difference_figures(first: Values, second: Values, seed: int) -> Figures:
         pairs[name] = (np.where(unrated, np.nan, first[name]), second[name])
     found: Figures = {name: _difference(*pair, name, seed) for name, pair in pairs.items()}
     for name in SHARES:
-        found[name] |= mcnemar_figures(*pairs[name])
+        found[name] |= sign_flip_figures(*pairs[name])
     return found
 
 
@@ -184,20 +183,26 @@ def _difference(first: Array, second: Array, name: str, seed: int) -> Figures:
     return {"difference": mean, "n": len(known), "ci95": interval}
 
 
-def mcnemar_figures(first: Array, second: Array) -> Figures:
-    """Return the discordant pairs and the exact p-value over all seeds and for each; nothing for means of readers."""
+def sign_flip_figures(first: Array, second: Array) -> Figures:
+    """Return the discordant pairs and the exact p-value over all seeds and for each; nothing for means of readers.
+
+    Of one seed it is the McNemar test. Over several seeds the pairs of a dialogue are alike, so the test flips the
+    signs of whole dialogues. It says whether these training runs differ, not whether other seeds would.
+    """
     if not np.isin([*first[~np.isnan(first)], *second[~np.isnan(second)]], (0.0, 1.0)).all():
         return {}
-    rows = [_discordant(*pair) for pair in zip(first, second, strict=True)]
     total = _discordant(first, second)
-    return {**total, "by_seed": rows} if len(rows) > 1 else total
+    if len(first) == 1:
+        return total
+    return {**total, "by_seed": [_discordant(one[None], other[None]) for one, other in zip(first, second, strict=True)]}
 
 
 def _discordant(first: Array, second: Array) -> Figures:
     only_first, only_second = (
-        int(((one == 1) & (other == 0)).sum()) for one, other in ((first, second), (second, first))
+        ((one == 1) & (other == 0)).sum(axis=0) for one, other in ((first, second), (second, first))
     )
-    return {"only_first": only_first, "only_second": only_second, "mcnemar_p": mcnemar_p(only_first, only_second)}
+    p = sign_flip_p((only_second - only_first).tolist())
+    return {"only_first": int(only_first.sum()), "only_second": int(only_second.sum()), "p": p}
 
 
 # --------------------------------------------------------------------------------- the judge and the readers

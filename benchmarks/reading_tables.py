@@ -35,13 +35,18 @@ def _introduction(figures: Figures) -> list[str]:
     seeds = len(figures["seeds"])
     of_seeds = f" for each of {seeds} seeds" if seeds > 1 else ""
     draws = "dialogues and seeds" if seeds > 1 else "dialogues"
+    test = "McNemar's exact test"
+    if seeds > 1:
+        test = (
+            "the exact sign-flip test of whole dialogues with all their seeds, which is about these training runs alone"
+        )
     return [
         f"{figures['dialogues']} dialogues, one summary of each by every model{of_seeds}; {figures['texts']} different "
         f"texts. Readers: {len(figures['by_reader'])} {KINDS[figures['reader_kind']]}.",
         "",
         f"95% intervals in brackets: the bootstrap over {draws}; Wilson's for the shares of one reader and one seed, "
         "and for shares of 0% and 100%; over dialogues for the automatic judge. "
-        "Differences are paired, the second model minus the first; p is McNemar's exact test, not adjusted for the "
+        f"Differences are paired, the second model minus the first; p is {test}, not adjusted for the "
         "number of tests. Completeness: 0 none of the important facts, 1 a few, 2 most, 3 all. "
         "New words: without sentences that repeat an earlier one.",
     ]
@@ -155,9 +160,9 @@ def _cell(value: float | None, interval: Sequence[float] | None, form: str) -> s
 
 def _discordant(figure: Figures) -> str:
     """Return `34 : 2 (p < 0.0001)`: the pairs in which only the first, and only the second model is wrong."""
-    if "mcnemar_p" not in figure:
+    if "p" not in figure:
         return DASH
-    return f"{figure['only_first']} : {figure['only_second']} ({p_text(figure['mcnemar_p'])})"
+    return f"{figure['only_first']} : {figure['only_second']} ({p_text(figure['p'])})"
 
 
 def _kappa(row: Figures) -> str:

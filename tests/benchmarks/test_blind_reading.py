@@ -19,13 +19,13 @@ from benchmarks.reading_figures import (
     crossed_interval,
     difference_figures,
     judge_figures,
-    mcnemar_figures,
     mean_figure,
     reading_figures,
+    sign_flip_figures,
 )
 from benchmarks.reading_ratings import Reader, load_readers
 from benchmarks.reading_sample import Results, Sample, draw, load_sample
-from evaluation.stats import percentile_interval, wilson_interval
+from evaluation.stats import mcnemar_p, percentile_interval, wilson_interval
 from script_io.csv_files import read_csv, write_csv
 from script_io.errors import InputError
 from script_io.files import read_json, read_jsonl, write_jsonl
@@ -312,8 +312,8 @@ def test_paired_differences_by_hand() -> None:
     assert {name: found["hallucinated"][name] for name in ("difference", "n", "only_first", "only_second")} == {
         **{"difference": -0.25, "n": 4, "only_first": 2, "only_second": 1}
     }
-    assert found["hallucinated"]["mcnemar_p"] == 1  # 2 : 1
-    assert found["major"]["mcnemar_p"] == 1  # 1 : 0
+    assert found["hallucinated"]["p"] == 1  # 2 : 1
+    assert found["major"]["p"] == 1  # 1 : 0
     assert found["major"]["difference"] == -0.25
     assert (found["completeness"]["difference"], found["completeness"]["n"]) == (pytest.approx(2 / 3), 3)
     assert (found["words"]["difference"], found["words"]["n"]) == ((-5 - 4 - 3 + 0) / 4, 4)
@@ -332,20 +332,40 @@ def test_pairs_that_all_differ_alike_have_the_interval_of_bonett_and_price() -> 
     found = difference_figures(first, second, seed=1)
     # 1/12 - 11/12 = -0.8333; 1.96 sqrt((1 - 0.6944) / 12) = 0.3128
     assert found["hallucinated"]["ci95"] == pytest.approx((-1, -0.5206), abs=1e-4)
-    assert found["hallucinated"]["mcnemar_p"] == pytest.approx(2 / 2**10)
+    assert found["hallucinated"]["p"] == pytest.approx(2 / 2**10)
     # 1/12 - 1/12; 1.96 sqrt((2/12) / 12) = 0.2310
     assert found["major"]["ci95"] == pytest.approx((-0.2310, 0.2310), abs=1e-4)
     assert found["completeness"]["ci95"] is None
 
 
-def test_mcnemar_over_all_seeds_and_for_each() -> None:
+def test_the_test_over_seeds_keeps_its_level() -> None:
+    """400 readings of two equal models, 40 dialogues and three seeds that agree, as nearly all seeds of a dialogue do.
+
+    A test that takes the 120 pairs for independent rejects in far more than 5% of them.
+    """
+    rng = np.random.default_rng(1)
+    rejected = pooled = 0
+    for _ in range(400):
+        first, second = (np.repeat(rng.integers(0, 2, (1, 40)), 3, axis=0).astype(float) for _ in range(2))
+        found = sign_flip_figures(first, second)
+        rejected += found["p"] < 0.05
+        pooled += mcnemar_p(found["only_first"], found["only_second"]) < 0.05
+    assert rejected / 400 <= 0.05 + 2 * (0.05 * 0.95 / 400) ** 0.5
+    assert pooled / 400 > 0.15
+
+
+def test_the_exact_test_over_all_seeds_and_for_each() -> None:
+    """The dialogues change by -2, -1, -2 and +1 over both seeds, a sum of -4.
+
+    Of the 16 sums of 2, 1, 2 and 1 with any signs, one is 6 and two are 4 (either 1 flipped), and as many below zero.
+    """
     first, second = np.array([[1, 1, 1, 0], [1, 1, 1, 0.0]]), np.array([[0, 0, 0, 0], [0, 1, 0, 1.0]])
-    found = mcnemar_figures(first, second)
+    found = sign_flip_figures(first, second)
     assert (found["only_first"], found["only_second"]) == (5, 1)
-    assert found["mcnemar_p"] == pytest.approx(2 * (1 + 6) / 2**6)
+    assert found["p"] == pytest.approx(2 * (1 + 2) / 2**4)
     assert [(row["only_first"], row["only_second"]) for row in found["by_seed"]] == [(3, 0), (2, 1)]
-    assert [row["mcnemar_p"] for row in found["by_seed"]] == pytest.approx([0.25, 1])
-    assert mcnemar_figures(first / 2, second) == {}  # means of readers
+    assert [row["p"] for row in found["by_seed"]] == pytest.approx([0.25, 1])
+    assert sign_flip_figures(first / 2, second) == {}  # means of readers
 
 
 def sample_of(index: list[list[list[int]]], flagged: list[list[list[float]]], texts: int) -> Sample:
@@ -419,7 +439,7 @@ def test_each_reader_and_the_mean_of_all() -> None:
     (difference,) = found["mean_of_readers"]["differences"]
     assert (difference["first"], difference["second"]) == ("model 0", "model 1")
     assert difference["hallucinated"]["difference"] == pytest.approx((0 - 0.5 + 0) / 3)
-    assert "mcnemar_p" not in difference["hallucinated"]
+    assert "p" not in difference["hallucinated"]
     assert found["by_reader"]["a"]["differences"][0]["hallucinated"]["only_first"] == 1
     assert mean["model 0"]["new_words"] == mean["model 0"]["words"]
     assert found["mean_reference_words"] == 7
