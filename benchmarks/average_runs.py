@@ -6,7 +6,8 @@ Out: `average_runs.json` in `--output_dir`; tables on stdout, as Markdown.
     python benchmarks/average_runs.py runs/real_42 runs/real_43 runs/real_44
     python benchmarks/average_runs.py runs/real runs/real_43 --output_dir runs/two_seeds
 
-Each mean has a 95% t interval over the seeds. Differences between models are taken within each run.
+Each mean has a 95% t interval over the seeds: it says what other seeds would give on the same test notes, and does not
+cover other notes (benchmarks/blind_reading.py resamples both). Differences between models are taken within each run.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in benchmarks/ only
 
-from benchmarks.seed_means import MODELS, Mean, as_json
+from benchmarks.seed_means import COVERS, MODELS, Mean, as_json
 from script_io.errors import ArgumentParser, InputError, run_script
 from script_io.files import read_json, write_json
 from script_io.provenance import provenance
@@ -92,8 +93,11 @@ def main(args: argparse.Namespace) -> int:
         raise InputError(f"the runs have the seeds {' '.join(map(str, seeds))}; name one run of each seed")
     modes = [mode for mode in runs[0]["models"]["dpo"] if all(mode in run["models"]["dpo"] for run in runs)]
     means = {mode: averages(runs, mode) for mode in modes}
-    write_json(args.output_dir / "average_runs.json", {"seeds": seeds, "modes": as_json(means), **provenance()})
-    print(f"Seeds: {' '.join(map(str, seeds))}; means [95% t interval]\n")
+    write_json(
+        args.output_dir / "average_runs.json",
+        {"seeds": seeds, "ci95_covers": COVERS, "modes": as_json(means), **provenance()},
+    )
+    print(f"Seeds: {' '.join(map(str, seeds))}; means {COVERS}\n")
     print("\n\n".join(table(row, mode, judge) for mode in modes for judge, row in means[mode].items()))
     return 0
 

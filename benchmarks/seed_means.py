@@ -10,12 +10,17 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student_t
 
+COVERS = "[95% t interval over the seeds, on the same test notes: what other seeds would give on them, not other notes]"
 MODELS = {"sft": "Stage A", "dpo": "Stage B", "control": "control"}
 
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean over n seeds with its 95% t interval, which is None for one seed."""
+    """A mean over n seeds with its 95% t interval, which is None for one seed.
+
+    All seeds have the same test notes, so the interval says what other seeds would give on these notes. It does not
+    cover the choice of the notes.
+    """
 
     mean: float
     ci95: tuple[float, float] | None

@@ -7,7 +7,8 @@ Out: `--output_dir` with the folder of each seed as the pipeline writes it, and 
     python benchmarks/seeds.py --small --require    # one seed, little data, no control: does Stage B do anything?
 
 To continue a run that was stopped, repeat the command: the pipeline skips the stages that have finished. Each mean has
-a 95% t interval over the seeds. Differences between models are taken within each seed.
+a 95% t interval over the seeds: it says what other seeds would give on the same test notes, and does not cover other
+notes. Differences between models are taken within each seed.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in benchmarks/ only
 
-from benchmarks.seed_means import MODELS, Mean, as_json
+from benchmarks.seed_means import COVERS, MODELS, Mean, as_json
 from evaluation.acceptance import SMALL_BOUNDS, Bounds, Check, acceptance, is_accepted, reduction, verdict
 from language_model.placement import DEVICES
 from script_io.errors import EXIT_FAILED, ArgumentParser, InputError, RunError, at_least, run_script
@@ -186,11 +187,12 @@ def main(args: argparse.Namespace) -> int:
         "headline": headline,
         "bounds": [check.as_dict() for check in checks],
         "all_bounds_hold": is_accepted(checks),
+        "ci95_covers": COVERS,
         "modes": as_json(means),
         **provenance(),
     }
     write_json(output / "seeds.json", content)
-    print(f"\nSeeds: {' '.join(map(str, seeds))}; means [95% t interval]; {output / 'seeds.json'}\n")
+    print(f"\nSeeds: {' '.join(map(str, seeds))}; means {COVERS}; {output / 'seeds.json'}\n")
     print("\n\n".join(table(means[mode], mode) for mode in modes))
     preference = means[headline]["models"]["dpo"]["chosen_preference"]
     print(f"\nChosen preference in validation after the last epoch: {preference.text()}")
