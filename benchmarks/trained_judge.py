@@ -10,15 +10,17 @@ Out: on stdout and in --output, each figure with n and a 95% interval from resam
     python benchmarks/trained_judge.py --judge_model models/judge
     python benchmarks/trained_judge.py --judge_model models/judge --factuality factuality.csv --read read.jsonl
 
-Scores of the saved detector are kept in --cache, so that a second run takes seconds.
+Scores of the saved detector are kept in --cache, under the digest of its weights, so that a second run takes seconds.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,12 +31,22 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in benchmarks/ only
 
-from benchmarks.agreement_metrics import Array, auroc, balanced_accuracy, share, spearman, stratified_auroc
+from benchmarks.agreement_metrics import (
+    Array,
+    auroc,
+    balanced_accuracy,
+    groups_of,
+    interval_of,
+    share,
+    spearman,
+    stratified_auroc,
+)
 from benchmarks.trained_judge_pairs import measure_pairs, measure_repairs
 from fact_checking.checker import check_summary
 from fact_checking.claims import FactCheck
-from judging.combination import PENALTY, fit, logit, out_of_fold
+from judging.combination import PENALTY, fit, fold_of, logit, out_of_fold
 from judging.detector_settings import PREDICTIONS_FILE, Prediction, best_word_threshold, stretches_found
+from judging.token_detector import read_settings
 from script_io.csv_files import read_csv
 from script_io.errors import ArgumentParser, at_least, run_script
 from script_io.files import read_jsonl, write_json, write_jsonl
@@ -98,8 +110,10 @@ def figures_of(
     ]
     found = {}
     for name, metric in metrics.items():
-        low, high = np.nanpercentile([metric(draw) for draw in draws], [2.5, 97.5])
-        found[name] = {"value": round(metric(everything), 4), "ci95": [round(float(low), 4), round(float(high), 4)]}
+        value = metric(everything)
+        groups = groups_of(name, label, flag, np.array(data.notes))
+        low, high = interval_of([metric(draw) for draw in draws], value, groups)
+        found[name] = {"value": round(value, 4), "ci95": [round(low, 4), round(high, 4)]}
     return found
 
 
@@ -157,28 +171,38 @@ def measure(
 
 
 def stretches(predictions: Sequence[Prediction], checks: Sequence[FactCheck]) -> dict[str, Any]:
-    """Return how many of the marked stretches share a word with what the detector, or the rules too, mark."""
-    threshold = best_word_threshold(predictions)
-    found, total = stretches_found(predictions, threshold)
-    with_rules = sum(
-        any(start < end_ and start_ < end for start_, end_ in _marked(prediction, check, threshold))
-        for prediction, check in zip(predictions, checks, strict=True)
-        for start, end in prediction.spans or ()
-    )
-    marked_words = [word for each in predictions for word in each.words if word.score >= threshold]
-    right = sum(
-        any(word.start < end and start < word.end for start, end in each.spans or ())
-        for each in predictions
-        for word in each.words
-        if word.score >= threshold
-    )
+    """Return how many of the marked stretches share a word with what the detector, or the rules too, mark.
+
+    The words of a dialogue are marked at the threshold that is best on the other folds' dialogues.
+    """
+    fold = [fold_of(each.note) for each in predictions]
+    counts = Counter[str]()
+    thresholds = {}
+    for own in sorted(set(fold)):
+        others = [each for each, number in zip(predictions, fold, strict=True) if number != own]
+        thresholds[own] = best_word_threshold(others)
+        for prediction, check, number in zip(predictions, checks, fold, strict=True):
+            if number == own:
+                counts.update(_stretches_of(prediction, check, thresholds[own]))
+    return {"word_thresholds": [*thresholds.values()], **counts}
+
+
+def _stretches_of(prediction: Prediction, check: FactCheck, threshold: float) -> dict[str, int]:
+    """Return the counts of one summary at a threshold of words."""
+    spans = prediction.spans or ()
+    found, total = stretches_found([prediction], threshold)
+    marked = [word for word in prediction.words if word.score >= threshold]
     return {
-        "word_threshold": threshold,
         "stretches": total,
         "overlapped": found,
-        "overlapped_with_rules": with_rules,
-        "marked_words": len(marked_words),
-        "marked_words_unsupported": right,
+        "overlapped_with_rules": sum(
+            any(start < end_ and start_ < end for start_, end_ in _marked(prediction, check, threshold))
+            for start, end in spans
+        ),
+        "marked_words": len(marked),
+        "marked_words_unsupported": sum(
+            any(word.start < end and start < word.end for start, end in spans) for word in marked
+        ),
     }
 
 
@@ -190,10 +214,13 @@ def _marked(prediction: Prediction, check: FactCheck, threshold: float) -> list[
 # ------------------------------------------------------------------------------------------- reading
 
 
-def score_rows(rows: Sequence[Mapping[str, Any]], folder: Path, cache: Path, device: str) -> list[Prediction]:
-    """Return the predictions of the saved detector, from `cache` if it has all of them."""
+def score_rows(
+    rows: Sequence[Mapping[str, Any]], folder: Path, cache_dir: Path, name: str, device: str
+) -> list[Prediction]:
+    """Return the predictions of the saved detector, from its own file in `cache_dir` if that has all of them."""
     from judging.detector import WordDetector
 
+    cache = cache_dir / f"scores_{name}_{detector_digest(folder)}.jsonl"
     if cache.is_file():
         stored = [row for _, row in read_jsonl(cache, ("clinical_note", "generated_summary"))]
         same = ("clinical_note", "generated_summary", "has_error")
@@ -208,6 +235,14 @@ def score_rows(rows: Sequence[Mapping[str, Any]], folder: Path, cache: Path, dev
         content.append({**row, "words": found, "summary_probability": round(probability, 5)})
     write_jsonl(cache, content)
     return [Prediction.from_row(row) for row in content]
+
+
+def detector_digest(folder: Path) -> str:
+    """Return a short name for the weights of a detector, so that no other one's scores are taken for its own."""
+    digest = hashlib.sha256(str(read_settings(folder)["passes"]).encode())
+    for path in (folder / "adapter_config.json", *sorted(folder.glob("*.safetensors"))):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def read_factuality(path: Path) -> tuple[list[dict[str, Any]], Array]:
@@ -269,12 +304,12 @@ def main(args: argparse.Namespace) -> int:
     result: dict[str, Any] = {"real samples": measure(labelled, *settings)}
     result["real samples"]["stretches"] = stretches(labelled.predictions, labelled.checks)
     if args.read:
-        more = score_rows(read_more(args.read), args.judge_model, cache / "scores_read.jsonl", args.device)
+        more = score_rows(read_more(args.read), args.judge_model, cache, "read", args.device)
         both = with_checks([*labelled.predictions, *more])
         result["real samples and read completions"] = measure(both, *settings)
     if args.factuality:
         dev_rows, imprecision = read_factuality(args.factuality)
-        scored = score_rows(dev_rows, args.judge_model, cache / "scores_factuality.jsonl", args.device)
+        scored = score_rows(dev_rows, args.judge_model, cache, "factuality", args.device)
         result["factuality"] = measure(with_checks(scored, imprecision), *settings, labelled)
     if args.labels:
         probability, _ = probabilities_of(labelled, "rules and detector", args.specificity)

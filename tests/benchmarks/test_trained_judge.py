@@ -12,6 +12,7 @@ import pytest
 from benchmarks import trained_judge
 from benchmarks.trained_judge_pairs import measure_pairs, measure_repairs
 from fact_checking.checker import check_summary
+from judging.combination import fold_of
 from judging.detector_settings import Prediction
 from judging.word_scores import WordScore
 
@@ -64,6 +65,51 @@ def test_repairs_with_a_detector_that_is_right_and_one_that_is_wrong(tmp_path: P
     # the same words and doubts, but the other summary is marked
     swapped = [replace(each, spans=() if each.spans else ((0, 5),)) for each in known]
     assert measure_repairs(tmp_path / "labels.jsonl", swapped, checks)["false_sentences_in_chosen"] == {"more": 60}
+
+
+def test_words_are_marked_at_a_threshold_of_other_dialogues() -> None:
+    """The unsupported words of one fold have 0.5, of the others 0.9, where one supported word has 0.6.
+
+    On the others alone 0.65 is best, which finds nothing of that fold. On all words together, its own words would
+    make 0.1 the best.
+    """
+    known = predictions(40)
+    own = fold_of(known[0].note)
+    scores = [0.5 if fold_of(each.note) == own else 0.9 for each in known]
+    known = [
+        replace(each, words=(each.words[0], replace(each.words[1], score=score))) if each.has_error else each
+        for each, score in zip(known, scores, strict=True)
+    ]
+    place = next(n for n, each in enumerate(known) if fold_of(each.note) != own and not each.has_error)
+    known[place] = replace(known[place], words=(replace(known[place].words[0], score=0.6),))
+    found = trained_judge.stretches(known, [check_summary(each.note, each.summary) for each in known])
+    assert found["stretches"] == 40
+    assert found["overlapped"] == sum(fold_of(each.note) != own for each in known) // 2 < 40
+    assert sorted(set(found["word_thresholds"])) == [0.1, 0.65]
+
+
+def test_the_scores_of_another_detector_are_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two detectors, told apart by their weights, share --cache; the second is asked as well, the first once."""
+    asked = []
+
+    class Words:
+        def __init__(self, folder: Path, device: str) -> None:
+            self.folder = folder
+
+        def score(self, pairs: list[tuple[str, str]], progress: str) -> list[tuple[list[WordScore], float]]:
+            asked.append(self.folder.name)
+            return [([WordScore(0, 5, 0.5)], 0.25 if self.folder.name == "a" else 0.75) for _ in pairs]
+
+    monkeypatch.setattr("judging.detector.WordDetector", Words)
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "adapter_config.json").write_text("{}")
+        (tmp_path / name / "detector_head.safetensors").write_text(name)
+        (tmp_path / name / "detector.json").write_text(json.dumps({"passes": 1}))
+    rows = [{"clinical_note": "A note.", "generated_summary": "Chest pain.", "has_error": False, "spans": None}]
+    found = [trained_judge.score_rows(rows, tmp_path / name, tmp_path, "read", "cpu") for name in "aba"]
+    assert [each[0].summary_probability for each in found] == [0.25, 0.75, 0.25]
+    assert asked == ["a", "b"]
 
 
 def test_the_script_prints_and_writes_the_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
