@@ -2,9 +2,10 @@
 
     labelled summaries     JSONL: clinical_note, generated_summary, unsupported (a list of the exact words), optionally
                            has_hallucination and dialogue_id
-    ratings of people      manual_assessment.json of the rating tool, with evaluation_results.csv in the same folder for
-                           the texts; where assessors disagree, the ratings that agree with the decision, as the tool's
-                           report counts it, and none of a draw that nobody has settled
+    ratings of people      manual_assessment.json of the rating tool; the texts come from evaluation_results.csv in the
+                           same folder and from the files that manual_assessment.csv names. Where assessors disagree,
+                           the ratings that agree with the decision, as the tool's report counts it, and none of a draw
+                           that nobody has settled; of several rated files, blind ratings only
     judged summaries       evaluation_results.csv: the wrong claims of the judge
     hard negatives         JSONL of generate_phase2_data.py: the edits of the rejected text; the chosen text has none
     judged completions     preferences.jsonl of judge_completions.py: the rejected text has an error somewhere
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +31,7 @@ from script_io.csv_files import read_csv
 from script_io.errors import InputError
 from script_io.files import read_json, read_jsonl
 
-RESULTS_FILE = "evaluation_results.csv"
+RESULTS_FILE, RATINGS_TABLE = "evaluation_results.csv", "manual_assessment.csv"
 _HAS_ERROR = {"hallucinated": True, "not hallucinated": False}  # verdicts of a rating; skipped ones are left out
 
 
@@ -144,13 +146,16 @@ def _of_results(path: Path) -> Iterator[MarkedSummary]:
 def _of_ratings(path: Path) -> Iterator[MarkedSummary]:
     """Yield the rated summaries. A rating names its texts by their hash, as assessment/ratings.py computes it."""
     content = read_json(path, "rate summaries with manual_assessment_tool.py")
-    results = path.with_name(RESULTS_FILE)
-    rows = [row for _, row in read_csv(results, ("clinical_note", "generated_summary"))]
+    files = _rated_files(path)
+    rows = [row for file in files for _, row in read_csv(file, ("clinical_note", "generated_summary"))]
     texts = {_sha256(row["clinical_note"], row["generated_summary"]): row for row in rows}
+    left_out = 0
     try:
-        for rating in _decided(content["ratings"]):
+        ratings = [rating for rating in content["ratings"] if len(files) == 1 or rating.get("blind")]
+        for rating in _decided(ratings):
             row = texts.get(rating["text_sha256"])
             if row is None:
+                left_out += 1
                 continue
             has_error = _HAS_ERROR[rating["verdict"]]
             spans = tuple((error["start"], error["end"]) for error in rating["errors"] if error["end"] is not None)
@@ -159,6 +164,23 @@ def _of_ratings(path: Path) -> Iterator[MarkedSummary]:
             yield MarkedSummary(row_id, row["clinical_note"], row["generated_summary"], has_error, marked)
     except (KeyError, TypeError) as error:
         raise InputError(f"{path}: is not a file of ratings; rate summaries with manual_assessment_tool.py") from error
+    if left_out:
+        names = ", ".join(map(str, files))
+        print(f"warning: {path}: {left_out} ratings are left out, of texts that are not in {names}", file=sys.stderr)
+
+
+def _rated_files(path: Path) -> list[Path]:
+    """Return the results next to a file of ratings, and the others that its table names, as far as they are there.
+
+    The table names them as the command line of the rating tool did, from a folder above it or from the present one.
+    """
+    own, table = path.with_name(RESULTS_FILE), path.with_name(RATINGS_TABLE)
+    names = [row["results_csv"] for _, row in read_csv(table, ("results_csv",))] if table.is_file() else []
+    found = [own.resolve()] if own.is_file() else []
+    for name in dict.fromkeys(names):
+        places = [folder / name for folder in (*path.resolve().parents, Path())]
+        found += [place.resolve() for place in places if place.is_file()][:1]
+    return list(dict.fromkeys(found)) or [own]
 
 
 def _decided(ratings: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:

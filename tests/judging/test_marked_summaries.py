@@ -139,3 +139,26 @@ def test_where_people_disagree_the_decision_is_the_label(tmp_path: Path) -> None
 def test_rows_of_no_known_form(tmp_path: Path, row: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=f"line 1: .*{words}"):
         read_one(tmp_path / "labels.jsonl", row)
+
+
+def test_ratings_of_several_models_find_all_their_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The tool was started in a folder above; one model's results are gone since, and a rating was not blind."""
+    columns = ("example_id", "clinical_note", "generated_summary")
+    (tmp_path / "elsewhere").mkdir()
+    texts = {"sft": "Fever.", "dpo": "Cough.", "control": "Rash.", "other": "Pain."}
+    for name, summary in texts.items():
+        (tmp_path / name).mkdir()
+        write_csv(tmp_path / name / f"{name}.csv", columns, [dict(zip(columns, ("e1", NOTE, summary), strict=True))])
+    book = RatingBook(tmp_path / "sft" / "manual_assessment.json")
+    for name, summary in texts.items():
+        sha256 = text_sha256(NOTE, summary)
+        book.save(Rating("KM", sha256, "e1", "not hallucinated", blind=name != "other"))
+    named = [{"results_csv": f"{name}/{name}.csv"} for name in texts]
+    write_csv(tmp_path / "sft" / "manual_assessment.csv", ("results_csv",), named)
+    (tmp_path / "control" / "control.csv").unlink()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    found = read_marked(tmp_path / "sft" / "manual_assessment.json")
+    assert [(row.summary, row.has_error) for row in found] == [("Fever.", False), ("Cough.", False)]
+    assert "1 ratings are left out, of texts that are not in" in capsys.readouterr().err
