@@ -12,8 +12,8 @@ The completeness of a completion is the share of the reference's true facts that
 describes which two texts make a pair, judging/compared_sentences.py how --choose_by sentences differs, and
 judging/repair.py how --repair makes one from sentences of several completions.
 A judge with probabilities (--judge detector, --judge likelihood, --judge facts with --evidence_model) abstains where it
-is not sure, instead of guessing. Pairs of very different lengths are left out, until chosen and rejected texts have
-about as many words on average (--max_length_bias).
+is not sure, instead of guessing. Of 20 pairs or more, those of very different lengths are left out, until chosen and
+rejected texts have about as many words on average (--max_length_bias).
 """
 
 from __future__ import annotations
@@ -106,7 +106,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default=0.05,
         metavar="SHARE",
         help="share, 0 or more, of the words of all rejected texts by which the number of words of all chosen ones may "
-        "differ; pairs of very different lengths are left out until it does not",
+        f"differ; pairs of very different lengths are left out until it does not; no effect on fewer than "
+        f"{FEWEST_TO_BALANCE} pairs",
     )
     data.add_argument(
         "--seed",
