@@ -3,7 +3,8 @@
 In:  `completions.jsonl` from `generate_completions.py`: {prompt, completions} and optionally {id, clinical_note,
      reference, finished}.
 Out: in --output_dir `preferences.jsonl` (all pairs), `train.jsonl` and `val.jsonl` (the same pairs for Stage B, split
-     so that no prompt is in both) and `judge_stats.json` (the number of prompts by outcome, and other figures).
+     so that no prompt is in both) and `judge_stats.json` (the number of prompts by outcome, and other figures). The
+     same command continues a run that was stopped.
 
     python judge_completions.py --completions_path phase2_data/on_policy/completions.jsonl
     python judge_completions.py --completions_path phase2_data/on_policy/completions.jsonl --val_fraction 0.2
@@ -30,11 +31,14 @@ from pathlib import Path
 from typing import Any
 
 from clinical.lexicon_flag import add_lexicon_argument, add_lexicons, lexicon_settings
+from evaluation.partial_summaries import model_state
 from evaluation.stats import ratio, share_interval
 from judging.choice import add_judge_arguments, judge_of_arguments, usage_text
 from judging.compared_sentences import SentenceLimits, make_compared_pairs
 from judging.completion_rows import judge_all, judge_references, read_completions
 from judging.judge import Judge
+from judging.kept_checks import NAME as PARTIAL
+from judging.kept_checks import KeptChecks
 from judging.length_balance import balanced
 from judging.pair_rows import outcome_row, rows_of, split_by_prompt
 from judging.preference_pairs import OUTCOMES, JudgedCompletion, PairingResult, PairLimits, make_pair
@@ -42,6 +46,9 @@ from judging.repair import RepairLimits
 from judging.repaired_prompts import REPAIR, repaired_results
 from script_io.errors import ArgumentParser, InputError, at_least, run_script
 from script_io.files import refuse_overwriting, write_json, write_jsonl
+from script_io.folder_lock import lock_folder
+from script_io.partial_file import PartialFile
+from script_io.provenance import commit
 
 FEWEST_TO_BALANCE = 20  # pairs of a file
 OUTPUTS = ("preferences", "train", "val", "outcomes")  # JSONL files in --output_dir
@@ -310,16 +317,36 @@ def check_args(args: argparse.Namespace) -> None:
             raise InputError(f"--{name} {value}: give a probability from 0 to 1")
 
 
+def judge_settings(args: argparse.Namespace, judge: Judge) -> dict[str, Any]:
+    """Return what the verdicts depend on, apart from the texts; kept ones are used with the same settings only."""
+    folders = [str(folder) for folder in (args.judge_model, args.evidence_model) if folder]
+    return {
+        "judge": judge.name,
+        "files": [model_state(folder) for folder in folders],
+        "base_url": args.judge_base_url,
+        "lexicons": lexicon_settings(args.lexicon_dir),
+        "commit": commit(),  # of the rules, and of the instructions for a judge behind an API
+    }
+
+
 def main(args: argparse.Namespace) -> int:
     """Judge the completions, make pairs, split them and write them."""
     check_args(args)
     outputs = [args.output_dir / f"{name}.jsonl" for name in OUTPUTS]
     refuse_overwriting(args.completions_path, outputs, "--output_dir")
     add_lexicons(args.lexicon_dir)
-    judge = judge_of_arguments(args)
-    limits = sentence_limits(args) if args.choose_by == "sentences" else pair_limits(args, judge)
+    with lock_folder(args.output_dir, PARTIAL):
+        return judge_rows(args, outputs)
+
+
+def judge_rows(args: argparse.Namespace, outputs: Sequence[Path]) -> int:
+    """Do what the script is for, while no other run judges into the same folder; return the exit code."""
+    own_judge = judge_of_arguments(args)
+    limits = sentence_limits(args) if args.choose_by == "sentences" else pair_limits(args, own_judge)
     rows = read_completions(args.completions_path)
     print(f"Loaded {len(rows)} prompts from {args.completions_path}")
+    partial = PartialFile(args.output_dir / PARTIAL, judge_settings(args, own_judge))
+    judge = KeptChecks(own_judge, partial)
     counts = Counter[str]()
     if args.repair != "always" and args.choose_by == "text":  # the others never choose a reference
         rows = judge_references(judge, rows, counts)
@@ -343,6 +370,7 @@ def main(args: argparse.Namespace) -> int:
     stats = statistics_of(results, completions, counts, pairs)
     print_statistics(stats, args.max_length_bias)
     if not pairs:
+        partial.remove()
         raise InputError(
             f"{args.completions_path}: no pair can be made from it (see the counts above); sample more completions, or "
             "at a higher temperature, with generate_completions.py --num_completions and --temperature"
@@ -354,6 +382,7 @@ def main(args: argparse.Namespace) -> int:
     split = {"seed": args.seed, "train_pairs": len(train), "val_pairs": len(validation)}
     made_by = {"judge": judge.name, "judge_usage": judge.usage, "lexicons": lexicon_settings(args.lexicon_dir)}
     write_json(args.output_dir / "judge_stats.json", {**made_by, **stats, **split, "limits": asdict(limits)})
+    partial.remove()
     print(f"Training triplets: {len(train)}\nValidation triplets: {len(validation)}")
     print(f"Saved pairs to {args.output_dir}")
     if not validation:

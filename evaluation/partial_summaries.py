@@ -1,8 +1,4 @@
-"""Keep the summaries that an evaluation has generated so far, so that a stopped run can be continued.
-
-The first line of the JSONL file holds the settings of the run, and each following line a summary. A line is written as
-soon as the summary exists. If the machine crashes, the last line may be incomplete; it is then ignored.
-"""
+"""Keep the summaries that an evaluation has generated so far, so that a stopped run can be continued."""
 
 from __future__ import annotations
 
@@ -14,8 +10,7 @@ from typing import Any
 
 from evaluation.metrics import Summary
 from language_model.model_files import ADAPTER_CONFIG, is_adapter
-from script_io.errors import InputError
-from script_io.files import private_opener
+from script_io.partial_file import PartialFile
 
 NAME = "summaries.partial.jsonl"
 
@@ -40,27 +35,9 @@ class PartialSummaries:
     """The file of one output folder. Summaries are found by the text of their note, in any order of the data."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        self.path = folder / NAME
-        self.settings = json.loads(json.dumps(settings))
-        self.done = self._read()
-
-    def _read(self) -> dict[str, Summary]:
-        """Return {key of the note: summary}, empty if there is no file or its settings differ."""
-        if not self.path.is_file():
-            return {}
-        content = self.path.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        try:
-            first, *rows = [json.loads(line) for line in whole.decode().splitlines()]
-            found = {key: Summary(text, finished, seconds) for key, text, finished, seconds in rows}
-        except (ValueError, TypeError):
-            first, found = None, {}
-        if first != self.settings:
-            print(f"{self.path}: left by a run of another model or other settings; it is not used")
-            return {}
-        with self.path.open("r+b") as handle:
-            handle.truncate(len(whole))
-        return found
+        self.file = PartialFile(folder / NAME, settings)
+        rows = self.file.rows
+        self.done = {key: Summary(text, finished, seconds) for key, text, finished, seconds in rows}
 
     def of(self, note: str) -> Summary | None:
         """Return the summary of a note, or None."""
@@ -68,21 +45,12 @@ class PartialSummaries:
 
     def append(self, note: str, summary: Summary) -> None:
         """Append a summary to the file. The first one starts a new file."""
-        lines = [] if self.done else [self.settings]
-        lines.append([_key(note), summary.text, summary.finished, summary.seconds])
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self.path, "ab" if self.done else "wb", opener=private_opener) as handle:
-                handle.write("".join(json.dumps(line) + "\n" for line in lines).encode())
-        except OSError as error:
-            raise InputError(
-                f"{self.path}: cannot write there ({error.strerror}); name another --output_dir"
-            ) from error
+        self.file.append([_key(note), summary.text, summary.finished, summary.seconds])
         self.done[_key(note)] = summary
 
     def remove(self) -> None:
         """Delete the file, once the results are written."""
-        self.path.unlink(missing_ok=True)
+        self.file.remove()
 
 
 def _key(note: str) -> str:

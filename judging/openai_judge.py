@@ -13,6 +13,7 @@ import os
 import re
 import sys
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlparse
@@ -79,6 +80,7 @@ class OpenAIJudge:
         self.base_url = base_url
         self.failures = 0
         self.replies = self.replies_without_usage = self.prompt_tokens = self.completion_tokens = 0
+        self.earlier_usage = Counter[str]()  # of a run that this one continues
         self.prices, self.prices_of = _prices(model, base_url, price_per_million)
         self.items = RUBRICS[rubric] if rubric else ()
         self.instructions = instructions(criterion, self.items)
@@ -97,16 +99,11 @@ class OpenAIJudge:
     @property
     def usage(self) -> dict[str, Any]:
         """Return the number of replies, their tokens, and the price in dollars if it is known."""
-        sent, received = self.prompt_tokens, self.completion_tokens
+        names = ("replies", "replies_without_usage", "prompt_tokens", "completion_tokens")
+        counts = {name: getattr(self, name) + self.earlier_usage[name] for name in names}
+        sent, received = counts["prompt_tokens"], counts["completion_tokens"]
         price = (sent * self.prices[0] + received * self.prices[1]) / 1e6 if self.prices else None
-        return {
-            "replies": self.replies,
-            "replies_without_usage": self.replies_without_usage,
-            "prompt_tokens": sent,
-            "completion_tokens": received,
-            "price_usd": price,
-            "prices": self.prices_of,
-        }
+        return {**counts, "price_usd": price, "prices": self.prices_of}
 
     def check(self, note: str, summary: str) -> FactCheck | None:
         """See `Judge`. Raises InputError if the server refuses all requests."""

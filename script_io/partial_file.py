@@ -1,0 +1,59 @@
+"""Keep what a run has found so far in a file, so that a run that was stopped can be continued.
+
+The first line of the JSONL file holds the settings of the run, and each following line a result. A line is written as
+soon as the result exists. If the machine crashes, the last line may be incomplete; it is then ignored.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from script_io.errors import InputError
+from script_io.files import private_opener
+
+
+class PartialFile:
+    """The results of an earlier run with the same settings, and the place for further ones."""
+
+    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+        self.path = path
+        self.settings = json.loads(json.dumps(settings))
+        self.rows = self._read()
+        self._is_begun = bool(self.rows)
+
+    def _read(self) -> list[Any]:
+        """Return the results, without any if there is no file or its settings differ."""
+        if not self.path.is_file():
+            return []
+        content = self.path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        try:
+            first, *rows = [json.loads(line) for line in whole.decode().splitlines()]
+        except ValueError:
+            first, rows = None, []
+        if first != self.settings:
+            print(f"{self.path}: left by a run of another model or other settings; it is not used")
+            return []
+        with self.path.open("r+b") as handle:
+            handle.truncate(len(whole))
+        return rows
+
+    def append(self, row: Any) -> None:
+        """Append a result. The first one of all starts a new file."""
+        lines = [row] if self._is_begun else [self.settings, row]
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with open(self.path, "ab" if self._is_begun else "wb", opener=private_opener) as handle:
+                handle.write("".join(json.dumps(line) + "\n" for line in lines).encode())
+        except OSError as error:
+            raise InputError(
+                f"{self.path}: cannot write there ({error.strerror}); name another --output_dir"
+            ) from error
+        self._is_begun = True
+
+    def remove(self) -> None:
+        """Delete the file, once the results are written."""
+        self.path.unlink(missing_ok=True)
