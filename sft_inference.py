@@ -19,7 +19,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from shutil import get_terminal_size
@@ -33,6 +33,7 @@ from language_model.model_files import require_model
 from language_model.note_files import KEPT, Note, note_of_argument, one_note, read_notes
 from language_model.note_flags import add_note_arguments
 from language_model.placement import add_base_model_argument, add_model_arguments
+from language_model.prompt_flags import prompt_settings_of
 from language_model.prompt_format import build_prompt
 from language_model.sampler import PromptTooLong, Sampler, SamplingSettings
 from language_model.sampler_flags import (
@@ -70,15 +71,27 @@ class SFTInference:
         use_8bit: bool = False,
         use_4bit: bool = False,
         base_model: str | Path | None = None,
+        *,
+        prompt_format: str | None = None,
+        prompt_template: str | Path | None = None,
+        system_prompt: str | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         """Load the model; `auto` chooses device and dtype, and prints the choice.
 
-        `base_model` is the base of an adapter, if it was moved.
+        `base_model` is the base of an adapter, if it was moved. The last four are the flags of the same names, for a
+        model without a stored prompt: `prompt_template` is a file, `chat_template_kwargs` holds variables by name.
         """
         from language_model.local_sampler import LocalSampler  # loads torch, which would slow down --help
 
         loaded = load_for_inference(
-            model_path, device=device, dtype=dtype, use_8bit=use_8bit, use_4bit=use_4bit, base_model=base_model
+            model_path,
+            device=device,
+            dtype=dtype,
+            use_8bit=use_8bit,
+            use_4bit=use_4bit,
+            base_model=base_model,
+            prompt=prompt_settings_of(prompt_format, prompt_template, system_prompt, chat_template_kwargs),
         )
         self.sampler = LocalSampler(loaded, str(model_path))
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from language_model.frozen_template import PromptSettings
@@ -43,14 +45,28 @@ def add_prompt_arguments(parser: argparse.ArgumentParser) -> None:
 
 def prompt_settings(args: argparse.Namespace) -> PromptSettings:
     """Return the settings of `add_prompt_arguments`. Raises InputError for a file or JSON that cannot be read."""
+    variables = _variables(args.chat_template_kwargs)
+    return prompt_settings_of(args.prompt_format, args.prompt_template, args.system_prompt, variables)
+
+
+def prompt_settings_of(
+    prompt_format: str | None = None,
+    prompt_template: str | Path | None = None,
+    system_prompt: str | None = None,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
+) -> PromptSettings:
+    """Return the settings of these values, as the flags of the same names give them; the template is a file."""
+    if prompt_format not in (None, *PROMPT_FORMATS):
+        raise InputError(f"--prompt_format {prompt_format}: choose {' or '.join(PROMPT_FORMATS)}")
     template = None
-    if args.prompt_template is not None:
-        template = read_text(args.prompt_template, "name a text file with {note}")
+    if prompt_template is not None:
+        template = read_text(prompt_template, "name a text file with {note}")
         if not template.strip():
-            raise InputError(f"{args.prompt_template}: the prompt template is empty; write a text with {{note}} there")
-    return PromptSettings(
-        args.prompt_format, template, args.system_prompt or None, _variables(args.chat_template_kwargs)
-    )
+            raise InputError(f"{prompt_template}: the prompt template is empty; write a text with {{note}} there")
+    variables = dict(chat_template_kwargs or {})
+    if not all(isinstance(name, str) and name.isidentifier() for name in variables):
+        raise InputError(f"--chat_template_kwargs {json.dumps(variables)}: give a JSON object of names and values")
+    return PromptSettings(prompt_format, template, system_prompt or None, variables)
 
 
 def _variables(text: str | None) -> dict[str, Any]:
@@ -62,6 +78,6 @@ def _variables(text: str | None) -> dict[str, Any]:
         raise InputError(
             f"--chat_template_kwargs {text}: not valid JSON ({error.msg}); quote it in the shell"
         ) from error
-    if not isinstance(variables, dict) or not all(name.isidentifier() for name in variables):
+    if not isinstance(variables, dict):
         raise InputError(f"--chat_template_kwargs {text}: give a JSON object of names and values")
     return variables

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_server import Server
@@ -20,7 +21,8 @@ from peft_adapters import LAYERS, save_with_peft
 from tiny_models import build_tiny_model
 
 import sft_inference
-from language_model.prompt_format import build_prompt
+from language_model.prompt_flags import prompt_settings, prompt_settings_of
+from language_model.prompt_format import build_prompt, encode_prompt
 from language_model.sampler import Completion, PromptTooLong, SamplingSettings
 from language_model.text_stream import TextStream
 from script_io.csv_files import read_csv, write_csv
@@ -28,6 +30,10 @@ from script_io.errors import InputError
 from script_io.terminal import printable
 from sft_inference import BUILT_IN_NOTE, SFTInference, check_args, main, parse_args, speed
 
+THINKING = (
+    "{% for m in messages %}{{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}"
+    "{% if enable_thinking is defined and not enable_thinking %}[no thoughts]{% endif %}{% endif %}"
+)
 SCRIPT = Path(__file__).parents[1] / "sft_inference.py"
 NOTES = ["A 54-year-old woman with chest pain.", "Denies fever, nausea.", "BP 142/88, HR 96 bpm."]
 
@@ -40,6 +46,44 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_tiny_model(tmp_path_factory.mktemp("tiny") / "second", seed=1)
+
+
+def prompt_of(sampler: Any, note: str) -> str:
+    """The text that the model is given for a note."""
+    loaded = sampler.loaded
+    ids = encode_prompt(loaded.tokenizer, build_prompt(note), loaded.prompt_format)
+    text: str = loaded.tokenizer.decode(ids)
+    return text
+
+
+def test_the_class_renders_prompts_as_the_command_line_does(tmp_path: Path) -> None:
+    folder = build_tiny_model(tmp_path / "chat", "qwen2")
+    template = tmp_path / "prompt.txt"
+    template.write_text("Read this visit.\n{note}\nIn one line:")
+    given: dict[str, Any] = {"prompt_format": "chat", "prompt_template": str(template), "system_prompt": "Be brief."}
+    for names in (["prompt_format"], list(given), []):
+        settings = {name: given[name] for name in names}
+        words = [word for name, value in settings.items() for word in (f"--{name}", value)]
+        args = parse_args(["--model_path", str(folder), "--device", "cpu", *words])
+        (make,) = sft_inference.sampler_makers(args)
+        by_class = prompt_of(SFTInference(folder, "cpu", **settings).sampler, NOTES[0])
+        assert by_class == prompt_of(make(), NOTES[0])
+        expected = ("Read this visit.", "Be brief.") if "system_prompt" in names else ("Clinical Note: ",)
+        assert all(text in by_class for text in (*expected, NOTES[0]))
+    assert "<|im_start|>" not in prompt_of(SFTInference(folder, "cpu", prompt_format="plain").sampler, NOTES[0])
+    (folder / "chat_template.jinja").write_text(THINKING)
+    variables = {"enable_thinking": False}
+    args = parse_args(["--model_path", str(folder), "--chat_template_kwargs", json.dumps(variables), "--device", "cpu"])
+    assert prompt_settings(args) == prompt_settings_of(chat_template_kwargs=variables)
+    silent = SFTInference(folder, "cpu", chat_template_kwargs=variables)
+    assert prompt_of(silent.sampler, NOTES[0]).endswith("[no thoughts]")
+    for values, message in (
+        ({"prompt_format": "html"}, "--prompt_format html: choose plain or chat"),
+        ({"chat_template_kwargs": {"a b": 1}}, '--chat_template_kwargs {"a b": 1}: give a JSON object of names'),
+        ({"prompt_template": tmp_path / "none.txt"}, "none.txt: no such file; name a text file with {note}"),
+    ):
+        with pytest.raises(InputError, match=re.escape(message)):
+            SFTInference(folder, "cpu", **values)  # type: ignore[arg-type]
 
 
 def run(*flags: str | Path) -> int:
