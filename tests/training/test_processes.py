@@ -155,6 +155,7 @@ def test_two_processes_with_a_split_base_train_as_one_and_one_resumes(tmp_path):
     )
     assert launched.returncode == 0, launched.stderr[-2000:]
     assert launched.stdout.count("Base: split over 2 processes") == 1
+    assert launched.stdout.count("Preflight: context, forward, backward, save, load, merge (") == 1
     assert launched.stdout.count("DPO Training completed!") == 1
 
     shutil.copytree(two, resumed)
