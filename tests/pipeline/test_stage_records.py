@@ -70,6 +70,7 @@ def test_a_flag_may_be_longer_than_a_file_name(training, monkeypatch):
     launched, record = commands_of_runs(training, monkeypatch, "--system_prompt", prompt)
     assert launched == [record.command]
     assert prompt in record.command
+    assert commands_of_runs(training, monkeypatch, "--system_prompt", prompt)[0] == []  # its inputs are looked at
 
 
 def test_a_training_without_a_checkpoint_starts_from_nothing(training):
