@@ -70,6 +70,31 @@ def local_adapter(name: str | Path) -> str:
         raise _not_downloaded(name, error) from error
 
 
+def file_of_model(name: str | Path, file: str) -> Path | None:
+    """Return a file of a model, a folder or a hub id, or None if the model has no such file.
+
+    A file of the hub is downloaded if the cache does not hold it. Raises InputError as `hub_arguments` does.
+    """
+    if Path(name).exists() or not is_hub_id(name):
+        path = Path(name) / file
+        return path if path.exists() else None
+    arguments = hub_arguments(name)
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError, HTTPError, LocalEntryNotFoundError
+
+    cached = try_to_load_from_cache(str(name), file, revision=arguments.get("revision"))
+    if cached is not None:  # a path, or the mark that the hub has no such file
+        return Path(cached) if isinstance(cached, str) else None
+    try:
+        return Path(hf_hub_download(str(name), file, **arguments))
+    except EntryNotFoundError as error:
+        if isinstance(error, LocalEntryNotFoundError) and arguments != _FROM_CACHE:  # no answer, rather than no file
+            raise _not_downloaded(name, error) from error
+        return None
+    except (HTTPError, OSError) as error:
+        raise _not_downloaded(name, error) from error
+
+
 @cache
 def _ask(name: str) -> Mapping[str, Any]:
     from huggingface_hub import HfApi, constants, hf_hub_download

@@ -18,6 +18,7 @@ from language_model.length_limits import shorten_prompt
 from language_model.loading import LoadedModel
 from language_model.loop_model import LoopModel
 from language_model.merging import probe_logits, require_same_logits
+from language_model.model_files import context_tokens
 from language_model.prompt_format import encode_prompt, note_of_prompt
 from language_model.sampler import (
     Completion,
@@ -53,8 +54,7 @@ class LocalSampler:
         self.end_ids = end_of_sequence_ids(loaded)
         self.hidden_ids = hidden_ids(loaded.tokenizer)
         merge_checked(loaded, name)
-        config = loaded.model.config.get_text_config()
-        self.context_tokens: int | None = getattr(config, "max_position_embeddings", None)
+        self.context_tokens = context_tokens(loaded.model.config)
         self._loop_model: LoopModel | None = None  # for the decoding loop, if it fits the model
         self._is_checked = False
         self.on_text: Callable[[str], None] | None = None  # called with the text so far, as it grows by a token

@@ -36,6 +36,19 @@ def load_config(name: str | Path, trust_remote_code: bool = False) -> Any:
         raise loading_error(name, "config.json could be read", error, "name a model folder") from error
 
 
+def context_tokens(config: Any) -> int | None:
+    """Return how many positions a model knows, or None if its configuration names none, as with ALiBi.
+
+    Scaled rotary positions (YaRN, linear, dynamic) reach `factor` times as far as the model was first trained.
+    """
+    text = config.get_text_config()
+    positions: int | None = getattr(text, "max_position_embeddings", None)
+    scaling = getattr(text, "rope_parameters", None) or {}
+    if not positions or not (factor := scaling.get("factor")):
+        return positions
+    return max(positions, int(factor * (scaling.get("original_max_position_embeddings") or positions)))
+
+
 def require_model(name: str | Path) -> None:
     """Raise InputError if a name is neither an existing folder nor the id of a model on the hub.
 
@@ -133,6 +146,21 @@ def base_of_adapter(folder: str | Path, config: Mapping[str, Any], base_model: s
     if base_model:
         raise InputError(f"--base_model {name}: no such model folder; name an existing folder or a hub id")
     raise InputError(f"{folder}: its base model {name} is not there; name the base's new folder with --base_model")
+
+
+def model_state(model_path: str | Path, base_model: str | Path | None = None) -> list[list[Any]]:
+    """Return name, size and modification time of the files of a model, and of its base if that is a folder too.
+
+    They show whether a model at the same path was trained again, without reading gigabytes. The list is empty for a
+    hub id.
+    """
+    folder = Path(model_path)
+    files = sorted(file for file in folder.glob("*") if file.is_file())
+    state = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    if is_adapter(folder):
+        base = base_model or read_json_object(folder / ADAPTER_CONFIG).get("base_model_name_or_path")
+        state += model_state(base) if base else []
+    return state
 
 
 def replace_folder(temporary: Path, folder: Path) -> None:

@@ -24,6 +24,7 @@ from language_model.frozen_template import (
     differing_flag,
     freeze,
 )
+from language_model.hub import file_of_model
 from language_model.thinking import CLOSES, OPENS, without_thinking
 from script_io.errors import InputError
 from script_io.files import read_json_object, write_json
@@ -183,23 +184,23 @@ def save_prompt_format(folder: str | Path, tokenizer: PreTrainedTokenizerBase, p
     write_json(Path(folder) / FORMAT_FILE, content)
 
 
-def stores_prompt_format(folder: str | Path) -> bool:
-    """Return whether a model's folder says which format it was trained with."""
-    return (Path(folder) / FORMAT_FILE).exists()
+def stores_prompt_format(model: str | Path) -> bool:
+    """Return whether a model, a folder or a hub id, says which format it was trained with."""
+    return file_of_model(model, FORMAT_FILE) is not None
 
 
 def load_prompt_format(
     folder: str | Path, tokenizer: PreTrainedTokenizerBase, asked: PromptSettings = AS_STORED
 ) -> str:
-    """Return the format that the model in `folder` was trained with.
+    """Return the format that the model in `folder`, which may be a hub id, was trained with.
 
     If none is stored there, the format is the one asked for, or else `chat` if the tokenizer has a chat template; the
     rendering is then fixed in the tokenizer's template. Raises InputError if `asked` differs from what is stored, if
     the tokenizer now renders the format in another way than in training, or if the template cannot render what is
     asked.
     """
-    if stores_prompt_format(folder):
-        prompt_format = _stored_format(Path(folder) / FORMAT_FILE, tokenizer, asked)
+    if stored := file_of_model(folder, FORMAT_FILE):
+        prompt_format = _stored_format(stored, tokenizer, asked)
         print(f"Prompt format: {prompt_format} (stored with {folder})")
         return prompt_format
     usual = "chat" if tokenizer.chat_template else "plain"

@@ -28,7 +28,7 @@ from peft import PeftModel
 
 from language_model.adapters import attach_adapter
 from language_model.merging import changed_share, tolerance_of
-from language_model.model_files import load_config
+from language_model.model_files import context_tokens, load_config
 from scoring.completion_scorer import CompletionScorer, evaluating, shortened
 from scoring.fused_check import noisy_adapters
 from scoring.packed_rows import PromptCompletions
@@ -50,8 +50,7 @@ def check_context(args: argparse.Namespace, base_name: str, examples: Sequence[P
     """Raise InputError if an example is longer than the positions that the base model knows."""
     if args.skip_preflight:
         return
-    config = load_config(base_name, args.trust_remote_code).get_text_config()
-    context = getattr(config, "max_position_embeddings", None)  # models with other positions (ALiBi) name none
+    context = context_tokens(load_config(base_name, args.trust_remote_code))
     lengths = [len(each.prompt) + max(map(len, each.completions)) for each in examples]
     longer = sum(length > context for length in lengths) if context else 0
     if longer:

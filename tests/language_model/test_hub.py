@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +19,7 @@ from language_model import hub
 from language_model.hub import hub_arguments, is_hub_id, local_adapter
 from language_model.loading import load_for_inference, load_tokenizer
 from language_model.model_files import load_config, require_model
+from language_model.prompt_format import load_prompt_format, save_prompt_format
 from script_io.errors import InputError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -205,6 +207,21 @@ def test_a_cached_model_loads_offline_without_a_request(
     assert load_for_inference(KNOWN, device="cpu").model.config.hidden_size == 32
     assert online.requests == []
     assert "warning" not in capsys.readouterr().err
+
+
+def test_the_prompt_format_of_a_model_of_the_hub_is_read(
+    files: Path, here: Path, online: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instruct = build_tiny_model(here / "instruct", "qwen2")  # whose usual format is the chat
+    fake = FakeHub(instruct)
+    monkeypatch.setattr(constants, "ENDPOINT", fake.url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", fake.url + "/{repo_id}/resolve/{revision}/{filename}")
+    assert load_prompt_format(KNOWN, load_tokenizer(KNOWN)) == "chat"
+    save_prompt_format(instruct, load_tokenizer(instruct), "plain")
+    shutil.rmtree(here / "cache")  # which remembers that the file was not there
+    assert load_prompt_format(KNOWN, load_tokenizer(KNOWN)) == "plain"
+    fake.http.shutdown()
+    fake.http.server_close()
 
 
 def test_an_adapter_of_the_hub_loads_on_its_base(
