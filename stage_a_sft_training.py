@@ -92,7 +92,11 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, SFTDataset, SFTDatas
 
     # Data
     inputs = identities_of_inputs(
-        {"train_data_path": [args.train_data_path], "val_data_path": [args.val_data_path]},
+        {
+            "train_data_path": [args.train_data_path],
+            "val_data_path": [args.val_data_path],
+            "prompt_template": [args.prompt_template] if args.prompt_template else [],
+        },
         {"model_name": args.model_name},
         args.trust_remote_code,
     )
@@ -130,8 +134,6 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, SFTDataset, SFTDatas
 
     # Run
     check_disk_space(args, policy, tokenizer, plan, checkpoint)
-    if not checkpoint:
-        run_folder.start_run_folder(args, accelerator, inputs)
     model_name = absolute_model_name(args.model_name)
     run = TrainingRun(
         args=args,
@@ -149,6 +151,8 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, SFTDataset, SFTDatas
     else:
         preflight.run_preflight(run, examples, compares_reference=False)
     add_embedding_noise(policy, args.neftune_noise_alpha, examples)
+    if not checkpoint:  # the earlier run is deleted last, once nothing can refuse the new one
+        run_folder.start_run_folder(args, accelerator, inputs)
     return run, train, val
 
 

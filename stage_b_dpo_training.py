@@ -139,6 +139,7 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, AdapterPair, PairDat
     # Data
     start = find_start_model(args, SFT_REMEDY)
     data = {name: one_or_several(getattr(args, name)) for name in ("train_data_path", "val_data_path")}
+    data["prompt_template"] = [args.prompt_template] if args.prompt_template else []
     models = {"sft_model_path": start.path, "base_model": start.base_name}
     inputs = identities_of_inputs(data, models, args.trust_remote_code)
     checkpoint = run_folder.checkpoint_to_resume(args, inputs)
@@ -165,8 +166,6 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, AdapterPair, PairDat
 
     # Run
     check_disk_space(args, pair.model, tokenizer, plan, checkpoint)
-    if not checkpoint:
-        run_folder.start_run_folder(args, accelerator, inputs)
     saved = {"tokenizer": tokenizer, "prompt_format": prompt_format, "base_model": start.base_name}
     run = TrainingRun(
         args=args,
@@ -180,6 +179,7 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, AdapterPair, PairDat
     run.scorer.choose([examples[index] for index in plan.step_indices(0)])
     if not checkpoint:
         preflight.run_preflight(run, examples, compares_reference=True)
+        run_folder.start_run_folder(args, accelerator, inputs)
 
     # Reference: the untrained policy, scored before a checkpoint is loaded
     train_pairs = with_reference(run, train, "train", start.base_name, placement)
@@ -306,7 +306,8 @@ def train_loop(run: TrainingRun, pair: AdapterPair, train: PairData, val: PairDa
         grad_norm = run.clip_gradients()
         if guard.is_finite(values["loss"], grad_norm, ids, run.grad_scaler.get_scale()):
             if checked_epoch != state.step // plan.steps_per_epoch:  # once per epoch
-                check_gradients(run.policy)
+                # a loss may have no gradient once every margin is met, as the hinge loss does
+                check_gradients(run.policy, may_be_zero=state.step > 0 and not args.nll_weight)
                 checked_epoch = state.step // plan.steps_per_epoch
             run.grad_scaler.step(run.optimizer)
             state.add(values, len(indices))

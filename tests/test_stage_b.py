@@ -191,6 +191,15 @@ def test_cached_and_live_references_train_the_same(inputs, tmp_path):
     assert moved > 1e-3
 
 
+def test_a_hinge_loss_whose_margins_are_all_met_trains_on(inputs, tmp_path):
+    """The reward margin grows by beta times nats, so that after one step every margin exceeds 1 and nothing is left."""
+    flags = ("--loss_type", "hinge", "--beta", "1000", "--learning_rate", "1e-2", "--max_grad_norm", "0")
+    output = train(inputs, tmp_path / "run", *flags, "--num_epochs", "3", "--batch_size", "10", "--warmup_ratio", "0")
+    rows = metrics(output, "train")
+    assert rows[0]["grad_norm"] > 0
+    assert (rows[-1]["loss"], rows[-1]["grad_norm"]) == (0, 0)
+
+
 def test_the_cache_is_reused_and_replaced_when_the_data_change(inputs, tmp_path, capsys):
     output = train(inputs, tmp_path / "run", "--num_epochs", "1")
     train(inputs, output, "--num_epochs", "1", "--overwrite_output_dir")

@@ -9,14 +9,15 @@ reference cache and the configuration. The random state of a step follows from `
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from script_io.durable import flush_to_disk, save_tensors
-from script_io.errors import InputError
+from script_io.errors import InputError, RunError
 from script_io.files import read_json, write_json
-from training.checkpoint_folder import delete_folder, delete_leftovers, new_checkpoint, newest_sound
+from training.checkpoint_folder import damage, delete_folder, delete_leftovers, new_checkpoint, newest_sound
 from training.metrics_log import METRICS_FILE, truncate_metrics
 from training.run import TrainingRun, TrainingState, stored_arguments
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import torch
 
 STATE_FILE, TRAINABLE_FILE, OPTIMIZER_FILE = "training_state.json", "trainable.safetensors", "optimizer.safetensors"
+_NAME = re.compile(r"checkpoint_(epoch|step)_[0-9]+")
 
 
 def checkpoint_name(run: TrainingRun) -> str:
@@ -59,9 +61,14 @@ def _state_of(run: TrainingRun) -> dict[str, Any]:
     }
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Return whether a path is a folder with the name of a checkpoint; any other may be a user's own."""
+    return path.is_dir() and _NAME.fullmatch(path.name) is not None
+
+
 def checkpoints_in(folder: Path) -> list[Path]:
     """Return the checkpoints of a run, complete or not, from the highest step to the lowest."""
-    return sorted(folder.glob("checkpoint_*"), key=_order, reverse=True)
+    return sorted(filter(is_checkpoint, folder.glob("checkpoint_*")), key=_order, reverse=True)
 
 
 def _order(checkpoint: Path) -> tuple[float, float]:
@@ -110,6 +117,7 @@ def resume_from(run: TrainingRun, checkpoint: Path) -> None:
     if state["reference_keys"] != run.reference_keys:
         print("The reference is scored under another key than in the earlier part of the run (see --device)")
     run.state = TrainingState(**{name: state[name] for name in asdict(run.state)})
+    _best_checkpoint(run)  # refuses now what it would refuse after the last step
     if run.accelerator.is_main_process:
         delete_leftovers(run.folder)
         truncate_metrics(run.folder, run.state.step)
@@ -126,9 +134,22 @@ def load_trainable(policy: torch.nn.Module, checkpoint: Path) -> None:
 
 def restore_best(run: TrainingRun) -> None:
     """Under early stopping, load the weights with the best validation loss."""
-    if run.args.early_stopping_patience and run.state.best_checkpoint:
-        load_trainable(run.policy, run.folder / run.state.best_checkpoint)
-        print(f"Best validation loss {run.state.best_val_loss:.4f}: weights of {run.state.best_checkpoint}")
+    if best := _best_checkpoint(run):
+        load_trainable(run.policy, best)
+        print(f"Best validation loss {run.state.best_val_loss:.4f}: weights of {best.name}")
+
+
+def _best_checkpoint(run: TrainingRun) -> Path | None:
+    """Return the checkpoint that early stopping keeps, if any. Raises RunError if it is not as it was written."""
+    if not run.args.early_stopping_patience or not run.state.best_checkpoint:
+        return None
+    best = run.folder / run.state.best_checkpoint
+    if problem := "it is gone" if not best.is_dir() else damage(best):
+        raise RunError(
+            f"{best}: {problem}, and its weights are the ones with the best validation loss; put the checkpoint back "
+            "and pass --resume, start again with --overwrite_output_dir, or use another checkpoint as the model"
+        )
+    return best
 
 
 def _trainable_tensors(policy: torch.nn.Module) -> dict[str, torch.Tensor]:

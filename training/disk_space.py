@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from script_io.errors import InputError
 from script_io.files import read_json
 from training.batch_plan import BatchPlan
-from training.checkpoints import STATE_FILE
+from training.checkpoints import STATE_FILE, checkpoints_in
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -68,5 +68,5 @@ def _free_bytes(folder: Path) -> int:
 
 def _deleted_bytes(folder: Path) -> int:
     """Return the size of the models of an earlier run, which is deleted before this one starts."""
-    models = [*folder.glob("checkpoint_*"), *folder.glob("final_model")]
+    models = [*checkpoints_in(folder), *folder.glob("final_model")]
     return sum(file.stat().st_size for model in models for file in model.rglob("*") if file.is_file())

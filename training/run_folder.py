@@ -19,7 +19,7 @@ from script_io.files import read_json, write_json
 from script_io.folder_lock import LOCK_FILE
 from script_io.provenance import provenance
 from training.checkpoint_folder import delete_leftovers
-from training.checkpoints import newest_checkpoint
+from training.checkpoints import is_checkpoint, newest_checkpoint
 from training.input_identity import difference
 from training.metrics_log import METRICS_FILE
 from training.processes import check_same_steps
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 CONFIG_FILE = "run_config.json"
+# What a run of either stage writes next to its checkpoints and its final model
+_FILES = (METRICS_FILE, CONFIG_FILE, "training_curves.png", "training_stats.json", "dpo_training_stats.json")
 # Flags that may differ between a run and its resumption. `check_same_steps` limits the sizes of batches.
 _FREE_TO_CHANGE = {
     "resume", "overwrite_output_dir", "logging_steps", "save_steps", "report_to", "device", "eval_batch_size",
@@ -140,7 +142,7 @@ def _delete_earlier_run(folder: Path) -> None:
     """Delete the files of a run and no others, since the folder may be the user's own."""
     delete_leftovers(folder)
     for path in folder.iterdir():
-        if path.is_dir() and (path.name.startswith("checkpoint_") or path.name == "final_model"):
+        if is_checkpoint(path) or (path.name == "final_model" and path.is_dir()):
             shutil.rmtree(path)
-        elif path.name in (METRICS_FILE, CONFIG_FILE, "training_curves.png") or path.name.endswith("_stats.json"):
+        elif path.name in _FILES and path.is_file():
             path.unlink()

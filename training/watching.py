@@ -93,10 +93,11 @@ class NonFiniteGuard:
         return False
 
 
-def check_gradients(model: torch.nn.Module) -> None:
+def check_gradients(model: torch.nn.Module, *, may_be_zero: bool = False) -> None:
     """Check after a backward pass that every trainable tensor has a finite gradient and some are not zero.
 
-    Raises RunError naming the first tensor that fails.
+    `may_be_zero`: the loss itself may have no gradient, so that zeros say nothing about the model. Raises RunError
+    naming the first tensor that fails.
     """
     trainable = [(name, p.grad) for name, p in model.named_parameters() if p.requires_grad]
     missing = [name for name, gradient in trainable if gradient is None]
@@ -105,7 +106,7 @@ def check_gradients(model: torch.nn.Module) -> None:
     wild = [name for name, gradient in trainable if gradient is not None and not gradient.isfinite().all()]
     if wild:
         raise RunError(f"the gradient is not finite in {len(wild)} trainable tensors, first {wild[0]}")
-    if not any(gradient is not None and gradient.any() for _, gradient in trainable):
+    if not may_be_zero and not any(gradient is not None and gradient.any() for _, gradient in trainable):
         raise RunError(f"every gradient is zero, from {trainable[0][0]} on; the frozen base passes none on")
 
 

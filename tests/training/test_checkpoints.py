@@ -18,9 +18,9 @@ import stage_a_sft_training as stage_a
 from script_io.errors import InputError, RunError, run_script
 from script_io.folder_lock import lock_folder
 from script_io.measured import without_measured
-from training import input_identity
+from training import input_identity, run_folder
 from training.checkpoint_folder import damage, delete_folder
-from training.checkpoints import newest_checkpoint
+from training.checkpoints import _best_checkpoint, checkpoints_in, newest_checkpoint, restore_best
 from training.settings import learning_rate_factor
 
 FLAGS = ("--save_steps", "1", "--num_threads", "1", "--dtype", "float32")
@@ -223,3 +223,49 @@ def test_running_out_of_memory_names_flags_and_the_estimate(inputs, tmp_path, mo
     )
     with pytest.raises(RunError, match=said):
         stage_a.main(arguments(inputs, tmp_path / "run"))
+
+
+# ------------------------------------------------------------------------------------------ files of the user
+
+
+def test_what_is_named_almost_as_a_file_of_a_run_is_the_users(tmp_path):
+    theirs = [
+        "checkpoint_notes.txt",
+        "checkpoint_best/a",
+        "checkpoint_step_/a",
+        "checkpoint_epoch_1b/a",
+        "my_stats.json",
+    ]
+    ours = ["checkpoint_epoch_1/a", "checkpoint_step_12/a", "final_model/a", "training_stats.json", "metrics.jsonl"]
+    for name in (*theirs, *ours):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    assert {path.name for path in checkpoints_in(tmp_path)} == {"checkpoint_epoch_1", "checkpoint_step_12"}
+    run_folder._delete_earlier_run(tmp_path)
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == set(theirs)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (shutil.rmtree, "checkpoint_step_3: it is gone"),
+        (lambda folder: flip_a_bit(folder / "trainable.safetensors"), "trainable.safetensors has changed"),
+    ],
+)
+def test_a_best_checkpoint_that_is_gone_or_damaged_is_one_line(copied, spoil, said):
+    state = SimpleNamespace(best_checkpoint="checkpoint_step_3", best_val_loss=1.0)
+    run = SimpleNamespace(args=SimpleNamespace(early_stopping_patience=2), folder=copied, state=state)
+    assert _best_checkpoint(run) == copied / "checkpoint_step_3"
+    spoil(copied / "checkpoint_step_3")
+    with pytest.raises(RunError, match=said):
+        restore_best(run)
+
+
+def test_a_prompt_template_that_was_edited_is_another_input(inputs, tmp_path):
+    template = tmp_path / "template.txt"
+    template.write_text("Note: {note} Summary:")
+    flags = ("--prompt_template", str(template), "--num_epochs", "1", "--skip_preflight")
+    output = train_stage_a(inputs, tmp_path / "run", *FLAGS, *flags)
+    template.write_text("Note: {note} Short summary:")
+    with pytest.raises(InputError, match="the content of --prompt_template, file 1 has changed since the run began"):
+        stage_a.main(arguments(inputs, output, *flags, "--resume"))

@@ -9,15 +9,18 @@ from typing import Any
 
 import pytest
 import torch
+from in_process import files_below
 from peft.tuners.lora import Linear
 from peft.tuners.lora.bnb import Linear4bit, Linear8bitLt
 from safetensors.torch import load_file, save_file
 from tiny_models import build_tiny_model
 from training_helpers import metrics, random_adapter, stage_a_flags, train_stage_a, write_phase1, write_triplets
+from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaMLP
 
 import stage_a_sft_training as stage_a
 import stage_b_dpo_training as stage_b
+from language_model.model_files import context_tokens
 from scoring.completion_scorer import evaluating
 from scoring.packed_rows import PromptCompletions
 from script_io.errors import InputError, RunError
@@ -113,6 +116,36 @@ def test_an_example_longer_than_the_context_is_refused_before_the_model_is_loade
         prepare_a(inputs, tmp_path / "run", "--model_name", str(short))
 
 
+def earlier_run(folder: Path) -> dict[str, int]:
+    """Write what an earlier run might have left, and return it as `files_below` does."""
+    for name in ("run_config.json", "metrics.jsonl", "final_model/adapter_model.safetensors"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("an earlier run")
+    return files_below(folder)
+
+
+@pytest.mark.parametrize(
+    ("scaling", "tokens"),
+    [
+        (None, 30),
+        ({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 30}, 120),
+        ({"rope_type": "linear", "factor": 2.0}, 60),
+        (
+            {
+                **{"rope_type": "llama3", "factor": 2.0, "original_max_position_embeddings": 10},
+                **{"low_freq_factor": 1.0, "high_freq_factor": 4.0},
+            },
+            30,
+        ),
+    ],
+)
+def test_scaled_positions_reach_further(scaling: dict[str, Any] | None, tokens: int) -> None:
+    config = LlamaConfig(max_position_embeddings=30)
+    if scaling:
+        config.rope_parameters = {"rope_theta": 10_000.0, **scaling}
+    assert context_tokens(config) == tokens
+
+
 def noisy_mlp(self: LlamaMLP, x: torch.Tensor) -> torch.Tensor:
     """Drop out by a function and a constant, so that nothing on the model tells of it."""
     y = self.down_proj(self.act_fn(self.gate_proj(x)) * self.up_proj(x))
@@ -125,8 +158,10 @@ def test_noise_of_the_model_itself_stops_stage_b_and_warns_stage_a(
     monkeypatch.setattr(LlamaMLP, "forward", noisy_mlp)
     monkeypatch.setattr("scoring.fused_check.FusedLayers", lambda policy: None)  # it would replace the noisy layer
     monkeypatch.setattr("scoring.completion_scorer.fuse", lambda *_: None)
+    before = earlier_run(tmp_path / "b")
     with pytest.raises(InputError, match=r"two forward passes in training mode differ by .* use another base model"):
-        prepare_b(inputs, tmp_path / "b")
+        prepare_b(inputs, tmp_path / "b", "--overwrite_output_dir")
+    assert files_below(tmp_path / "b") == before
     prepare_a(inputs, tmp_path / "a")
     assert "Stage B will refuse it" in capsys.readouterr().err
 
@@ -139,8 +174,10 @@ def test_a_layer_without_gradient_is_named_with_the_flag_that_excludes_it(
 
     monkeypatch.setattr(LlamaMLP, "forward", detached)
     monkeypatch.setattr("scoring.completion_scorer.fuse", lambda *_: None)
+    before = earlier_run(tmp_path / "run")
     with pytest.raises(InputError, match=r"no gradient reaches 4 .* --lora_exclude_modules mlp"):
-        prepare_a(inputs, tmp_path / "run")
+        prepare_a(inputs, tmp_path / "run", "--overwrite_output_dir")
+    assert files_below(tmp_path / "run") == before
 
 
 def test_an_adapter_that_is_saved_wrongly_stops_the_run(
