@@ -31,7 +31,6 @@ from pathlib import Path
 from typing import Any
 
 from clinical.lexicon_flag import add_lexicon_argument, add_lexicons, lexicon_settings
-from evaluation.partial_summaries import model_state
 from evaluation.stats import ratio, share_interval
 from judging.choice import add_judge_arguments, judge_of_arguments, usage_text
 from judging.compared_sentences import SentenceLimits, make_compared_pairs
@@ -44,6 +43,7 @@ from judging.pair_rows import outcome_row, rows_of, split_by_prompt
 from judging.preference_pairs import OUTCOMES, JudgedCompletion, PairingResult, PairLimits, make_pair
 from judging.repair import RepairLimits
 from judging.repaired_prompts import REPAIR, repaired_results
+from language_model.model_files import model_state
 from script_io.errors import ArgumentParser, InputError, at_least, run_script
 from script_io.files import refuse_overwriting, write_json, write_jsonl
 from script_io.folder_lock import lock_folder

@@ -3,7 +3,7 @@
 In:  a model folder (or a server), and one note, a file or folder of notes, or notes typed in a terminal.
 Out: printed summaries, and with --output_file one JSONL or CSV row per note, after the columns of its input row. With
      --check, the words of a summary that its note does not support are marked in both. Device, progress and speed are
-     printed on stderr.
+     printed on stderr. A run that is stopped leaves FILE.partial, and the same command goes on from there.
 
     python sft_inference.py --clinical_note "Patient with asthma, takes albuterol 90 mcg as needed." --check
     python sft_inference.py --input_file phase1_data/sft/test_set_processed.csv --output_file summaries.jsonl
@@ -29,7 +29,7 @@ from clinical.lexicon_flag import add_lexicon_argument, add_lexicons
 from clinical.note_pieces import warn_of_pieces
 from fact_checking.checked_summary import CheckedSummary, checked_summary, shown
 from language_model.loading import load_for_inference
-from language_model.model_files import require_model
+from language_model.model_files import model_state, require_model
 from language_model.note_files import KEPT, Note, note_of_argument, one_note, read_notes
 from language_model.note_flags import add_note_arguments
 from language_model.placement import add_base_model_argument, add_model_arguments
@@ -45,12 +45,18 @@ from language_model.sampler_flags import (
 )
 from language_model.text_stream import TextStream, add_stream_argument, attach_stream, check_stream, heading
 from script_io.errors import ArgumentParser, InputError, run_script
+from script_io.partial_file import PartialRows, key_of
 from script_io.result_rows import add_results, require_free_output, write_rows
 from script_io.terminal import ask_lines, shows_colour
 
 DEFAULT_MODEL_PATH = "./models/sft_specialist/final_model"
 RESULT_COLUMNS = ("model", "generated_summary", "num_tokens", "seconds", "finished")
 PREFIXES = ("", "compare_")  # of the result columns of the first and the second model
+# Flags that change no summary, so that a run which was stopped goes on with other values of them
+WITHOUT_EFFECT = {
+    *("input_file", "note_column", "one_note_per_file", "clinical_note", "check", "lexicon_dir", "output_file"),
+    *("overwrite", "stream", "num_threads", "concurrency"),
+}
 END_OF_NOTE = "."
 NARROWEST = 60  # terminal cells that two summaries next to each other need
 BUILT_IN_NOTE = (
@@ -118,11 +124,22 @@ class SFTInference:
 
 
 def summarise(
-    sampler: Sampler, notes: Sequence[str], settings: SamplingSettings, progress: str | None = None
+    sampler: Sampler,
+    notes: Sequence[str],
+    settings: SamplingSettings,
+    progress: str | None = None,
+    kept: PartialRows | None = None,
+    prefix: str = "",
 ) -> list[dict[str, Any]]:
-    """Return one summary per note, in the order of the notes."""
-    summaries: dict[int, dict[str, Any]] = {}
-    for index, [completion] in sampler.complete([build_prompt(note) for note in notes], settings, progress):
+    """Return one summary per note, in the order of the notes.
+
+    Each is stored in `kept` as soon as it exists, under a key with `prefix`, and what is there already is not made
+    again.
+    """
+    keys = [prefix + key_of(note) for note in notes]
+    summaries = {index: kept.done[key] for index, key in enumerate(keys) if kept and key in kept.done}
+    prompts = [build_prompt(note) for note in notes]
+    for index, [completion] in sampler.complete(prompts, settings, progress, frozenset(summaries)):
         summaries[index] = {
             "clinical_note": notes[index],
             "model": sampler.name,
@@ -131,6 +148,8 @@ def summarise(
             "seconds": round(completion.seconds, 3),
             "finished": completion.finished,
         }
+        if kept:
+            kept.append(keys[index], summaries[index])
     return [summaries[index] for index in range(len(notes))]
 
 
@@ -222,19 +241,37 @@ def load(make: Callable[[], Sampler]) -> Sampler:
         return make()
 
 
+def partial_rows(args: argparse.Namespace) -> PartialRows | None:
+    """Return the file next to --output_file that has the summaries so far; those of a stopped run are used again."""
+    if not args.output_file:
+        return None
+    settings = {name: str(value) for name, value in vars(args).items() if name not in WITHOUT_EFFECT}
+    paths = [*([] if args.served_model else [args.model_path]), *filter(None, [args.compare_model_path])]
+    files = [model_state(path, args.base_model) for path in paths]
+    path = args.output_file.with_name(f"{args.output_file.name}.partial")
+    with redirect_stdout(sys.stderr):
+        rows = PartialRows(path, {**settings, "files": files}, "--output_file")
+    if rows.done:
+        print(f"{len(rows.done)} summaries are there already, from a run that was stopped: {path}", file=sys.stderr)
+    return rows
+
+
 def run_notes(args: argparse.Namespace, notes: Sequence[Note]) -> int:
     """Summarise the notes with one model after the other, and print and write the summaries."""
     settings = sampling_settings(args)
     by_model = []
-    for make in sampler_makers(args):
+    makers, kept = sampler_makers(args), partial_rows(args)
+    resumed = bool(kept and kept.done)
+    for prefix, make in zip(PREFIXES, makers, strict=False):
         sampler = load(make)
         stream = attach_stream(sampler, notes[0].text) if args.stream else None
         started = time.perf_counter()
         try:
-            summaries = summarise(sampler, [n.text for n in notes], settings, "Summaries" if len(notes) > 1 else None)
+            progress = "Summaries" if len(notes) > 1 else None
+            summaries = summarise(sampler, [n.text for n in notes], settings, progress, kept, prefix)
         except PromptTooLong as error:
             raise InputError(f"note {notes[error.index].name}: {error.reason}") from error
-        if args.input_file:
+        if args.input_file and not resumed:
             print(speed(summaries, time.perf_counter() - started), file=sys.stderr)
         by_model.append(summaries)
         del sampler  # frees the memory for the next one
@@ -243,6 +280,8 @@ def run_notes(args: argparse.Namespace, notes: Sequence[Note]) -> int:
     if args.output_file:  # before they are printed, since the reader of stdout may leave
         rows = [result_columns(*each) for each in zip(by_note, checked, strict=True)]
         write_rows(args.output_file, add_results([note.columns for note in notes], rows, KEPT))
+        if kept:
+            kept.remove()
         print(f"Wrote {len(notes)} rows to {args.output_file}", file=sys.stderr)
     for each in zip(by_note, checked, strict=True):
         print_summaries(*each, stream)

@@ -26,12 +26,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Pyt
 from clinical.lexicon_flag import add_lexicon_argument, add_lexicons, lexicon_settings
 from evaluation.judge_accuracy import add_accuracy_argument, read_judge_accuracy
 from evaluation.metrics import ROW_COLUMNS, Example, Row, Summary, aggregate, grades_text, summary_row
-from evaluation.partial_summaries import PartialSummaries, model_state
+from evaluation.partial_summaries import PartialSummaries
 from evaluation.report import write_evaluation_report
 from fact_checking.claims import without_citations
 from judging.choice import add_judge_arguments, independent_judge, judge_of_arguments, usage_text
 from judging.judge import Judge
 from judging.pair_makers import has_made_pairs, is_relative, judges_of_training_pairs, model_of_judge
+from language_model.model_files import model_state
 from language_model.placement import add_base_model_argument, add_model_arguments
 from language_model.prompt_flags import PROMPT_FLAGS
 from language_model.prompt_format import build_prompt

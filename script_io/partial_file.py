@@ -6,6 +6,7 @@ soon as the result exists. If the machine crashes, the last line may be incomple
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,10 +17,13 @@ from script_io.files import private_opener
 
 
 class PartialFile:
-    """The results of an earlier run with the same settings, and the place for further ones."""
+    """The results of an earlier run with the same settings, and the place for further ones.
 
-    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
-        self.path = path
+    `flag` is the flag that names another place to write.
+    """
+
+    def __init__(self, path: Path, settings: Mapping[str, Any], flag: str = "--output_dir") -> None:
+        self.path, self.flag = path, flag
         self.settings = json.loads(json.dumps(settings))
         self.rows = self._read()
         self._is_begun = bool(self.rows)
@@ -42,18 +46,38 @@ class PartialFile:
         return rows
 
     def append(self, row: Any) -> None:
-        """Append a result. The first one of all starts a new file."""
+        """Append a result. The first one of all starts a new file, which its owner alone can read."""
         lines = [row] if self._is_begun else [self.settings, row]
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with open(self.path, "ab" if self._is_begun else "wb", opener=private_opener) as handle:
                 handle.write("".join(json.dumps(line) + "\n" for line in lines).encode())
         except OSError as error:
-            raise InputError(
-                f"{self.path}: cannot write there ({error.strerror}); name another --output_dir"
-            ) from error
+            raise InputError(f"{self.path}: cannot write there ({error.strerror}); name another {self.flag}") from error
         self._is_begun = True
 
     def remove(self) -> None:
         """Delete the file, once the results are written."""
         self.path.unlink(missing_ok=True)
+
+
+class PartialRows:
+    """A partial file of results with a key. `done` has them by key."""
+
+    def __init__(self, path: Path, settings: Mapping[str, Any], flag: str = "--output_dir") -> None:
+        self._file = PartialFile(path, {**settings, "rows": "key, result"}, flag)
+        self.path, self.done = path, dict(self._file.rows)
+
+    def append(self, key: str, result: Any) -> None:
+        """Append the result of a key."""
+        self._file.append([key, result])
+        self.done[key] = result
+
+    def remove(self) -> None:
+        """Delete the file, once the results are written."""
+        self._file.remove()
+
+
+def key_of(text: str) -> str:
+    """Return the key of a text, which does not show the text."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -273,6 +273,57 @@ def test_doubtful_words_are_marked_in_the_terminal_and_in_the_file(
     assert json.loads(cells["doubtful_spans"]) == row["doubtful_spans"]
 
 
+class Dying(Fixed):
+    """A sampler that is killed after two summaries. `asked` has the notes that it was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__("sft", "Chest pain.")
+        self.asked: list[int] = []
+        self.dies = True
+
+    def complete(
+        self, prompts: Sequence[str], settings: SamplingSettings, progress: str | None = None, done: object = ()
+    ) -> Iterator[tuple[int, list[Completion]]]:
+        assert isinstance(done, frozenset)
+        for index in sorted(set(range(len(prompts))) - done, reverse=True):
+            if self.dies and len(self.asked) == 2:
+                raise KeyboardInterrupt
+            self.asked.append(index)
+            yield index, [Completion(f"{self.text} {index}", True, 5, 0.1)]
+
+
+@pytest.mark.usefixtures("fixed")
+def test_the_summaries_of_a_stopped_run_are_kept_and_not_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sampler = Dying()
+    monkeypatch.setattr(sft_inference, "local_sampler", lambda *_: sampler)
+    write_csv(tmp_path / "notes.csv", ["clinical_note"], [{"clinical_note": note} for note in NOTES])
+    output, partial = tmp_path / "out.csv", tmp_path / "out.csv.partial"
+    flags = ("--model_path", "sft", "--input_file", tmp_path / "notes.csv", "--output_file", output)
+    with pytest.raises(KeyboardInterrupt):
+        run(*flags)
+    assert not output.exists()
+    assert partial.stat().st_mode & 0o777 == 0o600
+    assert [row[1]["generated_summary"] for row in jsonl(partial)[1:]] == ["Chest pain. 2", "Chest pain. 1"]  # type: ignore[index]
+    with partial.open("a") as handle:
+        handle.write('["torn')
+    sampler.dies = False
+    run(*flags, "--check")
+    assert sampler.asked == [2, 1, 0]
+    assert "2 summaries are there already" in capsys.readouterr().err
+    assert [row["generated_summary"] for _, row in read_csv(output, ())] == [f"Chest pain. {n}" for n in range(3)]
+    assert not partial.exists()
+    sampler.asked.clear()
+    sampler.dies = True
+    with pytest.raises(KeyboardInterrupt):
+        run(*flags, "--overwrite", "--temperature", "0")
+    sampler.asked.clear()
+    sampler.dies = False
+    run(*flags, "--overwrite", "--temperature", "0.5")  # other settings: all summaries are made again
+    assert sampler.asked == [2, 1, 0]
+
+
 @pytest.mark.usefixtures("fixed")
 def test_without_check_nothing_is_marked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--model_path", "sft", "--clinical_note", MEDICINE, "--output_file", tmp_path / "out.jsonl") == 0
