@@ -177,10 +177,21 @@ def card_facts(
     )
 
 
+def move_into_place(temporary: Path, output: Path) -> None:
+    """Move what was written to the output folder. An empty one is kept, since it may be the working folder."""
+    if not output.exists() or any(output.iterdir()):
+        replace_folder(temporary, output)
+        return
+    for path in temporary.iterdir():
+        path.rename(output / path.name)
+
+
 def main(args: argparse.Namespace) -> int:
-    output = Path(args.output_dir)
+    output = Path(args.output_dir).resolve()  # `.` has no name of its own
     if output.exists() and (not output.is_dir() or any(output.iterdir())) and not args.overwrite_output_dir:
-        raise InputError(f"{output}: is not empty; pass --overwrite_output_dir or another --output_dir")
+        raise InputError(f"{args.output_dir}: is not empty; pass --overwrite_output_dir or another --output_dir")
+    if Path.cwd().is_relative_to(output) and any(output.iterdir()):
+        raise InputError(f"{args.output_dir}: holds the working folder, which would be replaced; name another one")
     if args.use_8bit or args.use_4bit:
         raise InputError("merging needs the unquantised base; leave --use_8bit and --use_4bit out, or use --quantize")
     if args.push_to_hub:
@@ -198,17 +209,20 @@ def main(args: argparse.Namespace) -> int:
 
     temporary = output.with_name(f".{output.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    save(args, temporary, model, tokenizer, prompt_format, placement)
-    write_model_card(temporary, facts)
-    replace_folder(temporary, output)
+    try:
+        save(args, temporary, model, tokenizer, prompt_format, placement)
+        write_model_card(temporary, facts)
+        move_into_place(temporary, output)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     size = sum(path.stat().st_size for path in output.iterdir())
-    print(f"Saved {facts.weights} model to {output} ({size / 1e6:,.1f} MB)")
+    print(f"Saved {facts.weights} model to {args.output_dir} ({size / 1e6:,.1f} MB)")
     if args.push_to_hub:
         upload(output, args.push_to_hub)
     if args.gguf:
-        print(f"Next: cd {output} && ollama create summary -f Modelfile")
+        print(f"Next: cd {args.output_dir} && ollama create summary -f Modelfile")
     else:
-        print(f"Next: python sft_inference.py --model_path {output}")
+        print(f"Next: python sft_inference.py --model_path {args.output_dir}")
     return 0
 
 

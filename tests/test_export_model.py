@@ -135,3 +135,24 @@ def test_an_upload_is_checked_first_and_done_last(folders, tmp_path, monkeypatch
     monkeypatch.setattr(export_model, "upload", lambda *call: uploads.append((*call, sorted(call[0].iterdir()))))
     output = export(folders[1], tmp_path / "merged", "--push_to_hub", "me/model")
     assert uploads == [(output, "me/model", sorted(output.iterdir()))]
+
+
+def test_the_working_folder_is_filled_if_it_is_empty_and_never_replaced(folders, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    export(folders[1], ".")
+    assert load_for_inference(".", device="cpu").prompt_format == "plain"
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]
+    for place in (".", ".."):
+        with pytest.raises(InputError, match="holds the working folder, which would be replaced"):
+            export(folders[1], place, "--overwrite_output_dir")
+
+
+def test_an_export_that_fails_leaves_nothing(folders, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(export_model, "write_model_card", full)
+    with pytest.raises(OSError, match="the disk is full"):
+        export(folders[1], tmp_path / "merged")
+    assert not list(tmp_path.iterdir())
