@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from language_model.sampler import Job, SamplingSettings
+from script_io.errors import RunError
 
 BLOCK = 256  # tokens that are summed before the search, so that the search reads V / 256 sums and one block
 
@@ -22,17 +23,31 @@ def uniform_numbers(jobs: Sequence[Job], count: int) -> torch.Tensor:
 
 
 def draw_tokens(logits: torch.Tensor, uniform: torch.Tensor, settings: SamplingSettings) -> torch.Tensor:
-    """Return the (B,) next tokens for (B, V) logits and (B,) uniform numbers; a temperature of 0 takes the best."""
+    """Return the (B,) next tokens for (B, V) logits and (B,) uniform numbers; a temperature of 0 takes the best.
+
+    Raises RunError if the logits of a row are not numbers.
+    """
     if settings.temperature == 0:
-        return logits.argmax(dim=-1)
+        best = logits.argmax(dim=-1)  # of a NaN, if there is one
+        _require_numbers(logits.gather(1, best[:, None]))
+        return best
     scaled = logits.float() / settings.temperature
     if 0 < settings.top_k < scaled.shape[1]:
         least = scaled.topk(settings.top_k, dim=-1).values[:, -1:]
         scaled = scaled.masked_fill(scaled < least, -torch.inf)
     probabilities = torch.softmax(scaled, dim=-1)
+    _require_numbers(probabilities[:, 0])  # one NaN makes all probabilities of its row NaN
     if settings.top_p < 1:
         probabilities = nucleus(probabilities, settings.top_p)
     return inverse_transform(probabilities, uniform.to(probabilities.device))
+
+
+def _require_numbers(values: torch.Tensor) -> None:
+    if values.isnan().any():
+        raise RunError(
+            "the model's logits are not numbers (NaN), so no token can be drawn; pass --dtype float32 (float16 "
+            "overflows in some models), or check that the weights are sound"
+        )
 
 
 def nucleus(probabilities: torch.Tensor, share: float) -> torch.Tensor:

@@ -10,6 +10,7 @@ import torch
 from language_model.sampler import Job, SamplingSettings
 from language_model.stock_generation import Draw, pad_left
 from language_model.token_draw import BLOCK, draw_tokens, inverse_transform, nucleus, uniform_numbers
+from script_io.errors import RunError
 
 SIZE = 2 * BLOCK + 40  # two blocks and a part of one
 
@@ -101,3 +102,14 @@ def test_padding_is_on_the_left() -> None:
     ids, mask = pad_left([[5, 6, 7], [8]], pad_id=0)
     assert ids.tolist() == [[5, 6, 7], [0, 0, 8]]
     assert mask.tolist() == [[1, 1, 1], [0, 0, 1]]
+
+
+@pytest.mark.parametrize("flags", [{"temperature": 0}, {}, {"top_k": 3}, {"top_p": 0.5}])
+def test_logits_that_are_not_numbers_are_one_line(flags: dict[str, float]) -> None:
+    logits, uniform = random_logits(3), torch.full((3,), 0.5, dtype=torch.float64)
+    settings = SamplingSettings(**{"temperature": 0.7, **flags})  # type: ignore[arg-type]
+    logits[0, :-1] = -torch.inf  # which a template of allowed tokens may leave
+    draw_tokens(logits, uniform, settings)
+    logits[1, 7] = torch.nan
+    with pytest.raises(RunError, match=r"not numbers \(NaN\).* pass --dtype float32"):
+        draw_tokens(logits, uniform, settings)
