@@ -28,6 +28,11 @@ def test_blocks_are_left_out(text, expected):
     assert without_thinking(text) == expected
 
 
+def test_starts_without_an_end_take_time_in_proportion():
+    assert without_thinking("<think>" * 300_000) == ""  # hours, if each start were to search to the end of the text
+    assert without_thinking("a<think>x</think> \n" * 100_000) == "a" * 100_000
+
+
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory):
     return load_for_inference(build_tiny_model(tmp_path_factory.mktemp("thinking") / "model"), device="cpu")
