@@ -20,9 +20,12 @@ CARD_FILE = "README.md"
 STAGE_CONFIGS = {"sft_config.json": "SFT (Stage A)", "dpo_config.json": "DPO (Stage B)"}
 SUMMARY_FILE = "evaluation_summary.json"  # of evaluation/evaluate_model.py
 _RECIPE = (
-    *("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "learning_rate", "lr_scheduler", "num_epochs"),
-    *("batch_size", "gradient_accumulation_steps", "max_length", "beta", "loss_type", "loss_on", "label_smoothing"),
-    *("rpo_alpha", "weight_decay", "max_grad_norm", "dtype", "seed"),
+    *("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "lora_exclude_modules", "lora_modules_to_save"),
+    *("lora_init", "use_dora", "use_rslora", "neftune_noise_alpha", "learning_rate", "lr_scheduler", "warmup_ratio"),
+    *("warmup_steps", "num_epochs", "early_stopping_patience", "batch_size", "gradient_accumulation_steps"),
+    *("weight_decay", "max_grad_norm", "max_length", "overflow", "data_weights", "beta", "loss_type", "loss_on"),
+    *("label_smoothing", "factuality_margin", "dpop_penalty", "preference_weight", "nll_weight", "reference"),
+    *("dtype", "use_8bit", "use_4bit", "seed"),
 )
 _RATES = {
     "hallucination_rate": "Summaries with a hallucination",
@@ -72,15 +75,20 @@ def stage_settings(folder: Path) -> tuple[str | None, dict[str, Any]]:
 
 
 def file_hashes(paths: Sequence[str | Path]) -> dict[str, str]:
-    """Return the SHA-256 of each file by its name, with the name of its folder where two files have the same name."""
-    files = [Path(path) for path in paths if Path(path).is_file()]
-    names = [file.name for file in files]
+    """Return the SHA-256 of each file by its name, with the names of its folders where files have the same name."""
+    files = list(dict.fromkeys(Path(path).resolve() for path in paths if Path(path).is_file()))
     hashes = {}
     for file in files:
         with file.open("rb") as handle:
-            name = file.name if names.count(file.name) == 1 else f"{file.resolve().parent.name}/{file.name}"
-            hashes[name] = hashlib.file_digest(handle, "sha256").hexdigest()
+            hashes[_shortest_name(file, files)] = hashlib.file_digest(handle, "sha256").hexdigest()
     return hashes
+
+
+def _shortest_name(file: Path, files: Sequence[Path]) -> str:
+    """Return the end of a path that no other of the files has, such as `train.jsonl` or `on_policy/train.jsonl`."""
+    ends = (file.parts[-count:] for count in range(1, len(file.parts)))
+    unique = (end for end in ends if sum(each.parts[-len(end) :] == end for each in files) == 1)
+    return "/".join(next(unique, file.parts))
 
 
 def evaluation_of(model: Path, folder: Path | None) -> dict[str, Any] | None:
@@ -153,13 +161,15 @@ def _data_rows(facts: CardFacts) -> list[tuple[str, str]]:
 
 def _recipe_rows(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
     arguments = settings.get("arguments", {})
-    rows = [(f"`{name}`", _value(arguments[name])) for name in _RECIPE if arguments.get(name) is not None]
+    rows = [(f"`{name}`", _value(arguments[name])) for name in _RECIPE if arguments.get(name) not in (None, [])]
     versions = settings.get("versions", {})
     rows += [("Versions", ", ".join(f"{name} {version}" for name, version in versions.items()))] if versions else []
     return [*rows, ("Commit of the suite", str(settings.get("commit") or "unknown"))]
 
 
 def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 

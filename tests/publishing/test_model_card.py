@@ -3,7 +3,8 @@
 import pytest
 from huggingface_hub import ModelCard
 
-from publishing.model_card import CardFacts, card_text, evaluation_of, file_hashes, write_model_card
+from pipeline.script_flags import STAGE_A, STAGE_B, grouped
+from publishing.model_card import _RECIPE, CardFacts, card_text, evaluation_of, file_hashes, write_model_card
 from script_io.errors import InputError
 from script_io.files import write_json
 
@@ -81,3 +82,26 @@ def test_files_of_the_same_name_are_told_apart(tmp_path):
     empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
     paths = [tmp_path / "a" / "train.jsonl", tmp_path / "b" / "train.jsonl", tmp_path / "gone.jsonl"]
     assert file_hashes(paths) == {"a/train.jsonl": empty, "b/train.jsonl": empty}
+
+
+def test_the_recipe_of_a_card_has_every_flag_that_changes_the_model():
+    both = grouped(STAGE_A) | grouped(STAGE_B)
+    assert set(_RECIPE) <= both.keys()
+    changing = {name for name, (group, _) in both.items() if group in ("LoRA", "Loss", "Optimisation")}
+    how_it_runs = {"gradient_checkpointing", "shard_base", "skip_preflight", "ignore_memory_estimate"}
+    assert changing - set(_RECIPE) == how_it_runs
+    settings = {"arguments": {"nll_weight": 1.0, "use_dora": True, "use_rslora": False, "lora_modules_to_save": []}}
+    text = card_text(facts(settings=settings))
+    for line in ("| `nll_weight` | 1.0 |", "| `use_dora` | on |", "| `use_rslora` | off |"):
+        assert line in text
+    assert "lora_modules_to_save" not in text
+
+
+def test_files_whose_folders_have_the_same_name_are_told_apart(tmp_path):
+    paths = [tmp_path / round_ / "pairs" / "train.jsonl" for round_ in ("round_1", "round_2")]
+    for path in (*paths, tmp_path / "val.jsonl"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(str(path))
+    found = file_hashes([*paths, paths[0], tmp_path / "val.jsonl"])
+    assert list(found) == ["round_1/pairs/train.jsonl", "round_2/pairs/train.jsonl", "val.jsonl"]
+    assert len(set(found.values())) == 3
