@@ -17,25 +17,39 @@ LOW_PREFERENCE, HIGH_PREFERENCE = 0.60, 0.99
 def print_advice(run: TrainingRun) -> None:
     """Print the first sign that the run shows, with the flag to change; nothing if it shows none."""
     parameters = count_parameters(run.policy)
-    text = advice(run.state.epochs, parameters, run.args.learning_rate)
+    text = advice(
+        run.state.epochs,
+        parameters,
+        run.args.learning_rate,
+        prefers=bool(getattr(run.args, "preference_weight", 0)),  # which Stage A does not have
+        keeps_best=run.args.early_stopping_patience > 0,
+    )
     if text and run.accelerator.is_main_process:
         print(f"Advice: {text} (docs/tuning.md)")
 
 
-def advice(epochs: Sequence[Mapping[str, Any]], parameters: int, learning_rate: float) -> str | None:
+def advice(
+    epochs: Sequence[Mapping[str, Any]],
+    parameters: int,
+    learning_rate: float,
+    *,
+    prefers: bool = True,
+    keeps_best: bool = False,
+) -> str | None:
     """Return what the epochs of a run show, most serious sign first, or None.
 
     `epochs` are the rows of the statistics file; the rows of Stage B have `val_chosen_preference`, and only there the
-    learning rate and the preference are signs.
+    learning rate and the preference are signs. In its control they are not: `prefers` says whether the loss has a
+    preference term. `keeps_best`: the run has kept the best model, so that it lost nothing by a later epoch.
     """
     last = epochs[-1] if epochs else {}
-    preference = last.get("val_chosen_preference")
+    preference = last.get("val_chosen_preference") if prefers else None
     if preference is not None and learning_rate > HIGH_DPO_RATE and parameters >= LARGE_BASE:
         return (
             f"--learning_rate {learning_rate:g} is over {HIGH_DPO_RATE:g}, which breaks the summaries of bases of 1B "
             "parameters or more; read some before you use the model, or train again with 5e-6"
         )
-    if _overfits(epochs):
+    if _overfits(epochs) and not keeps_best:
         return (
             "the validation loss rose while the training loss fell; keep the best model with "
             "--early_stopping_patience 1, or train for fewer --num_epochs"

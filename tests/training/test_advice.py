@@ -46,3 +46,11 @@ def test_a_sign_gets_a_line(epochs: list[dict[str, Any]], parameters: int, rate:
 )
 def test_no_sign_gets_no_line(epochs: list[dict[str, Any]], parameters: int, rate: float) -> None:
     assert advice(epochs, parameters, rate) is None
+
+
+def test_the_control_and_a_run_that_kept_its_best_model_get_no_advice_on_what_they_did() -> None:
+    rising = [epoch(0.6, 0.6), epoch(0.5, 0.7)]
+    assert advice(rising, SMALL, 5e-6, keeps_best=True) is None
+    for preference in (0.5, 0.999):
+        assert advice([epoch(0.6, 0.6, preference)], LARGE, 2e-5, prefers=False) is None
+    assert "validation loss rose" in (advice(rising, LARGE, 2e-5, prefers=False) or "")
