@@ -21,7 +21,8 @@ def add_embedding_noise(model: Any, alpha: float, examples: Sequence[PromptCompl
     if not alpha:
         return
     embeddings = model.get_input_embeddings()
-    largest = alpha / math.sqrt(fmean(example.tokens for example in examples) * embeddings.embedding_dim)
+    features = embeddings.weight.shape[1]  # an adapter around the embeddings has no `embedding_dim`
+    largest = alpha / math.sqrt(fmean(example.tokens for example in examples) * features)
 
     def add_noise(module: torch.nn.Module, _: Any, output: torch.Tensor) -> torch.Tensor:
         if not module.training:

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-import torch
+from pathlib import Path
 
+import torch
+from tiny_models import build_tiny_model
+from training_helpers import CPU
+
+from language_model.adapters import add_lora
+from language_model.loading import load_base_model, load_tokenizer
+from language_model.lora_settings import LoraVariant
 from scoring.packed_rows import PromptCompletions
 from training.embedding_noise import add_embedding_noise
 
@@ -37,3 +44,15 @@ def test_alpha_0_changes_nothing() -> None:
     model = Model()
     add_embedding_noise(model, 0.0, EXAMPLES)
     assert not model.embeddings._forward_hooks
+
+
+def test_an_adapter_around_the_embeddings_gets_the_noise_as_well(tmp_path: Path) -> None:
+    base = build_tiny_model(tmp_path / "base")
+    for targets, whole in ((["q_proj", "embed_tokens"], ()), (["q_proj"], ("embed_tokens",))):
+        model = load_base_model(base, CPU, load_tokenizer(base))
+        policy = add_lora(model, 4, 8, 0.0, targets, LoraVariant(modules_to_save=whole)).train()
+        add_embedding_noise(policy, 3.0, EXAMPLES)
+        tokens = torch.arange(10)
+        embeddings = policy.get_input_embeddings()
+        noise = (embeddings(tokens) - embeddings.weight[tokens]).abs().max()
+        assert 0 < noise <= 3 / (8 * 32) ** 0.5
