@@ -46,7 +46,7 @@ def prompts_that_fit(pipeline: Pipeline, train_csv: Path, model: Path) -> Path:
     path = pipeline.folder / "prompts" / train_csv.name
     if pipeline.args.dry_run:
         return path
-    tokenizer = load_tokenizer(model)
+    tokenizer = load_tokenizer(model, pipeline.handed.given.get("trust_remote_code", False))
     prompt_format = load_prompt_format(model, tokenizer)
     kept = set(SFTDataset(train_csv, tokenizer, max_length=pipeline.args.max_length, prompt_format=prompt_format).ids)
     named = [{**row, "id": row.get("id") or f"line-{line}"} for line, row in read_csv(train_csv, ())]

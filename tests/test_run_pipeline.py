@@ -20,6 +20,7 @@ from demo.recipes import DEMO_MODEL_RECIPE, STAGE_SHARES
 from evaluation.acceptance import Bounds
 from language_model.model_files import DEMO_BASE
 from pipeline import processes, runner, stages
+from pipeline.script_flags import HandedFlags
 from run_pipeline import Recipe
 from script_io.errors import InputError, RunError
 from script_io.files import write_json
@@ -300,6 +301,22 @@ def test_flags_are_handed_to_the_scripts_that_know_them(tmp_path, monkeypatch):
     assert reading_facts == {"negatives_1", "judging_1", "evaluate_dpo_greedy", "evaluate_base_greedy"}
     for script, *arguments in commands.values():
         importlib.import_module(script.removesuffix(".py").replace("/", ".")).parse_args(arguments)
+
+
+def test_code_of_the_model_runs_in_the_chain_only_if_it_may(tmp_path, monkeypatch):
+    asked = []
+
+    def load(model, trust_remote_code):
+        asked.append(trust_remote_code)
+        raise InputError("stopped")
+
+    monkeypatch.setattr(stages, "load_tokenizer", load)
+    for flags in ([], ["--trust_remote_code"]):
+        args = run_pipeline.parse_args(["--demo", *flags])
+        pipeline = run_pipeline.Pipeline(args, Recipe(), tmp_path, (), HandedFlags.of(args))
+        with pytest.raises(InputError, match="stopped"):
+            stages.prompts_that_fit(pipeline, tmp_path / "train.csv", tmp_path)
+    assert asked == [False, True]
 
 
 def test_acceptance_decides_the_exit_code_only_where_it_is_required(finished, monkeypatch):

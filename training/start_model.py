@@ -69,6 +69,8 @@ def find_start_model(args: argparse.Namespace, remedy: str) -> StartModel:
     except InputError as error:
         raise InputError(f"{error}; or {remedy}") from error
     if is_whole_model(path):
+        if args.base_model:
+            raise InputError(f"--base_model is for an adapter, and {path} is a whole model; leave it out")
         print(f"Start: the whole model {path} is the reference, the policy a fresh adapter on it")
         return StartModel(path, absolute_model_name(path), None)
     adapter = policy_adapters.require_sft_adapter(path, remedy, args.lora_r)

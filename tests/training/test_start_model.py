@@ -110,6 +110,8 @@ def test_what_is_no_model_is_refused_in_one_line(inputs, tmp_path):
         assert "\n" not in str(caught.value)
     assert not is_whole_model(tmp_path)
     assert is_whole_model(inputs / "instruct")
+    with pytest.raises(InputError, match=r"--base_model is for an adapter, and .* is a whole model"):
+        train(inputs, inputs / "instruct", tmp_path / "run", "--base_model", str(inputs / "instruct"))
     with pytest.raises(InputError, match="--lora_target_modules c_attn"):
         train(inputs, inputs / "instruct", tmp_path / "run", "--lora_target_modules", "c_attn")
 
