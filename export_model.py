@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from language_model.adapters import attach_adapter, untie_adapted_embeddings
 from language_model.loading import load_base_model, load_tokenizer_of
-from language_model.merging import PROBE_NOTE, probe_logits, require_same_logits
+from language_model.merging import PROBE_NOTE, changed_share, probe_logits, require_same_logits
 from language_model.model_files import (
     base_of_adapter,
     first_line,
@@ -153,7 +153,11 @@ def save(
         return
     model.save_pretrained(folder)
     if args.quantize != "none":
+        probe = (tokenizer, prompt_format, placement.device)
+        before = probe_logits(model, *probe)
         model = quantise(folder, args.quantize, placement, tokenizer)
+        share = changed_share(before, probe_logits(model, *probe))
+        print(f"Quantising changed the logits by {share:.1%}: evaluate the exported model")
         shutil.rmtree(folder)
         model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -186,6 +190,17 @@ def move_into_place(temporary: Path, output: Path) -> None:
         path.rename(output / path.name)
 
 
+def say_if_trained_quantised(settings: Mapping[str, Any]) -> None:
+    """Print that the adapter was trained on other weights than it is merged into, if its stage's settings say so."""
+    trained = settings.get("arguments", {})
+    bits = next((bits for bits in (8, 4) if trained.get(f"use_{bits}bit")), None)
+    if bits:
+        print(
+            f"The adapter was trained on its base in {bits} bits and is merged into the unquantised base, whose logits "
+            "differ: evaluate the exported model"
+        )
+
+
 def main(args: argparse.Namespace) -> int:
     output = Path(args.output_dir).resolve()  # `.` has no name of its own
     if output.exists() and (not output.is_dir() or any(output.iterdir())) and not args.overwrite_output_dir:
@@ -206,6 +221,7 @@ def main(args: argparse.Namespace) -> int:
     placement = choose_placement(args)
     model, tokenizer, prompt_format = load_whole(args, placement)
     facts = card_facts(args, base, prompt_format, evaluation)
+    say_if_trained_quantised(facts.settings)
 
     temporary = output.with_name(f".{output.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)

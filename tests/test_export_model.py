@@ -1,6 +1,7 @@
 """Merged models stand alone, say the same, and remember their prompt format."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from transformers import AutoModelForCausalLM
 import export_model
 from language_model.adapters import attach_adapter
 from language_model.loading import load_base_model, load_for_inference, load_tokenizer
+from language_model.merging import changed_share
 from script_io.errors import InputError
 
 
@@ -40,8 +42,9 @@ def test_the_merged_model_has_the_adapters_logits(folders, tmp_path):
 
 
 @pytest.mark.parametrize("bits", ["8bit", "4bit"])
-def test_quantised_exports_are_the_merged_model_quantised(folders, tmp_path, bits):
+def test_quantised_exports_are_the_merged_model_quantised(folders, tmp_path, bits, capsys):
     output = export(folders[1], tmp_path / bits, "--quantize", bits)
+    said = re.search(r"Quantising changed the logits by ([\d.]+)%: evaluate", capsys.readouterr().out)
     config = json.loads((output / "config.json").read_text())["quantization_config"]
     assert config[f"load_in_{bits}"] is True
     exact = export(folders[1], tmp_path / "exact")
@@ -55,6 +58,16 @@ def test_quantised_exports_are_the_merged_model_quantised(folders, tmp_path, bit
         stored, quantised, whole = (loaded.model(input_ids=ids).logits.float() for loaded in models)
     torch.testing.assert_close(stored, quantised, atol=1e-5, rtol=0)
     assert (stored - whole).abs().max() > 1e-3
+    # of other tokens: the share in percent lies near that of the probe
+    assert 100 * changed_share(whole[0], stored[0]) / 3 < float(said[1]) < 100 * changed_share(whole[0], stored[0]) * 3
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_an_adapter_of_a_quantised_base_is_merged_into_other_weights_and_that_is_said(bits, capsys):
+    export_model.say_if_trained_quantised({"arguments": {f"use_{bits}bit": True}})
+    assert f"trained on its base in {bits} bits and is merged into the unquantised base" in capsys.readouterr().out
+    export_model.say_if_trained_quantised({"arguments": {"use_8bit": False, "use_4bit": False}})
+    assert not capsys.readouterr().out
 
 
 def test_a_used_folder_is_refused(folders, tmp_path):
