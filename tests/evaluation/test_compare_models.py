@@ -9,7 +9,9 @@ import pytest
 from evaluation.compare_models import main, names_for, parse_args
 from evaluation.evaluate_model import main as evaluate
 from evaluation.evaluate_model import parse_args as evaluation_args
+from evaluation.metrics import ROW_COLUMNS
 from evaluation.verdicts_in_words import outcome
+from script_io.csv_files import read_csv, write_csv
 from script_io.errors import InputError
 from script_io.files import read_json, write_json, write_jsonl
 
@@ -112,6 +114,17 @@ def test_results_without_a_column_that_is_compared(tmp_path: Path) -> None:
     path.write_text(path.read_text(encoding="utf-8").replace("hallucination_types", "kinds"), encoding="utf-8")
     with pytest.raises(InputError, match=r"first: evaluation_results.csv has no column hallucination_types; make it"):
         main(parse_args([str(first), str(first)]))
+
+
+def test_a_judge_that_counts_no_claims_is_compared_without_a_claim_error_rate(tmp_path: Path) -> None:
+    folders = [evaluation(tmp_path / name, {0: WRONG, 1: RIGHT}) for name in ("first", "second")]
+    for folder in folders:
+        path = folder / "evaluation_results.csv"
+        rows = [row for _, row in read_csv(path, ROW_COLUMNS)]
+        write_csv(path, ROW_COLUMNS, [{**row, "claims": "", "claims_supported": ""} for row in rows])
+    result = compared(*folders)
+    assert result["differences"]["claim_error_rate"] is None
+    assert result["by_type"]["dose"]["first"] == 0.5
 
 
 def test_fewer_hallucinations_by_saying_less_is_told(tmp_path: Path) -> None:
