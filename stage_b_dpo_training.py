@@ -27,6 +27,7 @@ from dpo_dataset import DPODataset, one_or_several
 from judging.pair_makers import DPO_CONFIG, judges_behind
 from language_model.adapters import count_parameters, enable_gradient_checkpointing
 from language_model.loading import load_base_model, load_tokenizer_of
+from language_model.lora_settings import add_variant_arguments, check_start
 from language_model.placement import add_base_model_argument, add_model_arguments, choose_placement
 from language_model.prompt_flags import prompt_settings
 from language_model.prompt_format import load_prompt_format
@@ -103,11 +104,19 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "adapter; 16 on a whole model)",
     )
     lora.add_argument(
+        "--lora_alpha",
+        type=at_least(1),
+        metavar="ALPHA",
+        help="the adapter's output is scaled by alpha / rank; this flag and those below are for a whole model, since "
+        "an SFT adapter brings its own settings (default: twice the rank)",
+    )
+    lora.add_argument(
         "--lora_target_modules",
         nargs="+",
         metavar="NAME",
-        help="names of the layers to adapt in a whole model; an SFT adapter has its own (default: q_proj v_proj)",
+        help="layers to adapt in a whole model, as in Stage A (default: q_proj v_proj)",
     )
+    add_variant_arguments(lora)
     add_loss_arguments(parser)
     add_training_arguments(
         parser,
@@ -123,6 +132,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def check_arguments(args: argparse.Namespace) -> None:
     check_training_arguments(args)
     check_loss_arguments(args)
+    check_start(args)
     data_mix.check_data_files(args)
 
 
@@ -144,6 +154,7 @@ def prepare(args: argparse.Namespace) -> tuple[TrainingRun, AdapterPair, PairDat
     inputs = identities_of_inputs(data, models, args.trust_remote_code)
     checkpoint = run_folder.checkpoint_to_resume(args, inputs)
     placement = choose_placement(args, start.base_name)
+    start.check_reference(args, placement)
     accelerator = make_accelerator(args, placement)
     tokenizer = load_tokenizer_of(start.path, start.base_name, args.trust_remote_code)
     prompt_format = load_prompt_format(start.path, tokenizer, prompt_settings(args))

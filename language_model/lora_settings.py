@@ -35,7 +35,7 @@ class LoraVariant:
 
     @classmethod
     def from_arguments(cls, args: argparse.Namespace) -> LoraVariant:
-        """Return the variant that the flags of `add_lora_arguments` ask for."""
+        """Return the variant that the flags of `add_variant_arguments` ask for."""
         excluded, saved = tuple(args.lora_exclude_modules), tuple(args.lora_modules_to_save)
         return cls(excluded, saved, args.use_dora, args.use_rslora)
 
@@ -64,6 +64,17 @@ def add_lora_arguments(parser: argparse.ArgumentParser) -> None:
         help="layers to adapt: names or ends of paths, one regular expression over whole paths, or all-linear for all "
         "linear layers except the output head (default: q_proj v_proj)",
     )
+    add_variant_arguments(lora)
+    lora.add_argument(
+        "--neftune_noise_alpha",
+        type=float,
+        default=0.0,
+        help="size of the noise on the embeddings in training (NEFTune's alpha, a factor; 5 to 15 are usual); 0: none",
+    )
+
+
+def add_variant_arguments(lora: argparse._ArgumentGroup) -> None:
+    """Add the flags of a `LoraVariant` and of the adapter's start."""
     lora.add_argument(
         "--lora_exclude_modules",
         nargs="+",
@@ -88,12 +99,6 @@ def add_lora_arguments(parser: argparse.ArgumentParser) -> None:
         help="start of the adapter. zero: without effect; pissa: the largest singular values of each weight, saved as "
         "a plain adapter of twice the rank for the original base (default: zero)",
     )
-    lora.add_argument(
-        "--neftune_noise_alpha",
-        type=float,
-        default=0.0,
-        help="size of the noise on the embeddings in training (NEFTune's alpha, a factor; 5 to 15 are usual); 0: none",
-    )
 
 
 def check_lora_arguments(args: argparse.Namespace) -> None:
@@ -102,16 +107,20 @@ def check_lora_arguments(args: argparse.Namespace) -> None:
         raise InputError(f"--lora_dropout {args.lora_dropout}: must be at least 0 and below 1")
     if not 0 <= args.neftune_noise_alpha < math.inf:
         raise InputError(f"--neftune_noise_alpha {args.neftune_noise_alpha}: must be a number of 0 or more")
-    if args.lora_init == "pissa":
-        if args.use_dora or args.lora_modules_to_save:
-            raise InputError(
-                "--lora_init pissa is saved as a plain adapter for the original base, which --use_dora and "
-                "--lora_modules_to_save rule out; leave them out"
-            )
-        if args.lora_dropout:
-            raise InputError(
-                "--lora_init pissa: dropout would drop the base's own weights; add --lora_dropout 0 to the command"
-            )
+    check_start(args)
+    if args.lora_init == "pissa" and args.lora_dropout:
+        raise InputError(
+            "--lora_init pissa: dropout would drop the base's own weights; add --lora_dropout 0 to the command"
+        )
+
+
+def check_start(args: argparse.Namespace) -> None:
+    """Raise InputError for a variant that the adapter's start rules out."""
+    if args.lora_init == "pissa" and (args.use_dora or args.lora_modules_to_save):
+        raise InputError(
+            "--lora_init pissa is saved as a plain adapter for the original base, which --use_dora and "
+            "--lora_modules_to_save rule out; leave them out"
+        )
 
 
 def lora_config(

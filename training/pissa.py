@@ -26,30 +26,30 @@ from training.policy_adapters import activate, joined_adapter
 TRAINED, START = "default", "start"
 
 
-def start_from_singular_values(model: PeftModel) -> None:
-    """Give the fresh adapter of `model` its start and add the frozen adapter that takes it off again.
+def start_from_singular_values(model: PeftModel, trained: str = TRAINED) -> None:
+    """Give the fresh adapter `trained` of `model` its start and add the frozen adapter that takes it off again.
 
     Raises InputError for layers without singular values of a matrix of numbers (quantised, or embeddings).
     """
-    model.add_adapter(START, deepcopy(model.peft_config[TRAINED]))
+    model.add_adapter(START, deepcopy(model.peft_config[trained]))
     for name, layer in model.named_modules():
         if isinstance(layer, LoraLayer):
-            if TRAINED not in layer.lora_A or not layer.get_base_layer().weight.is_floating_point():
+            if trained not in layer.lora_A or not layer.get_base_layer().weight.is_floating_point():
                 raise InputError(f"--lora_init pissa: {name} is quantised or an embedding; leave --lora_init out")
-            _start_layer(layer)
-    activate(model, (START, TRAINED), TRAINED)
+            _start_layer(layer, trained)
+    activate(model, (START, trained), trained)
     print("PiSSA: the adapter starts from the largest singular values; it is saved with twice the rank")
 
 
-def _start_layer(layer: Any) -> None:
+def _start_layer(layer: Any, trained: str) -> None:
     """Split one weight with peft, then put the weight back and take the start off in the frozen adapter."""
     base = layer.get_base_layer()
     weight = base.weight.data
-    layer.pissa_init(TRAINED, "pissa")
+    layer.pissa_init(trained, "pissa")
     base.weight.data = weight  # peft has replaced it by the rest
     with torch.no_grad():
         for matrices, sign in ((layer.lora_A, 1), (layer.lora_B, -1)):
-            matrices[START].weight.copy_(sign * matrices[TRAINED].weight)
+            matrices[START].weight.copy_(sign * matrices[trained].weight)
 
 
 def save_as_plain_adapter(

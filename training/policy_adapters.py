@@ -26,6 +26,7 @@ from language_model.adapters import (
     train_in_float32,
     write_adapter,
 )
+from language_model.lora_settings import PLAIN, LoraVariant
 from language_model.model_files import require_adapter
 from script_io.errors import InputError
 from training.dropouts import turn_dropout_off
@@ -72,14 +73,14 @@ class AdapterPair:
     def as_reference(self) -> Iterator[None]:
         """Within the block the model is the frozen reference and computes no gradients."""
         assert self.has_reference, "the reference is cached; it has no adapter"
-        if self.base_is_reference:
-            with self.model.disable_adapter(), torch.no_grad():
-                yield
-            return
-        activate(self.model, self.reference_names)
         try:
-            with torch.no_grad():
-                yield
+            if self.base_is_reference:
+                with self.model.disable_adapter(), torch.no_grad():
+                    yield
+            else:
+                activate(self.model, self.reference_names)
+                with torch.no_grad():
+                    yield
         finally:
             activate(self.model, self.policy_names)
 
@@ -129,12 +130,14 @@ def load_adapter_pair(base: PreTrainedModel, folder: str | Path, *, fresh_rank: 
     return pair
 
 
-def add_policy(base: PreTrainedModel, rank: int, target_modules: Sequence[str]) -> AdapterPair:
-    """Put a fresh adapter on a whole model, which is the reference; alpha is 2 `rank`.
+def add_policy(
+    base: PreTrainedModel, rank: int, alpha: int, target_modules: Sequence[str], variant: LoraVariant = PLAIN
+) -> AdapterPair:
+    """Put a fresh adapter on a whole model, which is the reference.
 
-    The adapter adds 0 until its first step, so the policy starts equal to the reference.
+    The adapter changes nothing until its first step, so the policy starts equal to the reference.
     """
-    model = add_lora(base, rank, 2 * rank, 0.0, target_modules, adapter_name=POLICY)
+    model = add_lora(base, rank, alpha, 0.0, target_modules, variant, adapter_name=POLICY)
     turn_dropout_off(model)
     return AdapterPair(model, (POLICY,), (), base_is_reference=True)
 
@@ -215,7 +218,7 @@ def save_policy(
 ) -> None:
     """Save the policy as one adapter on the original base; `base_model` is a hub id or an absolute path."""
     if len(pair.policy_names) > 1:
-        tensors, config = joined_adapter(pair.model)
+        tensors, config = joined_adapter(pair.model, pair.policy_names[0])
         write_adapter(folder, tensors, config, tokenizer, prompt_format, base_model)
     else:
         save_adapter(pair.model, folder, tokenizer, prompt_format, adapter_name=POLICY, base_model=base_model)

@@ -106,6 +106,10 @@ def layout_of(run: TrainingRun, name: str) -> list[object]:
         plan.row_tokens,
         plan.num_processes,
     ]
+    if run.args.lora_init != "zero" or run.args.use_dora or run.args.lora_modules_to_save:
+        # the untrained policy rounds otherwise than the reference itself
+        names = ("lora_init", "use_dora", "lora_modules_to_save", "lora_target_modules", "lora_exclude_modules")
+        layout += [getattr(run.args, name) for name in names]
     if name == "train":
         layout += [plan.batch_size, plan.accumulation, plan.seed, *map(astuple, plan.sources)]
     return layout

@@ -37,6 +37,11 @@ _FREE_TO_CHANGE = {
     "output_dir", "gradient_checkpointing", "shard_base", "ignore_memory_estimate", "base_model", "num_threads",
     "batch_size", "gradient_accumulation_steps", "keep_checkpoints", "skip_preflight",
 }  # fmt: skip
+# what Stage B did before it had these flags
+_UNSTORED: Mapping[str, Any] = {
+    **{"lora_exclude_modules": [], "lora_modules_to_save": [], "use_rslora": False, "use_dora": False},
+    "lora_init": "zero",
+}
 
 
 def checkpoint_to_resume(args: argparse.Namespace, inputs: Mapping[str, str] | None = None) -> Path | None:
@@ -121,6 +126,7 @@ def _check_nothing_is_lost(folder: Path) -> None:
 
 def _check_same_settings(path: Path, stored: Mapping[str, Any], args: argparse.Namespace) -> None:
     """Raise InputError for a setting that changes the result. More epochs are accepted (`lengthen_run`)."""
+    stored = _UNSTORED | stored
     for name, value in vars(args).items():
         is_longer = name == "num_epochs" and value > stored.get(name, value)
         if name not in _FREE_TO_CHANGE and stored.get(name) != value and not is_longer:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from language_model.hub import local_adapter
-from language_model.lora_settings import PLAIN
+from language_model.lora_settings import LoraVariant
 from language_model.model_files import absolute_model_name, base_of_adapter, is_whole_model
 from script_io.errors import InputError
-from training import policy_adapters
+from training import pissa, policy_adapters
 from training.activation_memory import Adapters
 from training.loss_settings import reference_kind
 from training.planned_adapters import fresh_adapter, trained_whole
@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from training.policy_adapters import AdapterPair
 
 DEFAULT_RANK, DEFAULT_TARGETS = 16, ("q_proj", "v_proj")  # of the adapter on a whole model
+# Flags of the adapter on a whole model with their defaults; another adapter brings these settings along
+_FOR_A_WHOLE_MODEL: Mapping[str, Any] = {
+    **{"lora_target_modules": None, "lora_alpha": None, "lora_exclude_modules": [], "lora_modules_to_save": []},
+    **{"use_rslora": False, "use_dora": False, "lora_init": "zero"},
+}
 
 
 @dataclass(frozen=True)
@@ -40,8 +45,9 @@ class StartModel:
     def adapters(self, args: argparse.Namespace, placement: Placement) -> Adapters:
         """Return what the estimate of the memory needs to know about policy and reference."""
         if self.adapter is None:
-            targets = args.lora_target_modules or DEFAULT_TARGETS
-            return fresh_adapter(self.base_name, placement, args.lora_r or DEFAULT_RANK, 0, targets, PLAIN)
+            rank, targets = args.lora_r or DEFAULT_RANK, args.lora_target_modules or DEFAULT_TARGETS
+            variant, start_rank = LoraVariant.from_arguments(args), rank if args.lora_init == "pissa" else 0
+            return fresh_adapter(self.base_name, placement, rank, 0, targets, variant, frozen_rank=start_rank)
         rank = self.adapter["r"]
         return Adapters(
             args.lora_r or rank,
@@ -50,11 +56,31 @@ class StartModel:
             other_trained=0 if args.lora_r else trained_whole(self.path),
         )
 
+    def check_reference(self, args: argparse.Namespace, placement: Placement) -> None:
+        """Raise InputError for a live reference from which the policy would start apart, by rounding.
+
+        In half precision, DoRA's norms, float32 copies of whole modules and the two adapters of PiSSA round otherwise
+        than the model with its adapter off.
+        """
+        given = [name for name in ("use_dora", "lora_modules_to_save") if getattr(args, name)]
+        given += ["lora_init pissa"] * (args.lora_init == "pissa")
+        if given and reference_kind(args) == "live" and placement.dtype.itemsize == 2:
+            dtype = str(placement.dtype).removeprefix("torch.")
+            raise InputError(
+                f"--reference live: with --{given[0]} in {dtype}, the policy does not start equal to the model without "
+                "its adapter; leave --reference out, so that the start is scored once, or add --dtype float32"
+            )
+
     def add_policy(self, base: PreTrainedModel, args: argparse.Namespace) -> AdapterPair:
         """Put the adapters of policy and reference on the loaded base."""
         if self.adapter is None:
-            targets = args.lora_target_modules or DEFAULT_TARGETS
-            return policy_adapters.add_policy(base, args.lora_r or DEFAULT_RANK, targets)
+            rank, targets = args.lora_r or DEFAULT_RANK, args.lora_target_modules or DEFAULT_TARGETS
+            alpha, variant = args.lora_alpha or 2 * rank, LoraVariant.from_arguments(args)
+            pair = policy_adapters.add_policy(base, rank, alpha, targets, variant)
+            if args.lora_init == "pissa":
+                pissa.start_from_singular_values(pair.model, policy_adapters.POLICY)
+                return replace(pair, policy_names=(pissa.START, policy_adapters.POLICY))
+            return pair
         live = reference_kind(args) == "live"
         return policy_adapters.load_adapter_pair(base, self.path, fresh_rank=args.lora_r, live=live)
 
@@ -74,6 +100,6 @@ def find_start_model(args: argparse.Namespace, remedy: str) -> StartModel:
         print(f"Start: the whole model {path} is the reference, the policy a fresh adapter on it")
         return StartModel(path, absolute_model_name(path), None)
     adapter = policy_adapters.require_sft_adapter(path, remedy, args.lora_r)
-    if args.lora_target_modules:
-        raise InputError(f"--lora_target_modules is for a whole model, and {path} is an adapter; leave it out")
+    if given := [name for name, unset in _FOR_A_WHOLE_MODEL.items() if getattr(args, name) != unset]:
+        raise InputError(f"--{given[0]} is for a whole model, and {path} is an adapter; leave it out")
     return StartModel(path, absolute_model_name(base_of_adapter(path, adapter, args.base_model)), adapter)

@@ -114,9 +114,12 @@ def test_step_0_is_exact_where_every_row_rounds_differently(tmp_path, monkeypatc
 
 
 def test_the_key_depends_on_the_rows_of_training_and_not_on_the_process():
-    def layout(name, lora_r=None, **changes):
+    plain = {"lora_r": None, "lora_init": "zero", "use_dora": False, "lora_modules_to_save": []}
+    plain |= {"lora_target_modules": None, "lora_exclude_modules": []}
+
+    def layout(name, flags=None, **changes):
         run = fake_run(0, [])
-        run.args = SimpleNamespace(lora_r=lora_r)
+        run.args = SimpleNamespace(**plain | (flags or {}))
         run.plan, run.scorer = replace(run.plan, **changes), SimpleNamespace(is_packed=True, is_fused=True)
         return reference_cache.layout_of(run, name)
 
@@ -124,7 +127,8 @@ def test_the_key_depends_on_the_rows_of_training_and_not_on_the_process():
     for change in ({"batch_size": 3}, {"seed": 1}, {"accumulation": 2}, {"sources": (Source(5, 5),)}):
         assert layout("train", **change) != layout("train")
         assert layout("val", **change) == layout("val")
-    assert layout("train", lora_r=4) != layout("train")
+    for flags in ({"lora_r": 4}, {"lora_init": "pissa"}, {"use_dora": True}, {"lora_modules_to_save": ["lm_head"]}):
+        assert layout("val", flags) != layout("val")
     assert layout("val", row_tokens=640) != layout("val")
 
 
