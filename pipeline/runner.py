@@ -16,7 +16,7 @@ from typing import Any
 
 from demo.recipes import EVIDENCE_MODEL, Recipe
 from pipeline.processes import RUNNING, launch, refuse_if_running, stop
-from pipeline.script_flags import WITHOUT_EFFECT, HandedFlags, knows, merged, split, unsplit, without
+from pipeline.script_flags import WITHOUT_EFFECT, HandedFlags, merged, split, unsplit, without
 from pipeline.stage_records import StageRecord, inputs_of, newest, outputs_of
 from script_io.errors import EXIT_BAD_INPUT, InputError, RunError
 from script_io.provenance import commit
@@ -105,7 +105,7 @@ class Pipeline:
             self._skip(name, same)
             return
         resumes = same is not None and same.can_resume()
-        words = [*(same.resumed() if same and resumes else command), *free, *extra, *self._shared_cores(script, whole)]
+        words = [*(same.resumed() if same and resumes else command), *free, *extra, *self._shared_cores(whole)]
         if self.args.dry_run:
             print(f"python {shlex.join(words)}")
             return
@@ -152,9 +152,9 @@ class Pipeline:
         threads = self.args.num_threads
         return ["--device", self.args.device, *(["--num_threads", str(threads)] if threads else [])]
 
-    def _shared_cores(self, script: str, words: Sequence[str]) -> list[str]:
+    def _shared_cores(self, words: Sequence[str]) -> list[str]:
         """Return the flag for a script's share of the cores while several run, unless `words` ask for a number."""
-        if not self._shared_threads or "--num_threads" in words or not knows(script, "num_threads"):
+        if not self._shared_threads or "--num_threads" in words or "--device" not in words:  # it loads no model
             return []
         return ["--num_threads", str(self._shared_threads)]
 
