@@ -116,8 +116,8 @@ _DIRECTIONS = {
         ("level", _LOW, "low|decreased|reduced|diminished|decreasing|lost|decrease"),
         ("level", "normal", "normal|within normal limits|unremarkable"),
         ("level", "abnormal", "abnormal"),
-        ("trend", _BETTER, "improved|improving|improves|improvement|better|alleviated|relieved"),
-        ("trend", _WORSE, "worsened|worsening|worsens|worse|aggravated|exacerbated|deteriorated"),
+        ("trend", _BETTER, "improved|improving|improves|improve|improvement|better|alleviated|relieved"),
+        ("trend", _WORSE, "worsened|worsening|worsens|worsen|worse|aggravated|exacerbated|deteriorated"),
         ("trend", "stable", "stable|unchanged"),
         ("result", "positive", "positive"),
         ("result", "negative", "negative"),
@@ -130,7 +130,7 @@ _TO_MEASURE = ignoring_case(r"(?: (?:in|of|for|the|his|her|your|blood|serum|tota
 _FROM_MEASURE = ignoring_case(
     r"(?: (?:is|was|are|were|has|have|had|been|remains?|comes?|came|back|still|slightly|mildly|markedly|somewhat|"
     r"significantly|significant|a bit|a little|very|much|so|getting|gets|got|becoming|made|which|that|level|levels|"
-    r"today|also|now|at|in the|found to be|overall|even|well))* "
+    r"today|also|now|at|in the|did|does|do|not|didn't|doesn't|found to be|overall|even|well))* "
 )
 # "high risk", "better than", "positive family history", "low back" are not directions of a finding
 _NO_DIRECTION = ignoring_case(
@@ -147,6 +147,8 @@ def _direction_facts(text: str, findings: Sequence[Fact]) -> Iterator[Fact]:
         if spots is None:
             spots = _bearers(text, findings)
         kind, value = _DIRECTIONS[match["word"].lower()]
+        if kind == "trend" and _NO_TREND.search(text, max(0, match.start() - 24), match.start()):
+            value = f"not {value}"
         tests = [
             spot for spot in spots if spot[3]
         ]  # only a test can be positive or negative; "positive for" is not a result
@@ -155,6 +157,9 @@ def _direction_facts(text: str, findings: Sequence[Fact]) -> Iterator[Fact]:
             yield Fact("direction", match.start(), match.end(), "", f"{key} {kind}", value)
 
 
+_NO_TREND = ignoring_case(
+    r"\b(?:no|not|without|never|n't)(?: (?:any|much|significant|clinical|clear|been|yet))* $|n't $"
+)
 _Spot = tuple[int, int, str, bool]
 
 

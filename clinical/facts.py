@@ -88,7 +88,8 @@ def _is_part(name: Fact, lay: Fact) -> bool:
 _STATUS = ignoring_case(
     r"\b(?:(?P<started>started?(?: on)?|starting|initiated?|prescribed?|treat(?:ed)? with|began|begin|begun|plan:|"
     r"adding|added|add)"
-    r"|(?P<stopped>stop(?:ped|ping)?|discontinued?|discontinuing|held|hold|came off|off of|quit|withheld|"
+    r"|(?P<stopped>stop(?:ped|ping)?|discontinued?|"
+    r"d/?c['’]?e?d(?! (?:w/|on|with|home|to)(?!\w))|discontinuing|held|hold|came off|off of|quit|withheld|"
     r"omit(?:ted)?)"
     r"|(?P<continued>continue[sd]?|continuing|cont|remains? on|unchanged)"
     r"|(?P<increased>increase[sd]?|increasing|uptitrated?|raised?)"
@@ -96,7 +97,7 @@ _STATUS = ignoring_case(
 )
 _STATUS_AFTER = ignoring_case(
     r"^(?:[^.;,\n]{0,40}?)\b(?:(?:was|were|is|has been|have been|will be)\s+)?"
-    r"(?:(?P<started>started|initiated|prescribed|begun|added)|(?P<stopped>stopped|discontinued|held|withheld)"
+    r"(?:(?P<started>started|initiated|prescribed|begun|added)|(?P<stopped>stopped|discontinued|held|withheld|d/?c['’]?e?d)"
     r"|(?P<continued>continued|unchanged)|(?P<increased>increased|uptitrated|raised)"
     r"|(?P<decreased>decreased|reduced|lowered|tapered))\b"
 )
@@ -109,7 +110,9 @@ _PROCEDURE_STATUS = ignoring_case(
     r"\b(?:(?P<planned>planned|scheduled|will (?:be|get|have|undergo|order|obtain|do)|plan:?|to be done|"
     r"ordered?|pending|recommend(?:ed)?|arrange|refer(?:red)?|is going to|schedule|consider)"
     r"|(?P<performed>performed|done|completed|underwent|undergone|showed|shows|revealed|demonstrated|"
-    r"status post|s/p|had))\b"
+    r"status post|s/p|had)"
+    r"|(?P<removed>removed|discontinued|d/?c['’]?e?d|pulled|taken out)"
+    r"|(?P<placed>placed|inserted|in place|in situ|left in))\b"
 )
 _ALLERGY = ignoring_case(
     r"\b(?:allerg(?:y|ies|ic)|nkda|nka)\b(?! (?:medic|meds|pill|shot|season|test|clinic|specialist|doctor|injection))"
@@ -322,16 +325,24 @@ def _with_allergies(
     return sorted(changed, key=lambda fact: fact.start)
 
 
+_UNNAMED_RELATIVE = ignoring_case(r"\bfamily history\b|\brelatives?\b|\bfamily members?\b|\bin the family\b")
+
+
 def _family_history(
     text: str, fact: Fact, bounds: Sequence[Span], meant: Mapping[int, str], parts: Sequence[Section]
 ) -> list[Fact]:
     """Return one `family_history` fact for each relative who has the condition, according to the sentence.
 
-    In a section on family history, a condition without a relative belongs to a relative who is not named ("").
+    In a section on family history, or after these words, a condition without a relative belongs to a relative who is
+    not named ("").
     """
     names = relatives_with(text, (fact.start, fact.end), bounds[fact.sentence])
     names = names or [meant[fact.sentence]] if fact.sentence in meant else names
-    if not names and section_at(parts, fact.start) == FAMILY:
+    if fact.negated and (names or not _UNNAMED_RELATIVE.search(text, *bounds[fact.sentence])):
+        return []  # that a relative does not have it says nothing of the others
+    if not names and (
+        section_at(parts, fact.start) == FAMILY or _UNNAMED_RELATIVE.search(text, *bounds[fact.sentence])
+    ):
         names = [""]
     return [replace(fact, type="family_history", value=name) for name in dict.fromkeys(names)]
 
@@ -359,7 +370,7 @@ def _extract(text: str) -> tuple[Fact, ...]:
     meant = relatives_meant(plain, bounds, turns)
     facts = [replace(fact, family=True) if fact.sentence in meant else fact for fact in facts]
     facts += _status_facts(plain, [fact for fact in facts if fact.type in ("drug", "procedure")], bounds)
-    familial = [fact for fact in facts if fact.family and fact.type == "condition" and not fact.negated]
+    familial = [fact for fact in facts if fact.family and fact.type == "condition"]
     facts += [history for fact in familial for history in _family_history(plain, fact, bounds, meant, parts)]
     facts += _denials_of_others(plain, bounds, turns)
     facts += topic_facts(plain) if turns else ()
@@ -406,6 +417,7 @@ def _value_facts(
     inside = [fact for fact in findings if not text[fact.start : fact.end].isalpha()]
     taken = _Taken(len(text), [*facts, *inside])
     facts += [fact for fact in values.number_facts(lower) if not taken.overlaps(fact)]
+    facts += values.pack_year_facts(lower)
     facts = _bind_durations(_bind_to_drugs(facts, findings, text, ends, in_dialogue=bool(turns)), findings, text, ends)
     qualifiers = attributes.attribute_facts(text, findings)
     sides = _without_overlaps(
@@ -439,6 +451,8 @@ def _scoped(
                 said = said - {"negated"}
             if fact.type in FINDINGS and _PAST_HABIT.fullmatch(text, fact.start, fact.end):
                 said = said | {"historical"}
+            if fact.type in FINDINGS and _is_never_habit(text, fact):
+                said = said | {"negated"}
             if section_at(parts, fact.start) == FAMILY:
                 said = said | {"family"}
             scoped.append(_with_flags(text, fact, said | own, index))
@@ -465,7 +479,14 @@ def _is_source(text: str, test: Fact) -> bool:
 
 _MARKED = frozenset({*FINDINGS, "word"})  # types of facts whose polarity notation can mark
 _PAST_HABIT = ignoring_case(r"smoked|drank|(?:ex|former)[ -]?smoker|ex[ -]?drinker|used to (?:smoke|drink)")
+_HABITUAL, _NEVER = ignoring_case(r"(?:smok|drink)ers?"), ignoring_case(r"\b(?:non|never)[ -]$")
 _FLAGS_OF_MARKS = {AFFIRMED: "", NEGATED: "negated", OPEN: "asked", UNCERTAIN: "uncertain", HISTORICAL: "historical"}
+
+
+def _is_never_habit(text: str, fact: Fact) -> bool:
+    """Return whether the word before denies a habit, and only that: "non-smoker, drinks beer"."""
+    is_habit = _HABITUAL.fullmatch(text, fact.start, fact.end) is not None
+    return is_habit and _NEVER.search(text, max(0, fact.start - 6), fact.start) is not None
 
 
 def _as_marked(flags: Set[str], mark: str | None) -> Set[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from clinical.scope import Token
 from clinical.values import NUMBER, Fact, parsed_number, plain_number
@@ -159,27 +160,45 @@ _OTHER_NAMES: tuple[tuple[str, str], ...] = (
     ("height", r"height|ht(?=[ :=]\d)"),
     ("gcs", r"gcs|glasgow coma (?:scale|score)"),
     ("intraocular pressure", r"iop|intraocular pressure"),
+    ("phq-9 score", r"phq[- ]?9(?: score)?"),
+    ("gad-7 score", r"gad[- ]?7(?: score)?"),
+    ("mmse score", r"mmse(?: score)?|mini[- ]mental(?: state exam(?:ination)?)?(?: score)?"),
+    ("moca score", r"moca(?: score)?"),
+    ("meld score", r"meld(?:-na)?(?: score)?"),
+    ("epds score", r"epds(?: score)?"),
+    ("nihss score", r"nihss(?: score)?|nih stroke scale"),
+    ("gravidity", r"gravida"),
+    ("parity", r"para"),
+    ("head circumference", r"head circumference|hc(?=[ :=]\d\d)|ofc(?=[ :=]\d\d)"),
+    ("fundal height", r"sfh|fundal height|symphysis[- ]fundal height"),
+    ("fetal heart rate", r"fetal heart rate|fhr"),
 )
+_LAB_UNITS = (
+    r"g/dl|g/l|mg/dl|mmol/l|mmol/mol|meq/l|umol/l|[µμ]mol/l|k/ul|x ?10\^?[39]/?u?l?|ng/ml|ng/l|miu/l|mg/l|"
+    r"%|percent|[kmu]+/[a-z]+|copies/ml|cells|ml|mmhg|cm ?h2o|cmh2o"
+)
+_NEXT_UNITS = rf"kg|kilograms?|kilos?|lbs?|pounds?|g\b(?!/)|grams?|°? ?[cf]\b|{_LAB_UNITS}"
 _LAB_VALUE = (
     rf"{_VALUE}(?!\s*(?:mg(?!\s*/)|mcg|times|days?|weeks?|months?|years?|tab|hours?|units)\b)"
-    r"(?:\s*(?P<unit>g/dl|g/l|mg/dl|mmol/l|meq/l|umol/l|[µμ]mol/l|k/ul|x ?10\^?[39]/?u?l?|ng/ml|ng/l|miu/l|mg/l|"
-    r"%|percent|[kmu]+/[a-z]+|copies/ml|cells|ml|mmhg|cm ?h2o|cmh2o))?"
+    rf"(?:\s*(?P<unit>{_LAB_UNITS}))?"
 )
 _LABS = tuple((name, re.compile(rf"(?<![a-z])(?:{names}){_LAB_VALUE}")) for name, names in (*_LAB_NAMES, *_OTHER_NAMES))
 # the next value of the same measurement: "Cr 2.1 (baseline 1.2)", "88% RA -> 93% on 2L"
 _NEXT_VALUE = re.compile(
-    rf"(?:\s*(?:%|\(['’]?\w{1, 10}\)|\(|\)|,| - |/(?=\s?\d)|->|→|=>|-->|–>|;|\b(?:kg|f|c|on|ra|room air|baseline|"
+    rf"(?:\s*(?:%|\((?:['’]\d\d|(?:19|20)\d\d|[a-z]{{1,10}})\)|"
+    r"\(|\)|,| - |/(?=\s?\d)|->|→|=>|-->|–>|;|\b(?:kg|f|c|on|ra|room air|baseline|"
     rf"bl|to|then|now|and|"
-    rf"peaked|peak|at|"
+    rf"peaked|peak|at|goal|target|prev|"
     rf"discharge|admission|today|yesterday|down|up|from|improved|increased|decreased|rose|fell|rising|trending|"
     rf"trended|"
     rf"repeat|rechecked|was|is|before|after|initially|initial|prior|previously|last|mg/dl|g/dl|mmol/l|meq/l|"
     rf"ng/ml|day|"
-    rf"nadir|nadired|max|with|later|but|by|the|of|following|reached|rpt|day \d+|\d+ hours? (?:later|"
+    rf"nadir|nadired|max|with|later|but|by|the|a(?= goal)|of|following|reached|rpt|day \d+|\d+ hours? (?:later|"
     rf"ago))(?![a-z]))\s*)"
-    rf"{{1,8}}(?<![\d.])(?P<low>{NUMBER})(?![\d]|[.,]\d|/|\s*(?:l\b|liters?|days?|weeks?|hours?|months?|years?|"
-    rf"h\b|/))(?P<high>)"
-    rf"(?P<comparator>)\s*(?P<unit>%|kg|lbs?)?"
+    rf"{{1,8}}(?<![\d.])(?P<low>{NUMBER})(?![\d]|[.,]\d|/|\s*(?:l\b|liters?|days?|weeks?|hours?|months?|years?|units?\b|puffs?|tab|mcg|"
+    rf"h\b|/))"
+    rf"(?:-(?P<high>{NUMBER})(?!\w|[/-]|\.\d))?"
+    rf"(?P<comparator>)\s*(?P<unit>{_NEXT_UNITS})?"
 )
 _LAB_FACTORS = {
     ("hemoglobin", "g/l"): 0.1,
@@ -192,6 +211,40 @@ _LAB_FACTORS = {
     ("bilirubin", "µmol/l"): 1 / 17.1,
     ("bilirubin", "μmol/l"): 1 / 17.1,
 }
+
+
+# values from here on have the SI unit if none is written
+_TOO_HIGH = {"hemoglobin": (30.0, "g/l"), "albumin": (12.0, "g/l"), "creatinine": (20.0, "umol/l")}
+_LEAST_IFCC = 20.0  # a haemoglobin A1c from here on is in mmol/mol, not in percent
+# how far two roundings of one value in different units may be apart, in the unit to which values are converted
+_ROUNDING = {
+    "weight": 0.55,
+    "temperature": 0.15,
+    "hemoglobin a1c": 0.1,
+    "creatinine": 0.1,
+    "glucose": 1.0,
+    "bilirubin": 0.1,
+    "hemoglobin": 0.05,
+    "albumin": 0.05,
+}
+_LAST_NUMBER = re.compile(r"\d+(?:\.\d+)?(?=\D*$)")
+
+
+def same_in_other_units(first: Fact, second: Fact) -> bool:
+    """Return whether one of two values was converted from another unit, and they differ by rounding only."""
+    tolerance = _ROUNDING.get(first.key)
+    if tolerance is None or _is_converted(first) == _is_converted(second):
+        return False
+    return abs(float(first.value) - float(second.value)) <= tolerance if _are_plain(first, second) else False
+
+
+def _are_plain(*facts: Fact) -> bool:
+    return all(re.fullmatch(r"\d+(?:\.\d+)?", fact.value) for fact in facts)
+
+
+def _is_converted(fact: Fact) -> bool:
+    written = _LAST_NUMBER.search(fact.text.replace(",", ""))
+    return written is not None and _are_plain(fact) and float(written[0]) != float(fact.value)
 
 
 _Patterns = dict[str, list[tuple[str, re.Pattern[str]]]]
@@ -234,28 +287,60 @@ _MOST_VALUES = 8  # of one measurement in a row
 
 def vital_facts(text: str, tokens: Sequence[Token]) -> Iterator[Fact]:
     """Yield the vital signs. Implausible values are skipped unless the name is written in full."""
+    pressures: list[re.Match[str]] = []
     for match in _BLOOD_PRESSURE.finditer(text) if any(mark in text for mark in ("/", "over", "by")) else ():
         systolic, diastolic = int(match["systolic"]), int(match["diastolic"])
         plausible = 40 <= systolic <= 300 and 15 <= diastolic < systolic
         if match["name"] or (plausible and systolic >= 70 and diastolic >= 30):
             yield Fact("vital", match.start(), match.end(), "", "blood pressure", f"{systolic}/{diastolic}")
+            pressures.append(match)
+    yield from _pressure_changes(text, pressures)
     for name, matches in _measurements(text, tokens, _VITALS_BY_WORD):
         low, high = _PLAUSIBLE.get(name, (0.0, 1e9))
-        unit = next((match["unit"] for match in matches if match["unit"]), "")
         readings = _readings(text, matches)
         for start, end, reading in readings:
             if low <= reading.low <= high or _FULL_NAME.match(text, start):
-                yield Fact("vital", start, end, "", name, _vital_value(name, reading, unit))
+                yield Fact("vital", start, end, "", name, _vital_value(name, reading))
         yield from _changes(name, text, readings)
+
+
+_TO_NEXT_PRESSURE = re.compile(r"\s*(?:->|-->|→|=>|to|then)\s*")
+
+
+def _pressure_changes(text: str, matches: Sequence[re.Match[str]]) -> Iterator[Fact]:
+    """Yield the changes of the systolic pressure: "90/60 -> 120/80", "fell to 90/60"."""
+    joined = {
+        second for first, second in pairwise(matches) if _TO_NEXT_PRESSURE.fullmatch(text, first.end(), _at(second))
+    }
+    for first, second in pairwise(matches):
+        old, new = int(first["systolic"]), int(second["systolic"])
+        if second in joined and old != new:
+            values = f"{old}/{first['diastolic']} {new}/{second['diastolic']}"
+            way = "up" if new > old else "down"
+            yield Fact("change", first.start(), second.end(), "", "blood pressure", f"{way} {values}")
+    for match in matches:
+        said = text[match.start() : match.start("systolic")]
+        way = "up" if _UP.search(said) else "down" if _DOWN.search(said) else ""
+        if way and match not in joined and not _FROM.search(said):
+            value = f"{way} ? {match['systolic']}/{match['diastolic']}"
+            yield Fact("change", match.start(), match.end(), "", "blood pressure", value)
+
+
+def _at(match: re.Match[str]) -> int:
+    return match.start("systolic")
 
 
 @dataclass(frozen=True)
 class _Reading:
-    """A value, or a range if it has a `high` end. `limit` is "<" or ">" if the value is only a limit."""
+    """A value, or a range if it has a `high` end. `limit` is "<" or ">" if the value is only a limit.
+
+    A value without a unit has the `unit` of the next value in the row, or else of the one before.
+    """
 
     low: float
     high: float | None
     limit: str
+    unit: str
 
     def text(self, factor: float = 1.0) -> str:
         ends = [plain_number(end * factor) for end in (self.low, self.high) if end is not None]
@@ -265,29 +350,42 @@ class _Reading:
 def _readings(text: str, matches: Sequence[re.Match[str]]) -> list[tuple[int, int, _Reading]]:
     """Return (start, end, reading) of each value; "from 4.2 to 1.9" has two values and is no range."""
     found = []
-    for match in matches:
+    for match, unit in zip(matches, _units(matches), strict=True):
         low, high = parsed_number(match["low"]), parsed_number(match["high"]) if match["high"] else None
         written = match["comparator"]
         limit = "" if not written else ">" if written in _MORE else "<"
         if high is not None and (high < low or _FROM.search(text, max(0, match.start("low") - 8), match.start("low"))):
-            found.append((match.start(), match.end("low"), _Reading(low, None, limit)))
-            found.append((match.start("high"), match.end(), _Reading(high, None, "")))
+            found.append((match.start(), match.end("low"), _Reading(low, None, limit, unit)))
+            found.append((match.start("high"), match.end(), _Reading(high, None, "", unit)))
         else:
-            found.append((match.start(), match.end(), _Reading(low, high, limit)))
+            found.append((match.start(), match.end(), _Reading(low, high, limit, unit)))
     return found
 
 
-def _vital_value(name: str, reading: _Reading, unit: str) -> str:
-    if name == "temperature" and ("f" in unit or reading.low > 45):
+def _units(matches: Sequence[re.Match[str]]) -> list[str]:
+    """Return the unit of each value, "" if none has one."""
+    written = [match["unit"] or "" for match in matches]
+    return [next(filter(None, [*written[i:], *written[:i][::-1]]), "") for i in range(len(written))]
+
+
+def _vital_value(name: str, reading: _Reading) -> str:
+    if name == "temperature" and reading.low > 45:
         return plain_number(round((reading.low - 32) / 1.8, 1))  # degrees Celsius
-    if name == "weight" and unit.startswith(("p", "l")):
+    if name == "weight" and reading.unit.startswith(("p", "l")):
         return plain_number(round(reading.low * 0.45359237, 1))  # kilograms
+    if name == "weight" and reading.unit.startswith("g") and reading.low >= 200:
+        return plain_number(reading.low / 1000)
     return reading.text()
 
 
 _FROM = re.compile(r"\bfrom\s*$")
 _ASIDE = re.compile(
     r"baseline|\bbl\b|prior|previously|last|\((?!\s*(?:down|up|decreased|increased|from))|,|;|/|\band\b"
+)
+_IS_FROM = re.compile(r"\bfrom\b")
+_WAS = re.compile(r"\(\s*(?:was|prev|previously|last)\b")
+_AT_EARLIER_TIME = re.compile(
+    r"\s*(?:at booking|yest(?:erday)?\b|in [a-z]{3,9}\)|last (?:yr|year|month|week|visit)|previously)\b"
 )
 _UP = re.compile(r"\b(?:rose|risen|increased|up|rising|climbed|gained)\b")
 _DOWN = re.compile(r"\b(?:fell|fallen|decreased|dropped|down|reduced|declined|lost|falling)\b")
@@ -306,9 +404,13 @@ def _changes(name: str, text: str, readings: Sequence[tuple[int, int, _Reading]]
             yield Fact("change", start, end, "", name, f"{way} ? {plain_number(values[0])}")
     for old, (new_start, new_end, reading) in zip(values, readings[1:], strict=False):
         ends = [old, reading.low]
-        if new_start > start and re.search(r"\bfrom\b", text[new_start:new_end]):  # "18 (down from 96)"
+        if was := _WAS.search(text[new_start:new_end]) or _AT_EARLIER_TIME.match(text, new_end):  # "12 (was 31)"
+            ends = [reading.low, values[0]]
+        elif was := _IS_FROM.search(text[new_start:new_end]):  # "18 (down from 96)"
             ends.reverse()
-        if ends[0] != ends[1] and not _ASIDE.search(text[new_start:new_end].partition(plain_number(reading.low))[0]):
+        if ends[0] != ends[1] and (
+            was or not _ASIDE.search(text[new_start:new_end].partition(plain_number(reading.low))[0])
+        ):
             direction = "up" if ends[1] > ends[0] else "down"
             yield Fact("change", start, end, "", name, f"{direction} {plain_number(ends[0])} {plain_number(ends[1])}")
 
@@ -316,15 +418,18 @@ def _changes(name: str, text: str, readings: Sequence[tuple[int, int, _Reading]]
 def lab_facts(text: str, tokens: Sequence[Token]) -> Iterator[Fact]:
     """Yield the laboratory values."""
     for name, matches in _measurements(text, tokens, _LABS_BY_WORD):
-        unit = next((match["unit"] for match in matches if match["unit"]), "")
         readings = _readings(text, matches)
         for start, end, reading in readings:
-            yield Fact("lab", start, end, "", name, _lab_value(name, reading, unit))
+            yield Fact("lab", start, end, "", name, _lab_value(name, reading))
         yield from _changes(name, text, readings)
 
 
-def _lab_value(name: str, reading: _Reading, unit: str) -> str:
-    factor = _LAB_FACTORS.get((name, unit), 1.0)
+def _lab_value(name: str, reading: _Reading) -> str:
+    if name == "hemoglobin a1c" and reading.low >= _LEAST_IFCC:
+        return plain_number(round(reading.low * 0.09148 + 2.152, 2))  # the master equation of NGSP and IFCC
+    factor = _LAB_FACTORS.get((name, reading.unit), 1.0)
+    if not reading.unit and name in _TOO_HIGH and reading.low >= _TOO_HIGH[name][0]:
+        factor = _LAB_FACTORS[name, _TOO_HIGH[name][1]]
     if name in ("white cell count", "platelets") and reading.low >= 1000:
         factor = 0.001  # from cells per microlitre to thousands of cells per microlitre
-    return reading.text(factor) if factor in (1.0, 0.001, 0.1) else f"{reading.low * factor:.1f}"
+    return reading.text(factor) if factor in (1.0, 0.001, 0.1) else plain_number(round(reading.low * factor, 2))

@@ -32,8 +32,8 @@ _SIGN_CODES = {
     "on": "every night",
     "bd": "twice daily",
     "bds": "twice daily",
-    "tds": "three times daily",
-    "qds": "four times daily",
+    "tds": "3 times daily",
+    "qds": "4 times daily",
     "qd": "daily",
     "qday": "daily",
     "nocte": "at bedtime",
@@ -94,6 +94,26 @@ def _european(match: re.Match[str]) -> str | None:
         return None
     alone = {0: "every morning", 2: "every evening", 3: "at bedtime"}
     return alone.get(given[0], "daily") if len(given) == 1 else f"{len(given)} times daily"
+
+
+# "3/52" and "for 3/12" are durations only; a note that has one writes the others the same way
+_BRITISH_NOTE = re.compile(
+    r"(?<![\d/.])(?:\d{1,2}/52|(?:24|48|72)/24)(?![\d/])|"
+    r"\b(?:for|x|in|over|last|past|every|hx) ?\d{1,2}/(?:7|12)(?![\d/])"
+)
+_PARTS_OF_TIME = {"7": "days", "12": "months", "24": "hours"}
+
+
+_PREGNANCY = re.compile(
+    r"\bG\d{1,2}[ ,]{0,2}P\d|\b(?:gest|pregnan|gravid|antenatal|booking|fetal|FHR|SFH|LSCS|primip|multip)",
+    re.IGNORECASE,
+)
+
+
+def _british_time_alone(match: re.Match[str]) -> str | None:
+    if not (match["told"] is not None or _BRITISH_NOTE.search(match.string)):
+        return None
+    return f"{match['number']} {_PARTS_OF_TIME[match['unit']]}"
 
 
 def _british_time(match: re.Match[str]) -> str:
@@ -188,6 +208,15 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str], Replace], ...] = (
         re.compile(r"(?<![\d/.])(?P<number>\d{1,2})/(?P<unit>52)(?![\d/])"),
         lambda match: f"{match['number']} weeks",
     ),
+    (  # "pain 3/12", "6/12 hx of pain", "r/v 24/24": not a date, a score or a fraction
+        "/",
+        re.compile(
+            r"(?:(?<=[A-Za-z:;,.(] )|(?<=\n)|(?<=^))(?<!\bon )(?<!since )(?<!until )(?<!by )(?<!end )(?<!dated )"
+            r"(?<!from )(?<!grade )(?<!score )(?<!power )(?P<number>\d{1,2})/(?P<unit>7|12|24)(?![\d/])(?=\s|[.,;)]|$)"
+            r"(?P<told>(?= (?:hx|history|h/o|of|ago|old)\b))?"
+        ),
+        _british_time_alone,
+    ),
     (  # sides: "R knee", "nostril L"; not "2 L" and not "L/min"
         "RL",
         re.compile(r"(?<![\w./>+-])(?<!\d )(?<!\d\.\d )(?P<side>[RL])(?=[ ,;.)(-]|$|\n)(?!\.[A-Z ])(?! ?[/>=])"),
@@ -211,8 +240,37 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str], Replace], ...] = (
         re.compile(r"(?<![\w.,/-])(?P<doses>[0-3](?:-[0-3]){2,3})(?![\w/-])"),
         _european,
     ),
+    (  # "G3P2", "G3P1011" (term, preterm, abortions, living), "P2+1"
+        "G",
+        re.compile(r"\bG(?P<gravida>\d{1,2})[ ,]{0,2}P(?P<para>\d)(?:(?P<preterm>\d)\d\d|\+\d)?(?!\w)"),
+        lambda match: f"gravida {match['gravida']}, para {int(match['para']) + int(match['preterm'] or 0)}",
+    ),
+    (  # weeks and days of pregnancy: "34w2d", "@ 31+4", "38+2/40"
+        "+w",
+        re.compile(
+            r"(?<![\w.+/-])(?P<weeks>[1-3]\d|4[0-3])(?:\+(?P<days>[0-6])(?:/40|/7|w| weeks)?|w(?P<d>[0-6])d)(?![\w+/.])"
+        ),
+        lambda match: f"{match['weeks']} weeks {match['days'] or match['d']} days",
+    ),
+    (  # "rv 34/40", "9/40 scan" in the note of a pregnancy
+        "/40",
+        re.compile(r"(?<![\d/.])(?!20)(?P<weeks>\d{1,2})/40(?![\d/])"),
+        lambda match: f"{match['weeks']} weeks" if _PREGNANCY.search(match.string) else None,
+    ),
+    (  # "88 thousand"
+        "ht",
+        re.compile(r"(?<![\d.,])(?P<number>\d{1,3}(?:\.\d+)?) thousand\b"),
+        lambda match: f"{float(match['number']) * 1000:.0f}",
+    ),
+    (  # "All: nil known"
+        ":",
+        re.compile(r"\bAll(?:ergies)?:\s*(?:nil|none) known\b", re.IGNORECASE),
+        lambda match: "No known allergies",
+    ),
+    ("nN", re.compile(r"\bnon(?=(?:smok|drink)ers?\b)", re.IGNORECASE), lambda match: f"{match[0]}-"),
     ("↑", re.compile(r"[↑⬆]+\s?"), lambda match: "increased "),
     ("↓", re.compile(r"[↓⬇]+\s?"), lambda match: "decreased "),
+    ("+", re.compile(r"(?<=[A-Za-z]) \+(?=\s*(?:[,;.)\n]|$))"), lambda match: " positive"),  # "NAAT +"
     ("+ve", re.compile(r"(?<!\w)\+ve\b"), lambda match: "positive"),
     ("-ve", re.compile(r"(?<!\w)[-–]ve\b"), lambda match: "negative"),
     ("½", re.compile(r"(?<=\d)\s?½"), lambda match: ".5"),
@@ -221,7 +279,7 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str], Replace], ...] = (
 # British spellings, as stems: "haemoglobin", "oedema", "diarrhoea", "caesarean"
 _BRITISH = re.compile(
     r"(?<![A-Za-z])[A-Za-z]*?(?:haem|aem(?=i)|(?<!i)oed(?=em)|(?<![a-z])oesoph|rrhoea|caes|paed|faec|gynaec|"
-    r"anaes|foet|pnoea|coel|tumour|"
+    r"anaes|(?<=par)aes|foet|pnoea|coel|tumour|"
     r"orrhoe|leuco(?=cy|pen)|caec|aetio|oestr|anaem|ischaem)[a-z]*",
     re.IGNORECASE,
 )
@@ -240,7 +298,7 @@ def notation_rewrites(text: str) -> Iterator[Rewrite]:
     for characters, pattern, replace in _PATTERNS:
         present = (
             characters in text
-            if characters in ("[**", "+ve", "-ve")
+            if characters in ("[**", "+ve", "-ve", "/40")
             else any(character in text for character in characters)
         )
         for match in pattern.finditer(text) if present else ():

@@ -140,7 +140,8 @@ _AT_THIS_TIME = (
     r"(?:known|history|current(?:ly)?|complaints?|reported|at (?:this|present)|evidence|present|to date|ever)"
 )
 _NO_VALUE = ignoring_case(
-    r"(?:(?:none|neg|negative|denie[sd]|denies any|absent|not present|nil|never|non-?reactive|not detected|"
+    r"(?:(?:none|neg|negative|denie[sd]|denies any|absent|not present|nil|never|"
+    r"non[ -]?(?:reactive|smoker|drinker|user)|not detected|"
     r"not reported|"
     r"not taking|not on|undetect(?:ed|able)|nad|ø)\b(?! \w+ed by)"
     rf"|(?:no|n|false|0|[-–−]|\([-–−]\))(?=\s*(?:$|[,.;(/]|{_AT_THIS_TIME}\b)))"

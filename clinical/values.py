@@ -120,8 +120,9 @@ _FREQUENCIES: tuple[tuple[re.Pattern[str], tuple[str, ...], str], ...] = tuple(
         (rf"{_COUNTED_PER}(?:day|daily)\b", "day|daily", "count per day"),
         (rf"{_COUNTED_PER}(?:week|weekly)\b", "week", "count per week"),
         (r"\bb\.? ?i\.? ?d\b\.?", "bid|b.i|b. i|bi d|bi. d|b i", "2 per day"),
-        (r"\bt\.? ?i\.? ?d\b\.?", "tid|t.i|t. i|ti d|ti. d|t i", "3 per day"),
-        (r"\bq\.? ?i\.? ?d\b\.?", "q", "4 per day"),
+        (r"\bb\.d\b\.?", "b.d", "2 per day"),
+        (r"\bt\.? ?i\.? ?d\b\.?|\bt\.?d\.?s\b\.?", "tid|t.i|t. i|ti d|ti. d|t i|tds|t.d", "3 per day"),
+        (r"\bq\.? ?i\.? ?d\b\.?|\bq\.?d\.?s\b\.?", "q", "4 per day"),
         (
             r"\bq\.?[ ]?h\.?s\b\.?|\b(?:at|before) (?:bed ?time|night|bed)\b|\bnightly\b|\b(?:every|each) night\b",
             "q|bed|night",
@@ -182,6 +183,12 @@ _FOLLOW_UP = re.compile(
     r"us|them)|re-?evaluat\w+)\b"
     r"(?:(?:dr\.|[^.;?!\n]){0,50}?\b(?:in|after|within|at)(?: about| approximately| around)?[ ]*|:?[ ]{0,2})$"
 )
+# "f/u PCP 1-2 wks, cardiology 4 wks"
+_FOLLOW_UP_LIST = re.compile(
+    r"\b(?:follow[- ]?up|return|rtc|return to clinic)\b"
+    r"(?:(?!\b(?:for|of|ago|since|with|from|over|last|past|x|was|is|has|had|after)\b)[^.;?!\n]){1,50}$"
+)
+_ENDS_FOLLOW_UP = re.compile(r"\s*(?:$|[.,;)\n])")
 
 _NOT_OF_AGE = (
     "months?|weeks?|days?|hours?|minutes?|pounds?|lbs?|kilos?|kg|percent|feet|foot|ft|inch|miles?|mg|pills?|drinks?|"
@@ -218,7 +225,7 @@ _SEX = {  # word -> (kind, sex)
     )
     for word in words.split()
 }
-_BEFORE_SEX = re.compile(r"(?:\d (?:y/?o )?|\by/?o |old )$")
+_BEFORE_SEX = re.compile(r"(?:(?<![\d.])(?:\d|[1-8]\d|9[0-4]) |\by/?o |old )$")  # not "101.3 F"
 
 _BODY_PARTS = (
     "abdomen|ankle|arm|armpit|axilla|back|breast|buttock|calf|cheek|chest|clavicle|collarbone|ear|elbow|extremity|"
@@ -318,7 +325,10 @@ def duration_facts(text: str) -> Iterator[Fact]:
             if len(ends) > 1 and text.endswith("from ", 0, match.start()):  # "from 90 to 20 minutes" is no range
                 ends = ends[1:]
             value = "-".join(plain_number(parsed_number(end) * hours) for end in ends)
-        is_return = _FOLLOW_UP.search(text, max(0, match.start() - 90), match.start())
+        is_return = _FOLLOW_UP.search(text, max(0, match.start() - 90), match.start()) or (
+            _ENDS_FOLLOW_UP.match(text, match.end())
+            and _FOLLOW_UP_LIST.search(text, max(0, match.start() - 60), match.start())
+        )
         yield Fact("follow_up" if is_return else "duration", match.start(), match.end(), "", "", f"{value} hours")
 
 
@@ -415,10 +425,26 @@ def date_facts(text: str) -> Iterator[Fact]:
         yield Fact("date", match.start(), match.end(), "", "", value)
 
 
+_PACKS_FOR_YEARS = re.compile(
+    r"(?P<packs>\d+(?:\.\d+)?)[ -]*packs? (?:per|a|each|every) day (?:for|x) (?:about )?(?P<years>\d+) ?years?\b"
+)
+_PACK_YEAR = "pack year"
+_PACK_YEARS = re.compile(r"[ -]*(?:packs?[ -]*(?:years?|yrs?)|py)\b")
+
+
+def pack_year_facts(text: str) -> Iterator[Fact]:
+    """Yield the pack-years of "1 pack per day for 20 years"."""
+    for match in _PACKS_FOR_YEARS.finditer(text):
+        years = parsed_number(match["packs"]) * parsed_number(match["years"])
+        yield Fact("number", match.start("packs"), match.end("packs"), "", _PACK_YEAR, plain_number(years))
+
+
 def number_facts(text: str) -> Iterator[Fact]:
     """Yield the other numbers and ranges. The key is the noun after the number, a limit has < or > in its value."""
     for match in _BARE_NUMBER.finditer(text):
         noun = (match["noun"] or "").rstrip("s")
+        if _PACK_YEARS.match(text, match.end("high") if match["high"] else match.end("low")):
+            noun = _PACK_YEAR
         end = match.end("unit") if match["unit"] else match.end("high") if match["high"] else match.end("low")
         limit = (match["limit"] or "").strip()
         sign = "" if not limit else ">" if limit in _OVER else "<"

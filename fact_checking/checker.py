@@ -28,6 +28,8 @@ from fact_checking.claims import (
 from fact_checking.comparison import ATTRIBUTES, STATUSES, Comparison, NoteFacts, compare, numbers_in
 from fact_checking.content_words import WordSupport, content_words, family
 from fact_checking.contrasts import contrast_of
+from fact_checking.earlier_values import with_current_values
+from fact_checking.sided_findings import with_sides
 from fact_checking.unread_notation import UnreadNotation
 from fact_checking.worded_text import Wording
 from fact_checking.wording import wording_claims
@@ -50,6 +52,9 @@ def check_summary(note: str, summary: str) -> FactCheck:
     unread, note_wording = (None, None) if in_dialogue else _read_written(note)
     comparisons = {key: _compare(fact, note_facts, support, unread) for key, fact in _distinct(summary_facts).items()}
     judged = [(fact, comparisons[_meaning_of(fact)]) for fact in summary_facts]
+    if not in_dialogue:
+        every_fact = extract_facts(note)
+        judged = with_sides(note, text, with_current_values(note, text, judged, every_fact), every_fact)
     claims = [_claim(fact, comparison, summary, note, note_sentences) for fact, comparison in judged if comparison]
     claims += _word_claims(text, [fact for fact, c in judged if c or fact.type not in ATTRIBUTES], support)
     if note_wording is not None:
@@ -74,9 +79,15 @@ def _may_be_denied(fact: Fact, comparison: Comparison) -> bool:
     return comparison.verdict == UNVERIFIABLE and len(content_words(fact.text)) == 1
 
 
+_PREGNANCIES = frozenset({"gravidity", "parity"})
+
+
 def _is_unbound(fact: Fact) -> bool:
-    """Return whether a side or frequency has no subject. Conversations say these in too many ways to compare them."""
-    return (fact.type, fact.key) in (("laterality", UNNAMED_PART), ("frequency", ""))
+    """Return whether a side or frequency has no subject, or a number counts pregnancies.
+
+    Conversations say these in too many ways to compare them.
+    """
+    return (fact.type, fact.key) in (("laterality", UNNAMED_PART), ("frequency", "")) or fact.key in _PREGNANCIES
 
 
 def _without_repeats(found: Iterable[Claim], claims: Sequence[Claim], length: int) -> list[Claim]:

@@ -14,6 +14,7 @@ from functools import lru_cache
 
 from clinical.body_systems import systems_of
 from clinical.facts import REACTION, Fact, concepts
+from clinical.measurements import same_in_other_units
 from clinical.plain_form import plain_form
 from clinical.relatives import same_relative
 from clinical.values import FINDINGS, PROBLEMS, UNNAMED_PART
@@ -35,6 +36,7 @@ _REGIONS = {  # body part -> region; a side without a part ("the left one") fits
     )
     for part in parts.split()
 }
+_WHOLE_PARTS = frozenset("leg arm limb extremity chest lung abdomen back".split())
 _PAIN_IN = {f"{part} pain": region for part, region in _REGIONS.items() if region != "trunk"}  # "knee pain" -> leg
 _SAID_FREELY = frozenset({"condition", "symptom", "procedure"})
 _PARTS_OF_NAMES = frozenset({"pain", "fall", "use", "mass"})  # "X pain" is not always a kind of "pain"
@@ -45,12 +47,17 @@ _OPPOSITE_STATUS = {
     "continued": ("stopped",),
     "increased": ("decreased", "stopped"),
     "decreased": ("increased",),
+    "planned": ("performed", "removed"),
+    "performed": ("planned",),
+    "removed": ("placed", "planned"),
+    "placed": ("removed",),
 }
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _YEAR = re.compile(r"(?<![\d/])(?:19|20)\d\d$|(?<=/)(?:(?:19|20)\d\d|[3-9][2-9]|[4-9]\d)$")
 NO_UNIT = frozenset(  # words after a number without a unit
     (
         "daily once twice every at in and qd qday od bd bid tid tds qds qid qhs qam qpm po prn per weekly nightly for "
+        "iv im sc sl pr oral orally intravenous subcutaneous "
         "to or then"
     ).split()
 ) | {""}
@@ -71,6 +78,7 @@ _KINDS = {
         ("lung disease", "copd;asthma;emphysema;pulmonary fibrosis"),
         ("drug abuse", "cocaine use;marijuana use;methamphetamine use;opioid use disorder"),
         ("dementia", "alzheimer's disease"),
+        ("weakness", "hemiparesis"),
     )
     for kind in kinds.split(";")
 }
@@ -143,12 +151,12 @@ def _differ_by_limit(fact: Fact, other: Fact) -> bool:
 
 
 def agrees(fact: Fact, other: Fact) -> bool:
-    """Return whether two facts have the same value. "Once daily" also agrees with "every morning"."""
+    """Return whether two facts have the same value: "180 lb" and "82 kg"; "once daily" and "every morning"."""
     if fact.value == other.value:
         return True
     if fact.type == "frequency":
         return fact.value == "1 per day" and other.value in _ONCE_A_DAY
-    return False
+    return fact.type in ("vital", "lab") and same_in_other_units(fact, other)
 
 
 def _compare_age(fact: Fact, note_facts: NoteFacts) -> Comparison:
@@ -188,6 +196,10 @@ def _compare_times(fact: Fact, note_facts: NoteFacts) -> Comparison:
     if not agreeing and not (fact.key or fact.type == "follow_up"):
         agreeing = next((other for other in note_facts if other.type in _TIMES and other.value == fact.value), None)
     rivals = [other for other in bound if fact.key or fact.type == "follow_up"]
+    if fact.type == "follow_up" and not others and not note_facts.in_dialogue:
+        told = (other for other in note_facts.by_value.get(fact.value, []) if other.type == "duration")
+        if plain := next(told, None):  # "sling, ortho 1 wk"
+            return Comparison(UNVERIFIABLE, plain, fact.type)
     return _decide(fact, agreeing, rivals or same_length)
 
 
@@ -210,7 +222,9 @@ def _compare_side(fact: Fact, note_facts: NoteFacts) -> Comparison:
     rivals = [other for other in others if other.key == fact.key and named and not other.asked]
     agreeing = next((other for other in rivals if other.value == fact.value), None)
     unbound = next((o for o in others if o.key in ("", UNNAMED_PART) and o.value == fact.value), None)
-    elsewhere = next((other for other in others if other.value == fact.value), None)
+    elsewhere = next(
+        (other for other in others if other.value == fact.value and not _is_other_part(fact.key, other.key)), None
+    )
     if rivals and not (agreeing or unbound) and elsewhere and not note_facts.in_dialogue:
         return Comparison(UNVERIFIABLE, elsewhere, fact.type)
     if rivals:
@@ -222,6 +236,11 @@ def _compare_side(fact: Fact, note_facts: NoteFacts) -> Comparison:
     if elsewhere and not agreeing:
         return Comparison(UNVERIFIABLE, elsewhere, fact.type)
     return _decide(fact, agreeing, [])
+
+
+def _is_other_part(part: str, other: str) -> bool:
+    """Return whether the words name two joints or bones, of which neither is a part of the other."""
+    return part != other and not {part, other} & _WHOLE_PARTS and part in _REGIONS and other in _REGIONS
 
 
 def _is_near(part: str, other: str) -> bool:
@@ -301,6 +320,8 @@ def _compare_findings(fact: Fact, note_facts: NoteFacts) -> Comparison | None:
         return Comparison(SUPPORTED, (same_certainty or same_polarity)[0], fact.type)
     if asked:  # whatever the answer was, it may agree
         return Comparison(UNVERIFIABLE, asked, fact.type)
+    if not fact.negated and not same_polarity and (kind := _affirmed_kind(fact, note_facts)):
+        return Comparison(SUPPORTED, kind, fact.type)
     if not own and fact.negated and any(other.negated for other in mentions):
         return Comparison(UNVERIFIABLE, mentions[0], fact.type)
     if not own:
@@ -314,6 +335,12 @@ def _compare_findings(fact: Fact, note_facts: NoteFacts) -> Comparison | None:
     if fact.type == "symptom" and all(other.historical != fact.historical for other in own):
         return Comparison(UNVERIFIABLE, own[0], "negation")
     return Comparison(CONTRADICTED, own[0], "negation")
+
+
+def _affirmed_kind(fact: Fact, note_facts: NoteFacts) -> Fact | None:
+    """Return a kind of the finding that the note affirms: "diabetic foot ulcer" in a note with "R foot: no ulcer"."""
+    same = (other for other in note_facts if _same_subject(fact, other))
+    return next((other for other in same if _is_kind_of(other.value, fact.value) and not other.uncertain), None)
 
 
 def _past_habit(fact: Fact, mentions: Sequence[Fact], note_facts: NoteFacts) -> Comparison | None:
@@ -361,7 +388,8 @@ def _covers(fact: Fact, other: Fact) -> bool:
     if fact.negated:
         any_allergy = other.type == "allergy" and other.key == "any" and "allerg" in fact.value
         return (other.type == "denial" and fact.type in PROBLEMS) or (any_allergy and other.negated)
-    return other.spoken and _PAIN_IN.get(fact.value, "") == _PAIN_IN.get(other.value, other.value)
+    region = _PAIN_IN.get(fact.value, "")
+    return other.spoken and bool(region) and region == _PAIN_IN.get(other.value, other.value)
 
 
 def _is_in_other_words(fact: Fact, note_facts: NoteFacts) -> bool:
@@ -399,15 +427,23 @@ def _names_same(fact: Fact, other: Fact) -> bool:
 def _compare_where_stated(fact: Fact, note_facts: NoteFacts) -> Comparison | None:
     """Compare statuses and attributes (started, severe, due to X), if the note has one for the same finding."""
     rivals = [other for other in _same_type(fact, note_facts) if fact.key and other.key == fact.key]
-    if fact.type == "drug_status":
+    if fact.type in STATUSES:
         agreeing = [other for other in rivals if other.value == fact.value]
         rivals = [*agreeing, *(other for other in rivals if other.value in _OPPOSITE_STATUS.get(fact.value, ()))]
+    if fact.type == "direction":
+        rivals = [other for other in rivals if _are_comparable(fact.value, other.value)]
     mentions = note_facts.by_value.get(fact.key, [])
     if fact.type in STATUSES and not note_facts.in_dialogue and len(rivals) < len(mentions):
         return None  # another mention, without a status, may be meant
     if not rivals:
         return None
     return _decide(fact, next((other for other in rivals if other.value == fact.value), None), rivals)
+
+
+def _are_comparable(first: str, second: str) -> bool:
+    """Return whether two directions agree or exclude each other: what is "not better" may be stable or worse."""
+    plain = first.removeprefix("not "), second.removeprefix("not ")
+    return plain == (first, second) or plain[0] == plain[1]
 
 
 def _compare_change(fact: Fact, note_facts: NoteFacts) -> Comparison | None:
@@ -442,14 +478,21 @@ def _compare_allergy(fact: Fact, note_facts: NoteFacts) -> Comparison:
     return _decide(fact, agreeing, [*same, *denied_all])
 
 
-def _compare_family_history(fact: Fact, note_facts: NoteFacts) -> Comparison:
+def _compare_family_history(fact: Fact, note_facts: NoteFacts) -> Comparison | None:
     """Compare the relative and the condition. A condition that only the patient has is an error of attribution."""
-    same = [other for other in _same_type(fact, note_facts) if other.key == fact.key]
+    named = [other for other in _same_type(fact, note_facts) if other.key == fact.key]
+    same = [other for other in named if other.negated == fact.negated]
+    if fact.value:  # "diabetes runs in the family; my father has it": the relative who is named is meant
+        same = [other for other in same if other.value] or same
     agreeing = next((other for other in same if same_relative(other.value, fact.value)), None)
     if agreeing or same:
         return _decide(fact, agreeing, same)
+    if named:
+        return Comparison(CONTRADICTED, named[0], "negation")
+    if fact.negated:
+        return None
     own = [other for other in note_facts if other.type in PROBLEMS and other.value == fact.key]
-    if any(other.asked or other.family or (other.ownerless and other.spoken) for other in own):
+    if any(other.asked or other.family or (other.spoken and (other.ownerless or not fact.value)) for other in own):
         return Comparison(UNVERIFIABLE, own[0], fact.type)
     return Comparison(CONTRADICTED, own[0], "attribution") if own else Comparison(UNSUPPORTED, None, fact.type)
 

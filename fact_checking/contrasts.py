@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from clinical.facts import Fact
-from clinical.values import FINDINGS
+from clinical.values import FINDINGS, UNNAMED_PART
 from fact_checking.claims import CONTRADICTED, Contrast
 from fact_checking.comparison import STATUSES, Comparison
 
@@ -33,7 +33,8 @@ def _said(fact: Fact, told: Fact, error_type: str) -> tuple[str, str, str]:
         return "", _allergy_words(fact), _allergy_words(told)
     if fact.type in STATUSES or _words(fact).lower() == _words(told).lower():
         return fact.key, _bound_value(fact, told), _bound_value(told, fact)
-    return "" if fact.type == "sex" else fact.key, _words(fact), _words(told)
+    unnamed = fact.type == "sex" or fact.key == UNNAMED_PART
+    return "" if unnamed else fact.key, _words(fact), _words(told)
 
 
 def _flag_words(fact: Fact, told: Fact, error_type: str) -> tuple[str, str]:

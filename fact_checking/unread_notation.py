@@ -18,6 +18,7 @@ from fact_checking.comparison import NO_UNIT, numbers_in
 
 _ABBREVIATION = re.compile(r"(?<![\w])(?=\w*[A-Z]\w*[A-Z])[A-Za-z]{2,6}(?![a-z])|(?<![\w])[A-Z]{2,6}(?=\d)")
 _ATTACHED = re.compile(r"(?<=[A-Za-z#])\d+(?:\.\d+)?(?!\w)|(?<![\d.])\d+(?=/\d)|(?<=\d/)\d+(?![\d.])")
+_NUMBER_IN_NAME = re.compile(r"(?<=[A-Za-z])\d+(?:[A-Za-z]\w*)?(?=\s)")  # "FiO2 40%", "HbA1c 58"
 _TRUNCATED = re.compile(r"(?<!\w)[A-Za-z]{6,9}(?!\w)")
 _WORD = re.compile(r"[A-Za-z]{2,}")
 _LEAST_CUT = 2  # letters that a truncated word lacks at least
@@ -36,7 +37,7 @@ class UnreadNotation:
         """Return whether the note may state the fact in a form that no rule reads."""
         if fact.type in _NAMED:
             return self._is_abbreviated(fact)
-        numbers = numbers_in(fact.text)
+        numbers = numbers_in(_NUMBER_IN_NAME.sub("", fact.text))
         return fact.type in _MEASURED and bool(numbers) and numbers <= self._numbers
 
     def denies(self, word: str) -> bool:

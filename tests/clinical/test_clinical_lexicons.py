@@ -196,7 +196,7 @@ def plain_meanings(written):
         ("f/c", "fevers, chills"),
         ("NKDA", "no known drug allergies"),
         ("RLL", "right lower lobe"),
-        ("tds", "three times daily"),
+        ("tds", "3 times daily"),
     ],
 )
 def test_an_abbreviation_has_its_meaning(written, expansion):

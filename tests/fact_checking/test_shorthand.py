@@ -1,0 +1,183 @@
+"""Pairs of a true sentence and the same sentence with one error, about notes in clinicians' shorthand."""
+
+from __future__ import annotations
+
+import pytest
+
+from fact_checking.checker import check_summary
+
+LINES = [
+    # smoking
+    ("45M, non-smoker, no EtOH.", "He does not smoke.", "He smokes."),
+    ("SH: nonsmoker. Works in IT.", "He has never smoked.", "He is a smoker."),
+    ("Never smoker. Occasional wine.", "Non-smoker.", "Current smoker."),
+    ("He smokes 10 cigarettes daily.", "He is a smoker.", "He is a non-smoker."),
+    ("He smokes 10 cigarettes daily.", "Current smoker.", "Nonsmoker."),
+    ("Lifelong non smoker.", "Never smoker.", "Former smoker."),
+    # frequencies
+    ("Rx amoxicillin 500 mg TDS.", "Amoxicillin 500 mg three times a day.", "Amoxicillin 500 mg twice a day."),
+    ("Rx amoxicillin 500 mg TDS, paracetamol 1 g QDS.", "Paracetamol 1 g QID.", "Paracetamol 1 g TID."),
+    ("Paracetamol 1 g qds.", "Paracetamol 1 g 4x/day.", "Paracetamol 1 g 3x/day."),
+    ("Amoxicillin 500 TDS for 5 days.", "Amoxicillin 500 TID.", "Amoxicillin 500 BID."),
+    ("Gabapentin TDS", "Gabapentin three times daily.", "Gabapentin twice daily."),
+    ("Ibuprofen 400 mg 3x/day.", "Ibuprofen 400 mg TDS.", "Ibuprofen 400 mg QDS."),
+    (
+        "Paracetamol (1 g QDS) and ibuprofen (400 mg TDS).",
+        "Ibuprofen 400 mg three times a day.",
+        "Ibuprofen 400 mg four times a day.",
+    ),
+    # units
+    ("Weight 82 kg (180 lb).", "Weight was 180 lb.", "Weight was 280 lb."),
+    ("Weight 82 kg.", "Weight was 180 lb.", "Weight was 280 lb."),
+    ("Wt 180 lb (82 kg).", "Weight was 82 kg.", "Weight was 92 kg."),
+    ("HbA1c 7.2% (55 mmol/mol).", "HbA1c was 55 mmol/mol.", "HbA1c was 65 mmol/mol."),
+    ("HbA1c 7.2% (55 mmol/mol).", "HbA1c was 7.2%.", "HbA1c was 8.2%."),
+    ("HbA1c 7.2%.", "HbA1c was 55 mmol/mol.", "HbA1c was 75 mmol/mol."),
+    ("Temp 101.3 F (38.5 C).", "Temperature was 38.5 C.", "Temperature was 39.5 C."),
+    ("Temp 38.5 C (101.3 F).", "Temperature was 101.3 F.", "Temperature was 103.3 F."),
+    ("Cr 1.2 mg/dL (106 umol/L).", "Creatinine was 106 umol/L.", "Creatinine was 206 umol/L."),
+    ("Wt 82 kg -> 79 kg after diuresis.", "Weight fell to 79 kg.", "Weight fell to 72 kg."),
+    ("Weight is 180 lbs.", "Weight was 81.6 kg.", "Weight was 180 kg."),
+    # family history
+    ("FH: DM, CAD. PMH: HTN.", "Family history of diabetes.", "Family history of colon cancer."),
+    (
+        "Family history: mother with breast cancer.",
+        "There is a family history of breast cancer.",
+        "There is a family history of ovarian cancer.",
+    ),
+    (
+        "No family history of heart disease. PMH gout.",
+        "No family history of heart disease.",
+        "Family history of heart disease.",
+    ),
+    ("PMH asthma. FHx neg for colon ca.", "History of asthma.", "Family history of asthma."),
+    ("PMH asthma. Father had MI at 50.", "Family history of myocardial infarction.", "Family history of stroke."),
+    # goals
+    ("INR 2-3 goal, today 1.8", "INR was 1.8.", "INR was 2.5."),
+    ("INR goal 2-3, today 1.8", "INR was 1.8 today.", "INR was 2.8 today."),
+    ("INR 1.8 (goal 2-3).", "INR was 1.8, with a goal of 2-3.", "INR was 2-3."),
+    # British times
+    ("Pain 3/12, worse last 4/7", "Pain for 3 months.", "Pain for 3 days."),
+    ("Pain 3/12, worse last 4/7", "Pain worse over the last 4 days.", "Pain worse over the last 4 weeks."),
+    ("Cough 2/52. R/v 4/52.", "Cough for 2 weeks.", "Cough for 2 months."),
+    ("6/12 hx of back pain.", "Back pain for 6 months.", "Back pain for 6 weeks."),
+    # pack-years
+    (
+        "Smokes 1 ppd x 20y",
+        "He has smoked one pack per day for 20 years.",
+        "He has smoked one pack per day for 40 years.",
+    ),
+    ("Smokes 1 ppd x 20y", "20 pack-year smoking history.", "40 pack-year smoking history."),
+    # follow-up
+    ("HTN. f/u PCP 1-2 wks", "Follow up with PCP in 1-2 weeks.", "Follow up with PCP in 3-4 weeks."),
+    (
+        "HTN. f/u PCP 1-2 wks",
+        "Follow up with primary care in 1 to 2 weeks.",
+        "Follow up with primary care in 1 to 2 months.",
+    ),
+    # changes of blood pressure
+    ("BP 90/60 -> 120/80 after 2 L NS.", "Blood pressure improved to 120/80.", "Blood pressure fell to 90/60."),
+    (
+        "BP 90/60 -> 120/80 after 2 L NS.",
+        "Blood pressure rose from 90/60 to 120/80.",
+        "Blood pressure fell from 120/80 to 90/60.",
+    ),
+    # stopped, removed, discharged
+    ("Foley d/c'd on POD1.", "The Foley catheter was removed.", "The Foley catheter was inserted."),
+    ("Lisinopril d/c'd 2/2 cough.", "Lisinopril was stopped.", "Lisinopril was started."),
+    ("Vancomycin dc'd, ceftriaxone continued.", "Vancomycin was discontinued.", "Ceftriaxone was discontinued."),
+    # sides
+    ("L foot ulcer, R foot nl", "Left foot ulcer.", "Right foot ulcer."),
+    ("R knee swollen, L knee no effusion.", "The right knee is swollen.", "The left knee is swollen."),
+    # no improvement
+    ("No improvement in pain with NSAIDs.", "She still has pain.", "She has no pain."),
+    ("No improvement in pain with NSAIDs.", "Pain did not improve.", "Pain improved."),
+    # old and new doses
+    (
+        "Metoprolol increased from 25 to 50 mg",
+        "Metoprolol was increased to 50 mg.",
+        "Metoprolol was decreased to 25 mg.",
+    ),
+    ("Metoprolol increased from 25 to 50 mg", "Metoprolol 50 mg.", "Metoprolol 25 mg."),
+    # signs
+    ("UA +nitrites, -LE.", "Nitrites were positive.", "Nitrites were negative."),
+    ("Heart: RRR, +S3, no murmur", "An S3 was present.", "There was no S3."),
+    ("Ext: warm, -LE edema", "No lower extremity edema.", "Lower extremity edema was present."),
+    # limits
+    ("Troponin <0.01 x2, ECG nl.", "Troponin was less than 0.01.", "Troponin was 0.1."),
+]
+
+
+@pytest.mark.parametrize(("note", "true", "wrong"), LINES)
+def test_a_line_of_shorthand_tells_a_true_sentence_from_a_wrong_one(note, true, wrong):
+    assert check_summary(note, true).errors == ()
+    assert check_summary(note, wrong).errors
+
+
+ANTENATAL = (
+    "28yo G3P1011 @ 31+4 by 9/40 scan. Anti-D given 28/40. FM +ve, no PVB, no LOF. Hb 104 (118 at booking). RV 34/40."
+)
+CARDIOLOGY = (
+    "71M, EF 30% (25% 2022), NYHA II. Wt 84.5 kg (186 lb), -2 kg since LV. Spiro held (K 5.6). -edema, +S3. "
+    "INR goal 2-3, today 3.4, coumadin 5 -> 4 mg."
+)
+SHOULDER = "55F 6/12 hx R shoulder pain. +Hawkins, +empty can, -drop arm. R/v 6-8/52."
+DISCHARGE = "CHANGED: furosemide 40 mg daily (was 20)\nSTOP: ibuprofen\nFollow up: PCP 1 wk, Pulm 4-6 wks. BMP in 3 d."
+NOTES = [
+    ("UA dip: +blood, -leuks, -nitrites.\nPlan: toradol 30 IV", "Nitrites were negative.", "Nitrites were positive."),
+    ("Plan: toradol 30 IV, CT KUB", "She received ketorolac 30 mg IV.", "She received ketorolac 60 mg IV."),
+    ("BS 187 -> 2 units lispro per SS.", "He received 2 units of lispro.", "He received 6 units of lispro."),
+    ("PHQ-9 19, GAD-7 12.", "The PHQ-9 score was 19.", "The PHQ-9 score was 12."),
+    ("Plts 88K, Cr 0.8.", "Platelets were 88 thousand.", "Platelets were 188 thousand."),
+    (ANTENATAL, "She is at 31 weeks and 4 days.", "She is at 34 weeks and 1 day."),
+    (ANTENATAL, "She is gravida 3.", "She is gravida 4."),
+    (ANTENATAL, "There was no vaginal bleeding.", "There was vaginal bleeding."),
+    (ANTENATAL, "Haemoglobin was 104, down from 118.", "Haemoglobin was 118, up from 104."),
+    (CARDIOLOGY, "INR was 3.4.", "INR was 2.5."),
+    (CARDIOLOGY, "Weight was 186 lb.", "Weight was 196 lb."),
+    (CARDIOLOGY, "Ejection fraction was 30%.", "Ejection fraction was 25%."),
+    (CARDIOLOGY, "Spironolactone was held.", "Spironolactone was continued."),
+    (CARDIOLOGY, "Warfarin 4 mg.", "Warfarin 5 mg."),
+    (SHOULDER, "Hawkins test was positive.", "Hawkins test was negative."),
+    (SHOULDER, "Right shoulder pain for 6 months.", "Right shoulder pain for 6 weeks."),
+    (DISCHARGE, "Pulmonology follow-up in 4 to 6 weeks.", "Pulmonology follow-up in 4 to 6 months."),
+    ("PSA 6.2 (4.1 last yr), HbA1c 58.", "PSA was 6.2.", "PSA was 4.1."),
+    ("CEA 12.4 (was 31).", "CEA fell to 12.4 from 31.", "CEA rose to 31 from 12.4."),
+    ("L heel DFU. R foot: no ulcer.", "Ulcer of the left heel.", "Ulcer of the right heel."),
+    ("WBC 15 (19 yest).", "White count was 15, down from 19.", "White count was 19, up from 15."),
+    ("CKD 4, eGFR 27 (34 in Jan).", "eGFR was 27.", "eGFR was 34."),
+    ("BP 158/92, K 5.4. All: nil known.", "He has no known allergies.", "He is allergic to penicillin."),
+    ("L clavicle fx, R wrist nl.", "The left clavicle was fractured.", "The right clavicle was fractured."),
+    ("GC NAAT +, CT abdo nl.", "Gonorrhea testing was positive.", "Gonorrhea testing was negative."),
+    ("Start latanoprost qhs OS. RTC 6 wks", "Latanoprost for the left eye.", "Latanoprost for the right eye."),
+]
+
+
+@pytest.mark.parametrize(("note", "true", "wrong"), NOTES)
+def test_a_specialty_note_tells_a_true_sentence_from_a_wrong_one(note, true, wrong):
+    assert check_summary(note, true).errors == ()
+    assert check_summary(note, wrong).errors
+
+
+@pytest.mark.parametrize(
+    ("note", "summary"),
+    [
+        ("Cr 2.1 (baseline 1.2).", "Creatinine was 2.1, from a baseline of 1.2."),
+        ("Cr 2.1 (baseline 1.2).", "Baseline creatinine was 1.2."),
+        ("Lactate 4.2 -> 1.9", "Lactate was 4.2."),  # it was, at first
+        ("INR goal 2-3.", "INR was 2-3."),  # no other value is told
+        ("Pt d/c'd on aspirin.", "Aspirin was continued."),
+        ("Seen 3/12 for gout.", "Seen for gout on March 12."),
+        ("VA 20/40 OU.", "Visual acuity was 20/40."),
+        ("No family history of gout. Sister: asthma.", "Family history of asthma."),
+        ("R knee pain. Later L knee pain.", "Left knee pain."),
+        ("Temp 101.3 F, stable.", "She had a temperature of 101.3 F."),  # F is no sex
+    ],
+)
+def test_other_readings_of_shorthand_stay_open_or_true(note, summary):
+    assert check_summary(note, summary).errors == ()
+
+
+def test_a_limit_does_not_state_its_number():
+    claims = check_summary("Troponin <0.01", "Troponin was 0.01.").claims
+    assert [claim.verdict for claim in claims if claim.type == "lab"] == ["unverifiable"]
