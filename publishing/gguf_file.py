@@ -17,10 +17,11 @@ import numpy as np
 import torch
 
 from publishing.gguf_vocabulary import CONVERTER, Vocabulary
+from publishing.q8_0 import encode_q8_0
 from script_io.errors import InputError
 
 if TYPE_CHECKING:
-    from gguf import GGUFWriter
+    from gguf import GGMLQuantizationType, GGUFWriter
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 GGUF_TYPES = ("f16", "q8_0")
@@ -149,28 +150,33 @@ class _Tensor:
 
 def _tensors(model: PreTrainedModel, kind: str) -> Iterator[tuple[str, _Tensor]]:
     """Yield name and tensor of all weights. The output head is left out if it shares the embeddings' weights."""
+    config = model.config
+    if (factors := _rope_factors(model)) is not None:
+        yield "rope_freqs.weight", _tensor(factors, stored_type(factors, kind), None)
+    for stored, weight in named_weights(model):
+        heads = None
+        if ARCHITECTURES[config.model_type] == "llama" and ".attn_q." in stored:
+            heads = config.num_attention_heads
+        elif ARCHITECTURES[config.model_type] == "llama" and ".attn_k." in stored:
+            heads = config.num_key_value_heads
+        yield stored, _tensor(weight, stored_type(weight, "f16" if stored in _F16_IN_Q8_0 else kind), heads)
+
+
+def named_weights(model: PreTrainedModel) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield llama.cpp's name and the values of each weight; an output head with the embeddings' weights is left out."""
     import gguf
 
-    config = model.config
-    architecture = ARCHITECTURES[config.model_type]
+    architecture = ARCHITECTURES[model.config.model_type]
     key = next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture)
-    names = gguf.get_tensor_name_map(key, config.num_hidden_layers)
+    names = gguf.get_tensor_name_map(key, model.config.num_hidden_layers)
     is_tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
-    if (factors := _rope_factors(model)) is not None:
-        yield "rope_freqs.weight", _tensor(factors, "f32", None)
     for name, weight in model.state_dict().items():
         if is_tied and name == "lm_head.weight":
             continue
         stored = names.get_name(name, try_suffixes=(".weight", ".bias"))
         if stored is None:
             raise InputError(f"--gguf: llama.cpp's {architecture} has no tensor for {name}; {CONVERTER}")
-        heads = None
-        if architecture == "llama" and ".attn_q." in stored:
-            heads = config.num_attention_heads
-        elif architecture == "llama" and ".attn_k." in stored:
-            heads = config.num_key_value_heads
-        stored_kind = "f32" if weight.dim() == 1 else "f16" if stored in _F16_IN_Q8_0 else kind
-        yield stored, _tensor(weight, stored_kind, heads)
+        yield stored, weight
 
 
 def _rope_factors(model: PreTrainedModel) -> torch.Tensor | None:
@@ -183,24 +189,36 @@ def _rope_factors(model: PreTrainedModel) -> torch.Tensor | None:
     return rope["rope_theta"] ** -exponents / frequencies
 
 
-def _tensor(weight: torch.Tensor, kind: str, permuted_heads: int | None) -> _Tensor:
-    """Return a weight as it is stored, permuted as query or key if `permuted_heads` is given."""
-    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, quants
+def stored_type(weight: torch.Tensor, kind: str) -> GGMLQuantizationType:
+    """Return the type in which a file of this kind stores a weight: vectors in F32, rows that fill no blocks in F16."""
+    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
-    block = GGML_QUANT_SIZES[GGMLQuantizationType.Q8_0][0]
-    stored_type = {"f32": GGMLQuantizationType.F32, "q8_0": GGMLQuantizationType.Q8_0}.get(kind)
-    if stored_type is None or (kind == "q8_0" and weight.shape[-1] % block):
-        stored_type = GGMLQuantizationType.F16
+    if weight.dim() == 1:
+        return GGMLQuantizationType.F32
+    fills_blocks = weight.shape[-1] % GGML_QUANT_SIZES[GGMLQuantizationType.Q8_0][0] == 0
+    return GGMLQuantizationType.Q8_0 if kind == "q8_0" and fills_blocks else GGMLQuantizationType.F16
+
+
+def _tensor(weight: torch.Tensor, kind: GGMLQuantizationType, permuted_heads: int | None) -> _Tensor:
+    """Return a weight as it is stored, permuted as query or key if `permuted_heads` is given."""
+    from gguf import GGMLQuantizationType, quants
 
     def data() -> np.ndarray[Any, Any]:
         values = weight.detach().float().cpu().numpy()
-        return quants.quantize(values if permuted_heads is None else _permuted(values, permuted_heads), stored_type)
+        return encoded(values if permuted_heads is None else _permuted(values, permuted_heads), kind)
 
-    if stored_type is GGMLQuantizationType.Q8_0:
-        shape = quants.quant_shape_to_byte_shape(tuple(weight.shape), stored_type)
-        return _Tensor(shape, np.uint8, int(np.prod(shape)), stored_type, data)
-    dtype = np.float32 if stored_type is GGMLQuantizationType.F32 else np.float16
-    return _Tensor(tuple(weight.shape), dtype, weight.numel() * np.dtype(dtype).itemsize, stored_type, data)
+    if kind is GGMLQuantizationType.Q8_0:
+        shape = quants.quant_shape_to_byte_shape(tuple(weight.shape), kind)
+        return _Tensor(shape, np.uint8, int(np.prod(shape)), kind, data)
+    dtype = np.float32 if kind is GGMLQuantizationType.F32 else np.float16
+    return _Tensor(tuple(weight.shape), dtype, weight.numel() * np.dtype(dtype).itemsize, kind, data)
+
+
+def encoded(values: np.ndarray[Any, Any], kind: GGMLQuantizationType) -> np.ndarray[Any, Any]:
+    """Return float32 values (..., n) as they are stored in this type."""
+    from gguf import GGMLQuantizationType, quants
+
+    return encode_q8_0(values) if kind is GGMLQuantizationType.Q8_0 else quants.quantize(values, kind)
 
 
 def _permuted(values: np.ndarray[Any, Any], heads: int) -> np.ndarray[Any, Any]:
