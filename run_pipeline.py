@@ -50,7 +50,7 @@ from pipeline.runner import Pipeline
 from pipeline.script_flags import HandedFlags, add_training_flags, check_stage_words, describe, joined
 from pipeline.stages import WITHOUT_PREFERENCE, compare, evaluate, preference_pairs, stage_a, stage_b, top_of
 from pipeline.status import status_of, write_chain
-from script_io.errors import EXIT_FAILED, ArgumentParser, InputError, at_least, run_script
+from script_io.errors import EXIT_FAILED, ArgumentParser, InputError, Terminated, at_least, run_script
 
 SPLITS = ("train", "validation", "test")
 DEMO_DATA = "the demo's data with: python demo/make_phase1_data.py"
@@ -290,9 +290,13 @@ def main(args: argparse.Namespace) -> int:
         write_chain(folder, args, pipeline.planned, recipe.stage_shares)
     if recipe.examples:
         phase1 = folder / "phase1" if args.dry_run else top_of(phase1, recipe.examples, folder / "phase1")
-    models = train_models(pipeline, phase1, base)
-    figures = evaluate_models(pipeline, models, phase1)
-    page = compare(pipeline, models)
+    try:
+        models = train_models(pipeline, phase1, base)
+        figures = evaluate_models(pipeline, models, phase1)
+        page = compare(pipeline, models)
+    except (KeyboardInterrupt, Terminated):
+        print(f"The chain in {folder} has stopped; the same command goes on from there.", file=sys.stderr)
+        raise
     if args.dry_run:
         return 0
     accepted = report(pipeline, figures, page)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
+from typing import IO
 
 import psutil
 
-from script_io.errors import InputError
+from script_io.errors import EXIT_TERMINATED, InputError
 from script_io.files import read_json, write_json
 from script_io.stage_clock import StageLine
 
@@ -19,6 +23,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SECONDS_BETWEEN_LOOKS = 1.0  # at the log of a running stage
 SECONDS_TO_STOP = 120.0  # within which a training ends its step and writes a checkpoint
 RUNNING: set[subprocess.Popen[bytes]] = set()  # processes of the stages
+STOPPING = threading.Event()  # no further stage may start
+_STARTING = threading.Lock()  # held while a process starts, so that `stop_all` misses none
 
 
 def launch(command: Sequence[str], log: Path) -> int:
@@ -28,14 +34,14 @@ def launch(command: Sequence[str], log: Path) -> int:
     """
     words = [sys.executable, str(ROOT / command[0]), *command[1:]]
     line, mark = StageLine(log.stem), pid_file(log)
-    with (
-        log.open("w", encoding="utf-8") as handle,
-        subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=handle, stderr=handle, start_new_session=True
-        ) as process,
-    ):
-        RUNNING.add(process)
+    process: subprocess.Popen[bytes] | None = None
+    with log.open("w", encoding="utf-8") as handle:
         try:
+            with _signals_held(), _STARTING:
+                if STOPPING.is_set():
+                    return EXIT_TERMINATED
+                process = _start(words, handle)
+                RUNNING.add(process)
             write_json(mark, {"pid": process.pid, "created": psutil.Process(process.pid).create_time()})
             while True:
                 try:
@@ -43,12 +49,47 @@ def launch(command: Sequence[str], log: Path) -> int:
                 except subprocess.TimeoutExpired:
                     line.show(log)
         except BaseException:
-            stop([process])
+            if process:
+                stop([process])
             raise
         finally:
-            RUNNING.discard(process)
+            if process:
+                RUNNING.discard(process)
             mark.unlink(missing_ok=True)
             line.clear()
+
+
+def _start(words: Sequence[str], output: IO[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM back until the block ends. Raised inside Popen, they would leave a process behind."""
+    if threading.current_thread() is not threading.main_thread():  # where signals raise nothing
+        yield
+        return
+    held: list[int] = []
+
+    def hold(signal_number: int, frame: FrameType | None) -> None:
+        held.append(signal_number)
+
+    earlier = {number: signal.signal(number, hold) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+        if held:
+            signal.raise_signal(held[0])
+
+
+def stop_all() -> None:
+    """Stop all stages that run, and let no other start."""
+    with _STARTING:
+        STOPPING.set()
+        running = list(RUNNING)
+    stop(running)
 
 
 def stop(processes: Iterable[subprocess.Popen[bytes]]) -> None:
@@ -66,6 +107,7 @@ def stop(processes: Iterable[subprocess.Popen[bytes]]) -> None:
     finally:
         for process in processes:
             process.kill()
+            process.wait()
 
 
 def pid_file(log: Path) -> Path:

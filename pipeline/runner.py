@@ -6,7 +6,6 @@ import argparse
 import os
 import shlex
 import signal
-import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from demo.recipes import EVIDENCE_MODEL, Recipe
-from pipeline.processes import RUNNING, launch, refuse_if_running, stop
+from pipeline.processes import STOPPING, launch, refuse_if_running, stop_all
 from pipeline.script_flags import WITHOUT_EFFECT, HandedFlags, merged, split, unsplit, without
 from pipeline.stage_records import StageRecord, inputs_of, newest, outputs_of
 from script_io.errors import EXIT_BAD_INPUT, InputError, RunError
@@ -53,13 +52,15 @@ class Pipeline:
         if self.parallel == 1:
             return [stage() for stage in stages]
         self._shared_threads = max(1, usable_cores() // self.parallel)
-        failed = threading.Event()
+        failures: list[BaseException] = []
+        STOPPING.clear()
 
         def guarded(stage: Callable[[], Any]) -> Any:
             try:
-                return None if failed.is_set() else stage()
-            except BaseException:
-                failed.set()  # before this worker takes the next stage
+                return None if STOPPING.is_set() else stage()
+            except BaseException as error:
+                failures.append(error)
+                STOPPING.set()  # before this worker takes the next stage
                 raise
 
         try:
@@ -68,13 +69,15 @@ class Pipeline:
             with ThreadPoolExecutor(self.parallel) as pool:
                 futures = [pool.submit(guarded, stage) for stage in stages]
                 try:
-                    done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-                    return [each.result() for each in (futures if len(done) == len(futures) else done)]
+                    wait(futures, return_when=FIRST_EXCEPTION)
+                    if failures:
+                        raise failures[0]  # the others follow from it
+                    return [each.result() for each in futures]
                 except BaseException:
-                    failed.set()
-                    stop(RUNNING)
+                    stop_all()
                     raise
         finally:
+            STOPPING.clear()
             self._shared_threads = 0
 
     def run(

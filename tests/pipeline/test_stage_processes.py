@@ -115,3 +115,34 @@ def test_the_status_of_a_folder_without_a_chain(tmp_path):
     (tmp_path / "run_config.json").write_text(json.dumps({"arguments": {}}))
     with pytest.raises(InputError, match="is the folder of one stage"):
         status_of(tmp_path)
+
+
+def test_ctrl_c_while_a_stage_starts_leaves_no_process(tmp_path, monkeypatch):
+    (tmp_path / "train.py").write_text("import time; time.sleep(60)")
+    monkeypatch.setattr(processes, "ROOT", tmp_path)
+    started = []
+    start = subprocess.Popen
+
+    def interrupted(*arguments, **named):
+        started.append(start(*arguments, **named))
+        signal.raise_signal(signal.SIGINT)  # before the caller knows of the process
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        processes.launch(["train.py"], tmp_path / "sft.log")
+    assert [process.returncode for process in started] == [-signal.SIGTERM]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_no_stage_starts_in_another_thread_once_the_chain_stops(tmp_path, monkeypatch):
+    (tmp_path / "train.py").write_text("open(__file__ + '.ran', 'w')")
+    monkeypatch.setattr(processes, "ROOT", tmp_path)
+    processes.stop_all()
+    try:
+        assert processes.launch(["train.py"], tmp_path / "sft.log") == 143
+    finally:
+        processes.STOPPING.clear()
+    assert not (tmp_path / "train.py.ran").exists()
+    assert processes.launch(["train.py"], tmp_path / "sft.log") == 0
+    assert (tmp_path / "train.py.ran").exists()
