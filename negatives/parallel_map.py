@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import connection
 from typing import Any, TypeVar
 
 from script_io.errors import RunError
@@ -48,8 +52,17 @@ def _start_worker(function: Callable[[Any], Any], set_up: Callable[[], None]) ->
     global _function  # noqa: PLW0603  (set once in each process)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted too and stops its workers
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     set_up()
     _function = function
+
+
+def _end_with_parent() -> None:
+    """End this process once its parent has, which tells nobody when it is killed."""
+    parent = multiprocessing.parent_process()
+    assert parent  # a worker has one
+    connection.wait([parent.sentinel])
+    os._exit(1)
 
 
 def _call(item: Any) -> Any:

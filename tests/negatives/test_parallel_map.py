@@ -1,10 +1,14 @@
 """Order, look-ahead and the death of a worker."""
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
+import psutil
 import pytest
+from training_helpers import ROOT
 
 from negatives.parallel_map import ITEMS_AHEAD_PER_WORKER, ordered_map
 from script_io.errors import RunError
@@ -48,3 +52,23 @@ def test_items_are_taken_as_they_are_needed(workers: int, ahead: int) -> None:
 def test_a_killed_worker_is_an_error_and_no_endless_wait() -> None:
     with pytest.raises(RunError, match="a worker process was killed"):
         list(ordered_map(killed_at_three, range(10), 2, no_set_up))
+
+
+PROGRAM = """
+import time
+from negatives.parallel_map import ordered_map
+for _ in ordered_map(lambda number: number, range(4), 2, lambda: None):
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_workers_end_with_a_parent_that_is_killed() -> None:
+    """They waited for further items, for ever."""
+    with subprocess.Popen([sys.executable, "-c", PROGRAM], cwd=ROOT, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout
+        assert parent.stdout.readline() == b"ready\n"
+        workers = psutil.Process(parent.pid).children()
+        parent.kill()
+    assert len(workers) == 2
+    assert psutil.wait_procs(workers, timeout=30)[1] == []
