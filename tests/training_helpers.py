@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -105,6 +106,11 @@ def metrics(output: Path, kind: str) -> list[dict[str, Any]]:
     """The lines of one kind (`train` or `val`) in the metrics log of a run."""
     lines = (output / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return [row for row in map(json.loads, lines) if row["kind"] == kind]
+
+
+def outside_tests() -> dict[str, str]:
+    """The environment of a program in tests/ that runs in a process of its own."""
+    return {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
 
 
 def run(script: str, *arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
