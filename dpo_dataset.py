@@ -1,7 +1,7 @@
 """Read preference data for Stage B: (prompt, chosen, rejected) triplets, tokenised.
 
-In:  JSONL, JSON array, Parquet or CSV files: `prompt`, `chosen`, `rejected`, each a text or a list of chat messages;
-     script_io/preference_files.py lists the other forms, and --columns names other columns. The optional key
+In:  JSONL, JSON array, Parquet, CSV or TSV files: `prompt`, `chosen`, `rejected`, each a text or a list of chat
+     messages; script_io/preference_files.py lists the other forms, and --columns names other columns. The optional key
      `clinical_note` is the note in the prompt; --overflow shorten_note needs it for a prompt of another form.
      `edits`, `chosen_spans` and `rejected_spans`, also optional, say what differs (see docs/data_formats.md).
 Out: as a library, `DPODataset`; as a script, every problem of the file with its line.

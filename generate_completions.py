@@ -46,7 +46,7 @@ from script_io.files import (
 from script_io.folder_lock import lock_folder
 from script_io.phase1_csv import DATA_REMEDY, FACTUAL_LABELS, row_problem
 from script_io.phase1_files import stream_phase1
-from script_io.tables import TABLE_SUFFIXES, stream_table
+from script_io.tables import DELIMITERS, TABLE_SUFFIXES, stream_table
 
 DEFAULT_MODEL_PATH = "./models/sft_specialist/final_model"
 CHOSEN_DTYPE = "chosen_dtype"  # what --dtype auto found by a measurement, which may differ when a run is resumed
@@ -74,8 +74,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--prompts_path",
         type=Path,
         default=Path("phase1_data/sft/train_set_processed.csv"),
-        help="Phase 1 file, or one with prompt and optionally id, clinical_note and reference: .csv, .jsonl, .json or "
-        ".parquet (default: %(default)s)",
+        help="Phase 1 file, or one with prompt and optionally id, clinical_note and reference: .csv, .tsv, .jsonl, "
+        ".json or .parquet (default: %(default)s)",
     )
     add_columns_argument(data, PROMPT_ROLES)
     data.add_argument(
@@ -111,7 +111,7 @@ def read_prompts(path: Path, columns: Mapping[str, str] | None = None) -> list[P
     if path.suffix.lower() not in TABLE_SUFFIXES:
         raise InputError(f"{path}: the name must end in {', '.join(TABLE_SUFFIXES)}; rename or convert the file")
     _, first = next(stream_table(path, (), DATA_REMEDY, columns))
-    is_phase1 = "prompt" not in first and ("clinical_note" in first or path.suffix.lower() == ".csv")
+    is_phase1 = "prompt" not in first and ("clinical_note" in first or path.suffix.lower() in DELIMITERS)
     prompts = prompts_of_phase1(path, columns) if is_phase1 else prompts_of_table(path, columns)
     texts: dict[str, str] = {}
     for prompt in prompts:

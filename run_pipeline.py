@@ -44,15 +44,16 @@ from demo.recipes import (
 from language_model.model_files import DEMO_BASE
 from language_model.placement import DEVICES
 from pipeline.hardware import PRESETS
+from pipeline.phase1_tables import SPLITS, Phase1Tables
 from pipeline.processes import ROOT
 from pipeline.results import report
 from pipeline.runner import Pipeline
 from pipeline.script_flags import HandedFlags, add_training_flags, check_stage_words, describe, joined
-from pipeline.stages import WITHOUT_PREFERENCE, compare, evaluate, preference_pairs, stage_a, stage_b, top_of
+from pipeline.stages import WITHOUT_PREFERENCE, compare, evaluate, preference_pairs, stage_a, stage_b
 from pipeline.status import status_of, write_chain
+from script_io.columns_flag import PHASE1_ROLES, add_columns_argument
 from script_io.errors import EXIT_FAILED, ArgumentParser, InputError, Terminated, at_least, run_script
 
-SPLITS = ("train", "validation", "test")
 DEMO_DATA = "the demo's data with: python demo/make_phase1_data.py"
 GET_MODEL = "python demo/get_real_model.py"
 
@@ -137,8 +138,10 @@ def add_data_arguments(parser: ArgumentParser) -> None:
         "--phase1_dir",
         default="phase1_data/sft",
         metavar="FOLDER",
-        help=f"folder of the Phase 1 CSVs (default: phase1_data/sft; with --real {REAL_NOTES})",
+        help="folder of the Phase 1 files, train_set_processed.csv and so on, or .tsv, .jsonl, .json or .parquet "
+        f"(default: phase1_data/sft; with --real {REAL_NOTES})",
     )
+    add_columns_argument(data, PHASE1_ROLES)
     data.add_argument(
         "--evidence_model",
         metavar="FOLDER",
@@ -220,7 +223,7 @@ def planned_stages(args: argparse.Namespace, recipe: Recipe) -> list[str]:
     return [*stages, "comparison"]
 
 
-def train_models(pipeline: Pipeline, phase1: Path, base: str) -> dict[str, Path | str]:
+def train_models(pipeline: Pipeline, phase1: Phase1Tables, base: str) -> dict[str, Path | str]:
     """Run all stages of training; return the models to evaluate, by name."""
     args, recipe = pipeline.args, pipeline.recipe
     sft = dpo = control = stage_a(pipeline, phase1, base)
@@ -237,8 +240,8 @@ def train_models(pipeline: Pipeline, phase1: Path, base: str) -> dict[str, Path 
     return models if control == sft else models | {"control": control}
 
 
-def check_arguments(args: argparse.Namespace) -> None:
-    """Raise InputError for flags that exclude each other, and for files and folders that are not there."""
+def check_arguments(args: argparse.Namespace, recipe: Recipe, phase1: Phase1Tables) -> None:
+    """Raise InputError for flags that exclude each other, and for data and models that are not as the stages need."""
     if not (args.demo or args.real or args.model_name) or (args.demo and args.real):
         raise InputError("pass --demo, --real, or --model_name with a base model of yours")
     if args.small and (args.model_name or not args.demo):
@@ -246,10 +249,7 @@ def check_arguments(args: argparse.Namespace) -> None:
     if args.size and not args.real:
         raise InputError("--size is the size of a --real run; pass both, or leave it out")
     notes = "the real dialogues with: python demo/get_real_notes.py" if args.real else DEMO_DATA
-    for split in SPLITS:
-        path = Path(args.phase1_dir) / f"{split}_set_processed.csv"
-        if not path.exists():
-            raise InputError(f"{path}: no such file; make {notes}")
+    phase1.check(notes, with_id=("test",) if recipe.negatives is None else SPLITS)
     if args.model_name == REAL_MODEL and not Path(REAL_MODEL).exists():  # which could also be a hub id
         raise InputError(f"{REAL_MODEL}: no such folder; make it with: {GET_MODEL}")
     if args.evidence_model and not (Path(args.evidence_model) / "detector.json").is_file():
@@ -268,7 +268,9 @@ def folder_of(args: argparse.Namespace) -> Path:
     return Path(f"runs/{'demo' if args.demo else 'real'}{small}" if args.demo or args.real else "runs/pipeline")
 
 
-def evaluate_models(pipeline: Pipeline, models: Mapping[str, Path | str], phase1: Path) -> dict[str, dict[str, Any]]:
+def evaluate_models(
+    pipeline: Pipeline, models: Mapping[str, Path | str], phase1: Phase1Tables
+) -> dict[str, dict[str, Any]]:
     """Evaluate all models; return the figures of each by mode."""
     evaluations = [partial(evaluate, pipeline, name, model, phase1) for name, model in models.items()]
     return dict(zip(models, pipeline.together(*evaluations), strict=True))
@@ -280,16 +282,18 @@ def main(args: argparse.Namespace) -> int:
         return 0
     if args.demo and args.phase1_dir == "phase1_data/sft":
         args.phase1_dir = str(ROOT / args.phase1_dir)  # works from any working folder
-    check_arguments(args)
+    recipe, phase1 = recipe_of(args), Phase1Tables(Path(args.phase1_dir), tuple(args.columns or ()))
+    check_arguments(args, recipe, phase1)
     add_lexicons(args.lexicon_dir)  # fails here rather than after Stage A
-    recipe, folder, handed = recipe_of(args), folder_of(args), HandedFlags.of(args)
+    folder, handed = folder_of(args), HandedFlags.of(args)
     pipeline = Pipeline(args, recipe, folder, planned_stages(args, recipe), handed)
-    phase1, base = Path(args.phase1_dir), args.model_name or str(DEMO_BASE)
+    base = args.model_name or str(DEMO_BASE)
     print("".join(f"{'# ' * args.dry_run}{line}\n" for line in describe(handed)), end="")
     if not args.dry_run:
         write_chain(folder, args, pipeline.planned, recipe.stage_shares)
     if recipe.examples:
-        phase1 = folder / "phase1" if args.dry_run else top_of(phase1, recipe.examples, folder / "phase1")
+        top = folder / "phase1"
+        phase1 = Phase1Tables(top) if args.dry_run else phase1.top(recipe.examples, top)
     try:
         models = train_models(pipeline, phase1, base)
         figures = evaluate_models(pipeline, models, phase1)

@@ -1,6 +1,6 @@
 """Read a Phase 1 file for Stage A: factual notes and summaries, tokenised, with the loss on the summary only.
 
-In:  a Phase 1 CSV, JSONL, JSON array or Parquet file (id, clinical_note, model_summary, label, hallucination_type;
+In:  a Phase 1 CSV, TSV, JSONL, JSON array or Parquet file (id, clinical_note, model_summary, label, hallucination_type;
      --columns names other columns), or conversations: a file with `messages`.
 Out: as a library, `SFTDataset` and loaders; as a script, every problem of the file with its line.
 

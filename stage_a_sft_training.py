@@ -58,7 +58,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
             f"--{split}_data_path",
             default=f"phase1_data/sft/{name}_set_processed.csv",
             metavar="FILE",
-            help=f"{name} split: Phase 1 CSV, JSONL, JSON array or Parquet, or conversations (messages)",
+            help=f"{name} split: Phase 1 CSV, TSV, JSONL, JSON array or Parquet, or conversations (messages)",
         )
     add_columns_argument(data, PHASE1_ROLES)
     model = parser.add_argument_group("Model")

@@ -71,7 +71,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     source.add_argument(
         "--predictions",
         type=Path,
-        help="table of summaries to evaluate without a model: CSV, JSONL, JSON array or Parquet (default: none)",
+        help="table of summaries to evaluate without a model: CSV, TSV, JSONL, JSON array or Parquet (default: none)",
     )
     add_base_model_argument(model)
     data = parser.add_argument_group("Data")

@@ -15,7 +15,7 @@ from typing import Any
 from language_model.prompt_format import note_of_prompt, note_of_row
 from script_io.errors import InputError
 from script_io.files import read_text
-from script_io.tables import CELL_LIMIT, TABLE_SUFFIXES, Place, read_table
+from script_io.tables import CELL_LIMIT, DELIMITERS, TABLE_SUFFIXES, Place, read_table
 
 NOTE_COLUMN = "clinical_note"
 KEPT = "input_"  # begins the name of an input column whose own name is used for something else
@@ -63,7 +63,7 @@ def read_notes(path: Path, column: str | None = None, *, one_per_file: bool = Fa
         return _folder_notes(path)
     if extension == ".txt":
         return [_file_note(path)] if one_per_file else _line_notes(path)
-    return _csv_notes(path, column or NOTE_COLUMN) if extension == ".csv" else _keyed_notes(path, column)
+    return _csv_notes(path, column or NOTE_COLUMN) if extension in DELIMITERS else _keyed_notes(path, column)
 
 
 def _folder_notes(folder: Path) -> list[Note]:

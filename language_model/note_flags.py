@@ -19,8 +19,8 @@ def add_note_arguments(parser: argparse.ArgumentParser) -> None:
         "--input_file",
         type=Path,
         metavar="FILE",
-        help="notes to summarise: .txt (one note per line), .csv, .jsonl, .json or .parquet (one per row), or a folder "
-        "(one per .txt file) (default: none)",
+        help="notes to summarise: .txt (one note per line), .csv, .tsv, .jsonl, .json or .parquet (one per row), or a "
+        "folder (one per .txt file) (default: none)",
     )
     data.add_argument(
         "--one_note_per_file", action="store_true", help="take a .txt file as one note, with all its lines"

@@ -17,7 +17,7 @@ from script_io.errors import parser_of
 STAGE_A, STAGE_B = "stage_a_sft_training.py", "stage_b_dpo_training.py"
 # The chain decides these for each stage.
 SET_BY_THE_CHAIN = {
-    *("train_data_path", "val_data_path", "data_weights", "model_name", "sft_model_path", "base_model"),
+    *("train_data_path", "val_data_path", "columns", "data_weights", "model_name", "sft_model_path", "base_model"),
     *("output_dir", "overwrite_output_dir", "resume", "config", "help"),
 }
 # `run_pipeline.py` has these itself, since not every script gets the same value.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,8 @@ from typing import Any
 from demo.recipes import HEADLINE
 from language_model.loading import load_tokenizer
 from language_model.prompt_format import load_prompt_format
+from pipeline.phase1_tables import Phase1Tables, write_phase1
 from pipeline.runner import Pipeline
-from script_io.csv_files import read_csv, update_csv
 from script_io.files import read_json
 from sft_dataset import SFTDataset
 
@@ -29,40 +29,29 @@ class Pairs:
     val: tuple[Path, ...]
 
 
-def top_of(phase1: Path, examples: Mapping[str, int], folder: Path) -> Path:
-    """Write a Phase 1 folder with the first rows of each split, unless it is there already; return the folder."""
-    for split, count in examples.items():
-        name = f"{split}_set_processed.csv"
-        rows = [row for _, row in read_csv(phase1 / name, ())][:count]
-        update_csv(folder / name, list(rows[0]), rows)
-    return folder
-
-
-def prompts_that_fit(pipeline: Pipeline, train_csv: Path, model: Path) -> Path:
-    """Write the training rows that `model` was trained on, those within --max_length, and return the file.
+def prompts_that_fit(pipeline: Pipeline, phase1: Phase1Tables, model: Path) -> Path:
+    """Write the training rows that `model` was trained on, those within --max_length, and return the CSV.
 
     A pair of a longer note would be left out of Stage B, after its completions have been sampled and judged.
     """
-    path = pipeline.folder / "prompts" / train_csv.name
+    path = (pipeline.folder / "prompts" / phase1.file("train").name).with_suffix(".csv")
     if pipeline.args.dry_run:
         return path
     tokenizer = load_tokenizer(model, pipeline.handed.given.get("trust_remote_code", False))
-    prompt_format = load_prompt_format(model, tokenizer)
-    kept = set(SFTDataset(train_csv, tokenizer, max_length=pipeline.args.max_length, prompt_format=prompt_format).ids)
-    named = [{**row, "id": row.get("id") or f"line-{line}"} for line, row in read_csv(train_csv, ())]
-    rows = [row for row in named if row["id"] in kept]
-    update_csv(path, list(rows[0]), rows)
+    options = {"max_length": pipeline.args.max_length, "prompt_format": load_prompt_format(model, tokenizer)}
+    kept = set(SFTDataset(phase1.file("train"), tokenizer, columns=phase1.columns, **options).ids)
+    write_phase1(path, [row for row in phase1.rows("train") if row["id"] in kept])
     return path
 
 
-def stage_a(pipeline: Pipeline, phase1: Path, base: str) -> Path:
+def stage_a(pipeline: Pipeline, phase1: Phase1Tables, base: str) -> Path:
     """Train the SFT adapter and return its folder."""
     pipeline.run(
         "sft",
         "stage_a_sft_training.py",
         *("--model_name", base),
-        *("--train_data_path", phase1 / "train_set_processed.csv"),
-        *("--val_data_path", phase1 / "validation_set_processed.csv"),
+        *("--train_data_path", phase1.file("train"), "--val_data_path", phase1.file("validation")),
+        *phase1.flags,
         *pipeline.training_flags("sft"),
         *pipeline.recipe.stage_a,
         extra=pipeline.memory_flags(),
@@ -70,7 +59,7 @@ def stage_a(pipeline: Pipeline, phase1: Path, base: str) -> Path:
     return pipeline.folder / "sft" / "final_model"
 
 
-def preference_pairs(pipeline: Pipeline, phase1: Path, model: Path, number: int) -> Pairs:
+def preference_pairs(pipeline: Pipeline, phase1: Phase1Tables, model: Path, number: int) -> Pairs:
     """Make the pairs of one round: hard negatives if the recipe has any, and pairs from the completions of `model`."""
     folder = pipeline.folder / f"pairs_{number}"
     train, val = [], []
@@ -87,26 +76,27 @@ def preference_pairs(pipeline: Pipeline, phase1: Path, model: Path, number: int)
     return Pairs(tuple(train), tuple(path for path in val if path.stat().st_size) or tuple(train))
 
 
-def hard_negatives(pipeline: Pipeline, phase1: Path, folder: Path, number: int) -> None:
+def hard_negatives(pipeline: Pipeline, phase1: Phase1Tables, folder: Path, number: int) -> None:
     """Make the hard negatives of one round."""
     pipeline.run(
         f"negatives_{number}",
         "generate_phase2_data.py",
-        *("--phase1_dir", phase1, "--phase2_dir", folder, "--seed", str(pipeline.args.seed + number)),
+        *("--phase1_dir", phase1.folder, *phase1.flags, "--phase2_dir", folder),
+        *("--seed", str(pipeline.args.seed + number)),
         *(pipeline.recipe.negatives or ()),
         *pipeline.lexicon_flags(),
     )
 
 
-def on_policy_pairs(pipeline: Pipeline, phase1: Path, model: Path, folder: Path, number: int) -> None:
+def on_policy_pairs(pipeline: Pipeline, phase1: Phase1Tables, model: Path, folder: Path, number: int) -> None:
     """Sample completions of `model` and make pairs of them, in `on_policy` below `folder`."""
-    completions, prompts = folder / "completions.jsonl", phase1 / "train_set_processed.csv"
+    completions, prompts = folder / "completions.jsonl", [phase1.file("train"), *phase1.flags]
     if pipeline.recipe.fitting_prompts and pipeline.args.overflow == "drop":
-        prompts = prompts_that_fit(pipeline, prompts, model)
+        prompts = [prompts_that_fit(pipeline, phase1, model)]
     pipeline.run(
         f"completions_{number}",
         "generate_completions.py",
-        *("--prompts_path", prompts, "--model_path", model),
+        *("--prompts_path", *prompts, "--model_path", model),
         *("--output_path", completions, "--seed", str(pipeline.args.seed + number)),
         *pipeline.hardware_flags(),
         *("--overflow", pipeline.args.overflow),
@@ -143,7 +133,7 @@ def stage_b(pipeline: Pipeline, name: str, model: Path, pairs: Pairs, last: Sequ
     return pipeline.folder / name / "final_model"
 
 
-def evaluate(pipeline: Pipeline, name: str, model: Path | str, phase1: Path) -> dict[str, Any]:
+def evaluate(pipeline: Pipeline, name: str, model: Path | str, phase1: Phase1Tables) -> dict[str, Any]:
     """Evaluate one model in each mode of the recipe; return its figures by mode.
 
     The figures are those of `evaluation_summary.json`, on the demo also by the exact truth (`exact`), and by every
@@ -156,7 +146,7 @@ def evaluate(pipeline: Pipeline, name: str, model: Path | str, phase1: Path) -> 
         pipeline.run(
             f"evaluate_{name}_{mode}",
             "evaluation/evaluate_model.py",
-            *("--model_path", model, "--test_data", phase1 / "test_set_processed.csv", "--output_dir", folder),
+            *("--model_path", model, "--test_data", phase1.file("test"), *phase1.flags, "--output_dir", folder),
             *("--temperature", MODES[mode], "--seed", str(pipeline.args.seed)),
             *pipeline.hardware_flags(),
             *("--overflow", pipeline.args.overflow),

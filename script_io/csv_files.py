@@ -63,7 +63,7 @@ def read_csv(
 
 
 def stream_csv(
-    path: str | Path, required: Sequence[str], remedy: str = "check the path"
+    path: str | Path, required: Sequence[str], remedy: str = "check the path", delimiter: str = ","
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield the rows of a CSV as (line number, row) pairs; the number is the last line of the row.
 
@@ -73,7 +73,7 @@ def stream_csv(
     """
     try:
         with open(path, encoding="utf-8-sig") as handle:
-            yield from csv_rows(path, handle, required)
+            yield from csv_rows(path, handle, required, delimiter)
     except (OSError, UnicodeDecodeError):
         read_text(path, remedy)  # says what is wrong, and at which byte of the whole file
         raise

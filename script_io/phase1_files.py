@@ -26,9 +26,8 @@ def stream_phase1(
     place is taken, and a label: then every row counts as factual, which is printed. Raises InputError with the place of
     a row whose cell in one of our columns is a list or an object.
     """
-    needed = [name for name in required if not columns or name not in ("id", "label")]
     said = False
-    for place, row in stream_table(path, needed, remedy, columns):
+    for place, row in stream_table(path, needed_columns(columns, required), remedy, columns):
         texts = {name: cell_text(path, place, name, cell) if name in COLUMNS else cell for name, cell in row.items()}
         if columns and "label" not in texts:
             if not said:
@@ -37,6 +36,11 @@ def stream_phase1(
         if columns and not texts.get("id"):
             texts["id"] = place.row_id
         yield place, texts
+
+
+def needed_columns(columns: Mapping[str, str] | None, required: Sequence[str] = REQUIRED_COLUMNS) -> list[str]:
+    """Return the columns, by our names, without which a Phase 1 table is refused; see `stream_phase1`."""
+    return [name for name in required if not columns or name not in ("id", "label")]
 
 
 def read_phase1(

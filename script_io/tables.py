@@ -1,6 +1,6 @@
-"""Read the rows of a table whose kind its name tells: CSV, JSON lines, a JSON array or Parquet.
+"""Read the rows of a table whose kind its name tells: CSV, TSV, JSON lines, a JSON array or Parquet.
 
-Every row comes with its place, so that an error can name it. CSV, JSON lines and Parquet are read row by row.
+Every row comes with its place, so that an error can name it. All but JSON arrays are read row by row.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from script_io.files import (
 JSON_LINES = (".jsonl", ".ndjson")
 JSON_SUFFIXES = (".json", *JSON_LINES)
 PARQUET_SUFFIXES = (".parquet", ".pq")
-TABLE_SUFFIXES = (".csv", *JSON_SUFFIXES, *PARQUET_SUFFIXES)
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+TABLE_SUFFIXES = (*DELIMITERS, *JSON_SUFFIXES, *PARQUET_SUFFIXES)
 CELL_LIMIT = 10_000_000  # characters; no note is longer, but a file with a missing quote or line end is
 
 
@@ -104,7 +105,7 @@ def _rows(path: str | Path, required: Sequence[str], remedy: str, other_names: s
             for line, row in jsonl_rows(path, lines, required):
                 yield Place("line", line), row
     else:
-        for line, row in stream_csv(path, required, remedy):
+        for line, row in stream_csv(path, required, remedy, DELIMITERS[suffix]):
             yield Place("line", line), row
 
 

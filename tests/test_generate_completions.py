@@ -84,7 +84,7 @@ def test_the_note_of_a_jsonl_prompt(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("p.txt", "", "must end in .csv, .json, .jsonl"),
+        ("p.txt", "", "must end in .csv, .tsv, .json, .jsonl"),
         ("p.jsonl", '{"prompt": [1]}\n', "line 1: prompt is not a text"),
         ("p.jsonl", '{"prompt": "a", "reference": 1}\n', "line 1: reference is not a text"),
         ("p.jsonl", '{"prompt": "a", "id": 1}\n{"prompt": "b", "id": 1}\n', "two different notes have the id 1"),

@@ -10,6 +10,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from pipeline_here import launch_here, write_top_of_demo
@@ -20,8 +22,10 @@ from demo.recipes import DEMO_MODEL_RECIPE, STAGE_SHARES
 from evaluation.acceptance import Bounds
 from language_model.model_files import DEMO_BASE
 from pipeline import processes, runner, stages
+from pipeline.phase1_tables import Phase1Tables
 from pipeline.script_flags import HandedFlags
 from run_pipeline import Recipe
+from script_io.csv_files import read_csv
 from script_io.errors import InputError, RunError
 from script_io.files import write_json
 from script_io.stage_clock import kind_of
@@ -284,14 +288,15 @@ def test_flags_are_handed_to_the_scripts_that_know_them(tmp_path, monkeypatch):
     flags = ["--demo", "--base_model", "moved", "--ignore_memory_estimate", "--device", "cpu"]
     flags += ["--lexicon_dir", "names", "more_names", "--num_threads", "3"]
     pipeline = run_pipeline.Pipeline(run_pipeline.parse_args(flags), Recipe(), tmp_path)
-    sft = run_pipeline.stage_a(pipeline, tmp_path, "base")
+    phase1 = Phase1Tables(tmp_path)
+    sft = run_pipeline.stage_a(pipeline, phase1, "base")
     run_pipeline.stage_b(pipeline, "dpo", sft, stages.Pairs((tmp_path / "a",), (tmp_path / "b",)))
     write_json(tmp_path / "evaluation" / "dpo_greedy" / "evaluation_summary.json", {})
     with pytest.raises(FileNotFoundError):  # the first script has written no validation pairs here
-        run_pipeline.preference_pairs(pipeline, tmp_path, sft, 1)
+        run_pipeline.preference_pairs(pipeline, phase1, sft, 1)
     for name, model in (("dpo", sft), ("base", "base")):
         with pytest.raises(InputError):  # no figures, since nothing has been evaluated
-            run_pipeline.evaluate(pipeline, name, model, tmp_path)
+            run_pipeline.evaluate(pipeline, name, model, phase1)
     with_base = {name for name, command in commands.items() if "--base_model" in command}
     assert with_base == {"dpo", "completions_1", "evaluate_dpo_greedy"}
     assert {name for name, command in commands.items() if "--ignore_memory_estimate" in command} == {"sft", "dpo"}
@@ -315,8 +320,37 @@ def test_code_of_the_model_runs_in_the_chain_only_if_it_may(tmp_path, monkeypatc
         args = run_pipeline.parse_args(["--demo", *flags])
         pipeline = run_pipeline.Pipeline(args, Recipe(), tmp_path, (), HandedFlags.of(args))
         with pytest.raises(InputError, match="stopped"):
-            stages.prompts_that_fit(pipeline, tmp_path / "train.csv", tmp_path)
+            stages.prompts_that_fit(pipeline, Phase1Tables(tmp_path), tmp_path)
     assert asked == [False, True]
+
+
+# 10 s. The stages that read Phase 1 data and one evaluation; what follows reads what they write.
+def test_parquet_with_other_names_gives_the_models_pairs_and_summaries_of_the_csvs(finished, tmp_path):
+    folder, arguments = finished
+    theirs, names = (
+        tmp_path / "theirs",
+        {"clinical_note": "dialogue", "model_summary": "section_text", "label": "truth"},
+    )
+    theirs.mkdir()
+    for path in Path(arguments[arguments.index("--phase1_dir") + 1]).iterdir():
+        rows = [{names.get(name, name): cell for name, cell in row.items()} for _, row in read_csv(path, ())]
+        pq.write_table(pa.Table.from_pylist(rows), theirs / path.with_suffix(".parquet").name)
+    phase1 = Phase1Tables(theirs, ("note=dialogue", "summary=section_text", "label=truth"))
+    flags = ["--demo", "--output_dir", str(tmp_path / "run"), "--device", "cpu"]
+    pipeline = run_pipeline.Pipeline(run_pipeline.parse_args(flags), replace(RECIPE, brief=True), tmp_path / "run")
+    sft = run_pipeline.stage_a(pipeline, phase1, str(DEMO_BASE))
+    run_pipeline.preference_pairs(pipeline, phase1, sft, 1)
+    run_pipeline.evaluate(pipeline, "sft", sft, phase1)
+    same = ["sft/final_model/adapter_model.safetensors", "pairs_1/completions.jsonl"]
+    same += [f"pairs_1/{name}.jsonl" for name in ("negatives/train_dpo", "on_policy/train", "on_policy/outcomes")]
+    for name in same:
+        assert (tmp_path / "run" / name).read_bytes() == (folder / name).read_bytes(), name
+    results = [
+        [{key: row[key] for key in ("example_id", "clinical_note", "generated_summary", "reference_summary")} for _, row
+         in read_csv(place / "evaluation" / "sft_sampled" / "evaluation_results.csv", ())]
+        for place in (folder, tmp_path / "run")
+    ]  # fmt: skip
+    assert results[0] == results[1] != []
 
 
 def test_acceptance_decides_the_exit_code_only_where_it_is_required(finished, monkeypatch):
@@ -374,14 +408,15 @@ def test_what_is_asked_of_a_run():
 def test_a_small_run_reads_the_top_of_the_data_and_keeps_what_it_has_written(tmp_path):
     phase1 = write_top_of_demo(tmp_path / "phase1", {"train": 5, "validation": 3, "test": 3})
     sizes = {"train": 4, "validation": 2, "test": 3}
-    folder = run_pipeline.top_of(phase1, sizes, tmp_path / "small")
+    folder = tmp_path / "small"
+    assert Phase1Tables(phase1).top(sizes, folder) == Phase1Tables(folder)
     for split, count in sizes.items():
         parts = [
             list(csv.reader((place / f"{split}_set_processed.csv").open(newline=""))) for place in (phase1, folder)
         ]
         assert parts[1] == parts[0][: count + 1]
     written = (folder / "train_set_processed.csv").stat().st_mtime_ns
-    run_pipeline.top_of(phase1, sizes, folder)
+    Phase1Tables(phase1).top(sizes, folder)
     assert (folder / "train_set_processed.csv").stat().st_mtime_ns == written
 
 

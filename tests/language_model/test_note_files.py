@@ -71,7 +71,7 @@ def test_an_empty_argument_or_a_missing_file_is_an_error(argument: str, words: s
 @pytest.mark.parametrize(
     ("name", "content", "column", "words"),
     [
-        ("a.docx", "", None, "must end in .txt, .csv, .json, .jsonl"),
+        ("a.docx", "", None, "must end in .txt, .csv, .tsv, .json, .jsonl"),
         ("a.txt", "\n\n", None, "the file is empty"),
         ("a.txt", "note\n", "visit", "has no columns"),
         ("a.csv", "id,note\r\n1,x\r\n", None, "line 1: missing column clinical_note; found id, note"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import datetime
 import json
 from pathlib import Path
@@ -13,7 +14,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from script_io.columns_flag import PHASE1_ROLES, ColumnPair, column_names
-from script_io.csv_files import write_csv
 from script_io.errors import InputError
 from script_io.phase1_files import read_phase1, split_file
 from script_io.tables import read_table
@@ -23,13 +23,16 @@ ROWS = [
     {"uid": "2", "dialogue": "Fièvre, 38 °C", "section_text": "Fever."},
 ]
 COLUMNS = {"clinical_note": "dialogue", "model_summary": "section_text"}
-KINDS = ("csv", "jsonl", "json", "parquet")
+KINDS = ("csv", "tsv", "jsonl", "json", "parquet")
 
 
 def save(path: Path, rows: list[dict[str, Any]]) -> Path:
     """Write rows in the kind that the name tells."""
-    if path.suffix == ".csv":
-        write_csv(path, list(rows[0]), rows)
+    if path.suffix in (".csv", ".tsv"):
+        with path.open("w", newline="", encoding="utf-8") as handle:
+            writer = csv.DictWriter(handle, list(rows[0]), delimiter="," if path.suffix == ".csv" else "\t")
+            writer.writeheader()
+            writer.writerows(rows)
     elif path.suffix == ".parquet":
         pq.write_table(pa.Table.from_pylist(rows), path)
     else:
@@ -48,7 +51,9 @@ def test_every_kind_has_the_same_phase_1_rows(kind: str, tmp_path: Path, capsys:
     assert capsys.readouterr().out.count("has no label column; every row counts as factual") == 1
 
 
-@pytest.mark.parametrize(("kind", "places"), [("csv", ["line 3", "line 4"]), ("jsonl", ["line 1", "line 2"])])
+@pytest.mark.parametrize(
+    ("kind", "places"), [("csv", ["line 3", "line 4"]), ("tsv", ["line 3", "line 4"]), ("jsonl", ["line 1", "line 2"])]
+)
 def test_text_files_have_lines(kind: str, places: list[str], tmp_path: Path) -> None:
     found = read_table(save(tmp_path / f"visits.{kind}", ROWS), ())
     assert [str(place) for place, _ in found] == places
