@@ -232,10 +232,11 @@ def claim_rates(rows: Sequence[Mapping[str, Any]], seed: int) -> dict[str, Any]:
     wrong = [total - good for total, good in zip(claims, numbers(rows, "claims_supported"), strict=True)]
     total = int(sum(claims))
     notes = [row["clinical_note"] for row in rows if row["claims"] != ""]
+    wrong_of_note, claims_of_note = by_note(notes, wrong, claims)
     return {
         "claims": total,
         "claim_error_rate": ratio(wrong, claims),
-        "claim_error_rate_ci95": share_interval(*by_note(notes, wrong, claims), seed),
+        "claim_error_rate_ci95": share_interval(wrong_of_note, claims_of_note, seed),
         "claim_error_rate_wilson95": wilson_interval(int(sum(wrong)), total) if total else None,
     }
 
@@ -274,12 +275,13 @@ def citation_figures(rows: Sequence[Mapping[str, Any]], seed: int) -> dict[str, 
     right, counts = [float(sum(each)) for each in verdicts], [float(len(each)) for each in verdicts]
     every = [citation for each in found for citation in each]
     notes = [row["clinical_note"] for row in rows]
+    right_of_note, counts_of_note = by_note(notes, right, counts)
     of_note: dict[str, list[Citation]] = {}
     for note, each in zip(notes, found, strict=True):
         of_note.setdefault(note, []).extend(each)
     return {
         "citation_accuracy": ratio(right, counts),
-        "citation_accuracy_ci95": share_interval(*by_note(notes, right, counts), seed),
+        "citation_accuracy_ci95": share_interval(right_of_note, counts_of_note, seed),
         "citation_accuracy_n": int(sum(counts)),
         "citations": len(every),
         "citations_malformed": sum(not citation.sentences for citation in every),
@@ -343,14 +345,14 @@ def _share(name: str, values: Sequence[NoteValue], seed: int) -> dict[str, Any]:
 
 def _mean(name: str, values: Sequence[NoteValue], seed: int) -> dict[str, Any]:
     """Return a mean with its bootstrap interval and n."""
-    sums = _sums(values)
-    return {name: ratio(*sums), f"{name}_ci95": ratio_interval(*sums, seed), f"{name}_n": len(values)}
+    sums, counts = _sums(values)
+    return {name: ratio(sums, counts), f"{name}_ci95": ratio_interval(sums, counts, seed), f"{name}_n": len(values)}
 
 
 def _mean_share(name: str, values: Sequence[NoteValue], seed: int) -> dict[str, Any]:
     """Return a mean of values from 0 to 1 with its interval and n; see `share_interval`."""
-    sums = _sums(values)
-    return {name: ratio(*sums), f"{name}_ci95": share_interval(*sums, seed), f"{name}_n": len(values)}
+    sums, counts = _sums(values)
+    return {name: ratio(sums, counts), f"{name}_ci95": share_interval(sums, counts, seed), f"{name}_n": len(values)}
 
 
 def by_type(rows: Sequence[Mapping[str, Any]], seed: int = 42) -> dict[str, dict[str, Any]]:

@@ -30,7 +30,7 @@ from repository import (
 # Every package and shared module, with the ones that it may import. Each row may name only what is in the rows below.
 MAY_IMPORT = {
     "pipeline": "demo evaluation training sft_dataset language_model script_io",
-    "assessment": "evaluation clinical script_io",
+    "assessment": "evaluation fact_checking clinical script_io",
     "demo": "evaluation fact_checking language_model script_io",
     "evaluation": "judging fact_checking clinical language_model script_io",
     "ingest": "negatives fact_checking sft_dataset clinical language_model script_io",
