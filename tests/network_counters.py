@@ -14,7 +14,10 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.request import urlopen
 
-FLAGS = "--device cpu --dtype float32 --num_threads 1 --num_epochs 1 --parallel 1 --no_base --overflow shorten_note"
+from demo.recipes import Recipe
+
+FLAGS = "--device cpu --dtype float32 --num_threads 1 --num_epochs 1 --parallel 1 --overflow shorten_note"
+RECIPE = Recipe(brief=True)
 
 
 def counters() -> dict[str, int]:
@@ -39,6 +42,7 @@ def run_chain(folder: Path) -> int:
     from pipeline import runner
 
     runner.launch = launch_here  # type: ignore[assignment]
+    run_pipeline.recipe_of = lambda args: RECIPE
     base = build_tiny_model(folder / "base")
     phase1 = write_top_of_demo(folder / "phase1", {"train": 8, "validation": 2, "test": 2})
     words = ["--model_name", str(base), "--phase1_dir", str(phase1), "--output_dir", str(folder / "run")]
