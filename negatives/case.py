@@ -217,6 +217,14 @@ class Case:
         return plain_number(parsed_number(number)) in self.note_numbers
 
 
+_LOOK_BACK = 80  # characters that the words right before a place may take, with blanks
+
+
+def right_before(pattern: re.Pattern[str], text: str, place: int) -> re.Match[str] | None:
+    """Search for a pattern that ends with `$` right before a place, without reading the whole text up to there."""
+    return pattern.search(text, max(0, place - _LOOK_BACK), place)
+
+
 Item = TypeVar("Item")
 
 

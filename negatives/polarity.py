@@ -8,7 +8,17 @@ from collections.abc import Iterator
 
 from clinical.facts import Fact, concepts
 from clinical.values import PROBLEMS
-from negatives.case import NOT_NOUNS, Candidate, Case, capital_like, one_replacement, rewordings, rules, shuffled
+from negatives.case import (
+    NOT_NOUNS,
+    Candidate,
+    Case,
+    capital_like,
+    one_replacement,
+    rewordings,
+    right_before,
+    rules,
+    shuffled,
+)
 
 _ONE_FINDING = (
     r"(?=(?!had|been|an?|some|no|not|known|to|any|also|the|other|further|since)[a-z]+(?: [a-z]+){0,2}(?:[.;\n]|$))"
@@ -112,7 +122,11 @@ def _denied_outright(case: Case) -> Iterator[Candidate]:
     for fact in case.of_type(*PROBLEMS):
         if fact.text.lower() in NOT_NOUNS:
             continue
-        if not fact.negated and _LAST.match(case.text, fact.end) and _OPENS_STATEMENT.search(case.text[: fact.start]):
+        if (
+            not fact.negated
+            and _LAST.match(case.text, fact.end)
+            and right_before(_OPENS_STATEMENT, case.text, fact.start)
+        ):
             capital = fact.text[:1].isupper()
             rest = case.text[fact.start : fact.start + 1]
             keeps_case = fact.text[1:2].isupper() or not fact.text[1:2].isalpha() or _is_proper(fact)
@@ -177,7 +191,7 @@ def _in_lists(case: Case) -> Iterator[Candidate]:
     """
     problems = [fact for fact in case.of_type(*PROBLEMS) if fact.text.lower() not in NOT_NOUNS]
     for first, items in _runs(case.text, problems):
-        governor = _GOVERNS.search(case.text[: first.start])
+        governor = right_before(_GOVERNS, case.text, first.start)
         if governor and len(items) >= 2:
             yield from _turned(case.text, governor, items)
         elif len(items) >= 2 and not any(item.negated or item.uncertain for item in items):

@@ -11,7 +11,16 @@ from clinical.facts import Fact, extract_facts
 from clinical.lexicons import reference_ranges
 from clinical.text import SPELLED_NUMBERS
 from clinical.values import parsed_number, plain_number
-from negatives.case import Candidate, Case, capital_like, cased_like, one_replacement, only_number, shuffled
+from negatives.case import (
+    Candidate,
+    Case,
+    capital_like,
+    cased_like,
+    one_replacement,
+    only_number,
+    right_before,
+    shuffled,
+)
 
 
 def _new_numbers(
@@ -130,13 +139,17 @@ def _frequency(text: str) -> str:
 
 
 def edit_entity_merge(case: Case, rng: random.Random) -> Iterator[Candidate]:
+    texts: dict[tuple[str, ...], list[str]] = {}  # the same for every mention of the same fact in the same words
     for fact in shuffled([*_strengths(case), *case.of_type("frequency")], rng):
-        others = [
-            other
-            for other in [*case.note_facts, *case.facts]
-            if other.type == fact.type and other.key not in ("", fact.key) and other.value != fact.value
-        ]
-        for text in case.corpus.in_proportion(fact.type, sorted(_mergeable(fact, others)), rng):
+        mention = (fact.type, fact.key, fact.value, fact.text)
+        if mention not in texts:
+            others = [
+                other
+                for other in [*case.note_facts, *case.facts]
+                if other.type == fact.type and other.key not in ("", fact.key) and other.value != fact.value
+            ]
+            texts[mention] = sorted(_mergeable(fact, others))
+        for text in case.corpus.in_proportion(fact.type, texts[mention], rng):
             number = only_number(fact) if fact.type == "dose" else None
             end = fact.start + number.end() if number else fact.end
             yield one_replacement(fact.start, end, text if number else capital_like(fact.text, text))
@@ -262,7 +275,7 @@ def edit_count(case: Case, rng: random.Random) -> Iterator[Candidate]:
         fact
         for fact in case.of_type("number")
         if fact.key
-        and not _ENDS_A_SCALE.search(case.text[: fact.start])
+        and not right_before(_ENDS_A_SCALE, case.text, fact.start)
         and not _BEGINS_A_RANGE.match(case.text, fact.end)
     ]
     for fact in shuffled(counted, rng):
