@@ -209,8 +209,9 @@ def _rating(row: Mapping[str, Any]) -> Rating:
     rating = Rating(**{**row, "errors": [SummaryError(**error) for error in row["errors"]], "draft": None})
     if row.get("draft") is not None:
         rating = replace(rating, draft=Draft(SummaryError(**row["draft"]["error"]), row["draft"]["adds"]))
-    drafts = [rating.draft, rating.draft.error] if rating.draft else []
-    for record in (rating, *rating.errors, *drafts):
+    drafts: list[SummaryError | Draft] = [rating.draft, rating.draft.error] if rating.draft else []
+    records: list[Rating | SummaryError | Draft] = [rating, *rating.errors, *drafts]
+    for record in records:
         _check_types(record)
     if rating.verdict not in (None, HALLUCINATED, NOT_HALLUCINATED, SKIPPED):
         raise ValueError(rating.verdict)
