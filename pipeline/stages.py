@@ -81,7 +81,7 @@ def hard_negatives(pipeline: Pipeline, phase1: Phase1Tables, folder: Path, numbe
     pipeline.run(
         f"negatives_{number}",
         "generate_phase2_data.py",
-        *("--phase1_dir", phase1.folder, *phase1.flags, "--phase2_dir", folder),
+        *("--phase1_dir", str(phase1.folder), *phase1.flags, "--phase2_dir", str(folder)),
         *("--seed", str(pipeline.args.seed + number)),
         *(pipeline.recipe.negatives or ()),
         *pipeline.lexicon_flags(),
@@ -90,13 +90,13 @@ def hard_negatives(pipeline: Pipeline, phase1: Phase1Tables, folder: Path, numbe
 
 def on_policy_pairs(pipeline: Pipeline, phase1: Phase1Tables, model: Path, folder: Path, number: int) -> None:
     """Sample completions of `model` and make pairs of them, in `on_policy` below `folder`."""
-    completions, prompts = folder / "completions.jsonl", [phase1.file("train"), *phase1.flags]
+    completions, prompts = folder / "completions.jsonl", [str(phase1.file("train")), *phase1.flags]
     if pipeline.recipe.fitting_prompts and pipeline.args.overflow == "drop":
-        prompts = [prompts_that_fit(pipeline, phase1, model)]
+        prompts = [str(prompts_that_fit(pipeline, phase1, model))]
     pipeline.run(
         f"completions_{number}",
         "generate_completions.py",
-        *("--prompts_path", *prompts, "--model_path", model),
+        *("--prompts_path", *prompts, "--model_path", str(model)),
         *("--output_path", completions, "--seed", str(pipeline.args.seed + number)),
         *pipeline.hardware_flags(),
         *("--overflow", pipeline.args.overflow),

@@ -126,7 +126,7 @@ def _check_nothing_is_lost(folder: Path) -> None:
 
 def _check_same_settings(path: Path, stored: Mapping[str, Any], args: argparse.Namespace) -> None:
     """Raise InputError for a setting that changes the result. More epochs are accepted (`lengthen_run`)."""
-    stored = _UNSTORED | stored
+    stored = {**_UNSTORED, **stored}
     for name, value in vars(args).items():
         is_longer = name == "num_epochs" and value > stored.get(name, value)
         if name not in _FREE_TO_CHANGE and stored.get(name) != value and not is_longer:
