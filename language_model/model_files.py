@@ -39,12 +39,14 @@ def load_config(name: str | Path, trust_remote_code: bool = False) -> Any:
 def context_tokens(config: Any) -> int | None:
     """Return how many positions a model knows, or None if its configuration names none, as with ALiBi.
 
-    Scaled rotary positions (YaRN, linear, dynamic) reach `factor` times as far as the model was first trained.
+    Scaled rotary positions (YaRN, linear, dynamic) reach `factor` times as far as the model was first trained. Llama 3
+    and LongRoPE are left out: their `max_position_embeddings` is the whole context, and Llama 3.2's factor of 32 on
+    8,192 positions would be twice as much.
     """
     text = config.get_text_config()
     positions: int | None = getattr(text, "max_position_embeddings", None)
     scaling = getattr(text, "rope_parameters", None) or {}
-    if not positions or not (factor := scaling.get("factor")):
+    if not positions or scaling.get("rope_type") in ("llama3", "longrope") or not (factor := scaling.get("factor")):
         return positions
     return max(positions, int(factor * (scaling.get("original_max_position_embeddings") or positions)))
 

@@ -132,7 +132,7 @@ def earlier_run(folder: Path) -> dict[str, int]:
         ({"rope_type": "linear", "factor": 2.0}, 60),
         (
             {
-                **{"rope_type": "llama3", "factor": 2.0, "original_max_position_embeddings": 10},
+                **{"rope_type": "llama3", "factor": 32.0, "original_max_position_embeddings": 2},  # as Llama 3.2
                 **{"low_freq_factor": 1.0, "high_freq_factor": 4.0},
             },
             30,
