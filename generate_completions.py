@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from language_model.placement import add_base_model_argument, add_model_arguments
-from language_model.prompt_flags import PROMPT_FLAGS
+from language_model.prompt_flags import PROMPT_FLAGS, template_content
 from language_model.prompt_format import build_prompt, note_of_row
 from language_model.sampler import Completion, Sampler, SamplingSettings
 from language_model.sampler_flags import (
@@ -165,6 +165,7 @@ def settings_of(args: argparse.Namespace) -> dict[str, Any]:
     local |= {
         name: getattr(args, name) for name in ("base_model", "dtype", "use_8bit", "use_4bit", "overflow", *PROMPT_FLAGS)
     }
+    local |= template_content(args)
     return (served if args.base_url else local) | {name: getattr(args, name) for name in SAMPLING_FLAGS}
 
 

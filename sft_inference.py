@@ -33,7 +33,7 @@ from language_model.model_files import model_state, require_model
 from language_model.note_files import KEPT, Note, note_of_argument, one_note, read_notes
 from language_model.note_flags import add_note_arguments
 from language_model.placement import add_base_model_argument, add_model_arguments
-from language_model.prompt_flags import prompt_settings_of
+from language_model.prompt_flags import prompt_settings_of, template_content
 from language_model.prompt_format import build_prompt
 from language_model.sampler import PromptTooLong, Sampler, SamplingSettings
 from language_model.sampler_flags import (
@@ -250,7 +250,7 @@ def partial_rows(args: argparse.Namespace) -> PartialRows | None:
     files = [model_state(path, args.base_model) for path in paths]
     path = args.output_file.with_name(f"{args.output_file.name}.partial")
     with redirect_stdout(sys.stderr):
-        rows = PartialRows(path, {**settings, "files": files}, "--output_file")
+        rows = PartialRows(path, {**settings, **template_content(args), "files": files}, "--output_file")
     if rows.done:
         print(f"{len(rows.done)} summaries are there already, from a run that was stopped: {path}", file=sys.stderr)
     return rows

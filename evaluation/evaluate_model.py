@@ -34,7 +34,7 @@ from judging.judge import Judge
 from judging.pair_makers import has_made_pairs, is_relative, judges_of_training_pairs, model_of_judge
 from language_model.model_files import model_state
 from language_model.placement import add_base_model_argument, add_model_arguments
-from language_model.prompt_flags import PROMPT_FLAGS
+from language_model.prompt_flags import PROMPT_FLAGS, template_content
 from language_model.prompt_format import build_prompt
 from language_model.sampler_flags import add_sampling_arguments, local_sampler, sampling_settings
 from script_io.columns_flag import EVALUATION_ROLES, add_columns_argument, column_names
@@ -164,7 +164,7 @@ def generate(
     sampling = sampling_settings(args)
     sampler = local_sampler(args, args.model_path)
     kept, left_out = _fitting(sampler, examples, args.max_new_tokens)
-    settings = {name: getattr(args, name) for name in GENERATION_SETTINGS}
+    settings = {name: getattr(args, name) for name in GENERATION_SETTINGS} | template_content(args)
     partial = PartialSummaries(args.output_dir, {**settings, "files": model_state(args.model_path, args.base_model)})
     missing = [example for example in kept if partial.of(example.note) is None]
     if len(missing) < len(kept):

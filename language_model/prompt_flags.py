@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -67,6 +68,17 @@ def prompt_settings_of(
     if not all(isinstance(name, str) and name.isidentifier() for name in variables):
         raise InputError(f"--chat_template_kwargs {json.dumps(variables)}: give a JSON object of names and values")
     return PromptSettings(prompt_format, template, system_prompt or None, variables)
+
+
+def template_content(args: argparse.Namespace) -> dict[str, str]:
+    """Return a hash of the file of `--prompt_template`, for the settings of texts that are kept; empty without one.
+
+    The file may be edited while a run is stopped, and what was kept is then of another prompt.
+    """
+    if args.prompt_template is None:
+        return {}
+    text = read_text(args.prompt_template, "name a text file with {note}")
+    return {"prompt_template_sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def _variables(text: str | None) -> dict[str, Any]:

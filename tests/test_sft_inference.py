@@ -325,6 +325,23 @@ def test_the_summaries_of_a_stopped_run_are_kept_and_not_made_again(
 
 
 @pytest.mark.usefixtures("fixed")
+def test_summaries_of_an_edited_prompt_template_are_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sampler = Dying()
+    monkeypatch.setattr(sft_inference, "local_sampler", lambda *_: sampler)
+    write_csv(tmp_path / "notes.csv", ["clinical_note"], [{"clinical_note": note} for note in NOTES])
+    flags = ("--model_path", "sft", "--input_file", tmp_path / "notes.csv", "--output_file", tmp_path / "out.csv")
+    flags += ("--prompt_template", tmp_path / "template.txt")
+    (tmp_path / "template.txt").write_text("Summarise: {note}")
+    with pytest.raises(KeyboardInterrupt):
+        run(*flags)
+    (tmp_path / "template.txt").write_text("Summarise in one sentence: {note}")
+    sampler.asked.clear()
+    sampler.dies = False
+    run(*flags)
+    assert sampler.asked == [2, 1, 0]
+
+
+@pytest.mark.usefixtures("fixed")
 def test_without_check_nothing_is_marked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--model_path", "sft", "--clinical_note", MEDICINE, "--output_file", tmp_path / "out.jsonl") == 0
     assert "Generated Summary:\nWoman with chest pain. Apixaban 10 mg twice daily.\n" in capsys.readouterr().out
