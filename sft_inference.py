@@ -45,6 +45,7 @@ from language_model.sampler_flags import (
 )
 from language_model.text_stream import TextStream, add_stream_argument, attach_stream, check_stream, heading
 from script_io.errors import ArgumentParser, InputError, run_script
+from script_io.folder_lock import lock_folder
 from script_io.partial_file import PartialRows, key_of
 from script_io.result_rows import add_results, require_free_output, write_rows
 from script_io.terminal import ask_lines, shows_colour
@@ -351,8 +352,15 @@ def run_interactive(args: argparse.Namespace) -> int:
 def main(args: argparse.Namespace) -> int:
     """Summarise one note, a file of notes, or notes typed in a terminal."""
     check_args(args)
-    if args.output_file:
-        require_free_output(args.output_file, args.input_file, overwrite=args.overwrite)
+    if not args.output_file:
+        return summarise_input(args)
+    require_free_output(args.output_file, args.input_file, overwrite=args.overwrite)
+    with lock_folder(args.output_file.parent, args.output_file.name):
+        return summarise_input(args)
+
+
+def summarise_input(args: argparse.Namespace) -> int:
+    """Do what the script is for, while no other run writes to the same file; return the exit code."""
     add_lexicons(args.lexicon_dir)
     if args.clinical_note is not None:
         return run_notes(args, [note_of_argument(args.clinical_note, "--clinical_note")])

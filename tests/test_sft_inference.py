@@ -325,6 +325,23 @@ def test_the_summaries_of_a_stopped_run_are_kept_and_not_made_again(
 
 
 @pytest.mark.usefixtures("fixed")
+def test_a_second_run_into_the_same_file_is_refused(tmp_path: Path) -> None:
+    flags = ("--model_path", "sft", "--clinical_note", MEDICINE, "--output_file", tmp_path / "out.jsonl")
+    holds = "import sys, time; from script_io.folder_lock import lock_folder; lock = lock_folder(*sys.argv[1:]);"
+    holds += "lock.__enter__(); print('locked', flush=True); time.sleep(60)"
+    command = [sys.executable, "-c", holds, str(tmp_path), "out.jsonl"]
+    with subprocess.Popen(command, cwd=SCRIPT.parent, stdout=subprocess.PIPE) as other:
+        try:
+            assert other.stdout and other.stdout.readline() == b"locked\n"
+            with pytest.raises(InputError, match="another run is writing there"):
+                run(*flags)
+        finally:
+            other.kill()
+    run(*flags)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.jsonl"]
+
+
+@pytest.mark.usefixtures("fixed")
 def test_summaries_of_an_edited_prompt_template_are_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sampler = Dying()
     monkeypatch.setattr(sft_inference, "local_sampler", lambda *_: sampler)
