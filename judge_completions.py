@@ -323,7 +323,7 @@ def judge_settings(args: argparse.Namespace, judge: Judge) -> dict[str, Any]:
     return {
         "judge": judge.name,
         "files": [model_state(folder) for folder in folders],
-        "base_url": args.judge_base_url,
+        "base_url": getattr(judge, "base_url", None),  # from the flag, or from the variable OPENAI_BASE_URL
         "lexicons": lexicon_settings(args.lexicon_dir),
         "commit": commit(),  # of the rules, and of the instructions for a judge behind an API
     }

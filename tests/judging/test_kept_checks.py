@@ -14,9 +14,9 @@ from fake_server import Server
 from clinical.lexicons import remove_lexicon_dir
 from fact_checking.checker import check_summary
 from fact_checking.claims import FactCheck, SentenceDoubt
-from judge_completions import main, parse_args
+from judge_completions import judge_settings, main, parse_args
 from judging import kept_checks
-from judging.choice import FactsJudge, make_judge
+from judging.choice import FactsJudge, judge_of_arguments, make_judge
 from judging.judge import NoteAndSummary
 from judging.kept_checks import NAME, KeptChecks, check_of, parts_of
 from language_model.prompt_format import build_prompt
@@ -175,3 +175,12 @@ def test_failures_are_kept_and_the_tokens_of_both_runs_are_counted(
     assert usage is not None
     assert (usage["replies"], usage["prompt_tokens"], usage["completion_tokens"]) == (6, 60, 18)
     assert usage["price_usd"] == pytest.approx((60 * 1 + 18 * 2) / 1e6)
+
+
+def test_verdicts_of_another_server_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    args = parse_args(["--completions_path", "completions.jsonl", "--judge", "openai"])
+    found = []
+    for port in (8000, 8001):
+        monkeypatch.setenv("OPENAI_BASE_URL", f"http://localhost:{port}/v1")
+        found.append(judge_settings(args, judge_of_arguments(args)))
+    assert found[0] != found[1]
