@@ -332,7 +332,8 @@ def test_a_second_run_into_the_same_file_is_refused(tmp_path: Path) -> None:
     command = [sys.executable, "-c", holds, str(tmp_path), "out.jsonl"]
     with subprocess.Popen(command, cwd=SCRIPT.parent, stdout=subprocess.PIPE) as other:
         try:
-            assert other.stdout and other.stdout.readline() == b"locked\n"
+            assert other.stdout
+            assert other.stdout.readline() == b"locked\n"
             with pytest.raises(InputError, match="another run is writing there"):
                 run(*flags)
         finally:
