@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 
 from clinical.text import Rewrite
 
@@ -102,16 +103,20 @@ _BRITISH_NOTE = re.compile(
     r"\b(?:for|x|in|over|last|past|every|hx) ?\d{1,2}/(?:7|12)(?![\d/])"
 )
 _PARTS_OF_TIME = {"7": "days", "12": "months", "24": "hours"}
-
-
 _PREGNANCY = re.compile(
     r"\bG\d{1,2}[ ,]{0,2}P\d|\b(?:gest|pregnan|gravid|antenatal|booking|fetal|FHR|SFH|LSCS|primip|multip)",
     re.IGNORECASE,
 )
 
 
+@lru_cache(maxsize=16)
+def _has(pattern: re.Pattern[str], text: str) -> bool:
+    """Return whether the text has the pattern. A rewrite asks this at each of its matches, hence the cache."""
+    return pattern.search(text) is not None
+
+
 def _british_time_alone(match: re.Match[str]) -> str | None:
-    if not (match["told"] is not None or _BRITISH_NOTE.search(match.string)):
+    if not (match["told"] is not None or _has(_BRITISH_NOTE, match.string)):
         return None
     return f"{match['number']} {_PARTS_OF_TIME[match['unit']]}"
 
@@ -255,7 +260,7 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str], Replace], ...] = (
     (  # "rv 34/40", "9/40 scan" in the note of a pregnancy
         "/40",
         re.compile(r"(?<![\d/.])(?!20)(?P<weeks>\d{1,2})/40(?![\d/])"),
-        lambda match: f"{match['weeks']} weeks" if _PREGNANCY.search(match.string) else None,
+        lambda match: f"{match['weeks']} weeks" if _has(_PREGNANCY, match.string) else None,
     ),
     (  # "88 thousand"
         "ht",
