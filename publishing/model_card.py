@@ -6,6 +6,7 @@ A card holds names, numbers and hashes, and never a note or a summary. Data file
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,8 @@ def stage_settings(folder: Path) -> tuple[str | None, dict[str, Any]]:
 
 def file_hashes(paths: Sequence[str | Path]) -> dict[str, str]:
     """Return the SHA-256 of each file by its name, with the names of its folders where files have the same name."""
-    files = list(dict.fromkeys(Path(path).resolve() for path in paths if Path(path).is_file()))
+    # not `resolve`: a link has the name that the user gave, and its target may be called by a hash
+    files = list(dict.fromkeys(Path(os.path.abspath(path)) for path in paths if Path(path).is_file()))
     hashes = {}
     for file in files:
         with file.open("rb") as handle:

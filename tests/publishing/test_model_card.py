@@ -84,6 +84,12 @@ def test_files_of_the_same_name_are_told_apart(tmp_path):
     assert file_hashes(paths) == {"a/train.jsonl": empty, "b/train.jsonl": empty}
 
 
+def test_a_linked_file_is_named_as_it_was_given(tmp_path):
+    (tmp_path / "blob").write_text("")
+    (tmp_path / "train.jsonl").symlink_to(tmp_path / "blob")
+    assert list(file_hashes([tmp_path / "train.jsonl"])) == ["train.jsonl"]
+
+
 def test_the_recipe_of_a_card_has_every_flag_that_changes_the_model():
     both = grouped(STAGE_A) | grouped(STAGE_B)
     assert set(_RECIPE) <= both.keys()
