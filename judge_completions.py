@@ -370,7 +370,6 @@ def judge_rows(args: argparse.Namespace, outputs: Sequence[Path]) -> int:
     stats = statistics_of(results, completions, counts, pairs)
     print_statistics(stats, args.max_length_bias)
     if not pairs:
-        partial.remove()
         raise InputError(
             f"{args.completions_path}: no pair can be made from it (see the counts above); sample more completions, or "
             "at a higher temperature, with generate_completions.py --num_completions and --temperature"

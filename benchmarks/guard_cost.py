@@ -30,7 +30,7 @@ from unittest import mock
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in benchmarks/ only
 
 from language_model.model_files import DEMO_BASE
-from script_io.errors import ArgumentParser, at_least, run_script
+from script_io.errors import ArgumentParser, InputError, at_least, run_script
 from script_io.files import write_json
 from script_io.folder_lock import lock_folder
 from sft_dataset import SFTDataset
@@ -122,6 +122,8 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     run, *data = stage_a.prepare(stage_a.parse_args(flags))
     ratios, seconds = [], {True: 0.0, False: 0.0}
     steps = run.plan.total_steps
+    if args.steps >= steps:
+        raise InputError(f"--steps {args.steps}: the run has {steps} steps; give fewer")
     nothing: dict[str, Any] = {"evaluation_is_due": lambda run: False, "checkpoint_is_due": lambda run, stop: False}
     with mock.patch.multiple(stage_a.loop, **nothing):
         block_seconds(run, (data[0], data[1]), 0, args.steps, True)  # the first allocations

@@ -166,13 +166,14 @@ def generate(
     kept, left_out = _fitting(sampler, examples, args.max_new_tokens)
     settings = {name: getattr(args, name) for name in GENERATION_SETTINGS} | template_content(args)
     partial = PartialSummaries(args.output_dir, {**settings, "files": model_state(args.model_path, args.base_model)})
-    missing = [example for example in kept if partial.of(example.note) is None]
-    if len(missing) < len(kept):
-        print(f"{len(kept) - len(missing)} of {len(kept)} summaries are there already, from a run that was stopped")
-    prompts = [build_prompt(example.note) for example in missing]
-    for index, (completion,) in sampler.complete(prompts, sampling, progress="Summaries"):
+    done = frozenset(index for index, example in enumerate(kept) if partial.of(example.note))
+    if done:
+        print(f"{len(done)} of {len(kept)} summaries are there already, from a run that was stopped")
+    prompts = [build_prompt(example.note) for example in kept]
+    # the batches are those of an uninterrupted run, since sums in other batches are rounded otherwise
+    for index, (completion,) in sampler.complete(prompts, sampling, "Summaries", done):
         text = _unix_lines(completion.text)
-        partial.append(missing[index].note, Summary(text, completion.finished, completion.seconds))
+        partial.append(kept[index].note, Summary(text, completion.finished, completion.seconds))
     summaries = [summary for example in kept if (summary := partial.of(example.note))]
     return kept, summaries, left_out, partial
 
