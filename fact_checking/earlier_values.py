@@ -18,24 +18,29 @@ from fact_checking.comparison import Comparison, agrees
 
 _CURRENT, _EARLIER, _GOAL = "current", "earlier", "goal"
 _MEASURED = frozenset({"vital", "lab", "dose"})
+# "up from a BP of 150/90"; not "prior MI, BP 150/90" and not "came from home with BP 90/60"
 _EARLIER_BEFORE = re.compile(
-    r"(?:\b(?:baseline|bl|previous(?:ly)?|prev|prior|from)|[(,;]\s*(?:last|was|were))\b[^\d\n.;]{0,14}$"
+    r"(?:\b(?:baseline|bl|previous(?:ly)?|prev|prior)\b[^\d\n.;,]{0,14}"
+    r"|[(,;]\s*(?:last|was|were)\b[^\d\n.;]{0,14}"
+    r"|\bfrom(?: (?:an?|about|around|his|her|the))?(?: [a-z]+ of)? ?[~(]?)$"
 )
 _EARLIER_AFTER = re.compile(
-    r"\s*(?:last (?:yr|year|mo|month|week|visit|time)|yest(?:erday)?\b|at booking|previously|prior|before|"
+    r"\s*(?:last (?:yr|year|mo|month|week|visit|time)|yest(?:erday)?\b|at booking|previously|"
+    r"(?:prior|before)(?! (?:to|bed|bedtime|sleep|meals?|food|eating|breakfast|lunch|dinner|supper|exercise)\b)|"
     r"in (?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*|"
     r"(?:in )?(?:19|20)\d\d"
     r"|['’]\d\d|\d+ ?(?:y|yr|year|mo|month|wk|week)s? ago)\b"
 )
-_GOAL_BEFORE = re.compile(r"\b(?:goal|target)\b[^\d\n.;,]{0,12}$")
+# not "above goal at 8.2%", which is the present value
+_GOAL_BEFORE = re.compile(r"(?<!at )(?<!above )(?<!below )(?<!over )(?<!under )\b(?:goal|target)\b[^\d\n.;,]{0,12}$")
 _GOAL_AFTER = re.compile(r"\s*(?:goal|target)\b")
 _TO_NEXT = re.compile(r"\s*(?:->|-->|→|=>|\bto\b)\s*")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?(?:\s*[-–/]\s*\d+(?:\.\d+)?)?(?=\D*$)")
 _LEAD = 20  # characters before a value that can say what it is
 # words by which a sentence of a summary says that its value is not the present one, or compares two
 _OF_ANOTHER_TIME = ignoring_case(
-    r"baseline|previous|\bprev|prior|\blast\b|\bfrom\b|before|\bago\b|earlier|initial|admission|booking|\bup\b|"
-    r"\bdown\b|\brose|\bfell|increas|decreas|improv|worsen|->|→|\b(?:19|20)\d\d\b|goal|target|range|\bthen\b|trend|"
+    r"baseline|previous|\bprev|prior|\blast\b|\bfrom\b|before|\bago\b|earlier|initial|admission|arriv|"
+    r"present(?:ed|ation)|triage|booking|\bup\b|\bdown\b|\brose|\bfell|increas|decreas|improv|worsen|->|→|\b(?:19|20)\d\d\b|goal|target|range|\bthen\b|trend|"
     r"peak|titrat|taper|chang|reduc|drop|\bto \d"
 )
 

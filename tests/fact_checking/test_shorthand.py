@@ -171,6 +171,11 @@ def test_a_specialty_note_tells_a_true_sentence_from_a_wrong_one(note, true, wro
         ("VA 20/40 OU.", "Visual acuity was 20/40."),
         ("No family history of gout. Sister: asthma.", "Family history of asthma."),
         ("R knee pain. Later L knee pain.", "Left knee pain."),
+        ("Pt from SNF, HR 120. HR 96 after fluids.", "Heart rate was 120."),
+        ("H/o prior MI, BP 150/90. Repeat BP 142/84.", "Blood pressure was 150/90."),
+        ("Metoprolol 25 mg before bed. Metoprolol 50 mg in the morning.", "Metoprolol 25 mg."),
+        ("HTN not at goal (BP 152/88). Repeat BP 148/84.", "Blood pressure was 152/88."),
+        ("Transferred from OSH, BP 90/60. BP now 118/70.", "Blood pressure was 90/60 on arrival."),
         ("Temp 101.3 F, stable.", "She had a temperature of 101.3 F."),  # F is no sex
     ],
 )
