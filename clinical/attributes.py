@@ -158,7 +158,7 @@ def _direction_facts(text: str, findings: Sequence[Fact]) -> Iterator[Fact]:
 
 
 _NO_TREND = ignoring_case(
-    r"\b(?:no|not|without|never|n't)(?: (?:any|much|significant|clinical|clear|been|yet))* $|n't $"
+    r"\b(?:no|not|without|never|n't)(?: (?:any|much|significant|clinical|clear|been|yet|get|got|getting|gotten))* $|n't $"
 )
 _Spot = tuple[int, int, str, bool]
 

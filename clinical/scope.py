@@ -123,7 +123,8 @@ _TRIGGERS: dict[tuple[str, str], str] = {
         "past weeks|past months|past years|past days|no improvement|no benefit|no response|no effect|not help|"
         "n't help|"
         "not helped|n't helped|not helping|n't helping|not respond|n't respond|not responded|not work|n't work|"
-        "not improve|n't improve|not too sure|never felt|can't stop|cannot stop|not treated for"
+        "not improve|n't improve|not improved|n't improved|not relieve|n't relieve|not relieved|n't relieved|"
+        "not better|not get better|n't get better|not too sure|never felt|can't stop|cannot stop|not treated for"
     ),
 }
 

@@ -176,6 +176,9 @@ def test_a_specialty_note_tells_a_true_sentence_from_a_wrong_one(note, true, wro
         ("Metoprolol 25 mg before bed. Metoprolol 50 mg in the morning.", "Metoprolol 25 mg."),
         ("HTN not at goal (BP 152/88). Repeat BP 148/84.", "Blood pressure was 152/88."),
         ("Transferred from OSH, BP 90/60. BP now 118/70.", "Blood pressure was 90/60 on arrival."),
+        ("Pain not improved with ibuprofen.", "Pain did not improve with ibuprofen."),
+        ("Pain not relieved with Tylenol.", "Tylenol did not relieve the pain."),
+        ("Cough not better with albuterol.", "Cough did not get better with albuterol."),
         ("Temp 101.3 F, stable.", "She had a temperature of 101.3 F."),  # F is no sex
     ],
 )
