@@ -100,7 +100,8 @@ def _european(match: re.Match[str]) -> str | None:
 # "3/52" and "for 3/12" are durations only; a note that has one writes the others the same way
 _BRITISH_NOTE = re.compile(
     r"(?<![\d/.])(?:\d{1,2}/52|(?:24|48|72)/24)(?![\d/])|"
-    r"\b(?:for|x|in|over|last|past|every|hx) ?\d{1,2}/(?:7|12)(?![\d/])"
+    r"\b(?:for|x|in|over|last|past|every|hx) ?\d{1,2}/(?:7|12)(?![\d/])|"
+    r"\b(?i:bds?|tds|qds|od) \d{1,2}/7(?![\d/])"
 )
 _PARTS_OF_TIME = {"7": "days", "12": "months", "24": "hours"}
 _PREGNANCY = re.compile(
@@ -217,7 +218,7 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str], Replace], ...] = (
         "/",
         re.compile(
             r"(?:(?<=[A-Za-z:;,.(] )|(?<=\n)|(?<=^))(?<!\bon )(?<!since )(?<!until )(?<!by )(?<!end )(?<!dated )"
-            r"(?<!from )(?<!grade )(?<!score )(?<!power )(?P<number>\d{1,2})/(?P<unit>7|12|24)(?![\d/])(?=\s|[.,;)]|$)"
+            r"(?<!from )(?<!seen )(?<!appt )(?<!appointment )(?<!clinic )(?<!booked )(?<!due )(?<!grade )(?<!score )(?<!power )(?P<number>\d{1,2})/(?P<unit>7|12|24)(?![\d/])(?! ?at \d)(?=\s|[.,;)]|$)"
             r"(?P<told>(?= (?:hx|history|h/o|of|ago|old)\b))?"
         ),
         _british_time_alone,

@@ -59,6 +59,8 @@ LINES = [
     # British times
     ("Pain 3/12, worse last 4/7", "Pain for 3 months.", "Pain for 3 days."),
     ("Pain 3/12, worse last 4/7", "Pain worse over the last 4 days.", "Pain worse over the last 4 weeks."),
+    ("Amoxicillin 500 mg tds 5/7.", "Amoxicillin for 5 days.", "Amoxicillin for 7 days."),
+    ("Appt 3/12 at 10 am. Cough 2/52.", "Cough for 2 weeks.", "Cough for 3 months."),
     ("Cough 2/52. R/v 4/52.", "Cough for 2 weeks.", "Cough for 2 months."),
     ("6/12 hx of back pain.", "Back pain for 6 months.", "Back pain for 6 weeks."),
     # pack-years
