@@ -430,6 +430,8 @@ def _lab_value(name: str, reading: _Reading) -> str:
     factor = _LAB_FACTORS.get((name, reading.unit), 1.0)
     if not reading.unit and name in _TOO_HIGH and reading.low >= _TOO_HIGH[name][0]:
         factor = _LAB_FACTORS[name, _TOO_HIGH[name][1]]
+    if name == "birth weight" and reading.low >= 200:
+        factor = 0.001  # from grams to kilograms
     if name in ("white cell count", "platelets") and reading.low >= 1000:
         factor = 0.001  # from cells per microlitre to thousands of cells per microlitre
     return reading.text(factor) if factor in (1.0, 0.001, 0.1) else plain_number(round(reading.low * factor, 2))

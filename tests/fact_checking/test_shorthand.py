@@ -28,6 +28,7 @@ LINES = [
     ),
     # units
     ("Weight 82 kg (180 lb).", "Weight was 180 lb.", "Weight was 280 lb."),
+    ("Birth weight 3200 g.", "Birth weight was 3.2 kg.", "Birth weight was 2.3 kg."),
     ("Weight 82 kg.", "Weight was 180 lb.", "Weight was 280 lb."),
     ("Wt 180 lb (82 kg).", "Weight was 82 kg.", "Weight was 92 kg."),
     ("HbA1c 7.2% (55 mmol/mol).", "HbA1c was 55 mmol/mol.", "HbA1c was 65 mmol/mol."),
