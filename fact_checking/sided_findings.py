@@ -32,14 +32,22 @@ def _wrong_sides(
     for fact in note_facts if own and told_sides else ():
         if fact.type in FINDINGS:
             mentions.setdefault(_named(fact), []).append(fact)
+    told_of: dict[tuple[str, bool, bool], list[Fact | None]] = {}
     for fact in facts:
         side = _side_of(summary, fact, own) if _named(fact) in mentions and not fact.family else None
         if side is None or side.value == _BOTH:
             continue
-        told = [_side_of(note, mention, told_sides) for mention in mentions[_named(fact)]]
-        others = [other for other in told if other and other.value not in (side.value, _BOTH)]
-        if len(others) == len(told):
-            yield side, Comparison(CONTRADICTED, others[0], side.type)
+        name = _named(fact)
+        if name not in told_of:
+            told_of[name] = _one_of_each([_side_of(note, mention, told_sides) for mention in mentions[name]])
+        first = told_of[name][0]
+        if first and all(told and told.value not in (side.value, _BOTH) for told in told_of[name]):
+            yield side, Comparison(CONTRADICTED, first, side.type)
+
+
+def _one_of_each(sides: Sequence[Fact | None]) -> list[Fact | None]:
+    """Return the first side of each value; the mentions of a finding may be as many as the words of the note."""
+    return list({side.value if side else None: side for side in reversed(sides)}.values())[::-1]
 
 
 def _named(fact: Fact) -> tuple[str, bool, bool]:
