@@ -129,7 +129,7 @@ _MEASURE = ignoring_case(rf"\b(?P<measure>{_MEASURES})\b")
 _TO_MEASURE = ignoring_case(r"(?: (?:in|of|for|the|his|her|your|blood|serum|total|active|passive))* ?")
 _FROM_MEASURE = ignoring_case(
     r"(?: (?:is|was|are|were|has|have|had|been|remains?|comes?|came|back|still|slightly|mildly|markedly|somewhat|"
-    r"significantly|significant|a bit|a little|very|much|so|getting|gets|got|becoming|made|which|that|level|levels|"
+    r"significantly|significant|a bit|a little|very|much|so|get|getting|gets|got|becoming|made|which|that|level|levels|"
     r"today|also|now|at|in the|did|does|do|not|didn't|doesn't|found to be|overall|even|well))* "
 )
 # "high risk", "better than", "positive family history", "low back" are not directions of a finding
@@ -158,7 +158,8 @@ def _direction_facts(text: str, findings: Sequence[Fact]) -> Iterator[Fact]:
 
 
 _NO_TREND = ignoring_case(
-    r"\b(?:no|not|without|never|n't)(?: (?:any|much|significant|clinical|clear|been|yet|get|got|getting|gotten))* $|n't $"
+    r"\b(?:no|not|without|never|n't)(?: (?:any|much|significant|clinical|clear|been|yet|get|got|getting|gotten))* $"
+    r"|n't $"
 )
 _Spot = tuple[int, int, str, bool]
 

@@ -426,8 +426,8 @@ def date_facts(text: str) -> Iterator[Fact]:
 
 
 _PACKS_FOR_YEARS = re.compile(
-    r"(?<![\d.])(?P<packs>\d+(?:\.\d+)?)[ -]*packs? (?:per|a|each|every) day (?:for|x) (?:about )?"
-    r"(?P<years>\d+) ?years?\b"
+    r"(?<![\d.])(?P<packs>\d+(?:\.\d+)?)[ -]*packs? (?:per|a|each|every) day "
+    r"(?:for|x) (?:about )?(?P<years>\d+) ?years?\b"
 )
 _PACK_YEAR = "pack year"
 _PACK_YEARS = re.compile(r"[ -]*(?:packs?[ -]*(?:years?|yrs?)|py)\b")

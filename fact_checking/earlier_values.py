@@ -37,11 +37,12 @@ _GOAL_AFTER = re.compile(r"\s*(?:goal|target)\b")
 _TO_NEXT = re.compile(r"\s*(?:->|-->|→|=>|\bto\b)\s*")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?(?:\s*[-–/]\s*\d+(?:\.\d+)?)?(?=\D*$)")
 _LEAD = 20  # characters before a value that can say what it is
+_SENTENCE_REACH = 400  # characters on either side; a row of values without a full stop would take quadratic time
 # words by which a sentence of a summary says that its value is not the present one, or compares two
 _OF_ANOTHER_TIME = ignoring_case(
     r"baseline|previous|\bprev|prior|\blast\b|\bfrom\b|before|\bago\b|earlier|initial|admission|arriv|"
-    r"present(?:ed|ation)|triage|booking|\bup\b|\bdown\b|\brose|\bfell|increas|decreas|improv|worsen|->|→|\b(?:19|20)\d\d\b|goal|target|range|\bthen\b|trend|"
-    r"peak|titrat|taper|chang|reduc|drop|\bto \d"
+    r"present(?:ed|ation)|triage|booking|\bup\b|\bdown\b|\brose|\bfell|increas|decreas|improv|worsen|->|→|"
+    r"\b(?:19|20)\d\d\b|goal|target|range|\bthen\b|trend|peak|titrat|taper|chang|reduc|drop|\bto \d"
 )
 
 
@@ -68,10 +69,11 @@ def _is_told_as_current(summary: str, fact: Fact, kinds: Mapping[Fact, str]) -> 
 
 
 def _around(text: str, fact: Fact) -> str:
-    """Return the sentence around a fact."""
-    start = max(text.rfind(". ", 0, fact.start), text.rfind("\n", 0, fact.start))
-    ends = [end for end in (text.find(". ", fact.end), text.find("\n", fact.end)) if end >= 0]
-    return text[start + 1 : min(ends, default=len(text))]
+    """Return the sentence around a fact, without what is far from it."""
+    first, last = max(0, fact.start - _SENTENCE_REACH), fact.end + _SENTENCE_REACH
+    start = max(first - 1, text.rfind(". ", first, fact.start), text.rfind("\n", first, fact.start))
+    ends = [end for end in (text.find(". ", fact.end, last), text.find("\n", fact.end, last)) if end >= 0]
+    return text[start + 1 : min(ends, default=last)]
 
 
 def _outdated(fact: Fact, readings: Sequence[Fact], kinds: Mapping[Fact, str]) -> Comparison | None:

@@ -47,7 +47,10 @@ def _wrong_sides(
 
 def _one_of_each(sides: Sequence[Fact | None]) -> list[Fact | None]:
     """Return the first side of each value; the mentions of a finding may be as many as the words of the note."""
-    return list({side.value if side else None: side for side in reversed(sides)}.values())[::-1]
+    first: dict[str | None, Fact | None] = {}
+    for side in sides:
+        first.setdefault(side.value if side else None, side)
+    return list(first.values())
 
 
 def _named(fact: Fact) -> tuple[str, bool, bool]:
