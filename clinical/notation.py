@@ -131,12 +131,12 @@ def _signature(match: re.Match[str]) -> str | None:
     """Return the words of a signature code after a dose, or None: "OD" is also the right eye, "on" a preposition."""
     before = match.string[max(0, match.start() - _SIGNATURE_REACH) : match.start()]
     code = match["code"].lower()
+    if code == "on" and match.string[match.end() :].lstrip(" ")[:1].isalnum():
+        return None
     if code == match["code"] and _BARE_DOSE.search(before):
         return f" {_SIGN_CODES[code]}"  # "rivaroxaban 15 od"
     dosed = code in ("bd", "bds", "tds", "qds") or _DOSED.search(before)
-    if not dosed or (code == "on" and match.string[match.end() :].lstrip(" ")[:1].isalnum()):
-        return None
-    return f" {_SIGN_CODES[code]}"
+    return f" {_SIGN_CODES[code]}" if dosed else None
 
 
 Replace = Callable[[re.Match[str]], str | None]
