@@ -114,6 +114,10 @@ _PROCEDURE_STATUS = ignoring_case(
     r"|(?P<removed>removed|discontinued|d/?c['’]?e?d|pulled|taken out)"
     r"|(?P<placed>placed|inserted|in place|in situ|left in))\b"
 )
+_THEN_REMOVED = ignoring_case(  # "placed 5/1, removed 5/3"
+    r"(?:[\s\d/,]|(?:on|in|pod|and|then|later|was|since|subsequently|but)\b){1,30}"
+    r"(?:removed|pulled|taken out|d/?c['’]?e?d)\b"
+)
 _ALLERGY = ignoring_case(
     r"\b(?:allerg(?:y|ies|ic)|nkda|nka)\b(?! (?:medic|meds|pill|shot|season|test|clinic|specialist|doctor|injection))"
     r"|\b(?:drug|medications?|medicines?) (?:intolerances?|reactions?)\b"
@@ -271,6 +275,8 @@ def _status_facts(text: str, findings: Sequence[Fact], bounds: Sequence[Span]) -
         elif fact.type == "procedure":
             nearest = words_of(_PROCEDURE_STATUS, text, start, end).nearest(fact)
             status = nearest.lastgroup if nearest else None
+            if nearest and status == "placed" and _THEN_REMOVED.match(text, nearest.end(), end):
+                yield replace(fact, type="procedure_status", value="removed")
         else:
             continue
         if status:

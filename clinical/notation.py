@@ -218,8 +218,8 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str], Replace], ...] = (
         "/",
         re.compile(
             r"(?:(?<=[A-Za-z:;,.(] )|(?<=\n)|(?<=^))(?<!\bon )(?<!since )(?<!until )(?<!by )(?<!end )(?<!dated )"
-            r"(?<!from )(?<!seen )(?<!appt )"
-            r"(?<!appointment )(?<!clinic )(?<!booked )(?<!due )(?<!grade )(?<!score )(?<!power )(?P<number>\d{1,2})/(?P<unit>7|12|24)(?![\d/])(?! ?at \d)(?=\s|[.,;)]|$)"
+            r"(?<!from )(?<!seen )(?<!appt )(?<!appointment )(?<!clinic )(?<!booked )(?<!due )(?<!grade )(?<!score )"
+            r"(?<!power )(?P<number>\d{1,2})/(?P<unit>7|12|24)(?![\d/])(?! ?at \d)(?=\s|[.,;)]|$)"
             r"(?P<told>(?= (?:hx|history|h/o|of|ago|old)\b))?"
         ),
         _british_time_alone,

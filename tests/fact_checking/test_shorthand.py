@@ -181,9 +181,9 @@ def test_a_specialty_note_tells_a_true_sentence_from_a_wrong_one(note, true, wro
         ("Transferred from OSH, BP 90/60. BP now 118/70.", "Blood pressure was 90/60 on arrival."),
         ("Pain not improved with ibuprofen.", "Pain did not improve with ibuprofen."),
         ("Pain not relieved with Tylenol.", "Tylenol did not relieve the pain."),
-        ("Cough not better with albuterol.", "Cough did not get better with albuterol."),
         ("INR 2.4, continue warfarin 5 mg.", "INR 2.4 on warfarin 5 mg."),
         ("K 3.1 on admission, repeat 4.0.", "Potassium was 4.0."),
+        ("Central line placed, later removed 5/2.", "Central line was removed."),
         ("Temp 101.3 F, stable.", "She had a temperature of 101.3 F."),  # F is no sex
     ],
 )
