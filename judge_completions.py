@@ -13,7 +13,7 @@ The completeness of a completion is the share of the reference's true facts that
 describes which two texts make a pair, judging/compared_sentences.py how --choose_by sentences differs, and
 judging/repair.py how --repair makes one from sentences of several completions.
 A judge with probabilities (--judge detector, --judge likelihood, --judge facts with --evidence_model) abstains where it
-is not sure, instead of guessing. Of 20 pairs or more, those of very different lengths are left out, until chosen and
+is not sure, instead of guessing. Of 20 pairs or more, some of very different lengths are left out, until chosen and
 rejected texts have about as many words on average (--max_length_bias).
 """
 
@@ -370,6 +370,7 @@ def judge_rows(args: argparse.Namespace, outputs: Sequence[Path]) -> int:
     stats = statistics_of(results, completions, counts, pairs)
     print_statistics(stats, args.max_length_bias)
     if not pairs:
+        partial.remove()
         raise InputError(
             f"{args.completions_path}: no pair can be made from it (see the counts above); sample more completions, or "
             "at a higher temperature, with generate_completions.py --num_completions and --temperature"

@@ -243,7 +243,7 @@ def load(make: Callable[[], Sampler]) -> Sampler:
 
 
 def partial_rows(args: argparse.Namespace) -> PartialRows | None:
-    """Return the file next to --output_file that has the summaries so far; those of a stopped run are used again."""
+    """Return the file next to --output_file that has the summaries so far; what a stopped run left is used again."""
     if not args.output_file:
         return None
     settings = {name: str(value) for name, value in vars(args).items() if name not in WITHOUT_EFFECT}

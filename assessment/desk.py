@@ -108,7 +108,7 @@ class Desk:
         """Note that the example is on the screen now, and for good if its automatic verdict is there too."""
         self.shown_at[example.text_sha256] = time.monotonic()
         rating = self.stored(example)
-        if not (self.blind or rating.verdict_shown):
+        if not (self.blind or rating.verdict_shown or example.flagged is None):
             self.book.save(replace(rating, verdict_shown=True))
 
     def leave(self, index: int) -> int | None:

@@ -24,19 +24,16 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, Python looks in benchmarks/ only
 
-import torch
-from peft import PeftModel
-
-from language_model.loading import LoadedModel, load_for_inference
-from language_model.local_sampler import end_of_sequence_ids, merge_checked
 from language_model.prompt_format import build_prompt, encode_prompt
-from publishing.gguf_file import encoded, named_weights, stored_type
 from script_io.csv_files import read_csv
 from script_io.errors import ArgumentParser, InputError, run_script
 from script_io.files import write_json
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
+
+    from language_model.loading import LoadedModel
 
 EMBEDDINGS = ("token_embd", "output")
 LAYERS = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
@@ -99,6 +96,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def write_texts(loaded: LoadedModel, notes: Sequence[str], max_new_tokens: int) -> list[Text]:
     """Return what the model writes greedily about each note, in one batch."""
+    import torch
+
+    from language_model.local_sampler import end_of_sequence_ids
+
     tokenizer, ends = loaded.tokenizer, end_of_sequence_ids(loaded)
     prompts = [encode_prompt(tokenizer, build_prompt(note), loaded.prompt_format) for note in notes]
     longest = max(map(len, prompts))
@@ -122,6 +123,8 @@ def _until(tokens: list[int], ends: Collection[int]) -> list[int]:
 
 def text_logits(model: PreTrainedModel, texts: Sequence[Text]) -> list[torch.Tensor]:
     """Return the logits (T, V) from which each text's T tokens are taken."""
+    import torch
+
     found = []
     with torch.no_grad():
         for text in texts:
@@ -133,7 +136,10 @@ def text_logits(model: PreTrainedModel, texts: Sequence[Text]) -> list[torch.Ten
 @contextmanager
 def rounded(model: PreTrainedModel, kinds: Collection[str], reference: bool = False) -> Iterator[int]:
     """Within the block, the model has the weights of a file with these kinds of tensors as Q8_0; yield their bytes."""
+    import torch
     from gguf import quants
+
+    from publishing.gguf_file import encoded, named_weights, stored_type
 
     kept, size = [], 0
     encode = quants.quantize if reference else encoded
@@ -161,6 +167,8 @@ def compare(
     found: Sequence[torch.Tensor],
 ) -> Figures:
     """Return the figures of a layout from the logits (T, V) of each text."""
+    import torch
+
     error, spread, margin_error = (torch.zeros(()) for _ in range(3))
     changed_tokens, decided_by = 0, []
     for text, before, after in zip(texts, exact, found, strict=True):
@@ -200,6 +208,11 @@ def row(figures: Figures) -> str:
 
 
 def main(args: argparse.Namespace) -> int:
+    from peft import PeftModel
+
+    from language_model.loading import load_for_inference
+    from language_model.local_sampler import merge_checked
+
     notes = list(dict.fromkeys(each["clinical_note"] for _, each in read_csv(args.notes, ("clinical_note",))))
     if len(notes) < args.max_notes:
         raise InputError(f"{args.notes}: has {len(notes)} different notes; pass --max_notes {len(notes)}")

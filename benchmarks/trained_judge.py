@@ -46,7 +46,6 @@ from fact_checking.checker import check_summary
 from fact_checking.claims import FactCheck
 from judging.combination import PENALTY, fit, fold_of, logit, out_of_fold
 from judging.detector_settings import PREDICTIONS_FILE, Prediction, best_word_threshold, stretches_found
-from judging.token_detector import read_settings
 from script_io.csv_files import read_csv
 from script_io.errors import ArgumentParser, at_least, run_script
 from script_io.files import read_jsonl, write_json, write_jsonl
@@ -239,6 +238,8 @@ def score_rows(
 
 def detector_digest(folder: Path) -> str:
     """Return a short name for the weights of a detector, so that no other one's scores are taken for its own."""
+    from judging.token_detector import read_settings
+
     digest = hashlib.sha256(str(read_settings(folder)["passes"]).encode())
     for path in (folder / "adapter_config.json", *sorted(folder.glob("*.safetensors"))):
         digest.update(path.read_bytes())

@@ -89,7 +89,7 @@ def _binomial_test(successes: int, n: int) -> Any:
 def sign_flip_p(differences: Sequence[int]) -> float:
     """Return the exact two-sided p-value of the sign-flip test of a sum of independent differences; 1 if all are 0.
 
-    Each difference belongs to one note: the wrong summaries of one model less those of the other, over all seeds. If
+    Each difference belongs to one note: the wrong summaries of one model less the other's, over all seeds. If
     both models are alike, each has either sign with probability 1/2, whatever its size (Fisher's randomisation test).
     The distribution of the sum is computed whole, one note after another. With differences of -1 and 1 alone, this is
     the exact McNemar test.

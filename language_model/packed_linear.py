@@ -24,7 +24,8 @@ Forward = Callable[[torch.Tensor], torch.Tensor]
 class PackedLinears:
     """The linear layers of a model on a CPU, with a second copy of their weights as they are now.
 
-    There are no layers on other devices, for quantised weights, and where torch was built without oneDNN.
+    There are no layers on other devices, for quantised weights, where torch was built without oneDNN, and for bfloat16
+    on a processor without instructions for it.
     """
 
     def __init__(self, model: torch.nn.Module) -> None:
@@ -50,8 +51,14 @@ def _is_packable(linear: torch.nn.Linear) -> bool:
         weight.device.type == "cpu"
         and weight.dtype in _DTYPES
         and torch.backends.mkldnn.is_available()
+        and _can_multiply(weight.dtype)
         and "forward" not in linear.__dict__  # another library has changed this layer
     )
+
+
+def _can_multiply(dtype: torch.dtype) -> bool:
+    """Return whether oneDNN has products of this type on this processor; without AVX-512 there are none of bfloat16."""
+    return dtype == torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _packed_forward(linear: torch.nn.Linear) -> Forward:

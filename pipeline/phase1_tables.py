@@ -64,7 +64,7 @@ class Phase1Tables:
 
 
 def write_phase1(path: Path, rows: list[dict[str, str]]) -> None:
-    """Write a Phase 1 CSV with those of our columns that the rows have, unless it holds these rows already."""
+    """Write a Phase 1 CSV with our columns, as far as the rows have them, unless it holds these rows already."""
     columns = [name for name in COLUMNS if any(name in row for row in rows)]
     update_csv(path, columns, [{name: row.get(name, "") for name in columns} for row in rows])
 

@@ -806,6 +806,8 @@ MISTAKES = [
     ),
     Mistake("benchmarks.typed_notes", "", ("--pairs or --dense",)),
     Mistake("benchmarks.typed_notes", "--pairs nowhere.jsonl", ("nowhere.jsonl", NO_FILE)),
+    Mistake("benchmarks.guard_cost", "--steps 0", ("argument --steps: 0: must be at least 1",)),
+    Mistake("benchmarks.gguf_texts", "--model_path sft --notes none.csv", ("none.csv", NO_FILE)),
     Mistake("benchmarks.hard_negatives_scale", "--notes 0", ("argument --notes: 0: must be at least 1",)),
     Mistake("benchmarks.hard_negatives_scale", "--adversarial_ratio 0", ("--adversarial_ratio 0.0",)),
     Mistake(AGREEMENT, "--labels good.csv --resamples 0", ("argument --resamples: 0: must be at least 1",)),

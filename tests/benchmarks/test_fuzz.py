@@ -73,7 +73,7 @@ def test_json_that_python_has_no_json_error_for_is_refused(tmp_path: Path, text:
     [
         (None, {"verdict", "completeness", "draft"}),
         (5, {"seconds"}),
-        (True, {"blind", "adjudication"}),
+        (True, {"blind", "adjudication", "verdict_shown"}),
         ([], {"errors", "omissions"}),
         (["a", 1], set()),
     ],

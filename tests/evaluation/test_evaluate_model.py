@@ -249,9 +249,9 @@ def test_a_killed_evaluation_goes_on_where_it_was(
     asked: list[str] = []
     complete = LocalSampler.complete
 
-    def counted(self: LocalSampler, prompts: list[str], *args: Any, **settings: Any) -> Any:
-        asked.extend(prompts)
-        return complete(self, prompts, *args, **settings)
+    def counted(self: LocalSampler, prompts: list[str], settings: Any, progress: str, done: frozenset[int]) -> Any:
+        asked.extend(prompt for index, prompt in enumerate(prompts) if index not in done)
+        return complete(self, prompts, settings, progress, done)
 
     monkeypatch.setattr(LocalSampler, "complete", counted)
     assert main(parse_args([*flags, "--output_dir", str(out)])) == 0
@@ -328,7 +328,7 @@ def test_citations_reach_the_results(tmp_path: Path, capsys: pytest.CaptureFixtu
     summary = read_json(tmp_path / "out" / "evaluation_summary.json")
     assert (summary["citation_accuracy"], summary["citation_accuracy_n"]) == (0.5, 2)
     assert summary["calibration"]["brier"] == pytest.approx((0.2**2 + 0.6**2) / 2)
-    assert "Citations right:    50.0% (95% interval 50.0% to 50.0%) of 2" in capsys.readouterr().out
+    assert "Citations right:    50.0% (95% interval 5.5% to 94.5%) of 2" in capsys.readouterr().out
 
 
 def test_a_note_that_is_too_long_is_left_out_and_named(tmp_path: Path) -> None:

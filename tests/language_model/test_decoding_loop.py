@@ -174,6 +174,8 @@ def test_packed_linear_layers_equal_plain_ones_and_are_removed(dtype: torch.dtyp
     first = torch.nn.Linear(24, 40, bias=bias)
     plain = torch.nn.Sequential(first, torch.nn.ReLU(), torch.nn.Linear(40, 7, bias=bias)).to(dtype)
     packed = PackedLinears(plain)
+    if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        pytest.skip("this processor has no products of bfloat16")
     rows = torch.randn(5, 24, dtype=dtype)
     with torch.inference_mode():
         expected = plain(rows)
@@ -183,6 +185,14 @@ def test_packed_linear_layers_equal_plain_ones_and_are_removed(dtype: torch.dtyp
             assert torch.equal(plain(rows), found)
         assert torch.allclose(found, expected, atol=1e-5 if dtype == torch.float32 else 0.02)
         assert not torch.allclose(plain(rows), expected, atol=0.02)
+
+
+def test_a_processor_without_bfloat16_keeps_the_plain_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("language_model.packed_linear._can_multiply", lambda dtype: dtype == torch.float32)
+    layers = {dtype: torch.nn.Linear(8, 8).to(dtype) for dtype in (torch.float32, torch.bfloat16)}
+    for dtype, layer in layers.items():
+        with PackedLinears(layer).installed():
+            assert ("forward" in layer.__dict__) == (dtype == torch.float32)
 
 
 def test_large_models_keep_their_plain_layers(monkeypatch: pytest.MonkeyPatch) -> None:
