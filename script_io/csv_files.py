@@ -21,6 +21,7 @@ from script_io.files import LINE_LIMIT, atomic_write, read_text
 # a tab or line break, which moves the rest into another cell. Leading apostrophes are ours or part of the text.
 _FORMULA = re.compile(r"'*[\s\x00-\x1f\ufeff]*[=+\-@＝＋－＠]|'*[\t\r\n]")
 _PLAIN_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+DELIMITER_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 
 def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
@@ -88,7 +89,7 @@ def csv_rows(
     has_rows = False
     try:
         header = [_unescape(cell) for cell in next(reader, ())]
-        _check_header(path, header, required)
+        _check_header(path, header, required, delimiter)
         for cells in filter(None, reader):
             if len(cells) != len(header):
                 raise InputError(
@@ -119,15 +120,23 @@ def _text_lines(path: str | Path, handle: IO[str]) -> Iterator[str]:
         yield line
 
 
-def _check_header(path: str | Path, header: Sequence[str], required: Sequence[str]) -> None:
+def _check_header(path: str | Path, header: Sequence[str], required: Sequence[str], delimiter: str) -> None:
     if not header:
         raise InputError(f"{path}: the file is empty; expected a header with the columns {', '.join(required)}")
     missing = [column for column in required if column not in header]
     if missing:
-        raise InputError(f"{path}, line 1: missing column {', '.join(missing)}; found {', '.join(header)}")
+        remedy = _delimiter_remedy(header, delimiter)
+        raise InputError(f"{path}, line 1: missing column {', '.join(missing)}; found {', '.join(header)}{remedy}")
     # spreadsheets save empty columns without a name; nothing reads those
     repeated = [column for column, count in Counter(header).items() if column and count > 1]
     if repeated:
         raise InputError(
             f"{path}, line 1: repeated column {', '.join(repeated)}; keep one of each and rename the others"
         )
+
+
+def _delimiter_remedy(header: Sequence[str], delimiter: str) -> str:
+    """Return what to do if the whole header is one cell that holds another delimiter, else ""."""
+    others = [name for sign, name in DELIMITER_NAMES.items() if len(header) == 1 and sign in header[0]]
+    ours = DELIMITER_NAMES.get(delimiter, delimiter)
+    return f"; {others[0]} separate the columns, so save the table with {ours}" if others and ours not in others else ""

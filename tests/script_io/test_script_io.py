@@ -253,6 +253,11 @@ CSV_ERRORS = {
     "empty": (b"", "a.csv: the file is empty; expected a header with the columns id, note"),
     "header only": (b"id,note\r\n", "a.csv: the file has a header but no rows; add at least one"),
     "missing column": (b"id,text\n1,x\n", "a.csv, line 1: missing column note; found id, text"),
+    "semicolons": (
+        b"id;note\n1;x\n",
+        "a.csv, line 1: missing column id, note; found id;note; semicolons separate the columns, so save the "
+        "table with commas",
+    ),
     "both missing": (b"a\n1\n", "a.csv, line 1: missing column id, note; found a"),
     "cell too many": (b"id,note\n1,x\n2,cough, fever\n", "a.csv, line 3: 3 cells where the header has 2;"),
     "cell too few": (b'id,note\n1,"two\nlines"\n2\n', "a.csv, line 4: 1 cells where the header has 2;"),
