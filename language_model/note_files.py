@@ -94,7 +94,8 @@ def _line_notes(path: Path) -> list[Note]:
 
 
 def _csv_notes(path: Path, column: str) -> list[Note]:
-    return [_row_note(path, place, row, column, row[column]) for place, row in read_table(path, (column,))]
+    rows = read_table(path, (column,), flag="--note_column")
+    return [_row_note(path, place, row, column, row[column]) for place, row in rows]
 
 
 def _keyed_notes(path: Path, column: str | None) -> list[Note]:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from script_io.errors import InputError
+from script_io.errors import InputError, MissingColumnError
 from script_io.files import LINE_LIMIT, atomic_write, read_text
 
 # What a spreadsheet reads as a formula: = + - @ (or a full-width form) at the start of a cell or after white space, or
@@ -126,7 +126,9 @@ def _check_header(path: str | Path, header: Sequence[str], required: Sequence[st
     missing = [column for column in required if column not in header]
     if missing:
         remedy = _delimiter_remedy(header, delimiter)
-        raise InputError(f"{path}, line 1: missing column {', '.join(missing)}; found {', '.join(header)}{remedy}")
+        raise MissingColumnError(
+            f"{path}, line 1: missing column {', '.join(missing)}; found {', '.join(header)}{remedy}"
+        )
     # spreadsheets save empty columns without a name; nothing reads those
     repeated = [column for column, count in Counter(header).items() if column and count > 1]
     if repeated:

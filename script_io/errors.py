@@ -38,6 +38,10 @@ def placed(place: str) -> Iterator[None]:
         raise InputError(f"{place}: {error}") from error
 
 
+class MissingColumnError(InputError):
+    """A table lacks a column, which may be there under another name."""
+
+
 class RunError(Exception):
     """A run cannot continue although its input was good. Printed as one line; the exit code is 1."""
 

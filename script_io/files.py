@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from script_io.durable import flush_to_disk
-from script_io.errors import InputError
+from script_io.errors import InputError, MissingColumnError
 
 
 @contextmanager
@@ -210,7 +210,7 @@ def jsonl_rows(
         row = _object_of_line(f"{path}, line {number}", line, remedy)
         missing = [key for key in required if key not in row]
         if missing:
-            raise InputError(
+            raise MissingColumnError(
                 f"{path}, line {number}: missing key {', '.join(missing)}; found {', '.join(row) or 'none'}"
             )
         has_rows = True

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from script_io.csv_files import stream_csv
-from script_io.errors import InputError
+from script_io.errors import InputError, MissingColumnError
 from script_io.files import (
     ONE_OBJECT_PER_LINE,
     half_character,
@@ -62,9 +62,10 @@ def read_table(
     columns: Mapping[str, str] | None = None,
     *,
     other_names: str = ".csv",
+    flag: str | None = None,
 ) -> list[Row]:
     """Return all rows of a table as (place, row) pairs; see `stream_table`."""
-    return list(stream_table(path, required, remedy, columns, other_names=other_names))
+    return list(stream_table(path, required, remedy, columns, other_names=other_names, flag=flag))
 
 
 def stream_table(
@@ -74,23 +75,31 @@ def stream_table(
     columns: Mapping[str, str] | None = None,
     *,
     other_names: str = ".csv",
+    flag: str | None = None,
 ) -> Iterator[Row]:
     """Yield the rows of a table as (place, row) pairs.
 
     `columns` maps names of ours to names of the file, whose columns are renamed. A file whose name ends in none of
     TABLE_SUFFIXES is read as `other_names`. Raises InputError, which names `remedy`, if the file cannot be read, and
-    with the place of the row if it lacks one of the `required` columns or holds a text over CELL_LIMIT.
+    with the place of the row if it lacks one of the `required` columns or holds a text over CELL_LIMIT. `flag` is the
+    flag that names columns of the user, by default `--columns` if `columns` is given.
     """
+    flag = "--columns" if columns is not None and flag is None else flag
     columns = columns or {}
     wanted = list(dict.fromkeys([columns.get(name, name) for name in required] + list(columns.values())))
-    for place, row in _rows(path, wanted, remedy, other_names):
-        for name, cell in row.items():
-            if isinstance(cell, str) and len(cell) > CELL_LIMIT:
-                raise InputError(
-                    f"{path}, {place}: {name} has {len(cell):,} characters, over the limit of {CELL_LIMIT:,}; look for "
-                    "a missing quote or line end"
-                )
-        yield place, _renamed(row, columns) if columns else row
+    try:
+        for place, row in _rows(path, wanted, remedy, other_names):
+            for name, cell in row.items():
+                if isinstance(cell, str) and len(cell) > CELL_LIMIT:
+                    raise InputError(
+                        f"{path}, {place}: {name} has {len(cell):,} characters, over the limit of {CELL_LIMIT:,}; look "
+                        "for a missing quote or line end"
+                    )
+            yield place, _renamed(row, columns) if columns else row
+    except MissingColumnError as error:
+        if flag is None:
+            raise
+        raise InputError(f"{error}; name your own columns with {flag}") from error
 
 
 def _rows(path: str | Path, required: Sequence[str], remedy: str, other_names: str) -> Iterator[Row]:
@@ -113,7 +122,9 @@ def with_columns(path: str | Path, rows: Iterable[Row], required: Sequence[str])
     """Yield the rows. Raises InputError with the place of the first that lacks one of the `required` columns."""
     for place, row in rows:
         if missing := [name for name in required if name not in row]:
-            raise InputError(f"{path}, {place}: missing column {', '.join(missing)}; found {', '.join(row) or 'none'}")
+            raise MissingColumnError(
+                f"{path}, {place}: missing column {', '.join(missing)}; found {', '.join(row) or 'none'}"
+            )
         yield place, row
 
 

@@ -74,7 +74,7 @@ def test_an_empty_argument_or_a_missing_file_is_an_error(argument: str, words: s
         ("a.docx", "", None, "must end in .txt, .csv, .tsv, .json, .jsonl"),
         ("a.txt", "\n\n", None, "the file is empty"),
         ("a.txt", "note\n", "visit", "has no columns"),
-        ("a.csv", "id,note\r\n1,x\r\n", None, "line 1: missing column clinical_note; found id, note"),
+        ("a.csv", "id,note\r\n1,x\r\n", None, "found id, note; name your own columns with --note_column"),
         ("a.csv", "id,clinical_note\r\n1,x\r\n2, \r\n", None, "line 3: the note is empty"),
         ("a.jsonl", '{"text": "x"}\n', None, "line 1: no key clinical_note or prompt"),
         ("a.jsonl", '{"clinical_note": 7}\n', None, "line 1: clinical_note is not text"),

@@ -79,6 +79,15 @@ def test_without_columns_a_label_is_required(tmp_path: Path) -> None:
         read_phase1(save(tmp_path / "visits.json", rows))
 
 
+def test_an_error_about_a_missing_column_names_the_flag_that_names_columns(tmp_path: Path) -> None:
+    for kind in ("csv", "tsv", "json", "jsonl", "parquet"):
+        path = save(tmp_path / f"visits.{kind}", ROWS)
+        with pytest.raises(InputError, match=r"note; found .*section_text; name your own columns with --columns$"):
+            read_table(path, ("note",), columns={})
+        with pytest.raises(InputError, match=r"note; found .*section_text$"):  # for readers without such a flag
+            read_table(path, ("note",))
+
+
 def test_values_that_are_no_text_become_text(tmp_path: Path) -> None:
     day = datetime.date(2024, 5, 1)
     rows = [
