@@ -30,6 +30,8 @@ def load_config(name: str | Path, trust_remote_code: bool = False) -> Any:
     from transformers import AutoConfig
 
     require_model(name)
+    if Path(name).is_dir() and not (Path(name) / "config.json").exists():
+        raise InputError(f"{name}: no config.json could be read (the folder has none); name a model folder")
     try:
         return AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code, **hub_arguments(name))
     except (OSError, ValueError, ImportError, KeyError) as error:

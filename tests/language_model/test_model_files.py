@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from language_model.model_files import absolute_model_name, require_adapter, require_model
+from language_model.model_files import absolute_model_name, load_config, require_adapter, require_model
 from script_io.errors import InputError
 
 
@@ -51,3 +51,10 @@ def test_a_folder_becomes_an_absolute_path_and_a_hub_id_stays(tmp_path: Path, mo
     (tmp_path / "base").mkdir()
     assert absolute_model_name("base") == str(tmp_path / "base")
     assert absolute_model_name("gpt2") == "gpt2"
+
+
+def test_a_folder_without_a_configuration_is_said_to_have_none(tmp_path: Path) -> None:
+    (tmp_path / "readme.txt").write_text("no model")
+    with pytest.raises(InputError) as caught:
+        load_config(tmp_path)
+    assert str(caught.value) == f"{tmp_path}: no config.json could be read (the folder has none); name a model folder"
