@@ -55,6 +55,7 @@ from script_io.columns_flag import PHASE1_ROLES, add_columns_argument
 from script_io.errors import EXIT_FAILED, ArgumentParser, InputError, Terminated, at_least, run_script
 
 DEMO_DATA = "the demo's data with: python demo/make_phase1_data.py"
+OWN_DATA = "the files from your table with: python prepare_phase1_data.py --input TABLE --output_dir"
 GET_MODEL = "python demo/get_real_model.py"
 
 
@@ -248,14 +249,21 @@ def check_arguments(args: argparse.Namespace, recipe: Recipe, phase1: Phase1Tabl
         raise InputError("--small is a smaller --demo; pass both, or leave it out (with --real: --size small)")
     if args.size and not args.real:
         raise InputError("--size is the size of a --real run; pass both, or leave it out")
-    notes = "the real dialogues with: python demo/get_real_notes.py" if args.real else DEMO_DATA
-    phase1.check(notes, with_id=("test",) if recipe.negatives is None else SPLITS)
+    phase1.check(data_remedy(args, phase1.folder), with_id=("test",) if recipe.negatives is None else SPLITS)
     if args.model_name == REAL_MODEL and not Path(REAL_MODEL).exists():  # which could also be a hub id
         raise InputError(f"{REAL_MODEL}: no such folder; make it with: {GET_MODEL}")
     if args.evidence_model and not (Path(args.evidence_model) / "detector.json").is_file():
         raise InputError(
             f"{args.evidence_model}: holds no detector (detector.json is missing); make it with: {GET_MODEL}"
         )
+
+
+def data_remedy(args: argparse.Namespace, folder: Path) -> str:
+    """Return what to make, and with which command, if a Phase 1 file is missing."""
+    if args.real:
+        return "the real dialogues with: python demo/get_real_notes.py"
+    is_demo = args.demo or folder == Path("phase1_data/sft")
+    return DEMO_DATA if is_demo else f"{OWN_DATA} {folder}"
 
 
 def folder_of(args: argparse.Namespace) -> Path:

@@ -111,6 +111,13 @@ def test_a_missing_column_of_any_split_is_named_before_the_first_stage(
         Phase1Tables(theirs).check("data", with_id=())
 
 
+def test_a_missing_file_of_a_users_folder_asks_for_the_users_table(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"from your table with: python prepare_phase1_data\.py .*/none$"):
+        run_pipeline.main(arguments(tmp_path / "none"))
+    with pytest.raises(InputError, match=r"make the demo's data with: python demo/make_phase1_data\.py$"):
+        run_pipeline.main(arguments(tmp_path / "none", "--demo"))
+
+
 def test_ids_are_asked_for_where_a_stage_needs_them(ours: Path) -> None:
     for split in SPLITS:
         rows = [row for _, row in read_csv(ours / f"{split}_set_processed.csv", ())]
