@@ -104,10 +104,13 @@ def read_test_data(path: Path, columns: Mapping[str, str] | None = None) -> list
     """Return one example for each distinct note, in the order of the file.
 
     The reference is the first factual summary of the note. A row may have a note alone, without summary and label.
+    How many rows repeat a note is printed.
     """
     examples: dict[str, Example] = {}
     ids: dict[str, Place] = {}
+    count = 0
     for place, row in stream_phase1(path, columns, ("id", *REQUIRED_COLUMNS), TEST_REMEDY):
+        count += 1
         note = row["clinical_note"]
         is_note_alone = note.strip() and not row["model_summary"].strip() and not row["label"].strip()
         if not is_note_alone and (problem := row_problem(row)):
@@ -120,6 +123,8 @@ def read_test_data(path: Path, columns: Mapping[str, str] | None = None) -> list
             examples[note] = Example(row["id"], note, _plain(row["model_summary"]), row["label"])
         else:
             examples.setdefault(note, Example(row["id"], note, "", ""))
+    if repeats := count - len(examples):
+        print(f"{path}: {repeats} of {count} rows repeat an earlier note; each note is evaluated once")
     return list(examples.values())
 
 

@@ -62,13 +62,17 @@ def write_predictions(folder: Path, summaries: list[str]) -> Path:
     return folder / "predictions.jsonl"
 
 
-def test_one_example_for_each_note_with_its_factual_reference(tmp_path: Path) -> None:
+def test_one_example_for_each_note_with_its_factual_reference(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     examples = read_test_data(write_test_data(tmp_path))
     assert [(example.example_id, example.reference, example.label) for example in examples] == [
         ("a", GOOD[0], "factual"),
         ("b", GOOD[1], "factual_with_evidence"),
         ("c", "", ""),
     ]
+    repeats = len(read_csv(tmp_path / "test.csv", ())) - len(examples)
+    assert f"{repeats} of {len(examples) + repeats} rows repeat an earlier note" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
