@@ -105,7 +105,9 @@ _TRIGGERS: dict[tuple[str, str], str] = {
     # a new clause, except for a relative named before it: "Mother is alive and has gout"
     ("end", "clause"): (
         "still has|still have|and reports|, reports|, has|, had|, have|and has|and had|and he|and she|, he|, she|"
-        "reports|does have|, with|developed|positive for|states|states that"
+        "reports|does have|, with|developed|positive for|states|states that|"
+        "and started|and was started|and takes|and is taking|and took|and was given|and received|and is on|"
+        "and continues|and underwent|, started|, was started|, takes|, is taking|, was given|, received|, underwent"
     ),
     # phrases that contain a trigger's words without its meaning
     ("pseudo", ""): (

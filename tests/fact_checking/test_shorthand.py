@@ -92,6 +92,17 @@ LINES = [
     # sides
     ("L foot ulcer, R foot nl", "Left foot ulcer.", "Right foot ulcer."),
     ("R knee swollen, L knee no effusion.", "The right knee is swollen.", "The left knee is swollen."),
+    # a denial ends where a treatment begins
+    (
+        "Chest pain. Denies fever. Started apixaban 10 mg twice daily.",
+        "She denies fever and started apixaban.",
+        "She denies chest pain and started apixaban.",
+    ),
+    (
+        "Denies fever. Takes metformin 500 mg daily.",
+        "Denies fever, takes metformin 500 mg.",
+        "Denies fever, takes metformin 850 mg.",
+    ),
     # no improvement
     ("No improvement in pain with NSAIDs.", "She still has pain.", "She has no pain."),
     ("No improvement in pain with NSAIDs.", "Pain did not improve.", "Pain improved."),
