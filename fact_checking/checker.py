@@ -44,7 +44,8 @@ def check_summary(note: str, summary: str) -> FactCheck:
     """Return the claims of `summary`, each with its verdict. Offsets refer to `summary` with its citations."""
     text = without_citations(summary)
     in_dialogue = bool(dialogue_turns(note))
-    note_facts = NoteFacts(_distinct(extract_facts(note), where_findings=True).values(), in_dialogue=in_dialogue)
+    told = extract_facts(note)
+    note_facts = NoteFacts(_distinct(told, where_findings=True).values(), in_dialogue=in_dialogue)
     note_sentences, support = _NoteSentences(note), WordSupport(note)
     summary_facts = [fact for fact in extract_facts(text) if not _is_list_number(text, fact)]
     if in_dialogue:
@@ -53,8 +54,7 @@ def check_summary(note: str, summary: str) -> FactCheck:
     comparisons = {key: _compare(fact, note_facts, support, unread) for key, fact in _distinct(summary_facts).items()}
     judged = [(fact, comparisons[_meaning_of(fact)]) for fact in summary_facts]
     if not in_dialogue:
-        every_fact = extract_facts(note)
-        judged = with_sides(note, text, with_current_values(note, text, judged, every_fact), every_fact)
+        judged = with_sides(note, text, with_current_values(note, text, judged, told), told)
     claims = [_claim(fact, comparison, summary, note, note_sentences) for fact, comparison in judged if comparison]
     claims += _word_claims(text, [fact for fact, c in judged if c or fact.type not in ATTRIBUTES], support)
     if note_wording is not None:
