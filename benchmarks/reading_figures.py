@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assessment.agreement import Agreement
-from benchmarks.reading_ratings import MEASURES, Reader
+from benchmarks.reading_ratings import MEASURES, STATEMENTS, Reader
 from benchmarks.reading_sample import Sample
 from evaluation.stats import (
     RESAMPLES,
@@ -33,6 +33,7 @@ from evaluation.stats import (
 SHARES = ("hallucinated", "major")  # measures of 0 and 1; a mean of readers lies between
 LENGTHS = ("words", "new_words")  # counted, not rated
 COLUMNS = (*MEASURES, *LENGTHS)
+DENSITY = "statements_per_100_new_words"  # unsupported ones: the rate that saying less does not lower
 ALL_MODELS = "all models"
 Array = NDArray[np.float64]
 Values = Mapping[str, Array]  # column -> value of each text, (T,)
@@ -59,7 +60,7 @@ def reading_figures(sample: Sample, readers: Sequence[Reader], seed: int) -> Fig
 def _mean_of(readers: Sequence[Reader]) -> dict[str, Array]:
     """Return the mean of the readers for each text, over the readers who rated it."""
     means = {}
-    for name in MEASURES:
+    for name in (*MEASURES, STATEMENTS):
         stacked = np.stack([reader.values[name] for reader in readers])
         means[name] = _ratios(np.nansum(stacked, axis=0), (~np.isnan(stacked)).sum(axis=0))
     return means
@@ -67,7 +68,7 @@ def _mean_of(readers: Sequence[Reader]) -> dict[str, Array]:
 
 def _figures(sample: Sample, values: Values, seed: int) -> Figures:
     columns = {
-        model: {name: values[name][sample.index[number]] for name in COLUMNS}
+        model: {name: values[name][sample.index[number]] for name in (*COLUMNS, STATEMENTS)}
         for number, model in enumerate(sample.models)
     }
     return {
@@ -85,9 +86,39 @@ def _figures(sample: Sample, values: Values, seed: int) -> Figures:
 
 def model_figures(columns: Values, seed: int) -> Figures:
     """Return mean, n and 95% interval of each column of one model. The columns have the shape (S, N)."""
-    rated = ~np.isnan(columns["hallucinated"])
+    rated = _rated(columns)
     known = {name: np.where(rated, columns[name], np.nan) if name in LENGTHS else columns[name] for name in COLUMNS}
-    return {name: mean_figure(known[name], name, seed) for name in COLUMNS}
+    found = {name: mean_figure(known[name], name, seed) for name in COLUMNS}
+    return found | {DENSITY: density_figure(columns, seed)}
+
+
+def density_figure(columns: Values, seed: int) -> Figures:
+    """Return the unsupported statements per 100 new words of one model, with n and its bootstrap interval."""
+    value, resampled, n = _densities(columns, _rated(columns), seed)
+    return {"mean": value, "n": n, "ci95": _spread(resampled)}
+
+
+def _densities(columns: Values, known: NDArray[np.bool_], seed: int) -> tuple[float | None, Array, int]:
+    """Return the unsupported statements per 100 new words of the `known` (S, N) texts, of each resample, (R,), and n.
+
+    Without a value where a reader called a text hallucinated and marked nothing in it, which would count as 0.
+    """
+    if np.isnan(columns[STATEMENTS][known]).any():
+        known = np.zeros_like(known)
+    statements, words = (np.where(known, columns[name], 0.0) for name in (STATEMENTS, "new_words"))
+    seeds, dialogues = _draws(*known.shape, seed, RESAMPLES)
+    sums = [((seeds @ values) * dialogues).sum(axis=1) for values in (statements, words)]
+    return ratio(100 * statements.ravel(), words.ravel()), 100 * _ratios(*sums), int(known.sum())
+
+
+def _spread(resampled: Array) -> Interval | None:
+    """Return the interval of resampled values, or None if they show no spread."""
+    known = resampled[~np.isnan(resampled)]
+    return percentile_interval(known) if len(known) and np.ptp(known) > 0 else None
+
+
+def _rated(columns: Values) -> NDArray[np.bool_]:
+    return ~np.isnan(columns["hallucinated"])
 
 
 def mean_figure(values: Array, name: str, seed: int) -> Figures:
@@ -163,7 +194,16 @@ def difference_figures(first: Values, second: Values, seed: int) -> Figures:
     found: Figures = {name: _difference(*pair, name, seed) for name, pair in pairs.items()}
     for name in SHARES:
         found[name] |= sign_flip_figures(*pairs[name])
-    return found
+    return found | {DENSITY: _density_difference(first, second, seed)}
+
+
+def _density_difference(first: Values, second: Values, seed: int) -> Figures:
+    """Return the difference of the unsupported statements per 100 new words; both are resampled together."""
+    known = _rated(first) & _rated(second)
+    (before, resampled_before, n), (after, resampled_after, _) = (_densities(x, known, seed) for x in (first, second))
+    if before is None or after is None:
+        return {"difference": None, "n": 0, "ci95": None}
+    return {"difference": after - before, "n": n, "ci95": _spread(resampled_after - resampled_before)}
 
 
 def _difference(first: Array, second: Array, name: str, seed: int) -> Figures:

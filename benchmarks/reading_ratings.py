@@ -26,6 +26,7 @@ from script_io.errors import InputError
 from script_io.files import read_jsonl
 
 MEASURES = ("hallucinated", "major", "completeness")
+STATEMENTS = "statements"  # how many unsupported statements were marked
 ALLOWED = {"hallucinated": (0, 1), "major": (0, 1), "completeness": tuple(COMPLETENESS)}
 
 
@@ -34,7 +35,7 @@ class Reader:
     """The ratings of one reader over the T texts of a sample; NaN where a rating is missing."""
 
     name: str
-    values: Mapping[str, NDArray[np.float64]]  # measure -> (T,)
+    values: Mapping[str, NDArray[np.float64]]  # measure, or STATEMENTS -> (T,)
     missing: int  # texts that lack at least one measure
     other_texts: int = 0  # ratings of the rating tool that belong to no text of the sample, or were not blind
     misquoted: int = 0  # statements in `unsupported` that are not in the summary
@@ -60,12 +61,15 @@ def load_readers(paths: Sequence[Path], sample: Sample, *, allow_missing: bool) 
 
 
 def _reader(name: str, rows: Mapping[int, Sequence[float]], sample: Sample, **counts: int) -> Reader:
-    """Build a reader from the ratings by position of the text; a rating has its values in the order of MEASURES."""
-    table = np.full((len(sample.ids), len(MEASURES)), math.nan)
+    """Build a reader from the ratings by position of the text.
+
+    A rating has its values in the order of MEASURES, and then the number of unsupported statements.
+    """
+    table = np.full((len(sample.ids), len(MEASURES) + 1), math.nan)
     for position, values in rows.items():
         table[position] = values
-    missing = int(np.isnan(table).any(axis=1).sum())
-    return Reader(name, dict(zip(MEASURES, table.T, strict=True)), missing, **counts)
+    missing = int(np.isnan(table[:, : len(MEASURES)]).any(axis=1).sum())
+    return Reader(name, dict(zip((*MEASURES, STATEMENTS), table.T, strict=True)), missing, **counts)
 
 
 # ------------------------------------------------------------------------------------------------ JSONL files
@@ -83,8 +87,9 @@ def _jsonl_readers(path: Path, sample: Sample) -> list[Reader]:
             raise InputError(f"{place}: id {row['id']!r} is no text of this reading; check --output_dir")
         if number in rows:
             raise InputError(f"{place}: id {row['id']} is rated a second time; keep one rating")
-        rows[number] = _checked(row, place)
-        misquoted += sum(find_words(words, sample.summaries[number]) is None for words in _quotes(row, place))
+        quotes = _quotes(row, place)
+        rows[number] = [*_checked(row, place), _statements(len(quotes), row["hallucinated"] == 1)]
+        misquoted += sum(find_words(words, sample.summaries[number]) is None for words in quotes)
     return [_reader(path.stem, rows, sample, misquoted=misquoted)]
 
 
@@ -107,6 +112,11 @@ def _quotes(row: Mapping[str, Any], place: str) -> list[str]:
     if quotes and not row["hallucinated"]:
         raise InputError(f"{place}: unsupported has words but hallucinated is 0; make them agree")
     return quotes
+
+
+def _statements(marked: int, hallucinated: bool) -> float:
+    """Return the number of unsupported statements; it is unknown if a hallucination has none marked."""
+    return math.nan if hallucinated and not marked else float(marked)
 
 
 # ------------------------------------------------------------------------------------------- the rating tool
@@ -139,4 +149,5 @@ def _values(rating: Rating) -> list[float]:
     if not major and rating.verdict == HALLUCINATED and not rating.is_complete:
         major = math.nan
     completeness = math.nan if rating.completeness is None else float(rating.completeness)
-    return [float(rating.verdict == HALLUCINATED), major, completeness]
+    hallucinated = rating.verdict == HALLUCINATED
+    return [float(hallucinated), major, completeness, _statements(len(rating.errors), hallucinated)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks.reading_figures import DENSITY
 from evaluation.stats import p_text
 
 KINDS = {"clinician": "clinicians", "language model": "language models, no clinician"}
@@ -48,7 +49,8 @@ def _introduction(figures: Figures) -> list[str]:
         "and for shares of 0% and 100%; over dialogues for the automatic judge. "
         f"Differences are paired, the second model minus the first; p is {test}, not adjusted for the "
         "number of tests. Completeness: 0 none of the important facts, 1 a few, 2 most, 3 all. "
-        "New words: without sentences that repeat an earlier one.",
+        "New words: without sentences that repeat an earlier one. False statements: those that the readers marked, "
+        "per 100 new words, which a model does not lower by saying less.",
     ]
 
 
@@ -74,13 +76,14 @@ def _model_table(models: Figures, who: str, reference_words: float | None) -> li
             _number(row["completeness"], ".2f"),
             _number(row["words"], ".1f"),
             _number(row["new_words"], ".1f"),
+            _number(row[DENSITY], ".1f"),
         ]
         for model, row in models.items()
     ]
     if reference_words is not None:
-        rows.append(["references", *[DASH] * 4, f"{reference_words:.1f}", DASH])
+        rows.append(["references", *[DASH] * 4, f"{reference_words:.1f}", DASH, DASH])
     header = [f"model ({who})", "n", "hallucinated", "major", "completeness, 0 to 3", "words", "new words"]
-    return _table(header, rows)
+    return _table([*header, "false statements per 100 new words"], rows)
 
 
 def _difference_table(differences: Sequence[Figures], who: str) -> list[str]:
@@ -95,11 +98,12 @@ def _difference_table(differences: Sequence[Figures], who: str) -> list[str]:
             _number(row["completeness"], "+.2f"),
             _number(row["words"], "+.1f"),
             _number(row["new_words"], "+.1f"),
+            _number(row[DENSITY], "+.1f"),
         ]
         for row in differences
     ]
     header = [f"difference ({who})", "pairs", "hallucinated, points", "better : worse", "major, points"]
-    return _table([*header, "better : worse", "completeness", "words", "new words"], rows)
+    return _table([*header, "better : worse", "completeness", "words", "new words", "per 100 new words"], rows)
 
 
 def _judge_table(judge: Figures, who: str) -> list[str]:

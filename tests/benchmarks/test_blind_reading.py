@@ -17,13 +17,14 @@ from benchmarks.blind_reading import main, parse_args
 from benchmarks.reading_figures import (
     agreement_figures,
     crossed_interval,
+    density_figure,
     difference_figures,
     judge_figures,
     mean_figure,
     reading_figures,
     sign_flip_figures,
 )
-from benchmarks.reading_ratings import Reader, load_readers
+from benchmarks.reading_ratings import MEASURES, Reader, load_readers
 from benchmarks.reading_sample import Results, Sample, draw, load_sample
 from evaluation.stats import mcnemar_p, percentile_interval, wilson_interval
 from script_io.csv_files import read_csv, write_csv
@@ -156,7 +157,9 @@ def test_ratings_of_a_jsonl_file(reading: Path) -> None:
     write_jsonl(reading / "KM.jsonl", rows[::-1])
     (reader,) = load_readers([reading / "KM.jsonl"], sample, allow_missing=False)
     assert (reader.name, reader.missing, reader.misquoted) == ("KM", 0, 1)
-    assert {name: values.tolist() for name, values in reader.values.items()} == {
+    statements = reader.values["statements"].tolist()
+    assert statements == pytest.approx([2, NAN, 0, 0, 0, 0], nan_ok=True)  # the second has none marked
+    assert {name: reader.values[name].tolist() for name in MEASURES} == {
         "hallucinated": [1, 1, 0, 0, 0, 0],
         "major": [1, 0, 0, 0, 0, 0],
         "completeness": [0, 1, 2, 3, 0, 1],
@@ -227,6 +230,7 @@ def test_ratings_of_the_tool(reading: Path) -> None:
     assert values["hallucinated"] == pytest.approx([1, 1, 0, 1, NAN, NAN], nan_ok=True)
     assert values["major"] == pytest.approx([1, 0, 0, NAN, NAN, NAN], nan_ok=True)
     assert values["completeness"] == pytest.approx([1, 0, 3, 2, NAN, NAN], nan_ok=True)
+    assert values["statements"] == pytest.approx([2, 1, 0, 1, NAN, NAN], nan_ok=True)
     assert js.values["hallucinated"].tolist() == pytest.approx([0] + [NAN] * 5, nan_ok=True)
 
 
@@ -299,6 +303,7 @@ def test_paired_differences_by_hand() -> None:
         completeness=[[1, 1, 2, 3, NAN]],
         words=[[9, 9, 9, 9, 9]],
         new_words=[[9, 9, 9, 9, 9]],
+        statements=[[2, 1, 1, 0, NAN]],
     )
     second = columns(
         hallucinated=[[0, 0, 1, 1, 0]],
@@ -306,6 +311,7 @@ def test_paired_differences_by_hand() -> None:
         completeness=[[2, 1, 3, NAN, 0]],
         words=[[4, 5, 6, 9, 99]],
         new_words=[[4, 4, 6, 9, 99]],
+        statements=[[0, 0, 1, 1, 0]],
     )
     found = difference_figures(first, second, seed=1)
     # over the four notes that both have: 2/4 - 3/4
@@ -318,6 +324,8 @@ def test_paired_differences_by_hand() -> None:
     assert (found["completeness"]["difference"], found["completeness"]["n"]) == (pytest.approx(2 / 3), 3)
     assert (found["words"]["difference"], found["words"]["n"]) == ((-5 - 4 - 3 + 0) / 4, 4)
     assert (found["new_words"]["difference"], found["new_words"]["n"]) == ((-5 - 5 - 3 + 0) / 4, 4)
+    density = found["statements_per_100_new_words"]
+    assert (density["difference"], density["n"]) == (pytest.approx(100 * 2 / 23 - 100 * 4 / 36), 4)
     changes = np.array([[-1.0, -1.0, 0.0, 1.0]])
     assert found["hallucinated"]["ci95"] == pytest.approx(percentile_interval(every_resample(changes)), abs=1e-9)
 
@@ -325,7 +333,12 @@ def test_paired_differences_by_hand() -> None:
 def test_pairs_that_all_differ_alike_have_the_interval_of_bonett_and_price() -> None:
     first, second = (
         columns(
-            hallucinated=[[v] * 10], major=[[0] * 10], completeness=[[1] * 10], words=[[5] * 10], new_words=[[5] * 10]
+            hallucinated=[[v] * 10],
+            major=[[0] * 10],
+            completeness=[[1] * 10],
+            words=[[5] * 10],
+            new_words=[[5] * 10],
+            statements=[[v] * 10],
         )
         for v in (1, 0)
     )
@@ -336,6 +349,21 @@ def test_pairs_that_all_differ_alike_have_the_interval_of_bonett_and_price() -> 
     # 1/12 - 1/12; 1.96 sqrt((2/12) / 12) = 0.2310
     assert found["major"]["ci95"] == pytest.approx((-0.2310, 0.2310), abs=1e-4)
     assert found["completeness"]["ci95"] is None
+    assert found["statements_per_100_new_words"] == {"difference": -20, "n": 10, "ci95": None}
+
+
+def test_unsupported_statements_per_100_new_words() -> None:
+    """A ratio of sums; its interval is that of all resamples of the dialogues, and it is unknown without marks."""
+    texts = columns(hallucinated=[[1, 0, 1]], statements=[[3, 0, 1]], new_words=[[30, 50, 20]])
+    found = density_figure(texts, seed=1)
+    assert (found["mean"], found["n"]) == (4, 3)
+    draws = [list(drawn) for drawn in product(range(3), repeat=3)]
+    exact = [100 * texts["statements"][0][d].sum() / texts["new_words"][0][d].sum() for d in draws]
+    assert found["ci95"] == pytest.approx(percentile_interval(np.repeat(exact, 1000)), abs=1e-9)
+    unmarked = texts | columns(statements=[[NAN, 0, 1]])
+    assert density_figure(unmarked, seed=1) == {"mean": None, "n": 0, "ci95": None}
+    unrated = columns(hallucinated=[[NAN, 0, 1]], statements=[[NAN, 0, 1]], new_words=[[30, 50, 20]])
+    assert density_figure(unrated, seed=1)["mean"] == pytest.approx(100 / 70)
 
 
 def test_the_test_over_seeds_keeps_its_level() -> None:
@@ -390,7 +418,7 @@ def test_words_of_sentences_that_repeat_none() -> None:
 
 
 def reader(name: str, hallucinated: list[float], major: list[float], completeness: list[float]) -> Reader:
-    values = {"hallucinated": hallucinated, "major": major, "completeness": completeness}
+    values = {"hallucinated": hallucinated, "major": major, "completeness": completeness, "statements": hallucinated}
     return Reader(name, {key: np.array(found, float) for key, found in values.items()}, missing=0)
 
 
@@ -442,6 +470,8 @@ def test_each_reader_and_the_mean_of_all() -> None:
     assert "p" not in difference["hallucinated"]
     assert found["by_reader"]["a"]["differences"][0]["hallucinated"]["only_first"] == 1
     assert mean["model 0"]["new_words"] == mean["model 0"]["words"]
+    density = mean["model 0"]["statements_per_100_new_words"]["mean"]
+    assert density == pytest.approx(100 * (1 + 0.5 + 0) / (3 + 2 + 2))  # one statement in what a reader called false
     assert found["mean_reference_words"] == 7
     assert reading_figures(sample, [first], seed=1)["mean_of_readers"] is None
 
