@@ -29,7 +29,8 @@ This interval stays valid however often you look, so you may stop as soon as the
 decision at any look is at most 5%, if the rated summaries are a random sample of the model's. Until then, or with
 fewer than 10 summaries rated, the report says "undecided", on which side of 15% the share lies so far, and about how
 many more ratings will probably decide. A model whose rated summaries are mostly empty is never called ready. The Wilson
-interval in the report describes the ratings so far; it decides nothing.
+interval in the report describes the ratings so far; it decides nothing. If a file has several summaries of a note, both
+intervals allow for their likeness, and ratings are counted in notes.
 """
 
 from __future__ import annotations

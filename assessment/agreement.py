@@ -9,7 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.stats import Z95, Interval, percentile_interval, resampled_sums, share_interval, wilson_interval
+from evaluation.stats import (
+    Z95,
+    Interval,
+    by_note,
+    percentile_interval,
+    resampled_sums,
+    share_interval,
+    wilson_interval,
+    wilson_interval_by_note,
+)
 
 KAPPA_RESAMPLES = 2000
 Cells = NDArray[np.float64]
@@ -94,9 +103,18 @@ class GroupedAgreement:
 
     def __init__(self, notes: Sequence[Agreement]) -> None:
         """Take the table of each note."""
+        self.notes = len(notes)
         self.cells = np.array([[each.both, each.only_first, each.only_second, each.neither] for each in notes], float)
         self.table = Agreement(*map(int, self.cells.sum(axis=0)))
         self.n = self.table.n
+
+    @classmethod
+    def of(cls, pairs: Iterable[tuple[str, tuple[bool, bool]]]) -> GroupedAgreement:
+        """Count (note, (first judge says hallucinated, second judge says hallucinated))."""
+        of_note: dict[str, list[tuple[bool, bool]]] = {}
+        for note, pair in pairs:
+            of_note.setdefault(note, []).append(pair)
+        return cls([Agreement.of(pairs) for pairs in of_note.values()])
 
     @property
     def sensitivity(self) -> str:
@@ -114,7 +132,7 @@ class GroupedAgreement:
 
     def lines(self) -> list[str]:
         """Return the share of agreement and kappa in words."""
-        if self.n == len(self.cells):
+        if self.n == self.notes:
             return self.table.lines()
         share = self._share(self.cells[:, 0] + self.cells[:, 3], self.cells.sum(axis=1))
         return self.table.lines(share, self._kappa_interval())
@@ -124,6 +142,14 @@ class GroupedAgreement:
             return None
         tables = (Agreement(*map(int, sums)) for sums in resampled_sums(self.cells, 42, KAPPA_RESAMPLES))
         return percentile_interval(np.array([table.kappa for table in tables], float))  # None becomes NaN
+
+
+def share_text_by_note(values: Iterable[tuple[str, bool]]) -> str:
+    """Return `share_text` of pairs (note of a summary, whether it counts). The summaries of one note are alike."""
+    pairs = list(values)
+    found = [float(counts) for _, counts in pairs]
+    sums = by_note([note for note, _ in pairs], found, [1.0] * len(pairs))
+    return share_text(int(sum(found)), len(pairs), wilson_interval_by_note(*sums) if pairs else None)
 
 
 def share_text(count: int, n: int, interval: Interval | None = None) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from assessment.ratings import HALLUCINATED, Rating
-from evaluation.stats import Interval, ratio_interval
+from evaluation.stats import Interval, by_note, is_degenerate, ratio_interval
 
 Ratings = Mapping[str, Sequence[Rating]]  # text_sha256 -> given ratings of all assessors
 
@@ -102,9 +102,13 @@ def completeness_of(group: Sequence[Rating]) -> float | None:
     return sum(levels) / len(levels) if levels else None
 
 
-def mean_interval(values: Sequence[float]) -> Interval | None:
-    """Return the 95% bootstrap interval of a mean over summaries; None if all are equal, which shows no spread."""
-    return ratio_interval(values, [1.0] * len(values)) if len(set(values)) > 1 else None
+def mean_interval(values: Sequence[float], notes: Sequence[str]) -> Interval | None:
+    """Return the 95% bootstrap interval of a mean over summaries, given the note of each; it resamples notes.
+
+    None if no resample differs, which shows no spread.
+    """
+    interval = ratio_interval(*by_note(notes, values, [1.0] * len(values)))
+    return None if interval is None or len(set(values)) == 1 or is_degenerate(interval) else interval
 
 
 def tally(groups: Iterable[Sequence[Rating]]) -> Tally:

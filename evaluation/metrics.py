@@ -58,7 +58,15 @@ import numpy as np
 
 from clinical.facts import Fact, sentences
 from evaluation.calibration import calibration
-from evaluation.stats import Interval, is_degenerate, ratio, ratio_interval, share_interval, wilson_interval
+from evaluation.stats import (
+    Interval,
+    by_note,
+    is_degenerate,
+    ratio,
+    ratio_interval,
+    share_interval,
+    wilson_interval,
+)
 from fact_checking.checker import facts_of_reference
 from fact_checking.citations import Citation, check_citations
 from fact_checking.claims import ERROR, REVIEW, SUPPORTED, UNVERIFIABLE, Claim, FactCheck, without_citations
@@ -311,16 +319,6 @@ def numbers(rows: Sequence[Mapping[str, Any]], column: str) -> list[float]:
 def values_of(rows: Sequence[Mapping[str, Any]], column: str) -> list[NoteValue]:
     """Return (note, number) of the rows whose cell is not empty."""
     return [(row["clinical_note"], float(row[column])) for row in rows if row[column] != ""]
-
-
-def by_note(notes: Sequence[str], *columns: Sequence[float]) -> list[list[float]]:
-    """Return each column with the sum over the summaries of each note, in the order of the notes."""
-    place = {note: number for number, note in enumerate(dict.fromkeys(notes))}
-    sums = [[0.0] * len(place) for _ in columns]
-    for total, column in zip(sums, columns, strict=True):
-        for note, value in zip(notes, column, strict=True):
-            total[place[note]] += value
-    return sums
 
 
 def _sums(values: Sequence[NoteValue]) -> list[list[float]]:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from assessment.confidence_sequence import confidence_sequence
 from assessment.examples import Example, Source
 from assessment.ratings import HALLUCINATED, NOT_HALLUCINATED, Rating, SummaryError
 from assessment.report import decision, progress, report
 from assessment.tally import given_ratings, has_major_error, tally, verdict_of
-from evaluation.stats import share_interval, wilson_interval
+from evaluation.stats import ratio_interval, share_interval, wilson_interval, wilson_interval_by_note
 
 
 def rated(assessor: str, example: Example, verdict: str | None, *errors: SummaryError, **rest: object) -> Rating:
@@ -62,6 +63,45 @@ def test_an_open_decision_names_the_side_and_how_many_more_ratings_it_takes() ->
     assert decision(15, 100) == at_threshold
     assert decision(15, 100, unrated=1) == f"{at_threshold}; 1 left here"
     assert decision(151, 1000).startswith("undecided, over 15% so far: more than 10,000 more ratings are needed")
+
+
+def test_several_summaries_of_a_note_are_not_several_observations() -> None:
+    """Of 12 notes with three summaries each, all three are hallucinated in three notes; KM has rated all but two."""
+    examples = [Example(f"e{i}", f"note {i // 3}", f"summary {i}") for i in range(36)]
+    ratings = yes_no("KM", examples, "y" * 9 + "n" * 25 + "--")
+    lines = report([Source(Path("m"), examples)], ratings).splitlines()
+    hits, counts = [3.0] * 3 + [0.0] * 9, [3.0] * 11 + [1.0]
+    low, high = wilson_interval_by_note(hits, counts)
+    assert f"95% Wilson interval:    {low:.1%} to {high:.1%} (of 12 notes, whose summaries are alike)" in lines
+    assert high - low > 1.5 * (wilson_interval(9, 34)[1] - wilson_interval(9, 34)[0])
+    low, high = confidence_sequence(3, 12)
+    assert lines[lines.index("Hallucination rate:     26.5%") + 2] == (
+        f"Decision interval:      {low:.1%} to {high:.1%} (95% confidence sequence: holds at every look; "
+        "each note counts once)"
+    )
+    decided = next(line for line in lines if line.startswith("Decision:"))
+    assert decided.removeprefix("Decision:").strip() == decision(3, 12, unrated=1, of_notes=True)
+    assert "about 133 more notes will probably decide if the share stays near 25.0%; 1 left here" in decided
+    low, high = wilson_interval_by_note([0.0] * 12, counts)
+    assert f"Empty summaries:        0 of 34 (0.0%, 95% interval {low:.1%} to {high:.1%})" in lines
+    low, high = wilson_interval_by_note(hits, counts)
+    assert f"  KM: hallucinated 9 of 34 (26.5%, 95% interval {low:.1%} to {high:.1%}), 0 skipped" in lines
+    few = report([Source(Path("m"), examples)], ratings[:12])
+    assert "undecided, over 15% so far: rate at least 6 more notes; a decision needs 10 notes" in few
+
+
+def test_completeness_and_agreement_resample_notes_with_several_summaries() -> None:
+    examples = [Example(f"e{i}", f"note {i // 2}", f"summary {i}") for i in range(20)]
+    first = [
+        rated("KM", each, HALLUCINATED if i % 4 < 2 else NOT_HALLUCINATED, completeness=1 + i % 4 // 2)
+        for i, each in enumerate(examples)
+    ]
+    second = yes_no("JS", examples, "y" * 10 + "n" * 10)
+    text = report([Source(Path("m"), examples)], [*first, *second])
+    low, high = ratio_interval([2.0, 4.0] * 5, [2.0] * 10) or (0, 0)
+    assert f"over 20 summaries (95% interval {low:.2f} to {high:.2f})" in text
+    low, high = share_interval([2.0, 0.0, 2.0, 0.0, 2.0, 2.0, 0.0, 2.0, 0.0, 2.0], [2.0] * 10) or (0, 0)
+    assert f"  JS and KM agree on 12 of 20 (60.0%, 95% interval {low:.1%} to {high:.1%}); Cohen's" in text
 
 
 def test_fewer_than_10_ratings_decide_nothing() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import product
 from math import exp, log
 
 import numpy as np
 import pytest
+from scipy.special import beta
 
 from assessment.confidence_sequence import confidence_sequence, further_observations, log_ratio, side_of
 
@@ -71,6 +73,44 @@ def test_the_true_share_is_excluded_at_any_of_500_looks_with_at_most_5_percent(s
         probabilities[out] = 0
     assert 0.01 < excluded <= 0.05
     assert excluded + probabilities.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.15, 0.5])
+@pytest.mark.parametrize("alike", [0.0, 0.5, 1.0])
+def test_two_summaries_of_a_note_count_as_one_observation_and_keep_the_risk_below_5_percent(
+    share: float, alike: float
+) -> None:
+    """Exact over 60 notes, with looks after every summary, also within a note. `alike` is the correlation in a note."""
+    assert 0 < risk(share, alike, notes=60, by_note=True) <= 0.05
+    if alike:  # if every summary counts, the risk is over 5%
+        assert risk(share, alike, notes=60, by_note=False) > 0.07
+
+
+def risk(share: float, alike: float, *, notes: int, by_note: bool) -> float:
+    """Return the probability that the true share is excluded at some look."""
+    both = share**2 + alike * share * (1 - share)
+    after = {1: both / share, 0: (share - both) / (1 - share)}  # probability of a second hit in the note
+    probabilities, excluded = {0: 1.0}, 0.0  # hits so far -> probability of excluding nothing so far
+    for done in range(notes):
+        before, probabilities = probabilities, {}
+        for hits, probability in before.items():
+            for first, second in product((0, 1), (0, 1)):
+                here = probability * (share if first else 1 - share) * (after[first] if second else 1 - after[first])
+                within = (hits / 2 + first, done + 1) if by_note else (hits + first, 2 * done + 1)
+                total = hits + first + second
+                at_end = (total / 2, done + 1) if by_note else (total, 2 * done + 2)
+                if here and (side_of(share, *within) or side_of(share, *at_end)):
+                    excluded += here
+                else:
+                    probabilities[total] = probabilities.get(total, 0) + here
+    return excluded
+
+
+def test_a_small_part_of_an_observation_excludes_no_share_below_its_own() -> None:
+    low, high = confidence_sequence(0.01, 1000)
+    assert low == 0
+    assert 0 < high < 0.01
+    assert confidence_sequence(1 / 3, 1)[0] == pytest.approx((4 * beta(4 / 3, 14 / 3) / 20) ** 3, rel=1e-2)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from evaluation.stats import (
     share_interval,
     sign_flip_p,
     wilson_interval,
+    wilson_interval_by_note,
 )
 
 
@@ -48,6 +49,39 @@ def test_wilson_interval_at_the_ends() -> None:
     assert wilson_interval(0, 10) == pytest.approx((0, 0.27753), abs=1e-5)
     assert wilson_interval(10, 10) == pytest.approx((1 - 0.27753, 1), abs=1e-5)
     assert wilson_interval(0, 0) == (0, 1)
+
+
+def test_several_summaries_of_a_note_count_as_many_as_they_are_worth() -> None:
+    """Two summaries of each of four notes, with 2, 0, 1 and 1 hits: share 1/2.
+
+    Variance: (1 + 1 + 0 + 0) / 8² * 4/3 = 1/24. Effective n: 1/4 / (1/24) = 6, times (1.959964 / 3.182446)², where
+    3.182446 is the quantile of t with 3 degrees of freedom.
+    """
+    effective = 6 * (1.959964 / 3.182446) ** 2
+    twos = [2.0] * 4
+    assert wilson_interval_by_note([2, 0, 1, 1], twos) == pytest.approx(wilson_interval(effective / 2, effective))
+    assert wilson_interval_by_note([1, 1, 1, 0], [1, 1, 1, 1]) == wilson_interval(3, 4)  # one summary each
+    for share in (0, 1, 2):  # no variance between the notes: as many as notes
+        assert wilson_interval_by_note([share] * 4, twos) == wilson_interval(2 * share, 4)
+    assert wilson_interval_by_note([2], [3]) == wilson_interval(2 / 3, 1)
+    # notes that differ less than independent summaries would are worth no more than those
+    assert wilson_interval_by_note([10, 10, 10, 9], [20.0] * 4) == pytest.approx(wilson_interval(39, 80))
+
+
+@pytest.mark.parametrize("share", [0.15, 0.3])
+@pytest.mark.parametrize("alike", [0.2, 0.5, 0.8])
+def test_the_interval_keeps_its_level_with_three_alike_summaries_of_20_notes(share: float, alike: float) -> None:
+    """Note shares of a beta distribution with the intraclass correlation `alike`; 2,000 samples."""
+    rng = np.random.default_rng(0)
+    total = (1 - alike) / alike
+    of_notes = rng.binomial(3, rng.beta(total * share, total * (1 - share), (2000, 20)))
+
+    def coverage(intervals: list[tuple[float, float]]) -> float:
+        return sum(low <= share <= high for low, high in intervals) / len(intervals)
+
+    threes = [3.0] * 20
+    assert 0.93 < coverage([wilson_interval_by_note(hits, threes) for hits in of_notes]) < 0.98
+    assert coverage([wilson_interval(int(hits.sum()), 60) for hits in of_notes]) < 0.95 - 0.15 * alike
 
 
 def test_mcnemar_by_hand() -> None:
