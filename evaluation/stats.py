@@ -130,11 +130,11 @@ def sign_flip_p(differences: Sequence[int]) -> float:
     return min(1.0, float(probability[np.abs(sums) >= abs(sum(differences))].sum()))
 
 
-def paired_share_interval(only_first: int, only_second: int, n: int) -> Interval:
+def paired_share_interval(only_first: float, only_second: float, n: int) -> Interval:
     """Return the 95% interval of the difference of two shares of the same n notes, second minus first.
 
     This is Wald's interval with one note added to each of the two discordant cells, which keeps the level in small
-    samples (Bonett and Price 2012).
+    samples (Bonett and Price 2012). The notes in these cells may be fractions: a share times `n`.
     """
     first, second = (only_first + 1) / (n + 2), (only_second + 1) / (n + 2)
     difference = second - first
@@ -237,8 +237,9 @@ def paired_difference(
     """Return the difference of two ratios of sums over the same notes, or None if a ratio is undefined.
 
     `first` and `second` are (numerators, denominators) with one entry per note, in the same order. The interval
-    resamples notes. With `of_shares`, where both ratios are exactly 0 or 1 and all resamples are equal, it is the
-    interval of Bonett and Price, as if all claims of a note were right or wrong together.
+    resamples notes. With `of_shares`, where all resamples are equal, as with both ratios at 0 or 1 or with the same
+    shares in every note, it is the interval of Bonett and Price, as if all claims of a note were right or wrong
+    together and as few notes as possible had changed.
     """
     before, after = ratio(*first), ratio(*second)
     if before is None or after is None:
@@ -247,9 +248,9 @@ def paired_difference(
     resampled = resampled_sums(columns, seed, resamples)
     differences = _ratios(resampled[:, 2:]) - _ratios(resampled[:, :2])
     interval, difference = percentile_interval(differences), after - before
-    if of_shares and {before, after} <= {0.0, 1.0}:
+    if of_shares and is_degenerate(interval):
         n = min(independent_units(first[1]), independent_units(second[1]))
-        interval = paired_share_interval(n * (difference < 0), n * (difference > 0), n)
+        interval = paired_share_interval(n * max(0.0, -difference), n * max(0.0, difference), n)
     return Difference(before, after, difference, interval, len(columns))
 
 

@@ -183,6 +183,35 @@ def test_two_models_without_an_error_are_not_shown_to_be_equal() -> None:
     assert some == paired_difference(([1.0, *none[1:]], claims), (none, claims))
 
 
+def test_equal_shares_in_every_note_are_not_certain() -> None:
+    """3 of 10 claims wrong in each of 20 notes, then 1 of 5: as if 6 and 4 of 20 notes were wrong, and 2 had changed.
+
+    Bonett and Price: shares 3/22 and 1/22, difference -1/11, half width z sqrt((4/22 - 1/121) / 22).
+    """
+    first, second = ([3.0] * 20, [10.0] * 20), ([1.0] * 20, [5.0] * 20)
+    half = 1.959964 * math.sqrt((4 / 22 - 1 / 121) / 22)
+    down = paired_difference(first, second, of_shares=True)
+    assert down is not None
+    assert (down.difference, *down.interval) == pytest.approx((-0.1, -1 / 11 - half, -1 / 11 + half))
+    assert not down.holds
+    up = paired_difference(second, first, of_shares=True)
+    assert up is not None
+    assert up.interval == pytest.approx((1 / 11 - half, 1 / 11 + half))
+    same = paired_difference(first, first, of_shares=True)
+    assert same is not None
+    assert (same.interval, same.holds) == (paired_share_interval(0, 0, 20), False)
+    # shares that differ from note to note by the same amount: every resample has this difference
+    shares = [[0.5, 0.75] * 30, [0.125, 0.375] * 30]
+    both = paired_difference((shares[0], [1.0] * 60), (shares[1], [1.0] * 60), of_shares=True)
+    assert both is not None
+    assert both.interval == paired_share_interval(0.375 * 60, 0, 60)
+    assert both.holds
+    # a mean that is no share, such as a length in words, may be exact
+    lengths = paired_difference(first, second)
+    assert lengths is not None
+    assert lengths.interval == pytest.approx((-0.1, -0.1))
+
+
 def test_paired_share_interval_by_hand() -> None:
     """5 against 1 discordant of 10: shares 6/12 and 2/12, difference -1/3, half width z sqrt((2/3 - 1/9) / 12)."""
     half = 1.959964 * math.sqrt((2 / 3 - 1 / 9) / 12)
