@@ -10,7 +10,7 @@ from script_io.columns_flag import PHASE1_ROLES, column_names
 from script_io.csv_files import update_csv
 from script_io.errors import InputError
 from script_io.phase1_csv import COLUMNS, REQUIRED_COLUMNS
-from script_io.phase1_files import needed_columns, read_phase1, split_file
+from script_io.phase1_files import cell_text, needed_columns, read_phase1, split_file
 from script_io.tables import stream_table
 
 SPLITS = ("train", "validation", "test")
@@ -58,15 +58,29 @@ class Phase1Tables:
         return Phase1Tables(folder)
 
     def rows(self, split: str) -> list[dict[str, str]]:
-        """Return the rows of a split under our names, each with an id."""
-        rows = read_phase1(self.file(split), self.columns)
-        return [{**row, "id": row.get("id") or place.row_id} for place, row in rows]
+        """Return the rows of a split under our names, each with an id, and with the table's further columns as text.
+
+        Lists and objects, which a cell of a CSV cannot hold, are left out.
+        """
+        path = self.file(split)
+        return [
+            {
+                **{name: cell_text(path, place, name, cell) for name, cell in row.items() if not _is_nested(cell)},
+                "id": row.get("id") or place.row_id,
+            }
+            for place, row in read_phase1(path, self.columns)
+        ]
 
 
 def write_phase1(path: Path, rows: list[dict[str, str]]) -> None:
-    """Write a Phase 1 CSV with our columns, as far as the rows have them, unless it holds these rows already."""
-    columns = [name for name in COLUMNS if any(name in row for row in rows)]
+    """Write a Phase 1 CSV unless it holds these rows already: first our columns, as far as the rows have them."""
+    names = dict.fromkeys(name for row in rows for name in row if name)  # nothing reads a column without a name
+    columns = [*filter(names.__contains__, COLUMNS), *(name for name in names if name not in COLUMNS)]
     update_csv(path, columns, [{name: row.get(name, "") for name in columns} for row in rows])
+
+
+def _is_nested(cell: object) -> bool:
+    return isinstance(cell, list | dict | bytes)
 
 
 def _csv_name(split: str) -> str:

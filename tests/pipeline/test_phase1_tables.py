@@ -153,3 +153,24 @@ def test_the_top_of_any_table_is_the_top_of_the_csv(ours: Path, theirs: Path, tm
     for split in SPLITS:
         assert found.file(split).read_bytes() == expected.file(split).read_bytes()
     assert json.dumps(found.rows("train")) == json.dumps(Phase1Tables(ours).rows("train")[:2])
+
+
+def test_further_columns_of_a_table_are_kept(ours: Path, tmp_path: Path) -> None:
+    """Under their own names, behind ours, as text; a list has no place in a CSV."""
+    rows = [row for _, row in read_csv(ours / "train_set_processed.csv", ())]
+    further = [{"ward": "=ICU", "age": 71, "score": 0.5}, {"ward": None, "age": 64, "score": 1.0}, {"ward": "ED"}]
+    wide = [{**more, **row, "codes": ["I10"]} for row, more in zip(renamed(rows), further, strict=True)]
+    (tmp_path / "wide").mkdir()
+    write_table(tmp_path / "wide" / "train_set_processed.jsonl", wide)
+    top = Phase1Tables(tmp_path / "wide", COLUMNS).top({"train": 3}, tmp_path / "top")
+    found = [row for _, row in read_csv(top.file("train"), ())]
+    assert list(found[0]) == [*rows[0], "ward", "age", "score"]
+    assert [{name: row[name] for name in rows[0]} for row in found] == rows
+    assert [[row[name] for name in ("ward", "age", "score")] for row in found] == [
+        ["=ICU", "71", "0.5"],
+        ["", "64", "1"],
+        ["ED", "", ""],
+    ]
+    written = top.file("train").stat().st_mtime_ns
+    Phase1Tables(tmp_path / "wide", COLUMNS).top({"train": 3}, tmp_path / "top")
+    assert top.file("train").stat().st_mtime_ns == written
