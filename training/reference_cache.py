@@ -109,7 +109,7 @@ def layout_of(run: TrainingRun, name: str) -> list[object]:
     if run.args.lora_init != "zero" or run.args.use_dora or run.args.lora_modules_to_save:
         # the untrained policy rounds otherwise than the reference itself
         names = ("lora_init", "use_dora", "lora_modules_to_save", "lora_target_modules", "lora_exclude_modules")
-        layout += [getattr(run.args, name) for name in names]
+        layout += [getattr(run.args, name) for name in (*names, "lora_alpha", "use_rslora")]
     if name == "train":
         layout += [plan.batch_size, plan.accumulation, plan.seed, *map(astuple, plan.sources)]
     return layout

@@ -113,9 +113,28 @@ def test_step_0_is_exact_where_every_row_rounds_differently(tmp_path, monkeypatc
     assert stage_b.evaluate(run, pair, val_data)["loss"] == pytest.approx(math.log(2), abs=1e-6)
 
 
+@pytest.mark.parametrize("other", [["--lora_alpha", "640"], ["--use_rslora"]])
+def test_a_start_of_another_scale_is_scored_again(tmp_path, other):
+    """PiSSA's two adapters round otherwise with another scaling; the earlier cache would not be the policy's start."""
+    base, _ = tiny_base_and_adapter(tmp_path)
+    pairs = write_triplets(tmp_path / "pairs.jsonl", 6)
+    flags = ["--sft_model_path", base, "--train_data_path", pairs, "--val_data_path", pairs, "--batch_size", "3"]
+    flags += ["--output_dir", tmp_path / "run", "--device", "cpu", "--dtype", "float32", "--lora_init", "pissa"]
+    flags += ["--lora_r", "8", "--overwrite_output_dir", "--skip_preflight"]
+    cached = {}
+    for more in ([], other):
+        run, pair, data, _ = stage_b.prepare(stage_b.parse_args([*map(str, flags), *more]))
+        cached[len(more)] = data.reference
+        for step in range(run.plan.steps_per_epoch):
+            for row in run.plan.rows(step, data.dataset.tokens):
+                scores = score_pairs(run, pair, data, row)
+                assert torch.equal(scores.policy_chosen, scores.reference_chosen)
+    assert not torch.equal(*cached.values())
+
+
 def test_the_key_depends_on_the_rows_of_training_and_not_on_the_process():
     plain = {"lora_r": None, "lora_init": "zero", "use_dora": False, "lora_modules_to_save": []}
-    plain |= {"lora_target_modules": None, "lora_exclude_modules": []}
+    plain |= {"lora_target_modules": None, "lora_exclude_modules": [], "lora_alpha": None, "use_rslora": False}
 
     def layout(name, flags=None, **changes):
         run = fake_run(0, [])
@@ -129,6 +148,9 @@ def test_the_key_depends_on_the_rows_of_training_and_not_on_the_process():
         assert layout("val", **change) == layout("val")
     for flags in ({"lora_r": 4}, {"lora_init": "pissa"}, {"use_dora": True}, {"lora_modules_to_save": ["lm_head"]}):
         assert layout("val", flags) != layout("val")
+    for flags in ({"lora_alpha": 4}, {"use_rslora": True}):
+        assert layout("val", flags) == layout("val")  # an adapter that starts with B = 0
+        assert layout("val", flags | {"lora_init": "pissa"}) != layout("val", {"lora_init": "pissa"})
     assert layout("val", row_tokens=640) != layout("val")
 
 
