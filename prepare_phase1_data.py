@@ -29,7 +29,7 @@ from evaluation.calibration import calibration
 from fact_checking.citations import check_citations
 from fact_checking.claims import FactCheck
 from ingest.audit import file_problems, token_lengths, unsupported_references
-from ingest.columns import choose_columns, column_lines
+from ingest.columns import choose_columns, column_lines, unused_columns
 from ingest.evidence import annotated_records, without_old_citations
 from ingest.pairs import preference_rows
 from ingest.records import Record, records_of, with_rejected_rows
@@ -179,7 +179,7 @@ def read_records(args: argparse.Namespace) -> tuple[list[Record], dict[str, Any]
     print(f"Read {len(table.rows)} rows from {args.input} ({table.read_as})")
     named = {role: getattr(args, flag) for role, flag in COLUMN_FLAGS.items()}
     columns = choose_columns(table.columns, named, args.input)
-    print("\n".join(column_lines(columns, named)))
+    print("\n".join(column_lines(table.columns, columns, named)))
     records, left_out = records_of(table.rows, columns, label_was_named=args.label_column is not None)
     for reason, count in left_out.most_common():
         print(f"Left out {count} rows: {reason}")
@@ -192,6 +192,7 @@ def read_records(args: argparse.Namespace) -> tuple[list[Record], dict[str, Any]
         "input": str(args.input),
         "read_as": table.read_as,
         "columns": columns,
+        "columns_not_used": unused_columns(table.columns, columns),
         "rows": len(table.rows),
         "left_out": dict(left_out),
         "rows_kept": len(kept),

@@ -19,11 +19,16 @@ COMMON_NAMES: dict[str, tuple[str, ...]] = {
         *("findings", "report", "document", "article", "encounter_text", "source", "input", "context", "text", "body"),
         *("prompt", "content"),
     ),
-    "id": ("id", "row_id", "note_id", "example_id", "document_id", "doc_id", "uid", "uuid", "key", "index"),
+    "id": (
+        *("id", "row_id", "note_id", "example_id", "document_id", "doc_id", "record_id", "sample_id", "case_id"),
+        *("report_id", "study_id", "accession_number", "dialogue_id", "dialog_id", "conversation_id", "transcript_id"),
+        *("visit_id", "encounter_id", "hadm_id", "admission_id", "stay_id", "uid", "uuid", "key", "index"),
+    ),
     "label": ("label", "labels", "factuality", "verdict"),
     "hallucination_type": ("hallucination_type", "error_type"),
 }
 REQUIRED = ("note", "summary")
+MOST_SHOWN = 12  # of the columns that nothing reads
 
 
 def choose_columns(columns: Sequence[str], named: Mapping[str, str | None], path: object) -> dict[str, str]:
@@ -48,11 +53,20 @@ def choose_columns(columns: Sequence[str], named: Mapping[str, str | None], path
     return chosen
 
 
-def column_lines(chosen: Mapping[str, str], named: Mapping[str, str | None]) -> Iterable[str]:
-    """Yield a line for each chosen column that says whether it was guessed."""
+def unused_columns(columns: Sequence[str], chosen: Mapping[str, str]) -> list[str]:
+    """Return the columns that have a name and no role."""
+    return [column for column in columns if column.strip() and column not in chosen.values()]
+
+
+def column_lines(columns: Sequence[str], chosen: Mapping[str, str], named: Mapping[str, str | None]) -> Iterable[str]:
+    """Yield a line for each chosen column that says whether it was guessed, and one with the columns left out."""
     for role, column in chosen.items():
         flag = f" (guessed; --{role}_column names another)" if role in named and not named[role] else ""
         yield f"  {role.replace('_', ' ')}: column {column}{flag}"
+    if unused := unused_columns(columns, chosen):
+        more = f" and {len(unused) - MOST_SHOWN} more" if len(unused) > MOST_SHOWN else ""
+        without_id = "" if "id" in chosen else "; rows are named by their number (--id_column names a column)"
+        yield f"  not used: {', '.join(unused[:MOST_SHOWN])}{more}{without_id}"
 
 
 def _plain(column: str) -> str:

@@ -224,6 +224,28 @@ def test_repeats_and_conflicting_labels_are_left_out_and_ids_made_distinct(tmp_p
     ]
 
 
+@pytest.mark.parametrize("name", ["visit_id", "EncounterID", "HADM_ID", "note_id", "Accession Number", "study-id"])
+def test_ids_of_common_names_are_taken(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    records = read(saved("visits.jsonl", lines([{"note": "a", "summary": "b", name: 7.0, "subject_id": 3}]))(tmp_path))
+    assert [record.id for record in records] == ["7"]
+    printed = capsys.readouterr().out
+    assert f"  id: column {name} (guessed; --id_column names another)" in printed
+    assert "  not used: subject_id\n" in printed  # a patient, who may have many notes
+
+
+def test_columns_left_out_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = saved("visits.csv", "note,summary,ward,,visit\na,b,c,,d\n")(tmp_path)
+    records, report = prepare_phase1_data.read_records(prepare_phase1_data.parse_args(["--input", str(path)]))
+    assert [record.id for record in records] == ["row-00001"]
+    assert report["columns_not_used"] == ["ward", "visit"]
+    assert "  not used: ward, visit; rows are named by their number (--id_column names a column)\n" in (
+        capsys.readouterr().out
+    )
+    wide = {"note": "a", "summary": "b", "id": "c"} | {f"x{number}": "" for number in range(14)}
+    read(saved("wide.jsonl", lines([wide]))(tmp_path))
+    assert f"  not used: {', '.join(f'x{number}' for number in range(12))} and 2 more\n" in capsys.readouterr().out
+
+
 def test_a_guessed_label_column_of_other_labels_is_not_used(tmp_path: Path) -> None:
     path = saved("visits.csv", "note,summary,label\na,b,0\nc,d,1\n")(tmp_path)
     assert {record.label for record in read(path)} == {"factual"}
