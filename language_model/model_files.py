@@ -41,7 +41,9 @@ def load_config(name: str | Path, trust_remote_code: bool = False) -> Any:
 def context_tokens(config: Any) -> int | None:
     """Return how many positions a model knows, or None if its configuration names none, as with ALiBi.
 
-    Scaled rotary positions (YaRN, linear, dynamic) reach `factor` times as far as the model was first trained. Llama 3
+    Scaled rotary positions (YaRN, linear, dynamic) reach `factor` times as far as the model was first trained. YaRN
+    names the trained length. Dynamic scaling counts from `max_position_embeddings`, and so does linear scaling by the
+    convention of transformers; no field tells of a linear configuration with the whole length in its place. Llama 3
     and LongRoPE are left out: their `max_position_embeddings` is the whole context, and Llama 3.2's factor of 32 on
     8,192 positions would be twice as much.
     """

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from language_model.model_files import context_tokens
 from language_model.prompt_format import build_prompt, encode_prompt
-from publishing.gguf_file import Settings, context_tokens, require_supported, write_gguf
+from publishing.gguf_file import Settings, context_length, require_supported, write_gguf
 from publishing.gguf_vocabulary import CONVERTER, SPLIT_PROBE, tokenizer_of_file, vocabulary_of
 from publishing.ollama import PromptFrame, modelfile, prompt_frame
 from script_io.errors import RunError
@@ -43,8 +44,8 @@ def export_gguf(
     path = folder / f"model-{kind.upper()}.gguf"
     template = tokenizer.chat_template if prompt_format == "chat" else None
     write_gguf(path, model, tokenizer, vocabulary, kind, Settings(name, frame.adds_bos, template))
-    length = context_tokens(model.config)
-    if length < model.config.max_position_embeddings:
+    length = context_length(model.config)
+    if length < (context_tokens(model.config) or length):
         print(f"Context length: {length} tokens, the model's sliding window, which llama.cpp does not have")
     check_tokens(path, tokenizer, prompt_format, frame)
     prompt = encode_prompt(tokenizer, build_prompt(probe_note), prompt_format)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from language_model.model_files import context_tokens
 from publishing.gguf_vocabulary import CONVERTER, Vocabulary
 from publishing.q8_0 import encode_q8_0
 from script_io.errors import InputError
@@ -89,7 +90,7 @@ def _add_shape(writer: GGUFWriter, model: PreTrainedModel) -> None:
     config = model.config
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     writer.add_vocab_size(model.get_input_embeddings().num_embeddings)
-    writer.add_context_length(context_tokens(config))
+    writer.add_context_length(context_length(config))
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_hidden_layers)
     writer.add_feed_forward_length(config.intermediate_size)
@@ -108,11 +109,11 @@ def _add_shape(writer: GGUFWriter, model: PreTrainedModel) -> None:
         writer.add_rope_scaling_factor(rope["factor"])
 
 
-def context_tokens(config: Any) -> int:
-    """Return the context length, at most the sliding window: llama.cpp knows none in these architectures."""
-    window = getattr(config, "sliding_window", None)
-    length: int = config.max_position_embeddings
-    return min(length, window) if window else length
+def context_length(config: Any) -> int:
+    """Return the context in tokens, at most the sliding window: llama.cpp knows none in these architectures."""
+    tokens = context_tokens(config)
+    assert tokens is not None, "these architectures name their positions"
+    return min(tokens, getattr(config, "sliding_window", None) or tokens)
 
 
 def _add_vocabulary(

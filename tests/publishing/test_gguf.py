@@ -11,16 +11,16 @@ from repository import ROOT
 from tiny_models import TEXTS, build_tiny_model, build_tokenizer
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from training_helpers import CPU
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, MistralConfig, PreTrainedTokenizerFast
 
 from language_model.loading import LoadedModel, load_base_model, load_tokenizer
 from language_model.local_sampler import LocalSampler
-from language_model.model_files import DEMO_BASE
+from language_model.model_files import DEMO_BASE, context_tokens
 from language_model.prompt_format import build_prompt, encode_prompt
 from language_model.sampler import SamplingSettings
 from publishing import gguf_file
 from publishing.gguf_export import export_gguf, read_gguf
-from publishing.gguf_file import context_tokens, require_supported
+from publishing.gguf_file import context_length, require_supported
 from publishing.gguf_vocabulary import SPLIT_PROBE, byte_level_pre, tokenizer_of_file, vocabulary_of
 from publishing.ollama import modelfile, prompt_frame
 from publishing.q8_0 import encode_q8_0
@@ -64,12 +64,21 @@ def tensors(path):
 
 def test_transformers_reads_the_models_logits_back(tiny, tmp_path):
     path = export(tmp_path, tiny, "f16")
-    ids = torch.arange(3, 3 + min(context_tokens(tiny[0].config), 40)).view(1, -1)
+    ids = torch.arange(3, 3 + min(context_length(tiny[0].config), 40)).view(1, -1)
     if tiny[0].config.model_type == "qwen3":  # whose head size transformers does not read from a file
         read = read_gguf(path, tiny[0])
     else:
         read = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file=path.name, dtype=torch.float32)
     torch.testing.assert_close(logits(read, ids), logits(tiny[0], ids), atol=0.05, rtol=0)
+
+
+def test_the_context_of_the_file_is_that_of_the_model_within_its_window():
+    scaled = {"rope_theta": 10_000.0, "rope_type": "linear", "factor": 2.0}
+    linear = LlamaConfig(max_position_embeddings=64, rope_parameters=scaled)
+    assert context_length(linear) == context_tokens(linear) == 128
+    assert context_length(LlamaConfig(max_position_embeddings=64)) == 64
+    assert context_length(MistralConfig(max_position_embeddings=64, sliding_window=48)) == 48
+    assert context_length(MistralConfig(max_position_embeddings=64, sliding_window=None)) == 64
 
 
 def test_q8_0_rounds_matrices_and_keeps_the_head(tiny, tmp_path):

@@ -129,7 +129,10 @@ def earlier_run(folder: Path) -> dict[str, int]:
     [
         (None, 30),
         ({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 30}, 120),
+        ({"rope_type": "yarn", "factor": 3.0, "original_max_position_embeddings": 10}, 30),  # 30 is the whole context
         ({"rope_type": "linear", "factor": 2.0}, 60),
+        ({"rope_type": "dynamic", "factor": 2.0}, 60),
+        ({"full_attention": {"rope_type": "linear", "factor": 8.0}}, 30),  # as Gemma 3, whose layers differ
         (
             {
                 **{"rope_type": "llama3", "factor": 32.0, "original_max_position_embeddings": 2},  # as Llama 3.2
