@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from ingest.tables import SourceRow
 from script_io.errors import InputError
 from script_io.phase1_csv import COLUMNS, FACTUAL, FACTUAL_LABELS, HALLUCINATED, LABELS, label_problem, label_spelling
+from script_io.phase1_files import value_text
 
 # What programs write for "no value"
 MISSING = frozenset(("", "nan", "none", "null", "nil", "n/a", "na", "#n/a", "<na>", "nat", "-", "--", "."))
@@ -83,7 +82,7 @@ def cell_text(row: SourceRow, column: str) -> str:
             f"{row.place}: column {column} holds {type(value).__name__}, not text; write it as text, or name another "
             "column"
         )
-    text = _text_of(value)
+    text = value_text(value)
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -91,12 +90,6 @@ def cell_text(row: SourceRow, column: str) -> str:
             f"{row.place}: column {column} holds half of a character, which no file can hold; remove it"
         ) from error
     return "\n".join(line.rstrip() for line in text.replace("\0", "").strip().splitlines())
-
-
-def _text_of(value: Any) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def is_missing(text: str) -> bool:

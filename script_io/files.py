@@ -63,26 +63,45 @@ def refuse_overwriting(source: str | Path | None, outputs: Iterable[Path], flag:
 
 
 @contextmanager
+def output_folder(folder: str | Path) -> Iterator[Path]:
+    """Make `folder` with its parents. At the end those that did not exist before and are empty are removed.
+
+    Raises InputError if it cannot be made.
+    """
+    folder = Path(folder)
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise cannot_write(folder, error) from error
+        yield folder
+    finally:
+        for each in made:
+            with suppress(OSError):  # not empty
+                each.rmdir()
+
+
+def cannot_write(folder: Path, error: OSError) -> InputError:
+    return InputError(f"{folder}: cannot write there ({error.strerror}); name another folder")
+
+
+@contextmanager
 def scratch_folder(folder: str | Path) -> Iterator[Path]:
     """Make a temporary folder inside `folder` and remove it at the end, and those that killed runs have left there.
 
     `folder` and its parents are also removed if they did not exist before and are empty.
     """
-    folder = Path(folder)
-    made = [each for each in (folder, *folder.parents) if not each.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _delete_left_scratch(folder)
-        scratch = Path(tempfile.mkdtemp(prefix=f".scratch.{_THIS_MACHINE}.{os.getpid()}.", dir=folder))
-    except OSError as error:
-        raise InputError(f"{folder}: cannot write there ({error.strerror}); name another output path") from error
-    try:
-        yield scratch
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-        for each in made:
-            with suppress(OSError):  # not empty
-                each.rmdir()
+    with output_folder(folder) as outer:
+        try:
+            _delete_left_scratch(outer)
+            scratch = Path(tempfile.mkdtemp(prefix=f".scratch.{_THIS_MACHINE}.{os.getpid()}.", dir=outer))
+        except OSError as error:
+            raise cannot_write(outer, error) from error
+        try:
+            yield scratch
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 _THIS_MACHINE = re.sub(r"\W", "_", platform.node())

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from script_io.errors import InputError
+from script_io.files import cannot_write, output_folder
 
 LOCK_FILE = ".lock"
 
@@ -28,23 +29,21 @@ def lock_folder(folder: str | Path, file: str | None = None) -> Iterator[None]:
         return
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: cannot write there, since it is a file; name a folder")
-    made = [each for each in (folder, *folder.parents) if not each.exists()]
     path = folder / (f".{file}{LOCK_FILE}" if file else LOCK_FILE)
     lock = FileLock(path, is_singleton=True)  # a run may take it again in the same process
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(blocking=False)
-    except Timeout as error:
-        raise InputError(f"{folder}: another run is writing there; wait for its end, or name another folder") from error
-    except OSError as error:
-        raise InputError(f"{folder}: cannot write there ({error.strerror}); name another folder") from error
-    try:
-        yield
-    finally:
-        if lock.lock_counter == 1:
-            with suppress(OSError):  # deleted while the lock is held, so that no other run holds the same file
-                path.unlink()
-        lock.release()
-        for each in made:
-            with suppress(OSError):  # not empty
-                each.rmdir()
+    with output_folder(folder):
+        try:
+            lock.acquire(blocking=False)
+        except Timeout as error:
+            raise InputError(
+                f"{folder}: another run is writing there; wait for its end, or name another folder"
+            ) from error
+        except OSError as error:
+            raise cannot_write(folder, error) from error
+        try:
+            yield
+        finally:
+            if lock.lock_counter == 1:
+                with suppress(OSError):  # deleted while the lock is held, so that no other run holds the same file
+                    path.unlink()
+            lock.release()

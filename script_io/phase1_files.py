@@ -58,12 +58,15 @@ def cell_text(path: str | Path, place: Place, name: str, cell: Any) -> str:
 
     Raises InputError for a list or an object.
     """
-    if isinstance(cell, str):
-        return cell.replace("\r\n", "\n").replace("\r", "\n")
-    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
-        return ""
     if isinstance(cell, list | dict | tuple | bytes):
         raise InputError(f"{path}, {place}: {name} is not text but {type(cell).__name__}; give it as one string")
+    return value_text(cell).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def value_text(cell: Any) -> str:
+    """Return a text, a number or a missing value as text: "" if missing, "7" for 7 and 7.0."""
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+        return ""
     return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
 
 
