@@ -24,9 +24,10 @@ from clinical.body_systems import topic_facts
 from clinical.lay_words import lay_findings
 from clinical.layout import ALLERGIES, FAMILY, Section, section_at, sections
 from clinical.lexicons import Concept, Phrase, Term, concepts, on_change, phrase_table
+from clinical.occurrences import Occurrences
 from clinical.plain_form import plain_form
 from clinical.polarity import AFFIRMED, HISTORICAL, NEGATED, OPEN, UNCERTAIN, marked_polarity
-from clinical.relatives import relatives_meant, relatives_with
+from clinical.relatives import NamedRelatives, relatives_meant
 from clinical.scope import ANSWERS, Span, Token, answer_flag, is_question, scopes, tokens_of
 from clinical.text import RegularForm, Turn, dialogue_turns, lower_case, sentences
 from clinical.values import FINDINGS, PROBLEMS, Fact, covered, ignoring_case
@@ -315,42 +316,67 @@ def _with_allergies(
         else fact
         for fact in changed
     ]
+    drugs = [fact for fact in changed if fact.type in ("drug", "allergy")]
+    others = [fact for fact in changed if fact.type not in ("drug", "allergy")]
+    return sorted([*others, *_allergic(text, drugs, findings, bounds)], key=lambda fact: fact.start)
+
+
+def _allergic(text: str, drugs: Sequence[Fact], findings: Sequence[Fact], bounds: Sequence[Span]) -> list[Fact]:
+    """Return the drugs, those of each mention of an allergy with the type `allergy`, and the allergies without a drug.
+
+    Mentions and drugs are in the order of the text, so that no drug is looked at for every mention.
+    """
+    starts, ends = [drug.start for drug in drugs], [drug.end for drug in drugs]
+    stops, told, done = Occurrences(_ENDS_ALLERGIES, text), list(drugs), 0
+    unnamed: list[Fact] = []
     for match in _ALLERGY.finditer(text):
-        if any(f.start <= match.start() < f.end and f.type != "allergy" for f in findings):  # "allergic rhinitis"
-            continue
-        index = next((i for i, (s, e) in enumerate(bounds) if s <= match.start() < e), 0)
+        place = match.start()
+        covering = bisect_right(findings, place, key=lambda fact: fact.start) - 1
+        if covering >= 0 and place < findings[covering].end and findings[covering].type != "allergy":
+            continue  # "allergic rhinitis"
+        index = max(0, bisect_right(bounds, place, key=lambda span: span[0]) - 1)
         start, end = bounds[index]
         reach = bounds[index + 1][1] if text[end - 1] == "?" and index + 1 < len(bounds) else end
-        named = [i for i, f in enumerate(changed) if f.type in ("drug", "allergy") and start <= f.start < reach]
-        named = [i for i in named if not _ENDS_ALLERGIES.search(text, match.end(), changed[i].start)]
-        named = [i for i in named if changed[i].end > match.start() or _is_just_before(text, changed[i], match.start())]
-        for i in named:
-            changed[i] = replace(changed[i], type="allergy")
-        if not named:
-            changed.append(Fact("allergy", match.start(), match.end(), "", "any", "any"))
-    return sorted(changed, key=lambda fact: fact.start)
+        last = bisect_left(starts, min(reach, stops.following(match.end())[1]))
+        first = max(bisect_right(ends, place), bisect_left(starts, start))
+        while first and starts[first - 1] >= start and _is_just_before(text, drugs[first - 1], place):
+            first -= 1
+        for i in range(max(first, done), last):
+            told[i] = replace(drugs[i], type="allergy")
+        done = max(done, last)
+        is_told_again = bool(unnamed) and unnamed[-1].start >= start and _is_just_before(text, unnamed[-1], place)
+        if first >= last and not is_told_again:
+            unnamed.append(Fact("allergy", place, match.end(), "", "any", "any"))
+    return [*told, *unnamed]
 
 
 _UNNAMED_RELATIVE = ignoring_case(r"\bfamily history\b|\brelatives?\b|\bfamily members?\b|\bin the family\b")
 
 
 def _family_history(
-    text: str, fact: Fact, bounds: Sequence[Span], meant: Mapping[int, str], parts: Sequence[Section]
-) -> list[Fact]:
-    """Return one `family_history` fact for each relative who has the condition, according to the sentence.
+    text: str, facts: Iterable[Fact], bounds: Sequence[Span], meant: Mapping[int, str], parts: Sequence[Section]
+) -> Iterator[Fact]:
+    """Yield a `family_history` fact for each relative who has one of the conditions, according to its sentence.
 
     In a section on family history, or after these words, a condition without a relative belongs to a relative who is
     not named ("").
     """
-    names = relatives_with(text, (fact.start, fact.end), bounds[fact.sentence])
-    names = names or [meant[fact.sentence]] if fact.sentence in meant else names
-    if fact.negated and (names or not _UNNAMED_RELATIVE.search(text, *bounds[fact.sentence])):
-        return []  # that a relative does not have it says nothing of the others
-    if not names and (
-        section_at(parts, fact.start) == FAMILY or _UNNAMED_RELATIVE.search(text, *bounds[fact.sentence])
-    ):
-        names = [""]
-    return [replace(fact, type="family_history", value=name) for name in dict.fromkeys(names)]
+
+    @cache
+    def relatives(sentence: int) -> tuple[NamedRelatives, bool]:
+        start, end = bounds[sentence]
+        return NamedRelatives(text, start, end), _UNNAMED_RELATIVE.search(text, start, end) is not None
+
+    for fact in facts:
+        named, has_unnamed = relatives(fact.sentence)
+        names = named.with_finding(fact.start)
+        names = names or [meant[fact.sentence]] if fact.sentence in meant else names
+        if fact.negated and (names or not has_unnamed):
+            continue  # that a relative does not have it says nothing of the others
+        if not names and (section_at(parts, fact.start) == FAMILY or has_unnamed):
+            names = [""]
+        for name in dict.fromkeys(names):
+            yield replace(fact, type="family_history", value=name)
 
 
 # ----------------------------------------------------------------------------------------- extraction
@@ -377,7 +403,7 @@ def _extract(text: str) -> tuple[Fact, ...]:
     facts = [replace(fact, family=True) if fact.sentence in meant else fact for fact in facts]
     facts += _status_facts(plain, [fact for fact in facts if fact.type in ("drug", "procedure")], bounds)
     familial = [fact for fact in facts if fact.family and fact.type == "condition"]
-    facts += [history for fact in familial for history in _family_history(plain, fact, bounds, meant, parts)]
+    facts += _family_history(plain, familial, bounds, meant, parts)
     facts += _denials_of_others(plain, bounds, turns)
     facts += topic_facts(plain) if turns else ()
     placed = _placed(text, form, facts) if form.changes or plain != text else facts

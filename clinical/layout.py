@@ -196,4 +196,6 @@ def opening_heading(line: str) -> str | None:
 
 def section_at(found: Sequence[Section], position: int) -> str | None:
     """Return the kind of the section that holds the position, or None."""
-    return next((section.kind for section in found if section.start <= position < section.end), None)
+    last = bisect_right(found, position, key=lambda section: section.start)
+    around = found[max(0, last - 2) : last]  # a section without content overlaps the next one, and no other
+    return next((section.kind for section in around if position < section.end), None)

@@ -96,8 +96,9 @@ _YES_NO_BEFORE = ignoring_case(r"\b(?P<word>yes|no|y|n)[ ]?$")
 
 def _boxes(text: str) -> Iterator[Mark]:
     matches = list(_BOX.finditer(text))
+    starts = [match.start() for match in matches]
     for line_start, line in _lines(text) if matches else ():
-        boxes = [match for match in matches if line_start <= match.start() < line_start + len(line)]
+        boxes = matches[bisect_left(starts, line_start) : bisect_left(starts, line_start + len(line))]
         if not boxes:
             continue
         words = [_answer_of(text, box, line_start) for box in boxes]
@@ -113,7 +114,9 @@ def _boxes(text: str) -> Iterator[Mark]:
 
 def _answer_of(text: str, box: re.Match[str], line_start: int) -> str | None:
     """Return "y" or "n" for a box that is labelled yes or no, else None."""
-    match = _YES_NO.match(text, box.end()) or _YES_NO_BEFORE.search(text[line_start : box.start()])
+    match = _YES_NO.match(text, box.end()) or _YES_NO_BEFORE.search(
+        text, max(line_start, box.start() - len("yes ")), box.start()
+    )
     return match["word"][0].lower() if match else None
 
 

@@ -6,6 +6,7 @@ In the patient's own words, "he" and "she" refer to another person: "My grandfat
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
 
 from clinical.text import Turn, turn_at
@@ -45,23 +46,33 @@ def _name(match: re.Match[str]) -> str:
     return " ".join([*side, _SAME.get(kin, kin)])
 
 
-def relatives_with(text: str, finding: Span, sentence: Span) -> list[str]:
-    """Return the relatives who have the finding, according to its sentence.
+class NamedRelatives:
+    """The relatives that a sentence names, found once for all its findings."""
 
-    They are the relatives named last before the finding, else the relatives named first after it. Names joined by
-    commas or "and" belong together.
-    """
-    found = list(_RELATIVE.finditer(text, *sentence))
-    found = [match for match in found if not match["side"]] or found
-    before = [match for match in found if match.end() <= finding[0]]
-    chain = before[::-1] if before else found
-    chosen = chain[:1]
-    for match in chain[1:]:
+    def __init__(self, text: str, start: int, end: int) -> None:
+        found = list(_RELATIVE.finditer(text, start, end))
+        self._text = text
+        self._mentions = [match for match in found if not match["side"]] or found
+
+    def with_finding(self, start: int) -> list[str]:
+        """Return the relatives who have the finding that starts at `start`.
+
+        They are the relatives named last before the finding, else the relatives named first after it. Names joined by
+        commas or "and" belong together.
+        """
+        before = bisect_right(self._mentions, start, key=lambda match: match.end())
+        chosen: list[re.Match[str]] = []
+        for index in range(before - 1, -1, -1) if before else range(len(self._mentions)):
+            match = self._mentions[index]
+            if chosen and not self._belong_together(match, chosen):
+                break
+            chosen.append(match)
+        return [_name(match) for match in chosen]
+
+    def _belong_together(self, match: re.Match[str], chosen: Sequence[re.Match[str]]) -> bool:
         first, second = sorted((match, chosen[-1]), key=lambda m: m.start())
-        if _name(match) in map(_name, chosen) or not _JOINED.fullmatch(text, first.end(), second.start()):
-            break
-        chosen.append(match)
-    return [_name(match) for match in chosen]
+        joined = _JOINED.fullmatch(self._text, first.end(), second.start())
+        return joined is not None and _name(match) not in map(_name, chosen)
 
 
 def relatives_meant(text: str, bounds: Sequence[Span], turns: Sequence[Turn]) -> dict[int, str]:

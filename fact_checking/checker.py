@@ -11,7 +11,7 @@ from operator import attrgetter
 
 from clinical.facts import Fact, concepts, extract_facts, sentences
 from clinical.lexicons import on_change
-from clinical.relatives import relatives_with
+from clinical.relatives import NamedRelatives
 from clinical.text import dialogue_turns
 from clinical.values import FINDINGS, UNNAMED_PART, covered
 from fact_checking.claims import (
@@ -273,7 +273,7 @@ def _sex_claims(text: str, facts: Sequence[Fact], note_facts: Sequence[Fact], *,
     doubtful = next((fact for fact in said if fact.value not in told), None)
     if len(told) > 1 or not doubtful or any(fact.key == "patient" for fact in said):
         return
-    if not relatives_with(text, (doubtful.start, doubtful.end), (0, doubtful.start)):
+    if not NamedRelatives(text, 0, doubtful.start).with_finding(doubtful.start):
         verdict = CONTRADICTED if told else UNVERIFIABLE
         yield Claim("sex", doubtful.text, doubtful.start, doubtful.end, verdict, REVIEW, None, None)
 
