@@ -8,15 +8,18 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from clinical.facts import Fact, concepts, extract_facts, sentences
+from clinical.occurrences import Occurrences, Span
 from clinical.plain_form import plain_form
 from clinical.values import PROBLEMS, parsed_number, plain_number
 from fact_checking.claims import CITATION, without_citations
 
 NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
 MAX_DETAIL_WORDS = 10
+CLAUSE_END = re.compile(r"[.;\n]")
+_LINE_END = re.compile(r"\n")
 HABITS = "substance habit"  # lexicon group of smoking, drinking and drug use
 # types of fact with clinical content
 SUBSTANCE = (*PROBLEMS, "drug", "dose", "vital", "lab", "procedure", "allergy", "follow_up")
@@ -200,6 +203,10 @@ class Case:
     note_numbers: frozenset[str] = field(init=False)
     facts: list[Fact] = field(init=False)
     named: frozenset[str] = field(init=False)  # the keys of all facts of both texts
+    _occurrences: dict[re.Pattern[str], Occurrences] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
+    _in_capitals: dict[Span, bool] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.text = without_citations(self.chosen)
@@ -216,13 +223,23 @@ class Case:
         """Return whether the note contains this number anywhere."""
         return plain_number(parsed_number(number)) in self.note_numbers
 
+    def occurrences(self, pattern: re.Pattern[str]) -> Occurrences:
+        """Return the matches of a pattern in `text`."""
+        if pattern not in self._occurrences:
+            self._occurrences[pattern] = Occurrences(pattern, self.text)
+        return self._occurrences[pattern]
 
-_LOOK_BACK = 80  # characters that the words right before a place may take, with blanks
+    def follows(self, pattern: re.Pattern[str], place: int, stop: re.Pattern[str] = CLAUSE_END) -> bool:
+        """Return whether a pattern matches after a place and before the next match of `stop`."""
+        return self.occurrences(pattern).following(place)[0] < self.occurrences(stop).following(place)[0]
 
-
-def right_before(pattern: re.Pattern[str], text: str, place: int) -> re.Match[str] | None:
-    """Search for a pattern that ends with `$` right before a place, without reading the whole text up to there."""
-    return pattern.search(text, max(0, place - _LOOK_BACK), place)
+    def in_capitals(self, start: int, end: int) -> bool:
+        """Return whether the line of a span of `text` is in capitals."""
+        lines = self.occurrences(_LINE_END)
+        line = lines.last_end(start), lines.following(end)[0]
+        if line not in self._in_capitals:
+            self._in_capitals[line] = self.text[slice(*line)].isupper()
+        return self._in_capitals[line]
 
 
 Item = TypeVar("Item")
@@ -253,16 +270,32 @@ def capital_like(old: str, new: str) -> str:
     return new[:1].upper() + new[1:] if old[:1].isupper() else new
 
 
-Rules = tuple[tuple[re.Pattern[str], tuple[str, ...]], ...]
+class Rule(NamedTuple):
+    """Replacements of what a pattern matches, unless the first pattern of `unless` follows before the second."""
+
+    pattern: re.Pattern[str]
+    others: tuple[str, ...]
+    unless: tuple[re.Pattern[str], re.Pattern[str]] | None = None
 
 
-def rules(*lines: tuple[str, ...]) -> Rules:
-    """Compile lines of (expression, replacement, other replacement, ...). Syntax as in `re.sub`; case is ignored."""
-    return tuple((re.compile(line[0], re.IGNORECASE), line[1:]) for line in lines)
+def rule(expression: str, *others: str, unless: tuple[re.Pattern[str], re.Pattern[str]] | None = None) -> Rule:
+    """Compile a rule. The syntax of the replacements is that of `re.sub`; case is ignored."""
+    return Rule(re.compile(expression, re.IGNORECASE), others, unless)
 
 
-def rewordings(case: Case, rng: random.Random, table: Rules) -> Iterator[Candidate]:
+def rules(*lines: tuple[str, ...] | Rule) -> tuple[Rule, ...]:
+    """Compile lines of (expression, replacement, other replacement, ...)."""
+    return tuple(line if isinstance(line, Rule) else rule(*line) for line in lines)
+
+
+def rewordings(case: Case, rng: random.Random, table: Iterable[Rule]) -> Iterator[Candidate]:
     """Yield a candidate for every match of every rule and every replacement of the rule, in random order."""
-    found = [(match, new) for pattern, others in table for match in pattern.finditer(case.text) for new in others]
+    found = [
+        (match, new)
+        for pattern, others, unless in table
+        for match in pattern.finditer(case.text)
+        if not (unless and case.follows(unless[0], match.end(), unless[1]))
+        for new in others
+    ]
     for match, new in shuffled(found, rng):
         yield one_replacement(match.start(), match.end(), capital_like(match[0], match.expand(new)))

@@ -7,10 +7,13 @@ import re
 from collections.abc import Iterator
 
 from clinical.facts import sentences
+from clinical.occurrences import right_before
 from negatives.case import MAX_DETAIL_WORDS, Candidate, Case, one_replacement, style_of, topics_of
 from negatives.people import SEXED
 
 _TRIED = 48  # statements drawn for each summary
+_LIST_NUMBER = re.compile(r"\d[.)]\s*$")
+_GOES_ON = re.compile(r"\s*(?P<first>\S)")
 
 
 def edit_fabricated_detail(case: Case, rng: random.Random) -> Iterator[Candidate]:
@@ -42,7 +45,9 @@ def _between_sentences(text: str) -> list[tuple[_Spot, str]]:
     """
     spans = [span for span in sentences(text) if _is_prose(text[slice(*span)]) and _is_whole(text, span[1])]
     starts = [
-        ((start, start, "", " "), text[start:end]) for start, end in spans if not re.search(r"\d[.)]\s*$", text[:start])
+        ((start, start, "", " "), text[start:end])
+        for start, end in spans
+        if not right_before(_LIST_NUMBER, text, start)
     ]
     ends = [
         ((end, end, " ", ""), text[start:end])
@@ -63,4 +68,5 @@ def _is_prose(sentence: str) -> bool:
 
 def _is_whole(text: str, end: int) -> bool:
     """Return whether a sentence ends at `end`. If a lower-case letter follows, only an abbreviation ends there."""
-    return not text[end:].lstrip()[:1].islower()
+    following = _GOES_ON.match(text, end)
+    return not (following and following["first"].islower())

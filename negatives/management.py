@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterator
+from functools import cache
 
 from clinical.facts import Fact, concepts
+from clinical.occurrences import right_before
 from negatives.case import Candidate, Case, capital_like, one_replacement, shuffled
 from negatives.names import NEVER
 
@@ -21,16 +23,19 @@ _MANY = re.compile(r"s$|, |/")
 
 def edit_management(case: Case, rng: random.Random) -> Iterator[Candidate]:
     """Change statements such as "Metronidazole was started." to "Urinalysis was performed."."""
+
+    @cache
+    def others(kind: str) -> list[str]:
+        """Return the names of a kind that neither text has."""
+        unnamed = [concept for key, concept in concepts(kind).items() if key not in case.named]
+        own = [concept for concept in unnamed if concept.group not in NEVER and ", " not in concept.group]
+        return [concept.name for concept in own if not _MANY.search(concept.name)]
+
     for fact in shuffled([fact for fact in case.of_type("drug", "procedure") if not fact.negated], rng):
         action = _ACTION.match(case.text, fact.end)
-        if action and _OPENS.search(case.text[: fact.start]):
+        if action and right_before(_OPENS, case.text, fact.start):
             kind = "procedure" if fact.type == "drug" else "drug"
-            others = [
-                concept.name
-                for name, concept in concepts(kind).items()
-                if name not in case.named and concept.group not in NEVER and ", " not in concept.group
-            ]
-            for name in case.corpus.in_proportion(kind, [name for name in others if not _MANY.search(name)], rng):
+            for name in case.corpus.in_proportion(kind, others(kind), rng):
                 yield one_replacement(fact.start, action.end(), _statement(fact, action, kind, name))
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 
 from clinical.facts import Fact, concepts
 from clinical.lexicons import sound_alikes
+from clinical.occurrences import end_of_words_before, right_before
 from negatives.case import (
     HABITS,
     NOT_NOUNS,
@@ -73,31 +75,23 @@ def _swaps(case: Case, rng: random.Random, fact_type: str) -> Iterator[Candidate
 
     Denied findings are skipped, because another finding is usually absent too.
     """
+    told, named = f"{case.note}\n{case.text}".lower(), "\n".join(case.named)
+
+    @cache
+    def untold(group: str) -> list[tuple[str, str]]:
+        """Return (key, name) of each name of a group that is not part of the texts or of a name in them."""
+        own = [] if group in NEVER else [item for item in concepts(fact_type).items() if item[1].group == group]
+        return [(key, concept.name) for key, concept in own if key not in told and key not in named]
+
     for fact in shuffled([fact for fact in case.of_type(fact_type) if not fact.negated], rng):
-        if _is_replaceable(case.text, fact, _group(fact_type, fact)):
-            for name in case.corpus.in_proportion(fact_type, _neighbours(case, fact, fact_type), rng):
+        group = _group(fact_type, fact)
+        if _is_replaceable(case.text, fact, group):
+            # a name that contains the old name is only more specific
+            names = [name for key, name in untold(group) if fact.key not in key and (fact.key, key) not in _IMPLIES]
+            write = _writing(case, fact)
+            for name in case.corpus.in_proportion(fact_type, names, rng):
                 if not (name.endswith("s") and not fact.key.endswith("s") and _VERB_OF_ONE.match(case.text, fact.end)):
-                    yield one_replacement(fact.start, fact.end, _written(case.text, fact, name))
-
-
-def _neighbours(case: Case, fact: Fact, fact_type: str) -> list[str]:
-    """Return the other names of the fact's group that neither text has.
-
-    A name that contains the old name, or is part of a name in the texts, is left out: it is only more or less specific.
-    """
-    known, group = concepts(fact_type), _group(fact_type, fact)
-    if group in NEVER:
-        return []
-    told = f"{case.note}\n{case.text}".lower()
-    return [
-        concept.name
-        for name, concept in known.items()
-        if concept.group == group
-        and (fact.key, name) not in _IMPLIES
-        and name not in told
-        and fact.key not in name
-        and not any(name in other for other in case.named)
-    ]
+                    yield one_replacement(fact.start, fact.end, write(name))
 
 
 _IMPLIES = frozenset({("vomiting", "nausea"), ("penicillin", "amoxicillin"), ("penicillin", "ampicillin")})
@@ -121,14 +115,19 @@ def _is_replaceable(text: str, fact: Fact, group: str) -> bool:
     return bool(_OPENS.search(before)) and not _VERB_OF_MANY.match(text, fact.end)
 
 
-def _written(text: str, fact: Fact, name: str) -> str:
-    """Return `name` in capitals in a line of capitals, with a first capital at the start of a sentence or list item."""
-    start, end = text.rfind("\n", 0, fact.start) + 1, text.find("\n", fact.end)
-    if text[start : end if end >= 0 else len(text)].isupper():
-        return name.upper()
-    before = text[: fact.start].rstrip()
-    listed = bool(re.search(r"(?:^|[.;:\n])\s*(?:\d+[.)])?$", before)) or before.endswith((",", "and"))
-    return name[:1].upper() + name[1:] if fact.text[:1].isupper() and not fact.text.isupper() and listed else name
+_OPENS_ITEM = re.compile(r"(?:^|[.;:\n])\s*(?:\d+[.)])?$|(?:,|and)$")
+
+
+def _writing(case: Case, fact: Fact) -> Callable[[str], str]:
+    """Return how a name is written in place of the fact.
+
+    It is in capitals in a line of capitals, and has a first capital at the start of a sentence or list item.
+    """
+    if case.in_capitals(fact.start, fact.end):
+        return str.upper
+    listed = right_before(_OPENS_ITEM, case.text, end_of_words_before(case.text, fact.start))
+    opens = fact.text[:1].isupper() and not fact.text.isupper() and listed
+    return lambda name: name[:1].upper() + name[1:] if opens else name
 
 
 def edit_sound_alike(case: Case, rng: random.Random) -> Iterator[Candidate]:
@@ -136,8 +135,9 @@ def edit_sound_alike(case: Case, rng: random.Random) -> Iterator[Candidate]:
         alike = sound_alikes().get(fact.text.lower()) or sound_alikes().get(fact.key, ())
         others = [name for name in alike if name.lower() not in case.named]
         if _is_replaceable(case.text, fact, "drug"):
+            write = _writing(case, fact)
             for name in case.corpus.in_proportion("drug", others, rng):
-                yield one_replacement(fact.start, fact.end, _written(case.text, fact, name))
+                yield one_replacement(fact.start, fact.end, write(name))
 
 
 # ------------------------------------------------------------------------------------------- allergies
@@ -157,12 +157,13 @@ def edit_allergy(case: Case, rng: random.Random) -> Iterator[Candidate]:
         if (
             fact.key in concepts("drug")
             and not fact.negated
-            and _ALLERGIC_TO.search(case.text[: fact.start])
+            and right_before(_ALLERGIC_TO, case.text, fact.start)
             and _is_replaceable(case.text, fact, "allergen")
         ):
             others = [name for name in allergens if (fact.key, name.lower()) not in _IMPLIES]
+            write = _writing(case, fact)
             for name in case.corpus.in_proportion("allergy", others, rng):
-                yield one_replacement(fact.start, fact.end, _written(case.text, fact, name))
+                yield one_replacement(fact.start, fact.end, write(name))
     yield from rewordings(case, rng, _DENIED_ALLERGY)
 
 
@@ -170,11 +171,12 @@ def _allergies_for_none(case: Case, allergens: Iterable[str], rng: random.Random
     """Change "No known drug allergies" to "Allergy to penicillin", "has no allergies" to "has an allergy to ..."."""
     names = list(case.corpus.in_proportion("allergy", allergens, rng))
     for match in re.finditer(rf"(?<!are )(?<!were )(?:{_NO_ALLERGIES})", case.text, re.IGNORECASE):
-        article = "an " if re.search(r"\b(?:has|have|had|with) $", case.text[: match.start()]) else ""
+        article = "an " if right_before(_HAS, case.text, match.start()) else ""
         for name in names:
             yield one_replacement(match.start(), match.end(), capital_like(match[0], f"{article}allergy to {name}"))
 
 
+_HAS = re.compile(r"\b(?:has|have|had|with) $")
 _ALLERGIC_TO = re.compile(r"\ballerg(?:y|ies|ic)\b(?! rhinitis| conjunctivitis| reaction)[^.;\n]{0,60}$", re.IGNORECASE)
 _DENIED_ALLERGY = rules(
     (r"\bis allergic to [a-z]+(?=[.;\n]|$)", "has no known drug allergies"),
@@ -189,23 +191,28 @@ _DENIED_ALLERGY = rules(
 
 def edit_cause(case: Case, rng: random.Random) -> Iterator[Candidate]:
     """Replace a cause by another condition of the note or the summary."""
-    causes = {(fact.key, fact.value) for fact in [*case.note_facts, *case.facts] if fact.type == "cause"}
+    told, known = [*case.note_facts, *case.facts], concepts("condition")
+    causes = {(fact.key, fact.value) for fact in told if fact.type == "cause"}
+    present = {
+        fact.key
+        for fact in told
+        if fact.type == "condition"
+        and fact.key in known
+        and not fact.negated
+        and not fact.uncertain
+        and not fact.family
+    }
+    keys_of: dict[int, set[str]] = {}  # by sentence
+    for fact in case.facts:
+        keys_of.setdefault(fact.sentence, set()).add(fact.key)
     for fact in shuffled(case.of_type("cause"), rng):
-        known = concepts("condition")
-        if _ARTICLE.search(case.text[: fact.start]):
+        if right_before(_ARTICLE, case.text, fact.start):
             continue
-        nearby = {other.key for other in case.facts if other.sentence == fact.sentence}
-        others = {
-            other.key: known[other.key].name
-            for other in [*case.note_facts, *case.facts]
-            if other.type == "condition"
-            and other.key in known
-            and other.key not in nearby
-            and not other.negated
-            and not other.uncertain
-            and not other.family
-            and not set(other.key.split()) & set(f"{fact.value} {fact.key}".split())
-            and (fact.key, other.key) not in causes
-        }
-        for name in case.corpus.in_proportion("condition", [others[key] for key in sorted(others)], rng):
+        own = set(f"{fact.value} {fact.key}".split())
+        others = [
+            known[key].name
+            for key in sorted(present - keys_of[fact.sentence])
+            if not set(key.split()) & own and (fact.key, key) not in causes
+        ]
+        for name in case.corpus.in_proportion("condition", others, rng):
             yield one_replacement(fact.start, fact.end, cased_like(fact.text, name) if fact.text.isupper() else name)

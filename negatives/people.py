@@ -65,7 +65,7 @@ _AFTER_OBJECT = re.compile(
 
 def _other_sex(text: str, fact: Fact) -> str:
     if fact.text.lower() == "her":  # a possessive before a noun, else an object
-        return cased_like(fact.text, "him" if _AFTER_OBJECT.match(text[fact.end :]) else "his")
+        return cased_like(fact.text, "him" if _AFTER_OBJECT.match(text, fact.end) else "his")
     return cased_like(fact.text, _OTHER_SEX[fact.text.lower()])
 
 
@@ -81,10 +81,8 @@ _RELATIVES = {
     "son": ("daughter",),
     "daughter": ("son",),
 }
-# "Her brother had a stroke. He smokes.": a pronoun may refer to the relative
-_PRONOUN_FOLLOWS = re.compile(
-    r"[^.;\n]*(?:[.;]\s+)?(?:\bhe\b|\bshe\b|[^.;\n]*\b(?:he|she|his|her|him)\b)", re.IGNORECASE
-)
+_PRONOUN = re.compile(r"\b(?:he|she|his|her|him)\b", re.IGNORECASE)
+_STOP = re.compile(r"[.;]\s+|[.;\n]")
 
 
 def edit_relative(case: Case, rng: random.Random) -> Iterator[Candidate]:
@@ -94,12 +92,20 @@ def edit_relative(case: Case, rng: random.Random) -> Iterator[Candidate]:
         for match in re.finditer(rf"\b(?:{'|'.join(_RELATIVES)})\b", case.text, re.IGNORECASE)
         if any(value.endswith(match[0].lower()) for value in told)
     ]
+    # a relative whom the summary already names could die twice
+    unnamed = {other for other in _RELATIVES if mentions and not re.search(rf"\b{other}", case.text, re.IGNORECASE)}
     for match in shuffled(mentions, rng):
-        if not _PRONOUN_FOLLOWS.match(case.text[match.end() :]):
-            # a relative whom the summary already names could die twice
-            others = [other for other in _RELATIVES[match[0].lower()] if not re.search(rf"\b{other}", case.text, re.I)]
+        if not _pronoun_follows(case, match.end()):
+            others = [other for other in _RELATIVES[match[0].lower()] if other in unnamed]
             for other in case.corpus.in_proportion("relative", others, rng):
                 yield one_replacement(match.start(), match.end(), cased_like(match[0], other))
+
+
+def _pronoun_follows(case: Case, place: int) -> bool:
+    """Return whether a pronoun that may refer to the relative follows: "Her brother had a stroke. He smokes."."""
+    start, end = case.occurrences(_STOP).following(place)
+    goes_on = end - start > 1  # by a full stop or semicolon and a blank, so that the next clause counts too
+    return case.follows(_PRONOUN, place, _STOP) or (goes_on and case.follows(_PRONOUN, end, _STOP))
 
 
 _END = r"(?= (?:has|had|was diagnosed with) (?:a )?[a-z0-9][a-z0-9' -]{2,40}(?:[.;\n]|$))"

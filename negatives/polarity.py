@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 from clinical.facts import Fact, concepts
+from clinical.occurrences import right_before
 from clinical.values import PROBLEMS
 from negatives.case import (
     NOT_NOUNS,
@@ -15,7 +16,7 @@ from negatives.case import (
     capital_like,
     one_replacement,
     rewordings,
-    right_before,
+    rule,
     rules,
     shuffled,
 )
@@ -23,6 +24,8 @@ from negatives.case import (
 _ONE_FINDING = (
     r"(?=(?!had|been|an?|some|no|not|known|to|any|also|the|other|further|since)[a-z]+(?: [a-z]+){0,2}(?:[.;\n]|$))"
 )
+# "man with a cough for 3 days": the time would be denied too
+_FOR_SOME_TIME = re.compile(r"[a-z ]{2} for \d", re.IGNORECASE), re.compile(r"[^a-z ]", re.IGNORECASE)
 _NEGATIONS = rules(
     (r"\bdenies(?= )(?! (?:any|having|other|use|all|the use)\b)", "reports", "endorses"),
     (r"\bdenied(?= )(?! (?:any|having|other|use|all|the use)\b)", "reported", "endorsed"),
@@ -53,8 +56,8 @@ _NEGATIONS = rules(
     (r"\bpositive for\b", "negative for"),
     (r"\b(?:significant|remarkable|notable) for(?= [a-z])", "negative for"),
     (rf"\bwithout {_ONE_FINDING}", "with "),
-    (r"(?<=man |ale |boy )with(?= (?![a-z ]+ for \d))", "without"),
-    (r"(?<=girl )with(?= (?![a-z ]+ for \d))", "without"),
+    rule(r"(?<=man |ale |boy )with(?= )", "without", unless=_FOR_SOME_TIME),
+    rule(r"(?<=girl )with(?= )", "without", unless=_FOR_SOME_TIME),
     (rf"\bassociated with {_ONE_FINDING}", "not associated with "),
     (r"\bpresenting with(?= )", "presenting without"),
     (r"\bpresents with(?= )", "presents without"),
@@ -82,7 +85,7 @@ _NEGATIONS = rules(
     (rf"\bdeveloped {_ONE_FINDING}", "did not develop "),
     (rf"\bcomplaining of {_ONE_FINDING}", "not complaining of "),
 )
-_LISTS = re.compile(r"[^.;\n]*?(?:,|/|\b(?:and|or|nor|as well as)\b)")
+_JOINS = re.compile(r",|/|\b(?:and|or|nor|as well as)\b")
 _GOVERNS_WORDS_BEFORE = ("confirmed", "ruled out")
 
 
@@ -95,8 +98,7 @@ _ONLY_DENIED = re.compile(
 def edit_negation(case: Case, rng: random.Random) -> Iterator[Candidate]:
     for candidate in shuffled([*_of_one_finding(case, rng), *_in_lists(case), *_denied_outright(case)], rng):
         (change,) = candidate.replacements
-        clause = re.match(r"[^.;\n]*", case.text[change.end :])
-        if _DENIES.search(case.text[change.start : change.end]) and clause and _ONLY_DENIED.search(clause[0]):
+        if _DENIES.search(case.text[change.start : change.end]) and case.follows(_ONLY_DENIED, change.end):
             continue
         if change.new:
             yield candidate
@@ -110,7 +112,7 @@ def _of_one_finding(case: Case, rng: random.Random) -> Iterator[Candidate]:
     """Yield rewordings that change one finding. In a list, all findings would change, known to the parser or not."""
     for candidate in rewordings(case, rng, _NEGATIONS):
         (change,) = candidate.replacements
-        if change.new.endswith(_GOVERNS_WORDS_BEFORE) or not _LISTS.match(case.text, change.end):
+        if change.new.endswith(_GOVERNS_WORDS_BEFORE) or not case.follows(_JOINS, change.end):
             yield candidate
 
 
@@ -229,14 +231,14 @@ def _turned(text: str, governor: re.Match[str], items: list[Fact]) -> Iterator[C
             first = text[items[0].start : items[0].end]
             lead = capital_like(governor["word"], f"{opposite} {first}" if opposite else first)
             rest, kept = items[1], ""
-            if len(items) == 3 and (joined := _JOINED_LAST.search(text[: items[2].start])):  # two need no comma
+            if len(items) == 3 and (joined := right_before(_JOINED_LAST, text, items[2].start)):  # two need no comma
                 rest, kept = items[2], f"{text[items[1].start : items[1].end]} {joined['word']} "
             yield one_replacement(governor.start(), rest.start, f"{lead}{joint} {same} {kept}")
 
 
 def _last_turned(text: str, items: list[Fact], joint: str) -> Iterator[Candidate]:
     """Replace the words before the last item of "A or B" or "A, B, or C" by `joint`."""
-    joined = _JOINED_LAST.search(text[: items[-1].start])
+    joined = right_before(_JOINED_LAST, text, items[-1].start)
     if joined and len(items) == 2:
         yield one_replacement(joined.start(), items[-1].start, joint)
     elif joined:

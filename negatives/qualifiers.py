@@ -4,10 +4,24 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence, Set
+from functools import cache
 
 from clinical.facts import Fact, concepts, sentences
-from negatives.case import HABITS, Candidate, Case, cased_like, one_replacement, rewordings, rules, shuffled
+from clinical.occurrences import right_before
+from negatives.case import (
+    CLAUSE_END,
+    HABITS,
+    Candidate,
+    Case,
+    cased_like,
+    one_replacement,
+    rewordings,
+    rule,
+    rules,
+    shuffled,
+)
 
 
 def _opposites(
@@ -141,21 +155,23 @@ _ASSERTS = re.compile(
     r"(?:\b(?:history of|diagnosis of|diagnosed with|developed|significant for|has|had|with|treated for)|\d\.)\s*$",
     re.IGNORECASE,
 )
+_ENDS = re.compile(r"\s*(?:[.,;\n]|$)")
 _EVALUATES = re.compile(r"\b(?:for|out|no|not|of) (?:an? )?$", re.IGNORECASE)
 
 
 def edit_certainty(case: Case, rng: random.Random) -> Iterator[Candidate]:
     diagnoses = _diagnoses(case)
+    starts = {fact.start for fact in diagnoses}
     for candidate in shuffled([*rewordings(case, rng, _CERTAINTIES), *_made_uncertain(case, diagnoses)], rng):
         (change,) = candidate.replacements
-        if change.new.strip() == "may have" and not _diagnosis_follows(case, change.end, diagnoses):
+        if change.new.strip() == "may have" and not _one_follows(case.text, change.end, starts):
             continue
-        if change.new in ("confirmed", "known", "") and _EVALUATES.search(case.text[: change.start]):
+        if change.new in ("confirmed", "known", "") and right_before(_EVALUATES, case.text, change.start):
             continue
-        if _OPINES.search(case.text[: change.start]):  # "she thinks that she is" stays an opinion
+        if _is_opinion(case, change.start):  # "she thinks that she is" stays an opinion
             continue
         following = case.text[change.end : change.end + 1]
-        if change.new in ("possible ", "suspected ") and re.search(r"(?:^|[.:\n])\s*$", case.text[: change.start]):
+        if change.new in ("possible ", "suspected ") and right_before(_OPENS, case.text, change.start):
             # "1. Gout" -> "1. Possible gout"
             yield one_replacement(change.start, change.end + 1, change.new.capitalize() + following.lower())
         elif change.new or not case.text[change.start].isupper():
@@ -165,43 +181,52 @@ def edit_certainty(case: Case, rng: random.Random) -> Iterator[Candidate]:
 
 
 _STATED_AS_DIAGNOSIS = re.compile(r"\b(?:diagnos\w+|history|confirmed|known)\b", re.IGNORECASE)
-_OPINES = re.compile(
-    r"\b(?:thinks?|thought|feels?|felt|believes?|wonders?|worried|concern\w*)\b[^.;\n]*$", re.IGNORECASE
-)
+_OPINES = re.compile(r"\b(?:thinks?|thought|feels?|felt|believes?|wonders?|worried|concern\w*)\b", re.IGNORECASE)
+_OPENS = re.compile(r"(?:^|[.:\n])\s*$")
+
+
+def _is_opinion(case: Case, place: int) -> bool:
+    """Return whether a word of opinion is in the clause before a place, or in the line that ends there."""
+    place -= case.text.endswith("\n", 0, place)
+    return case.occurrences(_OPINES).last_end(place) > case.occurrences(CLAUSE_END).last_end(place)
 
 
 def _diagnoses(case: Case) -> list[Fact]:
     """Return the conditions that the note states as a diagnosis. "I'm depressed" is not a diagnosis."""
     spans = sentences(case.note)
-    told = {
-        other.key
-        for other in case.note_facts
-        if other.type == "condition" and _STATED_AS_DIAGNOSIS.search(case.note, *spans[other.sentence])
+    of_type = [fact for fact in case.note_facts if fact.type == "condition"]
+    places = {
+        number
+        for number in {fact.sentence for fact in of_type}
+        if _STATED_AS_DIAGNOSIS.search(case.note, *spans[number])
     }
+    told = {fact.key for fact in of_type if fact.sentence in places}
     known = concepts("condition")
     return [fact for fact in case.of_type("condition") if fact.key in told and known[fact.key].group != HABITS]
 
 
-def _diagnosis_follows(case: Case, position: int, diagnoses: Sequence[Fact]) -> bool:
-    """Return whether a diagnosis follows at `position`, directly or after an article."""
+def _one_follows(text: str, position: int, starts: Set[int]) -> bool:
+    """Return whether one of the `starts` is at `position`, directly or after an article."""
     return any(
-        fact.start >= position and re.fullmatch(r"(?:an? )?", case.text[position : fact.start]) for fact in diagnoses
+        text.startswith(article, position) and position + len(article) in starts for article in ("", "a ", "an ")
     )
 
 
 def _made_uncertain(case: Case, diagnoses: Sequence[Fact]) -> Iterator[Candidate]:
     """Yield diagnoses as suspicions: "history of psoriasis." -> "history of suspected psoriasis."."""
     for fact in diagnoses:
-        ends = re.match(r"\s*(?:[.,;\n]|$)", case.text[fact.end :])
-        if ends and _ASSERTS.search(case.text[: fact.start]):
+        if _ENDS.match(case.text, fact.end) and right_before(_ASSERTS, case.text, fact.start):
             for word in ("suspected ", "possible "):
                 yield one_replacement(fact.start, fact.start, word)
 
 
 # a result or a date shows that the procedure was done
-_NO_RESULT = (
-    r"(?![^.;]*\b(?:which|that|reveal|show|demonstrat|found|find|result|indicat|confirm|ago|past|previous|prior|with)\w*"
-    r"|[^.;]*\d{4})"
+_RESULT_IN_SENTENCE = (
+    re.compile(
+        r"\b(?:which|that|reveal|show|demonstrat|found|find|result|indicat|confirm|ago|past|previous|prior|with)|\d{4}",
+        re.IGNORECASE,
+    ),
+    re.compile(r"[.;]"),
 )
 _STATUSES = rules(
     (r"\bstarted on\b", "taken off"),
@@ -222,16 +247,16 @@ _STATUSES = rules(
         r"\b(?P<have>have|has|will|we|i) prescribe(?P<d>d?)\b(?! the patient| h[ei][rm]\b| to\b| medic)",
         r"\g<have> discontinue\g<d>",
     ),
-    (rf"\bwas (?:performed|done|completed|obtained)\b{_NO_RESULT}", "is planned", "is scheduled"),
-    (rf"\bwere (?:performed|done|completed|obtained)\b{_NO_RESULT}", "are planned", "are scheduled"),
+    rule(r"\bwas (?:performed|done|completed|obtained)\b", "is planned", "is scheduled", unless=_RESULT_IN_SENTENCE),
+    rule(r"\bwere (?:performed|done|completed|obtained)\b", "are planned", "are scheduled", unless=_RESULT_IN_SENTENCE),
     (r"\b(?:is|was) (?:planned|scheduled|pending)\b(?! for| to| on)", "was done", "was performed"),
     (r"\b(?:is|was) scheduled for\b", "underwent"),
-    (rf"\bunderwent\b{_NO_RESULT}", "is scheduled for", "is to undergo"),
-    (rf"\bhas undergone\b{_NO_RESULT}", "is scheduled for"),
+    rule(r"\bunderwent\b", "is scheduled for", "is to undergo", unless=_RESULT_IN_SENTENCE),
+    rule(r"\bhas undergone\b", "is scheduled for", unless=_RESULT_IN_SENTENCE),
     (r"\bwill (?:undergo|have|get)\b", "underwent"),
-    (rf"\bstatus post\b{_NO_RESULT}", "awaiting"),
+    rule(r"\bstatus post\b", "awaiting", unless=_RESULT_IN_SENTENCE),
     (r"\bpending\b", "completed"),
-    (rf"\bcompleted\b{_NO_RESULT}", "pending"),
+    rule(r"\bcompleted\b", "pending", unless=_RESULT_IN_SENTENCE),
 )
 
 
@@ -243,9 +268,14 @@ _IN_THE_FUTURE = re.compile(r"\b(?:upcoming|future|next|tomorrow|until)\b", re.I
 
 def edit_status(case: Case, rng: random.Random) -> Iterator[Candidate]:
     bounds = sentences(case.text)
+
+    @cache
+    def has(pattern: re.Pattern[str], sentence: int) -> bool:
+        """Return whether a sentence has the pattern, looked up once for all its changes."""
+        return pattern.search(case.text, *bounds[sentence]) is not None
+
     for candidate in rewordings(case, rng, _STATUSES):
         (change,) = candidate.replacements
-        start, end = next(span for span in bounds if span[0] <= change.start < span[1])
-        at_odds = _IN_THE_PAST if change.new.endswith(_STILL_TO_COME) else _IN_THE_FUTURE
-        if not at_odds.search(case.text, start, end):
+        sentence = bisect_right(bounds, change.start, key=lambda span: span[0]) - 1
+        if not has(_IN_THE_PAST if change.new.endswith(_STILL_TO_COME) else _IN_THE_FUTURE, sentence):
             yield candidate

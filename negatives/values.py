@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from clinical.facts import Fact, extract_facts
 from clinical.lexicons import reference_ranges
+from clinical.occurrences import right_before
 from clinical.text import SPELLED_NUMBERS
 from clinical.values import parsed_number, plain_number
 from negatives.case import (
@@ -18,7 +19,6 @@ from negatives.case import (
     cased_like,
     one_replacement,
     only_number,
-    right_before,
     shuffled,
 )
 
@@ -125,10 +125,12 @@ _STYLE_OF = {text.lower(): style for style in reversed(_FREQUENCY_STYLES) for te
 
 
 def edit_frequency(case: Case, rng: random.Random) -> Iterator[Candidate]:
+    told = {(fact.key, fact.value) for fact in case.note_facts if fact.type == "frequency"}
     for fact in shuffled(case.of_type("frequency"), rng):
         style = _STYLE_OF.get(fact.text.lower(), ())
-        taken = {other.value for other in case.note_facts if other.type == "frequency" and other.key == fact.key}
-        others = [text for text in style if text.lower() != fact.text.lower() and _frequency(text) not in taken]
+        others = [
+            text for text in style if text.lower() != fact.text.lower() and (fact.key, _frequency(text)) not in told
+        ]
         for other in case.corpus.in_proportion("frequency", others, rng):
             yield one_replacement(fact.start, fact.end, capital_like(fact.text, other))
 

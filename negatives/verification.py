@@ -62,9 +62,12 @@ def _meaning(fact: Fact) -> Meaning:
 
 def apply(chosen: str, candidate: Candidate) -> str:
     """Return the chosen text with all replacements made."""
-    for change in sorted(candidate.replacements, key=lambda change: -change.start):
-        chosen = chosen[: change.start] + change.new + chosen[change.end :]
-    return chosen
+    pieces: list[str] = []
+    end = 0
+    for change in sorted(candidate.replacements, key=lambda change: change.start):
+        pieces += [chosen[end : change.start], change.new]
+        end = change.end
+    return "".join([*pieces, chosen[end:]])
 
 
 def with_agreement(chosen: str, candidate: Candidate) -> Candidate:
