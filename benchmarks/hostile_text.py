@@ -83,6 +83,9 @@ PIECES = {
     "history": "history of ",
     "findings": "chest pain and ",
     "relatives": "mother's ",
+    "findings of relatives": "in the family gout ",
+    "allergies": "allergic to penicillin, ",
+    "check boxes": "[ ] gout ",
     "turns of a dialogue": "Doctor: ",
     "questions": "Doctor: Cough?\nPatient: No.\n",
     "abbreviations": "pt c/o SOB, ",
@@ -102,6 +105,11 @@ def _negatives(text: str) -> object:
     return [verified_negatives(case, category, random.Random(0), 1, Counter()) for category in EDITORS]
 
 
+def _candidates(text: str) -> object:
+    case = Case(text, text, Corpus.from_summaries([(NOTE, NOTE)]))
+    return [sum(1 for _ in editor(case, random.Random(0))) for editor, _ in EDITORS.values()]
+
+
 def _reply(text: str) -> object:
     try:
         return parse_reply(text, NOTE, NOTE)
@@ -115,6 +123,7 @@ READERS: dict[str, Reader] = {
     "checker, of the summary": lambda text: check_summary(NOTE, text),
     "checker, of both": lambda text: check_summary(text, text),
     "citations": lambda text: check_citations(text, text),
+    "hard negatives, candidates": _candidates,
     "hard negatives": _negatives,
     "judge's reply": _reply,
     "redaction": identifiers,
