@@ -52,7 +52,8 @@ from pipeline.script_flags import HandedFlags, add_training_flags, check_stage_w
 from pipeline.stages import WITHOUT_PREFERENCE, compare, evaluate, preference_pairs, stage_a, stage_b
 from pipeline.status import status_of, write_chain
 from script_io.columns_flag import PHASE1_ROLES, add_columns_argument
-from script_io.errors import EXIT_FAILED, ArgumentParser, InputError, Terminated, at_least, run_script
+from script_io.errors import EXIT_FAILED, ArgumentParser, InputError, at_least, run_script
+from script_io.stop_signals import Terminated
 
 DEMO_DATA = "the demo's data with: python demo/make_phase1_data.py"
 OWN_DATA = "the files from your table with: python prepare_phase1_data.py --input TABLE --output_dir"

@@ -6,9 +6,8 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from types import FrameType
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from prompt_toolkit.application import Application
 from prompt_toolkit.buffer import Buffer
@@ -23,7 +22,7 @@ from assessment.desk import Desk
 from assessment.key_form import KeyForm
 from assessment.key_screen import SMALLEST
 from assessment.screen import terminal_size
-from script_io.errors import Terminated
+from script_io.stop_signals import Terminated, handled
 
 NAMED_KEYS = ("enter", "pagedown", "pageup", "left", "right", "backspace", "escape")
 
@@ -37,14 +36,20 @@ def takes_single_keys() -> bool:
 
 
 def ask_with_keys(desk: Desk) -> None:
-    """Ask for ratings until none is missing or the assessor leaves. Ctrl-C and SIGTERM raise what they raise elsewhere.
+    """Ask for ratings until none is missing or the assessor leaves. Signals raise what they raise elsewhere.
 
     An error while an answer is stored restores the terminal and is raised as well.
     """
     form = KeyForm(desk)
     if not form.finished:
         application = _application(form)
-        with suppress(EOFError), _exits_at_sigterm(application):  # EOFError: the terminal was closed
+
+        def leave(number: int) -> None:
+            """Leave the full screen. An exception raised by the handler itself would be lost in the event loop."""
+            if application.loop is not None:
+                application.loop.call_soon_threadsafe(lambda: _exit(application, Terminated(number)))
+
+        with suppress(EOFError), handled(leave, [signal.SIGTERM]):  # EOFError: the terminal was closed
             application.run()
     if form.complete:
         count = len(desk.skipped_now)
@@ -53,19 +58,9 @@ def ask_with_keys(desk: Desk) -> None:
         print("Saved. Start the same command again to continue.")
 
 
-@contextmanager
-def _exits_at_sigterm(application: Application[None]) -> Iterator[None]:
-    """Leave the full screen at SIGTERM. An exception raised by the handler itself would be lost in the event loop."""
-
-    def leave(signal_number: int, frame: FrameType | None) -> None:
-        if application.loop is not None:
-            application.loop.call_soon_threadsafe(lambda: application.exit(exception=Terminated()))
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _exit(application: Application[None], error: BaseException) -> None:
+    if not application.is_done:
+        application.exit(exception=error)
 
 
 def _application(form: KeyForm) -> Application[None]:

@@ -55,7 +55,7 @@ class Server(ThreadingHTTPServer):
 
 
 def serve(desk: Desk, port: int = 0) -> None:
-    """Serve the form until Ctrl-C or SIGTERM."""
+    """Serve the form until Ctrl-C, SIGTERM or SIGHUP."""
     try:
         server = Server(desk, port)
     except OSError as error:

@@ -14,6 +14,7 @@ from multiprocessing import connection
 from typing import Any, TypeVar
 
 from script_io.errors import RunError
+from script_io.stop_signals import SIGHUP
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -50,7 +51,8 @@ def ordered_map(
 
 def _start_worker(function: Callable[[Any], Any], set_up: Callable[[], None]) -> None:
     global _function  # noqa: PLW0603  (set once in each process)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted too and stops its workers
+    for number in filter(None, (signal.SIGINT, SIGHUP)):  # the parent gets them too and stops its workers
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     set_up()

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 from typing import IO
 
 import psutil
@@ -18,6 +16,7 @@ import psutil
 from script_io.errors import EXIT_TERMINATED, InputError
 from script_io.files import read_json, write_json
 from script_io.stage_clock import StageLine
+from script_io.stop_signals import signals_held
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS_BETWEEN_LOOKS = 1.0  # at the log of a running stage
@@ -37,7 +36,7 @@ def launch(command: Sequence[str], log: Path) -> int:
     process: subprocess.Popen[bytes] | None = None
     with log.open("w", encoding="utf-8") as handle:
         try:
-            with _signals_held(), _STARTING:
+            with signals_held(), _STARTING:  # raised inside Popen, a signal would leave a process behind
                 if STOPPING.is_set():
                     return EXIT_TERMINATED
                 process = _start(words, handle)
@@ -61,27 +60,6 @@ def launch(command: Sequence[str], log: Path) -> int:
 
 def _start(words: Sequence[str], output: IO[str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
-
-
-@contextmanager
-def _signals_held() -> Iterator[None]:
-    """Hold Ctrl-C and SIGTERM back until the block ends. Raised inside Popen, they would leave a process behind."""
-    if threading.current_thread() is not threading.main_thread():  # where signals raise nothing
-        yield
-        return
-    held: list[int] = []
-
-    def hold(signal_number: int, frame: FrameType | None) -> None:
-        held.append(signal_number)
-
-    earlier = {number: signal.signal(number, hold) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)
-        if held:
-            signal.raise_signal(held[0])
 
 
 def stop_all() -> None:

@@ -1,23 +1,22 @@
 """Parse the command line of a script and turn its errors into one line and an exit code.
 
 A script raises `InputError` for anything the user can correct. `run_script` prints it as one line on stderr and returns
-exit code 2. Ctrl-C returns 130 and SIGTERM 143.
+exit code 2. Ctrl-C returns 130, SIGTERM 143, and SIGHUP, when the terminal closes, 129.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any, NoReturn
 
 from script_io.config_file import ConfigError, apply_config, config_path
 from script_io.durable import FULL_DISK
+from script_io.stop_signals import Terminated, handle, raise_stop
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
@@ -44,10 +43,6 @@ class MissingColumnError(InputError):
 
 class RunError(Exception):
     """A run cannot continue although its input was good. Printed as one line; the exit code is 1."""
-
-
-class Terminated(BaseException):
-    """SIGTERM arrived. Not an `Exception`, so that handlers of ordinary errors do not catch it."""
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -156,13 +151,7 @@ def at_least(minimum: int) -> WholeNumber:
 
 def run_script(main: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
     """Run `main(args)` and return its exit code, or the exit code of an error that a user can cause."""
-
-    def terminate(signal_number: int, frame: FrameType | None) -> None:
-        raise Terminated
-
-    signal.signal(signal.SIGTERM, terminate)
-    # a background job may start with SIGINT ignored, and Python then installs no handler of its own
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    handle(raise_stop)  # SIGINT too: a background job may start with it ignored, and Python then has no handler
     try:
         return main(args)
     except InputError as error:
@@ -174,9 +163,9 @@ def run_script(main: Callable[[argparse.Namespace], int], args: argparse.Namespa
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except Terminated:
-        print("terminated", file=sys.stderr)
-        return EXIT_TERMINATED
+    except Terminated as stop:
+        print(stop, file=sys.stderr)
+        return stop.exit_code
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED

@@ -212,7 +212,10 @@ def test_killed_after_any_key_it_loses_at_most_the_answer_being_typed(csv: Path)
     assert ratings_of(csv)["e1"]["omissions"] == ["takes aspirin"]
 
 
-@pytest.mark.parametrize(("leave", "code"), [("\x03", 130), ("\x04", 0), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("leave", "code"),
+    [("\x03", 130), ("\x04", 0), (signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)],
+)
 def test_however_it_ends_the_terminal_is_restored_and_the_report_written(
     csv: Path, leave: str | signal.Signals, code: int
 ) -> None:

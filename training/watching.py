@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
-from script_io.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, RunError
+from script_io.errors import RunError
 from script_io.progress import progress_bar
+from script_io.stop_signals import exit_code_of, handled
 from training.run import TrainingRun
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ END_LIMIT = 1.0  # nats that the mean log-probability of their end may fall befo
 
 
 class StopRequest:
-    """Set by Ctrl-C or SIGTERM: the loop finishes its step, saves a checkpoint and exits with `exit_code`.
+    """Set by Ctrl-C, SIGTERM or SIGHUP: the loop finishes its step, saves a checkpoint and exits with `exit_code`.
 
     The request takes effect at the end of a step, for all processes at once, whichever of them got the signal.
     """
@@ -46,23 +45,20 @@ class StopRequest:
             codes = run.accelerator.gather(torch.tensor([self._signalled], device=run.device))
             self.exit_code = int(codes.max())
 
-    def _set(self, signal_number: int, frame: FrameType | None) -> None:
+    def set(self, signal_number: int) -> None:
+        """Take a signal. The second one raises KeyboardInterrupt, which ends the run at once."""
         if self._signalled:
-            raise KeyboardInterrupt  # the second signal: exit at once
-        self._signalled = EXIT_INTERRUPTED if signal_number == signal.SIGINT else EXIT_TERMINATED
+            raise KeyboardInterrupt
+        self._signalled = exit_code_of(signal_number)
         print("\nStopping after this step, with a checkpoint.", file=sys.stderr)
 
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Turn SIGINT and SIGTERM into a StopRequest while the block runs."""
+    """Turn SIGINT, SIGTERM and SIGHUP into a StopRequest while the block runs."""
     request = StopRequest()
-    earlier = {number: signal.signal(number, request._set) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handled(request.set):
         yield request
-    finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)
 
 
 class NonFiniteGuard:

@@ -1,6 +1,7 @@
 """Order, look-ahead and the death of a worker."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -57,9 +58,12 @@ def test_a_killed_worker_is_an_error_and_no_endless_wait() -> None:
 PROGRAM = """
 import time
 from negatives.parallel_map import ordered_map
-for _ in ordered_map(lambda number: number, range(4), 2, lambda: None):
-    print("ready", flush=True)
-    time.sleep(60)
+from script_io.errors import run_script
+def main(args):
+    for _ in ordered_map(lambda number: number, range(4), 2, lambda: None):
+        print("ready", flush=True)
+        time.sleep(60)
+raise SystemExit(run_script(main, None))
 """
 
 
@@ -72,3 +76,20 @@ def test_workers_end_with_a_parent_that_is_killed() -> None:
         parent.kill()
     assert len(workers) == 2
     assert psutil.wait_procs(workers, timeout=30)[1] == []
+
+
+@pytest.mark.parametrize(("number", "word"), [(signal.SIGINT, "interrupted"), (signal.SIGHUP, "hung up")])
+def test_a_signal_to_parent_and_workers_ends_them_with_one_line(number: signal.Signals, word: str) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    ) as parent:
+        assert parent.stdout
+        assert parent.stdout.readline() == "ready\n"
+        os.killpg(parent.pid, number)  # as the terminal does
+        _, error = parent.communicate(timeout=30)
+    assert (parent.returncode, error) == (128 + number, f"{word}\n")

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM to a chain of real processes, through make too: a checkpoint, no process left, the same result."""
+"""Signals to a chain of real processes, through make too: a checkpoint, no process left, the same result."""
 
 import os
 import shlex
@@ -84,6 +84,7 @@ def wait_until_stage_a_makes_steps(folder, process):
         ("chain", signal.SIGTERM, True, 143),
         ("make", signal.SIGINT, True, -signal.SIGINT),  # as in a terminal; make itself ends by the signal
         ("make", signal.SIGTERM, False, -signal.SIGTERM),  # as a supervisor
+        ("make", signal.SIGHUP, True, -signal.SIGHUP),  # as a terminal that closes
     ],
 )
 def test_a_signal_saves_once_leaves_no_process_and_the_chain_goes_on(

@@ -1,4 +1,4 @@
-"""Stages as processes: one signal lets them save, and a stage that outlived its chain is not started twice."""
+"""Stages as processes: a signal lets them save, and a stage that outlived its chain is not started twice."""
 
 import json
 import os
@@ -16,9 +16,10 @@ from pipeline import processes
 from pipeline.runner import Pipeline
 from pipeline.status import status_of, write_chain
 from run_pipeline import parse_args
-from script_io.errors import InputError, RunError
+from script_io.errors import InputError, RunError, run_script
 from script_io.files import write_json
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SAVES = """
 import pathlib, signal, sys, time
 here = pathlib.Path(__file__).parent
@@ -33,6 +34,17 @@ time.sleep(60)
 """
 
 
+@pytest.fixture
+def own_handlers(monkeypatch):
+    """Put back what `run_script` replaces, and what SIGHUP does."""
+    earlier = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    monkeypatch.setattr(sys, "stderr", sys.stderr)
+    yield
+    for number, handler in earlier.items():
+        signal.signal(number, handler)
+
+
 def wait_for(path):
     until = time.monotonic() + 30
     while not path.exists() and time.monotonic() < until:
@@ -40,22 +52,24 @@ def wait_for(path):
     assert path.exists()
 
 
-def test_ctrl_c_lets_a_stage_save_once(tmp_path, monkeypatch):
+# a session that closes may send SIGHUP twice: its shell does, and the kernel once the shell has gone
+@pytest.mark.parametrize(("number", "times"), [(signal.SIGINT, 1), (signal.SIGHUP, 2)])
+@pytest.mark.usefixtures("own_handlers")
+def test_a_signal_lets_a_stage_save_once(tmp_path, monkeypatch, number, times):
     monkeypatch.setattr(processes, "ROOT", tmp_path)
     monkeypatch.setattr(processes, "SECONDS_BETWEEN_LOOKS", 0.05)
     (tmp_path / "train.py").write_text(SAVES)
     codes = []
     stop = processes.stop
     monkeypatch.setattr(processes, "stop", lambda found: (stop(found), codes.extend(p.returncode for p in found)))
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler  # which turns the signal into an exception
 
     def interrupt():
         wait_for(tmp_path / "ready")
-        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(times):
+            os.kill(os.getpid(), number)
 
     threading.Thread(target=interrupt).start()
-    with pytest.raises(KeyboardInterrupt):
-        processes.launch(["train.py"], tmp_path / "sft.log")
+    assert run_script(lambda args: processes.launch(["train.py"], tmp_path / "sft.log"), None) == 128 + number
     assert codes == [143]
     assert (tmp_path / "saved").exists()
     assert not processes.RUNNING
@@ -117,7 +131,9 @@ def test_the_status_of_a_folder_without_a_chain(tmp_path):
         status_of(tmp_path)
 
 
-def test_ctrl_c_while_a_stage_starts_leaves_no_process(tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.usefixtures("own_handlers")
+def test_a_signal_while_a_stage_starts_leaves_no_process(tmp_path, monkeypatch, number):
     (tmp_path / "train.py").write_text("import time; time.sleep(60)")
     monkeypatch.setattr(processes, "ROOT", tmp_path)
     started = []
@@ -125,14 +141,14 @@ def test_ctrl_c_while_a_stage_starts_leaves_no_process(tmp_path, monkeypatch):
 
     def interrupted(*arguments, **named):
         started.append(start(*arguments, **named))
-        signal.raise_signal(signal.SIGINT)  # before the caller knows of the process
+        handlers = [signal.getsignal(each) for each in STOP_SIGNALS]
+        signal.raise_signal(number)  # before the caller knows of the process
+        assert [signal.getsignal(each) for each in STOP_SIGNALS] == handlers  # no moment without them
         return started[-1]
 
     monkeypatch.setattr(subprocess, "Popen", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        processes.launch(["train.py"], tmp_path / "sft.log")
+    assert run_script(lambda args: processes.launch(["train.py"], tmp_path / "sft.log"), None) == 128 + number
     assert [process.returncode for process in started] == [-signal.SIGTERM]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_no_stage_starts_in_another_thread_once_the_chain_stops(tmp_path, monkeypatch):

@@ -31,7 +31,7 @@ LINE_SEPARATOR, NEXT_LINE, VERTICAL_TAB = "\u2028", "\x85", "\x0b"  # where str.
 @pytest.fixture(autouse=True)
 def own_signal_handlers() -> Iterator[None]:
     """Put back the handlers that `run_script` replaces."""
-    earlier = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    earlier = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     yield
     for number, handler in earlier.items():
         signal.signal(number, handler)
