@@ -23,11 +23,15 @@ round writes the completions and is the reference.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while the imports below take seconds: no traceback
 
 from clinical.lexicon_flag import add_lexicon_argument, add_lexicons
 from demo.recipes import (

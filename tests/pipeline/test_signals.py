@@ -122,3 +122,16 @@ def test_a_signal_saves_once_leaves_no_process_and_the_chain_goes_on(
     # the checkpoint that the signal asked for is the one thing that only this run has
     extra = f"checkpoint_step_{step}/"
     assert [line for line in found if not (line.startswith(extra) and line.endswith("in the resumed run only"))] == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_chain_imports_is_no_traceback(tmp_path, number):
+    (tmp_path / "psutil.py").write_text(f"import signal\nsignal.raise_signal({int(number)})\nsignal.pause()\n")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "run_pipeline.py"), "--help"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-number, b"", b"")  # 130 and 143 in a shell
