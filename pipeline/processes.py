@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -64,27 +64,29 @@ def _start(words: Sequence[str], output: IO[str]) -> subprocess.Popen[bytes]:
 
 def stop_all() -> None:
     """Stop all stages that run, and let no other start."""
-    with _STARTING:
-        STOPPING.set()
-        running = list(RUNNING)
-    stop(running)
-
-
-def stop(processes: Iterable[subprocess.Popen[bytes]]) -> None:
-    """Ask processes to end, which lets a training write a checkpoint; kill them if they take too long or on Ctrl-C."""
-    processes = [process for process in processes if process.poll() is None]
-    if processes:
-        print("Stopping; a training writes a checkpoint first. Ctrl-C again ends it at once.", file=sys.stderr)
-    for process in processes:
-        process.terminate()
-    until = time.monotonic() + SECONDS_TO_STOP
     try:
-        for process in processes:
+        with signals_held(), _STARTING:
+            STOPPING.set()
+    finally:
+        stop(list(RUNNING))
+
+
+def stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Ask processes to end, which lets a training write a checkpoint; kill them if they take too long or on Ctrl-C."""
+    try:
+        running = [process for process in processes if process.poll() is None]
+        if running:
+            print("Stopping; a training writes a checkpoint first. Ctrl-C again ends it at once.", file=sys.stderr)
+        for process in running:
+            process.terminate()
+        until = time.monotonic() + SECONDS_TO_STOP
+        for process in running:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.0, until - time.monotonic()))
     finally:
         for process in processes:
             process.kill()
+        for process in processes:
             process.wait()
 
 

@@ -67,8 +67,8 @@ class Pipeline:
             if self.args.dry_run:
                 return [stage() for stage in stages]
             with ThreadPoolExecutor(self.parallel) as pool:
-                futures = [pool.submit(guarded, stage) for stage in stages]
                 try:
+                    futures = [pool.submit(guarded, stage) for stage in stages]
                     wait(futures, return_when=FIRST_EXCEPTION)
                     if failures:
                         raise failures[0]  # the others follow from it

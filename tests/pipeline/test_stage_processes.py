@@ -1,5 +1,6 @@
 """Stages as processes: a signal lets them save, and a stage that outlived its chain is not started twice."""
 
+import errno
 import json
 import os
 import signal
@@ -149,6 +150,19 @@ def test_a_signal_while_a_stage_starts_leaves_no_process(tmp_path, monkeypatch, 
     monkeypatch.setattr(subprocess, "Popen", interrupted)
     assert run_script(lambda args: processes.launch(["train.py"], tmp_path / "sft.log"), None) == 128 + number
     assert [process.returncode for process in started] == [-signal.SIGTERM]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.EIO, "the terminal has closed")])
+def test_a_stage_is_stopped_even_if_the_message_fails(monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as process:
+        monkeypatch.setattr("builtins.print", fail)
+        with pytest.raises(type(error)):
+            processes.stop([process])
+        monkeypatch.undo()
+        assert process.poll() == -signal.SIGKILL
 
 
 def test_no_stage_starts_in_another_thread_once_the_chain_stops(tmp_path, monkeypatch):
