@@ -15,6 +15,7 @@ from typing import Any
 
 from script_io.errors import InputError
 from script_io.files import read_json, write_json
+from script_io.provenance import commit
 from training.checkpoints import newest_checkpoint
 
 OVERWRITE = "--overwrite_output_dir"  # the scripts with this flag also have --resume
@@ -71,6 +72,17 @@ class StageRecord:
             print(f"warning: {folder}: every checkpoint is damaged; the training starts again", file=sys.stderr)
             return False
         return checkpoint is not None and newest([checkpoint]) >= self.started  # an older one is of an earlier run
+
+    def goes_on(self) -> bool:
+        """Return whether a stage that is no training has left results from which its script goes on.
+
+        Its inputs have not changed since, and the verdicts of a judge are of this commit of the suite.
+        """
+        if self.command[0] == "judge_completions.py" and self.commit != commit():
+            return False
+        places = [Path(word) for flag, word in pairwise(self.command) if flag in OUTPUT_FLAGS]
+        kept = [file for place in places for file in ([place] if place.is_file() else place.glob("*.partial.jsonl"))]
+        return bool(kept) and newest(inputs_of(self.command)) <= newest(kept)
 
     def resumed(self) -> list[str]:
         """Return the command that continues the stage."""

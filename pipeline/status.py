@@ -76,7 +76,8 @@ def state_of(folder: Path, name: str) -> StageState:
     if record is None:
         return StageState(name, "waiting")
     if record.seconds is None:
-        return StageState(name, "stopped, will be resumed" if record.can_resume() else "stopped, will start again")
+        next_time = "be resumed" if record.can_resume() else "go on" if record.goes_on() else "start again"
+        return StageState(name, f"stopped, will {next_time}")
     if missing := record.missing_outputs(folder):
         return StageState(name, f"will run again, since {missing[0]} is gone")
     if not record.is_up_to_date(marker):

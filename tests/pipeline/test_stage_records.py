@@ -12,6 +12,7 @@ from pipeline.stage_records import StageRecord, outputs_of
 from pipeline.status import status_of
 from run_pipeline import Pipeline, parse_args
 from script_io.files import write_json
+from script_io.provenance import commit
 from training.checkpoint_folder import new_checkpoint
 
 STARTED = 1_000_000.0  # seconds since 1970
@@ -63,6 +64,35 @@ def test_a_training_whose_checkpoints_are_damaged_starts_from_nothing(training, 
     assert status_of(chain).splitlines()[0].split(maxsplit=1) == ["sft", "stopped, will start again"]
     assert f"{training.folder}: every checkpoint is damaged" in capsys.readouterr().err
     assert commands_of_runs(training, monkeypatch)[0] == [training.record.command]
+
+
+@pytest.mark.parametrize(
+    ("words", "left"),
+    [
+        (
+            ["generate_completions.py", "--prompts_path", "DATA", "--output_path", "pairs/completions.jsonl"],
+            "pairs/completions.jsonl",
+        ),
+        (["judge_completions.py", "--completions_path", "DATA", "--output_dir", "pairs"], "pairs/judged.partial.jsonl"),
+        (["evaluation/evaluate_model.py", "--test_data", "DATA", "--output_dir", "dpo"], "dpo/summaries.partial.jsonl"),
+    ],
+)
+def test_a_stage_that_keeps_its_results_goes_on(tmp_path, monkeypatch, words, left):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "DATA", STARTED - 1)
+    StageRecord(words, commit(), STARTED).write(tmp_path / "stages" / "stage.json")
+    write_json(tmp_path / "run_config.json", {"arguments": {}, "planned": ["stage"], "stage_shares": {"stage": 1}})
+
+    def state():
+        return status_of(tmp_path).splitlines()[0].split(maxsplit=1)[1]
+
+    assert state() == "stopped, will start again"  # before it has kept anything
+    write(tmp_path / left, STARTED + 1)
+    assert state() == "stopped, will go on"
+    StageRecord(words, "another", STARTED).write(tmp_path / "stages" / "stage.json")
+    assert (state() == "stopped, will go on") == (words[0] != "judge_completions.py")
+    write(tmp_path / "DATA", STARTED + 2)
+    assert state() == "stopped, will start again"
 
 
 def test_a_flag_may_be_longer_than_a_file_name(training, monkeypatch):
