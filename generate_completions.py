@@ -46,6 +46,7 @@ from script_io.files import (
 from script_io.folder_lock import lock_folder
 from script_io.phase1_csv import DATA_REMEDY, FACTUAL_LABELS, row_problem
 from script_io.phase1_files import stream_phase1
+from script_io.stop_signals import told_when_stopped
 from script_io.tables import DELIMITERS, TABLE_SUFFIXES, stream_table
 
 DEFAULT_MODEL_PATH = "./models/sft_specialist/final_model"
@@ -253,7 +254,11 @@ def append_completions(
         return
     results = sampler.complete([prompt.text for prompt in prompts], sampling, "Completions", done)
     write_json(config_path_of(output_path), stored)
-    with open(output_path, "a", encoding="utf-8", newline="", opener=private_opener) as handle:
+    said = f"{output_path} keeps the completions so far; the same command goes on from there."
+    with (
+        told_when_stopped(lambda: said),
+        open(output_path, "a", encoding="utf-8", newline="", opener=private_opener) as handle,
+    ):
         for index, completions in results:
             handle.write(json.dumps(row_of(prompts[index], completions), ensure_ascii=False) + "\n")
             handle.flush()
@@ -267,10 +272,10 @@ def make_sampler(args: argparse.Namespace) -> Sampler:
     if args.base_url:
         return endpoint_sampler(args, args.served_model)
     config = config_path_of(args.output_path)
-    if args.dtype == "auto" and config.exists():
-        args.dtype = read_json_object(config).get(CHOSEN_DTYPE, "auto")
-    sampler = local_sampler(args, args.model_path)
-    args.dtype = str(sampler.loaded.model.dtype).removeprefix("torch.")
+    chosen = read_json_object(config).get(CHOSEN_DTYPE) if config.exists() else None
+    dtypes = {args.model_path: chosen} if chosen else {}
+    sampler = local_sampler(args, args.model_path, dtypes)
+    args.dtype = dtypes[args.model_path]
     return sampler
 
 

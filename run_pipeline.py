@@ -57,7 +57,7 @@ from pipeline.stages import WITHOUT_PREFERENCE, compare, evaluate, preference_pa
 from pipeline.status import status_of, write_chain
 from script_io.columns_flag import PHASE1_ROLES, add_columns_argument
 from script_io.errors import EXIT_FAILED, ArgumentParser, InputError, at_least, run_script
-from script_io.stop_signals import Terminated
+from script_io.stop_signals import told_when_stopped
 
 DEMO_DATA = "the demo's data with: python demo/make_phase1_data.py"
 OWN_DATA = "the files from your table with: python prepare_phase1_data.py --input TABLE --output_dir"
@@ -307,13 +307,10 @@ def main(args: argparse.Namespace) -> int:
     if recipe.examples:
         top = folder / "phase1"
         phase1 = Phase1Tables(top) if args.dry_run else phase1.top(recipe.examples, top)
-    try:
+    with told_when_stopped(lambda: f"The chain in {folder} has stopped; the same command goes on from there."):
         models = train_models(pipeline, phase1, base)
         figures = evaluate_models(pipeline, models, phase1)
         page = compare(pipeline, models)
-    except (KeyboardInterrupt, Terminated):
-        print(f"The chain in {folder} has stopped; the same command goes on from there.", file=sys.stderr)
-        raise
     if args.dry_run:
         return 0
     accepted = report(pipeline, figures, page)

@@ -48,6 +48,7 @@ from script_io.errors import ArgumentParser, InputError, run_script
 from script_io.folder_lock import lock_folder
 from script_io.partial_file import PartialRows, key_of
 from script_io.result_rows import add_results, require_free_output, write_rows
+from script_io.stop_signals import told_when_stopped
 from script_io.terminal import ask_lines, shows_colour
 
 DEFAULT_MODEL_PATH = "./models/sft_specialist/final_model"
@@ -217,22 +218,24 @@ def check_args(args: argparse.Namespace) -> None:
         raise InputError("--lexicon_dir is for --check; add --check, or leave the flag out")
 
 
-def sampler_makers(args: argparse.Namespace) -> list[Callable[[], Sampler]]:
+def sampler_makers(args: argparse.Namespace, kept: PartialRows | None = None) -> list[Callable[[], Sampler]]:
     """Return a function for each model that loads it, so that the first can be freed before the second is loaded.
 
-    Raises InputError if a model is not there, before any is loaded and has summarised its notes.
+    A model is loaded in the dtype of its summaries in `kept`. Raises InputError if a model is not there, before any is
+    loaded and has summarised its notes.
     """
     for name in filter(None, (None if args.served_model else args.model_path, args.compare_model_path)):
         require_model(name)
     makers: list[Callable[[], Sampler]] = []
+    dtypes = kept.dtypes if kept else {}
     if args.served_model:
         makers.append(lambda: endpoint_sampler(args, args.served_model))
     else:
-        makers.append(lambda: local_sampler(args, args.model_path))
+        makers.append(lambda: local_sampler(args, args.model_path, dtypes))
     if args.compare_served_model:
         makers.append(lambda: endpoint_sampler(args, args.compare_served_model))
     if args.compare_model_path:
-        makers.append(lambda: local_sampler(args, args.compare_model_path))
+        makers.append(lambda: local_sampler(args, args.compare_model_path, dtypes))
     return makers
 
 
@@ -258,10 +261,18 @@ def partial_rows(args: argparse.Namespace) -> PartialRows | None:
 
 
 def run_notes(args: argparse.Namespace, notes: Sequence[Note]) -> int:
+    """Summarise the notes, print the summaries and write them to --output_file; return the exit code."""
+    kept = partial_rows(args)
+    with told_when_stopped(lambda: kept.kept() if kept else ""):
+        summarise_notes(args, notes, kept)
+    return 0
+
+
+def summarise_notes(args: argparse.Namespace, notes: Sequence[Note], kept: PartialRows | None) -> None:
     """Summarise the notes with one model after the other, and print and write the summaries."""
     settings = sampling_settings(args)
     by_model = []
-    makers, kept = sampler_makers(args), partial_rows(args)
+    makers = sampler_makers(args, kept)
     resumed = bool(kept and kept.done)
     for prefix, make in zip(PREFIXES, makers, strict=False):
         sampler = load(make)
@@ -286,7 +297,6 @@ def run_notes(args: argparse.Namespace, notes: Sequence[Note]) -> int:
         print(f"Wrote {len(notes)} rows to {args.output_file}", file=sys.stderr)
     for each in zip(by_note, checked, strict=True):
         print_summaries(*each, stream)
-    return 0
 
 
 def speed(summaries: Sequence[dict[str, Any]], seconds: float) -> str:

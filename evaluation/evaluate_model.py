@@ -45,6 +45,7 @@ from script_io.folder_lock import lock_folder
 from script_io.phase1_csv import DATA_REMEDY, FACTUAL_LABELS, REQUIRED_COLUMNS, row_problem
 from script_io.phase1_files import stream_phase1
 from script_io.provenance import package_versions
+from script_io.stop_signals import told_when_stopped
 from script_io.tables import Place, repeated_id, stream_table
 
 if TYPE_CHECKING:
@@ -162,15 +163,19 @@ def _known_end(cell: Any) -> bool | None:
     return {"1": True, "true": True, "0": False, "false": False}.get(str(cell).lower())
 
 
-def generate(
-    args: argparse.Namespace, examples: Sequence[Example]
-) -> tuple[list[Example], list[Summary], list[str], PartialSummaries]:
-    """Return (examples, their summaries, ids of notes too long for the model, the file that keeps the summaries)."""
-    sampling = sampling_settings(args)
-    sampler = local_sampler(args, args.model_path)
-    kept, left_out = _fitting(sampler, examples, args.max_new_tokens)
+def partial_summaries(args: argparse.Namespace) -> PartialSummaries:
+    """Return the file that keeps the summaries of this model with these settings."""
     settings = {name: getattr(args, name) for name in GENERATION_SETTINGS} | template_content(args)
-    partial = PartialSummaries(args.output_dir, {**settings, "files": model_state(args.model_path, args.base_model)})
+    return PartialSummaries(args.output_dir, {**settings, "files": model_state(args.model_path, args.base_model)})
+
+
+def generate(
+    args: argparse.Namespace, examples: Sequence[Example], partial: PartialSummaries
+) -> tuple[list[Example], list[Summary], list[str]]:
+    """Return (examples, their summaries, ids of notes too long for the model). Each summary is kept in `partial`."""
+    sampling = sampling_settings(args)
+    sampler = local_sampler(args, args.model_path, partial.dtypes)
+    kept, left_out = _fitting(sampler, examples, args.max_new_tokens)
     done = frozenset(index for index, example in enumerate(kept) if partial.of(example.note))
     if done:
         print(f"{len(done)} of {len(kept)} summaries are there already, from a run that was stopped")
@@ -180,7 +185,7 @@ def generate(
         text = _unix_lines(completion.text)
         partial.append(kept[index].note, Summary(text, completion.finished, completion.seconds))
     summaries = [summary for example in kept if (summary := partial.of(example.note))]
-    return kept, summaries, left_out, partial
+    return kept, summaries, left_out
 
 
 def _fitting(
@@ -326,17 +331,24 @@ def evaluate(args: argparse.Namespace) -> int:
     add_lexicons(args.lexicon_dir)
     judge = judge_of_arguments(args, args.device)
     read_judge_accuracy(args.judge_accuracy, judge.name)  # a wrong file fails here rather than after the summaries
+    partial = None if args.predictions else partial_summaries(args)
+    with told_when_stopped(lambda: partial.kept() if partial else ""):
+        write_results(args, judge, partial)
+    return 0
+
+
+def write_results(args: argparse.Namespace, judge: Judge, partial: PartialSummaries | None) -> None:
+    """Read summaries, or generate those that are not in `partial`; judge them, and write and print the figures."""
     left_out: list[str] = []
-    partial: PartialSummaries | None = None
     columns = column_names(args.columns, EVALUATION_ROLES)
-    if args.predictions:
+    if partial is None:
         examples, summaries = read_predictions(args.predictions, columns)
         examples, summaries = examples[: args.max_examples], summaries[: args.max_examples]
         print(f"Loaded {len(examples)} examples from {args.predictions}")
     else:
         examples = read_test_data(args.test_data, columns)[: args.max_examples]
         print(f"Loaded {len(examples)} examples from {args.test_data}")
-        examples, summaries, left_out, partial = generate(args, examples)
+        examples, summaries, left_out = generate(args, examples, partial)
     rows = judge_summaries(judge, examples, summaries)
     summary = {**settings_of(args, judge), "left_out": left_out, **aggregate(rows, args.seed)}
     summary["second_judge"] = second_opinion(args, judge, examples, summaries)
@@ -346,7 +358,6 @@ def evaluate(args: argparse.Namespace) -> int:
     if partial:
         partial.remove()
     print_result(summary, args.output_dir)
-    return 0
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ class PartialSummaries:
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         self._rows = PartialRows(folder / NAME, settings, "--output_dir")
+        self.kept, self.dtypes = self._rows.kept, self._rows.dtypes
 
     def of(self, note: str) -> Summary | None:
         """Return the summary of a note, or None."""

@@ -19,6 +19,7 @@ from fact_checking.claims import Claim, Contrast, FactCheck, SentenceDoubt
 from judging.judge import Judge, NoteAndSummary
 from script_io.partial_file import PartialFile
 from script_io.progress import progress_bar
+from script_io.stop_signals import told_when_stopped
 
 NAME = "judged.partial.jsonl"
 PART_SUMMARIES = 64  # most summaries of a part, unless one note has more
@@ -53,7 +54,8 @@ class KeptChecks:
         if known:
             print(f"{progress or self.name}: {known} of {len(pairs)} summaries are judged already")
         checks: list[FactCheck | None] = []
-        with progress_bar(label=progress, total=len(pairs), unit="summary", initial=known) as bar:
+        bar = progress_bar(label=progress, total=len(pairs), unit="summary", initial=known)
+        with told_when_stopped(self.file.kept), bar:
             for key, part in parts:
                 if key not in self.parts:
                     self._judge(key, part)

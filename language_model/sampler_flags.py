@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import MutableMapping
 from typing import TYPE_CHECKING
 
 from language_model.length_limits import OVERFLOWS
@@ -97,20 +98,28 @@ def sampling_settings(args: argparse.Namespace, num_completions: int = 1) -> Sam
     )
 
 
-def local_sampler(args: argparse.Namespace, model_path: str) -> LocalSampler:
-    """Load the model at `model_path` as the flags of `add_model_arguments` and `--base_model` say."""
+def local_sampler(
+    args: argparse.Namespace, model_path: str, dtypes: MutableMapping[str, str] | None = None
+) -> LocalSampler:
+    """Load the model at `model_path` as the flags of `add_model_arguments` and `--base_model` say.
+
+    `--dtype auto` may measure what is faster, and differ the next time. So a run that goes on passes the `dtypes` in
+    which its models were loaded first; a model that is not there is added.
+    """
     from language_model.local_sampler import LocalSampler  # loads torch, which would slow down --help
 
+    dtypes = {} if dtypes is None else dtypes
     loaded = load_for_inference(
         model_path,
         device=args.device,
-        dtype=args.dtype,
+        dtype=dtypes.get(model_path, "auto") if args.dtype == "auto" else args.dtype,
         use_8bit=args.use_8bit,
         use_4bit=args.use_4bit,
         trust_remote_code=args.trust_remote_code,
         base_model=args.base_model,
         prompt=prompt_settings(args),
     )
+    dtypes[model_path] = str(loaded.model.dtype).removeprefix("torch.")
     if loaded.device.type == "cpu":
         use_threads(args.num_threads, getattr(loaded.model.config.get_text_config(), "hidden_size", None))
     return LocalSampler(loaded, model_path, args.overflow, keep_thinking=args.keep_thinking)

@@ -56,21 +56,31 @@ class PartialFile:
             raise InputError(f"{self.path}: cannot write there ({error.strerror}); name another {self.flag}") from error
         self._is_begun = True
 
+    def kept(self) -> str:
+        """Return where the results so far are, for a run that is stopped; an empty text if there are none."""
+        return f"{self.path} keeps the results so far; the same command goes on from there." if self._is_begun else ""
+
     def remove(self) -> None:
         """Delete the file, once the results are written."""
         self.path.unlink(missing_ok=True)
+        self._is_begun = False
 
 
 class PartialRows:
-    """A partial file of results with a key. `done` has them by key."""
+    """A partial file of results with a key. `done` has them by key.
+
+    `dtypes` are those in which the models were loaded (see `language_model.sampler_flags.local_sampler`).
+    """
 
     def __init__(self, path: Path, settings: Mapping[str, Any], flag: str = "--output_dir") -> None:
-        self._file = PartialFile(path, {**settings, "rows": "key, result"}, flag)
-        self.path, self.done = path, dict(self._file.rows)
+        self._file = PartialFile(path, {**settings, "rows": "key, result, dtypes"}, flag)
+        self.path, self.kept = path, self._file.kept
+        self.done: dict[str, Any] = {key: result for key, result, _ in self._file.rows}
+        self.dtypes: dict[str, str] = self._file.rows[-1][2] if self._file.rows else {}
 
     def append(self, key: str, result: Any) -> None:
         """Append the result of a key."""
-        self._file.append([key, result])
+        self._file.append([key, result, self.dtypes])
         self.done[key] = result
 
     def remove(self) -> None:

@@ -91,6 +91,17 @@ def signals_held() -> Iterator[None]:
             raise_stop(came[0])
 
 
+@contextmanager
+def told_when_stopped(said: Callable[[], str]) -> Iterator[None]:
+    """If a signal ends the block, print how to go on, unless it is an empty text."""
+    try:
+        yield
+    except (KeyboardInterrupt, Terminated):
+        if line := said():
+            print(line, file=sys.stderr)
+        raise
+
+
 def drop_lost_output() -> None:
     """From now on, drop what cannot be printed: the terminal has closed, or the process at the end of the pipe."""
     for name in ("stdout", "stderr"):

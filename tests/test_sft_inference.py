@@ -246,7 +246,7 @@ MEDICINE = "A 54-year-old woman with chest pain. Started apixaban 5 mg twice dai
 def fixed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two models with fixed summaries in place of local ones."""
     texts = {"sft": "Woman with chest pain. Apixaban 10 mg twice daily.", "dpo": "Woman with chest pain."}
-    monkeypatch.setattr(sft_inference, "local_sampler", lambda _, name: Fixed(name, texts[name]))
+    monkeypatch.setattr(sft_inference, "local_sampler", lambda _, name, dtypes: Fixed(name, texts[name]))
     monkeypatch.setattr(sft_inference, "require_model", lambda name: None)
     monkeypatch.setenv("COLUMNS", "80")
 
@@ -303,6 +303,7 @@ def test_the_summaries_of_a_stopped_run_are_kept_and_not_made_again(
     flags = ("--model_path", "sft", "--input_file", tmp_path / "notes.csv", "--output_file", output)
     with pytest.raises(KeyboardInterrupt):
         run(*flags)
+    assert f"{partial} keeps the results so far; the same command goes on from there.\n" in capsys.readouterr().err
     assert not output.exists()
     assert partial.stat().st_mode & 0o777 == 0o600
     assert [row[1]["generated_summary"] for row in jsonl(partial)[1:]] == ["Chest pain. 2", "Chest pain. 1"]  # type: ignore[index]
@@ -322,6 +323,26 @@ def test_the_summaries_of_a_stopped_run_are_kept_and_not_made_again(
     sampler.dies = False
     run(*flags, "--overwrite", "--temperature", "0.5")  # other settings: all summaries are made again
     assert sampler.asked == [2, 1, 0]
+
+
+def test_both_models_go_on_in_the_dtypes_that_were_chosen_first(
+    model: Path, other_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_csv(tmp_path / "notes.csv", ["clinical_note"], [{"clinical_note": note} for note in NOTES])
+    output, partial = tmp_path / "out.csv", tmp_path / "out.csv.partial"
+    flags = ("--model_path", model, "--compare_model_path", other_model, "--input_file", tmp_path / "notes.csv")
+    with monkeypatch.context() as patch:
+        patch.setattr(sft_inference, "write_rows", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run(*flags, "--output_file", output)
+    assert jsonl(partial)[-1][2] == {str(model): "float32", str(other_model): "float32"}  # type: ignore[index]
+    # as if a measurement had found bfloat16 faster for the second model
+    kept = partial.read_text().replace(f'{other_model}": "float32', f'{other_model}": "bfloat16')
+    partial.write_text(kept)
+    capsys.readouterr()
+    run(*flags, "--output_file", output)
+    chosen = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Device: ")]
+    assert ["dtype: bfloat16 (asked for)" in line for line in chosen] == [False, True]
 
 
 @pytest.mark.usefixtures("fixed")

@@ -279,13 +279,18 @@ def test_summaries_of_another_model_or_other_settings_are_not_used(
         patch.setattr(FactsJudge, "check_all", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             main(parse_args(flags))
+    partial = tmp_path / "out" / "summaries.partial.jsonl"
+    assert f"{partial} keeps the results so far; the same command goes on from there.\n" in capsys.readouterr().err
+    # as if a measurement had found bfloat16 faster
+    partial.write_text(partial.read_text().replace('"float32"', '"bfloat16"'))
     if change == "model":
         build_tiny_model(tmp_path / "model", seed=1)
     assert main(parse_args([*flags, *([f"--{change}", "0.5"] if change in ("temperature", "top_p") else [])])) == 0
     printed = capsys.readouterr().out
     assert ("3 of 3 summaries are there already" in printed) == (change == "nothing")
     assert ("of another model or other settings; it is not used" in printed) == (change != "nothing")
-    assert not (tmp_path / "out" / "summaries.partial.jsonl").exists()
+    assert ("dtype: bfloat16 (asked for)" in printed) == (change == "nothing")
+    assert not partial.exists()
 
 
 def test_the_judge_of_the_training_pairs_is_told(

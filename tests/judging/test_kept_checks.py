@@ -88,11 +88,12 @@ def test_an_interrupted_run_goes_on_and_writes_the_same(
         before = judged_texts(patch, stop_at)
         with pytest.raises(KeyboardInterrupt):
             judge(*command, str(out))
+    said = f"{out / NAME} keeps the results so far; the same command goes on from there.\n"
+    assert said in capsys.readouterr().err
     assert contents(out).keys() == {NAME}
     assert contents(out)[NAME].count(b"\n") == 1 + stop_at
     with (out / NAME).open("ab") as handle:
         handle.write(b'{"part": "torn')
-    capsys.readouterr()
     after = judged_texts(monkeypatch)
     judge(*command, str(out))
     assert "summaries are judged already" in capsys.readouterr().out
