@@ -51,6 +51,7 @@ from script_io.files import atomic_write, scratch_folder, write_json
 from script_io.phase1_csv import HALLUCINATED
 from script_io.phase1_files import split_file
 from script_io.progress import progress_bar
+from script_io.tables import JSON_SUFFIXES, PARQUET_SUFFIXES, csv_lines
 
 TYPES = (PHASE1, *EDITORS)
 SPLITS = {"train": "train_set_processed.csv", "validation": "validation_set_processed.csv"}
@@ -125,12 +126,26 @@ def wanted_negatives(ratio: float, rng: random.Random) -> int:
     return math.floor(ratio) + (rng.random() < ratio - math.floor(ratio))
 
 
+def with_csv_lines(
+    examples: Iterable[Example], path: Path, columns: Mapping[str, str]
+) -> Iterator[tuple[Example, int]]:
+    """Yield each example with its line in a CSV of the table, so that every kind of table gives the same negatives."""
+    if path.suffix.lower() not in (*JSON_SUFFIXES, *PARQUET_SUFFIXES):
+        yield from ((example, example.line) for example in examples)
+        return
+    rows = csv_lines(path, columns)  # in the order of the examples
+    for example in examples:
+        yield example, next(line for number, line in rows if number == example.line)
+
+
 def tasks(index: ExampleIndex, split: str, types: Sequence[str], args: argparse.Namespace) -> Iterator[Task]:
     """Yield the factual summaries that need negatives or can be paired with a hallucinated summary."""
     makes_any = any(name != PHASE1 for name in types)
     total = index.sizes[split].factual
-    for example in progress_bar(index.factual(split), label=f"{split} negatives", total=total, unit="summary"):
-        seed = f"{args.seed}|{split}|{example.line}|{example.row_id}"
+    path, columns = split_file(args.phase1_dir, SPLITS[split]), column_names(args.columns, PHASE1_ROLES)
+    examples = progress_bar(index.factual(split), label=f"{split} negatives", total=total, unit="summary")
+    for example, line in with_csv_lines(examples, path, columns):
+        seed = f"{args.seed}|{split}|{line}|{example.row_id}"
         wanted = wanted_negatives(args.adversarial_ratio, random.Random(seed)) if makes_any else 0
         if wanted or (PHASE1 in types and index.hallucinated_of(split, example.note)):
             yield Task(example, wanted, f"{seed}|negatives")

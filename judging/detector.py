@@ -22,6 +22,7 @@ from judging.sentence_doubts import learnt_doubts
 from judging.shared_notes import WordJudge, scores_by_note
 from judging.token_detector import load_detector, read_settings
 from judging.word_scores import WordScore, word_scores
+from language_model.model_files import context_tokens
 from language_model.placement import placement_for
 
 WordsOfSummary = tuple[list[WordScore], float]  # the words, and the probability that the summary has an error
@@ -37,7 +38,7 @@ class WordDetector:
         self.passes = int(self.settings["passes"])
         # float32 everywhere, so that a verdict does not depend on the device
         self.detector, self.tokenizer = load_detector(folder, placement_for(device, "float32"))
-        self.context_tokens = getattr(self.detector.decoder.config, "max_position_embeddings", None)
+        self.context_tokens = context_tokens(self.detector.decoder.config)
 
     def fitted(self, part: str) -> Fitted:
         """Return the thresholds of `detector.json`, part ALONE or WITH_RULES."""

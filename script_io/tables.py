@@ -102,6 +102,15 @@ def stream_table(
         raise InputError(f"{error}; name your own columns with {flag}") from error
 
 
+def csv_lines(path: str | Path, columns: Mapping[str, str] | None = None) -> Iterator[tuple[int, int]]:
+    """Yield, for each row of a table of any kind, its number and the line at which it would end in a CSV."""
+    line = 1  # the header
+    for place, row in stream_table(path, (), columns=columns):
+        texts = (cell.replace("\r\n", "\n").replace("\r", "\n") for cell in row.values() if isinstance(cell, str))
+        line += 1 + sum(text.count("\n") for text in texts)
+        yield place.number, line
+
+
 def _rows(path: str | Path, required: Sequence[str], remedy: str, other_names: str) -> Iterator[Row]:
     suffix = Path(path).suffix.lower()
     suffix = suffix if suffix in TABLE_SUFFIXES else other_names

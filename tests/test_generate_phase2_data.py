@@ -7,6 +7,8 @@ import tracemalloc
 from collections import Counter
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import generate_phase2_data as script
@@ -16,7 +18,9 @@ from language_model.prompt_format import build_prompt
 from negatives import example_index
 from negatives.selection import Balance, difference
 from negatives.verification import Edit, Negative
+from script_io.csv_files import write_csv
 from script_io.errors import InputError, run_script
+from script_io.files import write_json, write_jsonl
 
 COLUMNS = ("id", "clinical_note", "model_summary", "label", "hallucination_type")
 Row = tuple[str, str, str, str, str]
@@ -311,6 +315,34 @@ def test_validation_without_a_factual_row_is_warned_of(tmp_path: Path, capsys: p
     assert run(tmp_path) == 0
     assert read(tmp_path, "val_dpo.jsonl") == []
     assert "val_dpo.jsonl is empty; Stage B needs pairs" in capsys.readouterr().err
+
+
+def test_every_kind_of_table_gives_the_negatives_of_the_csv(tmp_path: Path) -> None:
+    """Line breaks in notes and in further columns move the lines of a CSV, and so do hallucinated rows."""
+    table = [
+        {
+            **{"id": name, "clinical_note": note.replace(". ", ".\n", number % 3), "model_summary": summary},
+            **{"label": "hallucinated" if number == 2 else "factual", "more": "a\r\nb\rc" * (number % 2), "age": 7},
+        }
+        for number, (name, note, summary, *_) in enumerate(synthetic(9, 1, "train"))
+    ]
+    assert table[1]["clinical_note"].count("\n") == 1
+    outputs = {}
+    for kind in ("csv", "parquet", "json", "jsonl"):
+        folder = tmp_path / kind
+        (folder / "in").mkdir(parents=True)
+        for name, part in (("train", table[:6]), ("validation", table[6:])):
+            path = folder / "in" / f"{name}_set_processed.{kind}"
+            if kind == "csv":
+                write_csv(path, list(table[0]), part)
+            elif kind == "parquet":
+                pq.write_table(pa.Table.from_pylist(part), path)
+            else:
+                (write_json if kind == "json" else write_jsonl)(path, part)
+        assert run(folder, "--types", "age") == 0
+        outputs[kind] = [(folder / "out" / name).read_bytes() for name in ("train_dpo.jsonl", "val_dpo.jsonl")]
+    assert outputs["parquet"] == outputs["json"] == outputs["jsonl"] == outputs["csv"]
+    assert all(outputs["csv"])
 
 
 # 8 s. Proves that the files are streamed: ten times the rows need the same memory.

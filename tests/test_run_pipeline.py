@@ -341,8 +341,8 @@ def test_parquet_with_other_names_gives_the_models_pairs_and_summaries_of_the_cs
     sft = run_pipeline.stage_a(pipeline, phase1, str(DEMO_BASE))
     run_pipeline.preference_pairs(pipeline, phase1, sft, 1)
     run_pipeline.evaluate(pipeline, "sft", sft, phase1)
-    # not the hard negatives: the line of a summary is part of their seed, and Parquet has rows
     same = ["sft/final_model/adapter_model.safetensors", "pairs_1/completions.jsonl"]
+    same += [f"pairs_1/negatives/{name}_dpo.jsonl" for name in ("train", "val")]
     same += [f"pairs_1/on_policy/{name}.jsonl" for name in ("train", "val", "outcomes")]
     for name in same:
         assert (tmp_path / "run" / name).read_bytes() == (folder / name).read_bytes(), name
