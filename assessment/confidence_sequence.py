@@ -62,7 +62,7 @@ def confidence_sequence(hits: float, n: int, confidence: float = CONFIDENCE) -> 
     return low, 1 - _lower_end(n - hits, hits, (b, a), log_limit(confidence))
 
 
-def _lower_end(hits: int, misses: int, prior: Prior, limit: float) -> float:
+def _lower_end(hits: float, misses: float, prior: Prior, limit: float) -> float:
     """Return the smallest share that is not excluded. The log ratio falls from 0 to the observed share."""
     if hits == 0 or log_ratio(hits, misses, sys.float_info.min, prior) < limit:  # a small part of one observation
         return 0.0

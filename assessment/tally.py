@@ -107,7 +107,8 @@ def mean_interval(values: Sequence[float], notes: Sequence[str]) -> Interval | N
 
     None if no resample differs, which shows no spread.
     """
-    interval = ratio_interval(*by_note(notes, values, [1.0] * len(values)))
+    sums, counts = by_note(notes, values, [1.0] * len(values))
+    interval = ratio_interval(sums, counts)
     return None if interval is None or len(set(values)) == 1 or is_degenerate(interval) else interval
 
 
