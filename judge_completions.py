@@ -10,7 +10,7 @@ Out: in --output_dir `preferences.jsonl` (all pairs), `train.jsonl` and `val.jso
     python judge_completions.py --completions_path phase2_data/on_policy/completions.jsonl --val_fraction 0.2
 
 The completeness of a completion is the share of the reference's true facts that it states. judging/preference_pairs.py
-describes which two texts make a pair, judging/compared_sentences.py how --choose_by sentences differs, and
+describes which two texts make a pair, judging/compared_sentences.py how --choose_by sentences and share differ, and
 judging/repair.py how --repair makes one from sentences of several completions.
 A judge with probabilities (--judge detector, --judge likelihood, --judge facts with --evidence_model) abstains where it
 is not sure, instead of guessing. Of 20 pairs or more, some of very different lengths are left out, until chosen and
@@ -26,14 +26,14 @@ import statistics
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from clinical.lexicon_flag import add_lexicon_argument, add_lexicons, lexicon_settings
 from evaluation.stats import ratio, share_interval
 from judging.choice import add_judge_arguments, judge_of_arguments, usage_text
-from judging.compared_sentences import SentenceLimits, make_compared_pairs
+from judging.compared_sentences import SHARE_LIMITS, SentenceLimits, make_compared_pairs
 from judging.completion_rows import judge_all, judge_references, read_completions
 from judging.judge import Judge
 from judging.kept_checks import NAME as PARTIAL
@@ -71,18 +71,20 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     data.add_argument(
         "--choose_by",
-        choices=("text", "sentences"),
+        choices=("text", "sentences", "share"),
         default="text",
         help="text: choose a text that the judge calls sound; sentences: choose one of which the judge expects fewer "
-        "false sentences than of the rejected one, which also makes pairs of long texts (default: text)",
+        "false sentences than of the rejected one, which also makes pairs of long texts; share: a smaller share of "
+        "them, in a text that says about as much or more (default: text)",
     )
     data.add_argument(
         "--min_margin",
         type=float,
         help="smallest number, 0 or more, by which the score of the rejected text must exceed the score of the chosen "
         "one; the facts judge adds 1 to the score per error and less per doubtful claim; the score of a judge with "
-        "probabilities is the probability; with --choose_by sentences, the expected number of false sentences "
-        f"(default: 0; with --choose_by sentences {SentenceLimits.min_difference})",
+        "probabilities is the probability; with --choose_by sentences, the expected number of false sentences, and "
+        f"with share, their share (default: 0; with --choose_by sentences {SentenceLimits.min_difference}, with share "
+        f"{SHARE_LIMITS.min_difference})",
     )
     data.add_argument(
         "--max_length_ratio",
@@ -90,22 +92,22 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="RATIO",
         help="largest ratio, 1 or more, of the number of words of the rejected text and of the chosen one (default: "
         f"{LENGTH_RATIO} for a judge with probabilities, else none; with --choose_by sentences "
-        f"{SentenceLimits.max_length_ratio})",
+        f"{SentenceLimits.max_length_ratio}, with share {SHARE_LIMITS.max_length_ratio})",
     )
     data.add_argument(
         "--chosen_below",
         type=float,
         metavar="PROBABILITY",
         help="probability of an error, 0 to 1, below which a text may be chosen, for a judge with probabilities; with "
-        "--choose_by sentences, of a sentence, as the mean over the text (default: stored with the judge; with "
-        f"--choose_by sentences {SentenceLimits.mean_doubt})",
+        "--choose_by sentences or share, of a sentence, as the mean over the text (default: stored with the judge; "
+        f"with --choose_by sentences or share {SentenceLimits.mean_doubt})",
     )
     data.add_argument(
         "--rejected_above",
         type=float,
         metavar="PROBABILITY",
         help="probability of an error, 0 to 1, above which a text may be rejected, for a judge with probabilities "
-        f"(default: stored with the judge; with --choose_by sentences {SentenceLimits.rejected_above})",
+        f"(default: stored with the judge; with --choose_by sentences or share {SentenceLimits.rejected_above})",
     )
     data.add_argument(
         "--max_length_bias",
@@ -169,19 +171,20 @@ def _add_repair_arguments(parser: argparse.ArgumentParser) -> None:
         default=1,
         metavar="N",
         help="most pairs of a prompt, 1 or more: repaired ones, each of which exchanges a flawed sentence of its own, "
-        "or with --choose_by sentences pairs that share no text",
+        "or with --choose_by sentences or share pairs that have no text in common",
     )
 
 
 def sentence_limits(args: argparse.Namespace) -> SentenceLimits:
-    """Return the limits of the flags for `--choose_by sentences`."""
+    """Return the limits of the flags for `--choose_by sentences` or `share`."""
     flags = {
         "min_difference": args.min_margin,
         "mean_doubt": args.chosen_below,
         "rejected_above": args.rejected_above,
         "max_length_ratio": args.max_length_ratio,
     }
-    return SentenceLimits(**{name: value for name, value in flags.items() if value is not None})
+    given = {name: value for name, value in flags.items() if value is not None}
+    return replace(SHARE_LIMITS if args.choose_by == "share" else SentenceLimits(), **given)
 
 
 def pair_limits(args: argparse.Namespace, judge: Judge) -> PairLimits:
@@ -294,10 +297,10 @@ def check_args(args: argparse.Namespace) -> None:
     """Raise InputError for a number out of range."""
     if not 0 <= args.val_fraction < 1:
         raise InputError(f"--val_fraction {args.val_fraction}: give a share from 0 to below 1, such as 0.1")
-    if args.choose_by == "sentences" and args.repair == "always":
-        raise InputError("--choose_by sentences has no effect with --repair always; leave one of them out")
+    if args.choose_by != "text" and args.repair == "always":
+        raise InputError(f"--choose_by {args.choose_by} has no effect with --repair always; leave one of them out")
     if args.pairs_per_prompt > 1 and args.choose_by == "text" and args.repair == "off":
-        raise InputError("--pairs_per_prompt is for --repair and for --choose_by sentences; pass one of them")
+        raise InputError("--pairs_per_prompt is for --repair and for --choose_by sentences or share; pass one of them")
     if args.min_margin is not None and not 0 <= args.min_margin < math.inf:
         raise InputError(f"--min_margin {args.min_margin}: give a number of 0 or more, such as 0.5")
     if not 0 <= args.max_length_bias < math.inf:
@@ -342,7 +345,7 @@ def main(args: argparse.Namespace) -> int:
 def judge_rows(args: argparse.Namespace, outputs: Sequence[Path]) -> int:
     """Do what the script is for, while no other run judges into the same folder; return the exit code."""
     own_judge = judge_of_arguments(args)
-    limits = sentence_limits(args) if args.choose_by == "sentences" else pair_limits(args, own_judge)
+    limits = pair_limits(args, own_judge) if args.choose_by == "text" else sentence_limits(args)
     rows = read_completions(args.completions_path)
     print(f"Loaded {len(rows)} prompts from {args.completions_path}")
     partial = PartialFile(args.output_dir / PARTIAL, judge_settings(args, own_judge))

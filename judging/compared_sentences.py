@@ -4,6 +4,9 @@ A judge that sorts whole texts finds a sound one only among short texts, since e
 the chosen text need not be sound: it has fewer false sentences than the rejected one, as the judge expects (the sum of
 the sentences' doubts), is about as long or longer, and states as much of the reference. So pairs of long texts are
 made as well, and a control that is trained on the chosen texts alone still learns from some false sentences.
+
+A number of false sentences also falls where a text says less, and a model that learns from such pairs says less. With
+`by_share` the chosen text has a smaller share of false sentences instead: it says about as much or more, truer.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 
 from judging.preference_pairs import JudgedCompletion, PairingResult, length_ratio
@@ -20,21 +24,31 @@ from judging.word_scores import words_of
 LEAST_COVERAGE = 0.4  # of the reference's facts, by the chosen text
 LEAST_WORDS = 0.8  # of the chosen text, as a multiple of the median of the prompt's completions
 MOST_WORDS = 2.0  # of the chosen text, as a multiple of the rejected one's
+LONG_WORDS = 40  # by share, longer texts make better pairs up to this number of words
 
 
 @dataclass(frozen=True)
 class SentenceLimits:
     """When two completions make a pair."""
 
-    min_difference: float = 0.6  # of the expected numbers of false sentences
+    min_difference: float = 0.6  # of the expected numbers of false sentences, or of their shares
     mean_doubt: float = 0.65  # highest mean doubt of the sentences of a chosen text
     rejected_above: float = 0.6  # probability that a rejected text has an error
     max_length_ratio: float = 1.25  # of the numbers of words of rejected and chosen text
+    by_share: bool = False  # compare the shares of false sentences instead of their numbers
+
+
+SHARE_LIMITS = SentenceLimits(min_difference=0.25, max_length_ratio=1.1, by_share=True)
 
 
 def false_sentences(completion: JudgedCompletion) -> float:
     """Return how many sentences the judge expects to be false."""
     return math.fsum(sentence.doubt for sentence in completion.sentences)
+
+
+def false_share(completion: JudgedCompletion) -> float:
+    """Return the share of the sentences that the judge expects to be false."""
+    return false_sentences(completion) / len(completion.sentences)
 
 
 def make_compared_pairs(
@@ -65,21 +79,21 @@ def make_compared_pairs(
         "lengths_differ": lambda chosen, rejected: (
             1 / MOST_WORDS <= length_ratio(rejected, chosen) <= limits.max_length_ratio
         ),
-        "within_margin": lambda *pair: _difference(pair) >= limits.min_difference,
+        "within_margin": lambda *pair: _difference(pair, limits) >= limits.min_difference,
     }
     pairs = list(product(better, worse))
     for outcome, is_passed in tests.items():
         pairs = [pair for pair in pairs if is_passed(*pair)]
         if not pairs:
             return PairingResult(outcome)
-    first, *further = _without_shared_texts(sorted(pairs, key=_difference, reverse=True))[:pairs_per_prompt]
+    best_first = sorted(pairs, key=partial(_clearness, limits=limits), reverse=True)
+    first, *further = _without_shared_texts(best_first)[:pairs_per_prompt]
     return PairingResult("pair", *first, further=tuple(PairingResult("pair", *pair) for pair in further))
 
 
 def _may_be_chosen(completion: JudgedCompletion, limits: SentenceLimits, least_words: float) -> bool:
-    mean_doubt = false_sentences(completion) / len(completion.sentences)
     is_complete = completion.completeness >= LEAST_COVERAGE and completion.words >= least_words
-    return not completion.errors and is_complete and mean_doubt <= limits.mean_doubt
+    return not completion.errors and is_complete and false_share(completion) <= limits.mean_doubt
 
 
 def _error_probability(completion: JudgedCompletion) -> float:
@@ -87,9 +101,15 @@ def _error_probability(completion: JudgedCompletion) -> float:
     return float(completion.errors > 0) if completion.probability is None else completion.probability
 
 
-def _difference(pair: tuple[JudgedCompletion, ...]) -> float:
+def _difference(pair: tuple[JudgedCompletion, ...], limits: SentenceLimits) -> float:
     chosen, rejected = pair
-    return false_sentences(rejected) - false_sentences(chosen)
+    measure = false_share if limits.by_share else false_sentences
+    return measure(rejected) - measure(chosen)
+
+
+def _clearness(pair: tuple[JudgedCompletion, ...], limits: SentenceLimits) -> float:
+    """Return how good a pair is among those of a prompt: by share, a difference counts for more in a longer text."""
+    return _difference(pair, limits) * (min(pair[0].words, LONG_WORDS) if limits.by_share else 1)
 
 
 def _without_shared_texts(

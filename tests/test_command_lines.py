@@ -331,7 +331,7 @@ CHOICES = {
     ("stage_b_dpo_training", "reference"): ("cached", "live"),
     ("run_pipeline", "hardware"): ("cpu", "mac", "12gb", "24gb", "80gb"),
     ("judge_completions", "repair"): ("off", "fallback", "always"),
-    ("judge_completions", "choose_by"): ("text", "sentences"),
+    ("judge_completions", "choose_by"): ("text", "sentences", "share"),
     ("judge_completions", "judge"): ("facts", "nli", "detector", "likelihood", "openai"),
     ("evaluation.evaluate_model", "judge"): ("facts", "nli", "detector", "likelihood", "openai"),
     ("evaluation.evaluate_model", "rubric"): ("pdsqi9", "risk"),

@@ -7,7 +7,13 @@ from dataclasses import replace
 import pytest
 
 from fact_checking.claims import SentenceDoubt
-from judging.compared_sentences import SentenceLimits, false_sentences, make_compared_pairs
+from judging.compared_sentences import (
+    SHARE_LIMITS,
+    SentenceLimits,
+    false_sentences,
+    false_share,
+    make_compared_pairs,
+)
 from judging.preference_pairs import JudgedCompletion, PairingResult
 
 LIMITS = SentenceLimits()
@@ -76,6 +82,23 @@ def test_each_limit_of_the_flags_decides() -> None:
     assert make(*pair, limits=SentenceLimits(min_difference=0.4, rejected_above=0.99)).outcome == "tie"
     longer = judged("r", 0.85, 0.85, words=12)
     assert make(pair[0], longer, limits=SentenceLimits(0.4, max_length_ratio=1.1)).outcome == "lengths_differ"
+
+
+def test_by_share_saying_less_does_not_win() -> None:
+    """Two of four sentences are false, and one of one: fewer in the short text, but a larger share."""
+    long, short = judged("l", 0.0, 0.0, 1.0, 1.0), judged("s", 1.0)
+    assert (false_share(long), false_share(short)) == (0.5, 1.0)
+    assert pairs_of(make(long, short, limits=SHARE_LIMITS)) == [("l", "s")]
+    assert make(long, short).outcome == "within_margin"  # by number, the short text is the better one
+    assert make(long, judged("s", 0.74), limits=SHARE_LIMITS).outcome == "within_margin"  # 0.24 more
+    assert make(long, judged("s", 1.0, words=12), limits=SHARE_LIMITS).outcome == "lengths_differ"  # above 1.1
+    assert make(judged("l", 0.7, 0.7), short, limits=SHARE_LIMITS).outcome == "nothing_to_choose"
+
+
+def test_by_share_a_difference_counts_for_more_in_a_longer_text() -> None:
+    texts = [judged("a", 0.0), judged("b", 0.1, words=14), judged("x", 1.0, words=9)]
+    assert pairs_of(make(*texts, limits=SHARE_LIMITS)) == [("b", "x")]  # 14 x 0.9 against 10 x 1.0
+    assert pairs_of(make(*texts)) == [("a", "x")]
 
 
 def test_completeness_is_not_guessed_for_a_reference_without_facts() -> None:
