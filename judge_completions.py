@@ -75,7 +75,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default="text",
         help="text: choose a text that the judge calls sound; sentences: choose one of which the judge expects fewer "
         "false sentences than of the rejected one, which also makes pairs of long texts; share: a smaller share of "
-        "them, in a text that says about as much or more (default: text)",
+        "them, in a text of about the same length (default: text)",
     )
     data.add_argument(
         "--min_margin",

@@ -6,7 +6,7 @@ the sentences' doubts), is about as long or longer, and states as much of the re
 made as well, and a control that is trained on the chosen texts alone still learns from some false sentences.
 
 A number of false sentences also falls where a text says less, and a model that learns from such pairs says less. With
-`by_share` the chosen text has a smaller share of false sentences instead: it says about as much or more, truer.
+`by_share` the chosen text has a smaller share of false sentences instead, at about the same length.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from judging.word_scores import words_of
 
 LEAST_COVERAGE = 0.4  # of the reference's facts, by the chosen text
 LEAST_WORDS = 0.8  # of the chosen text, as a multiple of the median of the prompt's completions
-MOST_WORDS = 2.0  # of the chosen text, as a multiple of the rejected one's
 LONG_WORDS = 40  # by share, longer texts make better pairs up to this number of words
 
 
@@ -35,10 +34,11 @@ class SentenceLimits:
     mean_doubt: float = 0.65  # highest mean doubt of the sentences of a chosen text
     rejected_above: float = 0.6  # probability that a rejected text has an error
     max_length_ratio: float = 1.25  # of the numbers of words of rejected and chosen text
+    most_words: float = 2.0  # of the chosen text, as a multiple of the rejected one's
     by_share: bool = False  # compare the shares of false sentences instead of their numbers
 
 
-SHARE_LIMITS = SentenceLimits(min_difference=0.25, max_length_ratio=1.1, by_share=True)
+SHARE_LIMITS = SentenceLimits(min_difference=0.25, max_length_ratio=1.1, most_words=1.2, by_share=True)
 
 
 def false_sentences(completion: JudgedCompletion) -> float:
@@ -77,7 +77,7 @@ def make_compared_pairs(
         "says_less": lambda chosen, rejected: chosen.completeness >= rejected.completeness,
         "identical": lambda chosen, rejected: words_of(chosen.text) != words_of(rejected.text),
         "lengths_differ": lambda chosen, rejected: (
-            1 / MOST_WORDS <= length_ratio(rejected, chosen) <= limits.max_length_ratio
+            1 / limits.most_words <= length_ratio(rejected, chosen) <= limits.max_length_ratio
         ),
         "within_margin": lambda *pair: _difference(pair, limits) >= limits.min_difference,
     }
@@ -109,7 +109,7 @@ def _difference(pair: tuple[JudgedCompletion, ...], limits: SentenceLimits) -> f
 
 def _clearness(pair: tuple[JudgedCompletion, ...], limits: SentenceLimits) -> float:
     """Return how good a pair is among those of a prompt: by share, a difference counts for more in a longer text."""
-    return _difference(pair, limits) * (min(pair[0].words, LONG_WORDS) if limits.by_share else 1)
+    return _difference(pair, limits) * (min(pair[1].words, LONG_WORDS) if limits.by_share else 1)
 
 
 def _without_shared_texts(

@@ -92,13 +92,14 @@ def test_by_share_saying_less_does_not_win() -> None:
     assert make(long, short).outcome == "within_margin"  # by number, the short text is the better one
     assert make(long, judged("s", 0.74), limits=SHARE_LIMITS).outcome == "within_margin"  # 0.24 more
     assert make(long, judged("s", 1.0, words=12), limits=SHARE_LIMITS).outcome == "lengths_differ"  # above 1.1
+    assert make(long, judged("s", 1.0, words=8), limits=SHARE_LIMITS).outcome == "lengths_differ"  # 10 / 8 above 1.2
     assert make(judged("l", 0.7, 0.7), short, limits=SHARE_LIMITS).outcome == "nothing_to_choose"
 
 
 def test_by_share_a_difference_counts_for_more_in_a_longer_text() -> None:
-    texts = [judged("a", 0.0), judged("b", 0.1, words=14), judged("x", 1.0, words=9)]
-    assert pairs_of(make(*texts, limits=SHARE_LIMITS)) == [("b", "x")]  # 14 x 0.9 against 10 x 1.0
-    assert pairs_of(make(*texts)) == [("a", "x")]
+    texts = [judged("a", 0.0, words=8), judged("x", 1.0, words=8), judged("b", 0.0), judged("y", 0.9)]
+    assert pairs_of(make(*texts, limits=SHARE_LIMITS)) == [("b", "y")]  # 0.9 x 10 words against 1.0 x 8
+    assert pairs_of(make(*texts))[0][1] == "x"
 
 
 def test_completeness_is_not_guessed_for_a_reference_without_facts() -> None:
