@@ -29,13 +29,13 @@ STAGE_SHARES: Mapping[str, float] = {
 }
 # The same for a model of 135M parameters and 1,201 dialogues; `verdicts` are evaluations by a further judge.
 REAL_STAGE_SHARES: Mapping[str, float] = {
-    "sft": 1200,
-    "completions": 1150,
-    "judging": 1600,
-    "dpo": 600,
-    "control": 550,
-    "evaluate": 110,
-    "verdicts": 100,
+    "sft": 2950,
+    "completions": 2100,
+    "judging": 1300,
+    "dpo": 750,
+    "control": 630,
+    "evaluate": 200,
+    "verdicts": 150,
     "comparison": 6,
 }
 
@@ -142,7 +142,7 @@ REAL_RECIPE = Recipe(
     stage_a=("--num_epochs", "2", *_REAL_STAGE_A),
     negatives=None,
     sampling=("--num_completions", "12", "--max_prompts", "750", *_REAL_SAMPLING),
-    judging=("--choose_by", "sentences", "--pairs_per_prompt", "2", "--max_length_bias", "0.02"),
+    judging=("--choose_by", "share", "--pairs_per_prompt", "2"),
     stage_b=_REAL_STAGE_B,
     generation=("--batch_size", "96", *_PLAIN),
     judges=_BY_EVIDENCE,
