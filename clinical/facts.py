@@ -322,7 +322,7 @@ def _with_allergies(
 
 
 def _allergic(text: str, drugs: Sequence[Fact], findings: Sequence[Fact], bounds: Sequence[Span]) -> list[Fact]:
-    """Return the drugs, those of each mention of an allergy with the type `allergy`, and the allergies without a drug.
+    """Return the drugs, of which each that an allergy mentions has the type `allergy`, and allergies without a drug.
 
     Mentions and drugs are in the order of the text, so that no drug is looked at for every mention.
     """

@@ -108,7 +108,7 @@ def _difference(pair: tuple[JudgedCompletion, ...], limits: SentenceLimits) -> f
 
 
 def _clearness(pair: tuple[JudgedCompletion, ...], limits: SentenceLimits) -> float:
-    """Return how good a pair is among those of a prompt: by share, a difference counts for more in a longer text."""
+    """Return how good a pair of a prompt is: by share, a difference counts for more in a longer text."""
     return _difference(pair, limits) * (min(pair[1].words, LONG_WORDS) if limits.by_share else 1)
 
 
