@@ -23,6 +23,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # A background job starts with Ctrl-C ignored, and its child processes inherit that. With a handler of Python here, the
 # child processes of the tests start with the default.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # under nohup; as above
+    signal.signal(signal.SIGHUP, lambda number, frame: None)
 
 from outgoing_connections import attempts, guard  # noqa: E402 - the path is set above
 
