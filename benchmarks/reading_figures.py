@@ -106,9 +106,8 @@ def _densities(columns: Values, known: NDArray[np.bool_], seed: int) -> tuple[fl
     if np.isnan(columns[STATEMENTS][known]).any():
         known = np.zeros_like(known)
     statements, words = (np.where(known, columns[name], 0.0) for name in (STATEMENTS, "new_words"))
-    seeds, dialogues = _draws(*known.shape, seed, RESAMPLES)
-    sums = [((seeds @ values) * dialogues).sum(axis=1) for values in (statements, words)]
-    return ratio(100 * statements.ravel(), words.ravel()), 100 * _ratios(*sums), int(known.sum())
+    resampled = 100 * _resampled_ratios(statements, words, seed)
+    return ratio(100 * statements.ravel(), words.ravel()), resampled, int(known.sum())
 
 
 def _spread(resampled: Array) -> Interval | None:
@@ -160,10 +159,13 @@ def crossed_interval(values: Array, seed: int, resamples: int = RESAMPLES) -> In
         known = ~np.isnan(values)
     if np.ptp(values[known]) == 0:
         return None
-    seeds, dialogues = _draws(*values.shape, seed, resamples)
-    sums = ((seeds @ np.where(known, values, 0.0)) * dialogues).sum(axis=1)
-    counts = ((seeds @ known.astype(float)) * dialogues).sum(axis=1)
-    return percentile_interval(_ratios(sums, counts))
+    return percentile_interval(_resampled_ratios(np.where(known, values, 0.0), known.astype(float), seed, resamples))
+
+
+def _resampled_ratios(numerators: Array, denominators: Array, seed: int, resamples: int = RESAMPLES) -> Array:
+    """Return the ratio of the sums of two (S, N) arrays in each resample of seeds and dialogues, (R,)."""
+    seeds, dialogues = _draws(*numerators.shape, seed, resamples)
+    return _ratios(*(((seeds @ values) * dialogues).sum(axis=1) for values in (numerators, denominators)))
 
 
 @lru_cache(maxsize=4)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import time
-
 import pytest
 
 from clinical.abbreviations import possible_meanings
@@ -230,17 +227,3 @@ def test_polarity_of_field_values(value, polarity):
 )
 def test_numbers_are_read_whole(text, kind, expected):
     assert values(text, kind) == expected
-
-
-# --------------------------------------------------------------------------------------------- time
-
-
-@pytest.mark.parametrize("piece", ["9/40 ", "pain 3/12, ", "1"])
-def test_ten_times_the_notation_takes_about_ten_times_as_long(piece):
-    """The whole text was searched again at each fraction, and the digits of a long number from each of them on."""
-    seconds = []
-    for characters in (2_000, 20_000):
-        text, start = piece * (characters // len(piece)), time.process_time()
-        extract_facts(text)
-        seconds.append(time.process_time() - start)
-    assert math.log10(seconds[1] / max(seconds[0], 0.01)) < 1.5
