@@ -75,7 +75,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default="text",
         help="text: choose a text that the judge calls sound; sentences: choose one of which the judge expects fewer "
         "false sentences than of the rejected one, which also makes pairs of long texts; share: a smaller share of "
-        "them, in a text of about the same length (default: text)",
+        "them and fewer, in a text of about the same length (default: text)",
     )
     data.add_argument(
         "--min_margin",
@@ -84,7 +84,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "one; the facts judge adds 1 to the score per error and less per doubtful claim; the score of a judge with "
         "probabilities is the probability; with --choose_by sentences, the expected number of false sentences, and "
         f"with share, their share (default: 0; with --choose_by sentences {SentenceLimits.min_difference}, with share "
-        f"{SHARE_LIMITS.min_difference})",
+        f"{SHARE_LIMITS.min_difference}, and {SHARE_LIMITS.min_fewer} in number)",
     )
     data.add_argument(
         "--max_length_ratio",

@@ -5,8 +5,9 @@ the chosen text need not be sound: it has fewer false sentences than the rejecte
 the sentences' doubts), is about as long or longer, and states as much of the reference. So pairs of long texts are
 made as well, and a control that is trained on the chosen texts alone still learns from some false sentences.
 
-A number of false sentences also falls where a text says less, and a model that learns from such pairs says less. With
-`by_share` the chosen text has a smaller share of false sentences instead, at about the same length.
+The number of false sentences also falls where a text has fewer sentences, and their share where it has more; a model
+that learns from such pairs says less, or more. With `by_share` the chosen text has a smaller share of false sentences
+and fewer of them, at about the same length.
 """
 
 from __future__ import annotations
@@ -36,9 +37,10 @@ class SentenceLimits:
     max_length_ratio: float = 1.25  # of the numbers of words of rejected and chosen text
     most_words: float = 2.0  # of the chosen text, as a multiple of the rejected one's
     by_share: bool = False  # compare the shares of false sentences instead of their numbers
+    min_fewer: float = 0.0  # of the expected numbers of false sentences, also by share
 
 
-SHARE_LIMITS = SentenceLimits(min_difference=0.25, max_length_ratio=1.1, most_words=1.2, by_share=True)
+SHARE_LIMITS = SentenceLimits(min_difference=0.2, max_length_ratio=1.1, most_words=1.2, by_share=True, min_fewer=0.3)
 
 
 def false_sentences(completion: JudgedCompletion) -> float:
@@ -79,7 +81,10 @@ def make_compared_pairs(
         "lengths_differ": lambda chosen, rejected: (
             1 / limits.most_words <= length_ratio(rejected, chosen) <= limits.max_length_ratio
         ),
-        "within_margin": lambda *pair: _difference(pair, limits) >= limits.min_difference,
+        "within_margin": lambda chosen, rejected: (
+            _difference((chosen, rejected), limits) >= limits.min_difference
+            and false_sentences(rejected) - false_sentences(chosen) >= limits.min_fewer
+        ),
     }
     pairs = list(product(better, worse))
     for outcome, is_passed in tests.items():

@@ -84,16 +84,28 @@ def test_each_limit_of_the_flags_decides() -> None:
     assert make(pair[0], longer, limits=SentenceLimits(0.4, max_length_ratio=1.1)).outcome == "lengths_differ"
 
 
-def test_by_share_saying_less_does_not_win() -> None:
-    """Two of four sentences are false, and one of one: fewer in the short text, but a larger share."""
+def test_by_share_neither_saying_less_nor_saying_more_wins() -> None:
+    """Two of four sentences are false, and one of one: fewer in the short text, and a smaller share in the long one."""
     long, short = judged("l", 0.0, 0.0, 1.0, 1.0), judged("s", 1.0)
     assert (false_share(long), false_share(short)) == (0.5, 1.0)
-    assert pairs_of(make(long, short, limits=SHARE_LIMITS)) == [("l", "s")]
-    assert make(long, short).outcome == "within_margin"  # by number, the short text is the better one
-    assert make(long, judged("s", 0.74), limits=SHARE_LIMITS).outcome == "within_margin"  # 0.24 more
-    assert make(long, judged("s", 1.0, words=12), limits=SHARE_LIMITS).outcome == "lengths_differ"  # above 1.1
-    assert make(long, judged("s", 1.0, words=8), limits=SHARE_LIMITS).outcome == "lengths_differ"  # 10 / 8 above 1.2
-    assert make(judged("l", 0.7, 0.7), short, limits=SHARE_LIMITS).outcome == "nothing_to_choose"
+    assert make(long, short, limits=SHARE_LIMITS).outcome == "within_margin"
+    assert pairs_of(make(judged("l", 0.0, 0.0, 0.5, 0.2), short, limits=SHARE_LIMITS)) == [("l", "s")]  # 0.7 and 1
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "outcome"),
+    [
+        (judged("c", 0.4), judged("r", 0.75), "pair"),
+        (judged("c", 0.4), judged("r", 0.65), "within_margin"),  # share 0.25 smaller, and 0.25 fewer
+        (judged("c", *[0.5] * 4), judged("r", *[0.66] * 4), "within_margin"),  # 0.64 fewer, and share 0.16 smaller
+        (judged("c", *[0.5] * 4), judged("r", *[0.74] * 4), "pair"),
+        (judged("c", 0.4), judged("r", 1.0, words=12), "lengths_differ"),  # 12 / 10 is above 1.1
+        (judged("c", 0.4), judged("r", 1.0, words=8), "lengths_differ"),  # 10 / 8 is above 1.2
+        (judged("c", 0.7), judged("r", 1.0), "nothing_to_choose"),  # mean doubt above 0.65
+    ],
+)
+def test_each_limit_by_share_decides(chosen: JudgedCompletion, rejected: JudgedCompletion, outcome: str) -> None:
+    assert make(chosen, rejected, limits=SHARE_LIMITS).outcome == outcome
 
 
 def test_by_share_a_difference_counts_for_more_in_a_longer_text() -> None:
