@@ -1,6 +1,6 @@
 """Merge an adapter into its base model, check that the logits are the same, and save a standalone model.
 
-In:  an adapter folder (`final_model` of either stage).
+In:  an adapter folder (`final_model` of either stage); with --gguf also the folder of a whole model.
 Out: a folder that `AutoModelForCausalLM` loads, with tokenizer and prompt format; quantised with --quantize.
 
     python export_model.py --model_path models/sft_specialist/final_model --output_dir models/sft_merged
@@ -45,7 +45,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = ArgumentParser(description=__doc__)
     model = parser.add_argument_group("Model")
     model.add_argument(
-        "--model_path", required=True, metavar="FOLDER", help="folder of the adapter, such as a stage's final_model"
+        "--model_path",
+        required=True,
+        metavar="FOLDER",
+        help="folder of the adapter, such as a stage's final_model; with --gguf also of a whole model",
     )
     add_base_model_argument(model)
     weights = model.add_mutually_exclusive_group()
@@ -68,8 +71,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--evaluation_dir",
         type=Path,
         metavar="FOLDER",
-        help="folder of evaluation/evaluate_model.py whose rates the model card states (default: that of the pipeline "
-        "run which trained the model, if any)",
+        help="folder of evaluation/evaluate_model.py whose rates the model card states (default: the greedy one "
+        "of the pipeline run which trained the model, if any)",
     )
     output.add_argument(
         "--push_to_hub",

@@ -4,8 +4,8 @@ In:  --input, a table of any common kind: CSV with commas, semicolons or tabs, J
      `datasets`, a folder of tables with the same columns, or a folder of NAME.txt with NAME.summary.txt.
 Out: in --output_dir `train_set_processed.csv`, `validation_set_processed.csv`, `test_set_processed.csv` and
      `phase1_report.json`, which holds the audit. If the data have hallucinated summaries, their pairs with the factual
-     summaries of the same notes are also written as DPO JSONL, to phase1_data/dpo for the default --output_dir, else to
-     the folder dpo in --output_dir.
+     summaries of the same notes are also written as DPO JSONL, to the folder dpo next to an --output_dir that is called
+     sft, as the default is, else to the folder dpo in it.
 
     python prepare_phase1_data.py --input visits.csv --output_dir phase1_data/mine
     python prepare_phase1_data.py --input visits.parquet --note_column dialogue --summary_column section_text \\

@@ -246,7 +246,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     data.add_argument(
         "--tokenizer",
         metavar="MODEL",
-        help="tokenizer to render every row with, a model folder or hub id (default: none, rows are not rendered)",
+        help="tokenizer to render every row with, a model folder or hub id, which the prompt flags below need "
+        "(default: none, rows are not rendered)",
     )
     add_prompt_arguments(parser)
     return parser.parse_args(argv)

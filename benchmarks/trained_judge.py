@@ -7,8 +7,8 @@ In:  --judge_model, a detector's folder of judging/train_detector.py. Its `out_o
 Out: on stdout and in --output, each figure with n and a 95% interval from resampled dialogues. The weights and all
      thresholds of the combination are refitted with the rules as they are now, under cross-validation over dialogues.
 
-    python benchmarks/trained_judge.py --judge_model models/judge
-    python benchmarks/trained_judge.py --judge_model models/judge --factuality factuality.csv --read read.jsonl
+    python benchmarks/trained_judge.py --judge_model models/own_judge
+    python benchmarks/trained_judge.py --judge_model models/own_judge --factuality factuality.csv --read read.jsonl
 
 Scores of the saved detector are kept in --cache, under the digest of its weights, so that a second run takes seconds.
 """

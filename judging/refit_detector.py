@@ -3,8 +3,8 @@
 In:  --judge_model, a detector's folder of judging/train_detector.py, with its `out_of_fold.jsonl`.
 Out: `detector.json` in the same folder, with weights and thresholds fitted to the rules as they are now.
 
-    python -m judging.refit_detector --judge_model models/judge
-    python -m judging.refit_detector --judge_model models/judge --specificity 0.95
+    python -m judging.refit_detector --judge_model models/own_judge
+    python -m judging.refit_detector --judge_model models/own_judge --specificity 0.95
 
 The detector itself stays as it is, so this takes seconds.
 """

@@ -6,7 +6,7 @@ In:  --labels, one or several files of marked summaries in any form of judging/m
 Out: in --output_dir the adapter, the head, `out_of_fold.jsonl` (for each summary the prediction of a detector that did
      not see its dialogue) and `detector.json` (settings, hash of the data, thresholds with both of their error rates).
 
-    python -m judging.train_detector --labels LABELS.jsonl --base_model models/smollm2 --output_dir models/judge
+    python -m judging.train_detector --labels LABELS.jsonl --base_model models/smollm2 --output_dir models/own_judge
     python -m judging.train_detector --labels manual_assessment.json --base_model models/smollm2 --output_dir judge
 
 The dialogues are split into --folds folds. For each fold, a detector is trained on the others, and its predictions

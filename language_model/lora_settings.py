@@ -54,7 +54,7 @@ def add_lora_arguments(parser: argparse.ArgumentParser) -> None:
         "--lora_dropout",
         type=float,
         default=0.05,
-        help="share of the adapter's inputs that are dropped in training, 0 to 1",
+        help="share of the adapter's inputs that are dropped in training, 0 to below 1",
     )
     lora.add_argument(
         "--lora_target_modules",

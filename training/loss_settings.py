@@ -60,7 +60,7 @@ def add_loss_arguments(parser: argparse.ArgumentParser) -> None:
         "--label_smoothing",
         type=float,
         default=0.0,
-        help="assumed share of pairs whose labels are swapped, 0 to 0.5; for --loss_type sigmoid and robust",
+        help="assumed share of pairs whose labels are swapped, 0 to below 0.5; for --loss_type sigmoid and robust",
     )
     loss.add_argument(
         "--nll_weight",
