@@ -227,17 +227,22 @@ def find_problems(
 
 
 def _shared_prompts(path: Path, rows: Sequence[Row], columns: Mapping[str, str] | None) -> list[str]:
-    """Return a problem for each prompt that is also in the other split (train or val) in the same folder."""
-    swapped = {"train": "val", "val": "train"}
-    split = next((name for name in swapped if path.name.startswith(name)), None)
-    other = path.with_name(path.name.replace(split, swapped[split], 1)) if split else path
-    if split is None or not other.exists():
+    """Return a problem for each prompt that is also in the other split (train, or val or validation) of the folder."""
+    others = {"train": ("val", "validation"), "validation": ("train",), "val": ("train",)}
+    split = next((name for name in others if path.name.startswith(name)), None)
+    if split is None:
         return []
-    prompts = {json.dumps(row["prompt"], sort_keys=True) for _, row in read_preferences(other, columns)}
+    named = [path.with_name(path.name.replace(split, other, 1)) for other in others[split]]
+    prompts = {
+        json.dumps(row["prompt"], sort_keys=True): other.name
+        for other in named
+        if other.exists()
+        for _, row in read_preferences(other, columns)
+    }
     return [
-        f"{place}: the prompt is also in {other.name}; keep it in one split"
+        f"{place}: the prompt is also in {prompts[prompt]}; keep it in one split"
         for place, row in rows
-        if json.dumps(row["prompt"], sort_keys=True) in prompts
+        if (prompt := json.dumps(row["prompt"], sort_keys=True)) in prompts
     ]
 
 

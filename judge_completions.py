@@ -3,8 +3,8 @@
 In:  `completions.jsonl` from `generate_completions.py`: {prompt, completions} and optionally {id, clinical_note,
      reference, finished}.
 Out: in --output_dir `preferences.jsonl` (all pairs), `train.jsonl` and `val.jsonl` (the same pairs for Stage B, split
-     so that no prompt is in both) and `judge_stats.json` (the number of prompts by outcome, and other figures). The
-     same command continues a run that was stopped.
+     so that no prompt is in both) and `judge_stats.json` (the number of prompts by outcome, and other figures)
+     and `outcomes.jsonl` (what became of each prompt, and why). The same command continues a run that was stopped.
 
     python judge_completions.py --completions_path phase2_data/on_policy/completions.jsonl
     python judge_completions.py --completions_path phase2_data/on_policy/completions.jsonl --val_fraction 0.2
@@ -44,6 +44,8 @@ from judging.preference_pairs import OUTCOMES, JudgedCompletion, PairingResult, 
 from judging.repair import RepairLimits
 from judging.repaired_prompts import REPAIR, repaired_results
 from language_model.model_files import model_state
+from language_model.placement import DEVICES
+from language_model.threads import use_threads
 from script_io.errors import ArgumentParser, InputError, at_least, run_script
 from script_io.files import refuse_overwriting, write_json, write_jsonl
 from script_io.folder_lock import lock_folder
@@ -127,6 +129,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add_lexicon_argument(data)
     _add_repair_arguments(parser)
     add_judge_arguments(parser)
+    hardware = parser.add_argument_group("Hardware of a judge with a model")
+    hardware.add_argument(
+        "--device", choices=DEVICES, default="auto", help="auto: CUDA, else MPS, else the CPU (default: auto)"
+    )
+    hardware.add_argument(
+        "--num_threads",
+        type=at_least(0),
+        default=0,
+        metavar="N",
+        help="number of threads to compute with on a CPU; 0: OMP_NUM_THREADS if it is set, else one per core",
+    )
     output = parser.add_argument_group("Output")
     output.add_argument(
         "--output_dir", type=Path, default=Path("phase2_data/on_policy"), help="folder for pairs and statistics"
@@ -141,7 +154,7 @@ def _add_repair_arguments(parser: argparse.ArgumentParser) -> None:
         choices=REPAIR,
         default="off",
         help="make pairs that differ in their flawed sentences alone: never (off), for prompts without another pair "
-        "(fallback), or instead of other pairs (always) (default: off)",
+        "(fallback), or instead of other pairs, whose limits then have no effect (always) (default: off)",
     )
     repair.add_argument(
         "--sound_below",
@@ -344,7 +357,9 @@ def main(args: argparse.Namespace) -> int:
 
 def judge_rows(args: argparse.Namespace, outputs: Sequence[Path]) -> int:
     """Do what the script is for, while no other run judges into the same folder; return the exit code."""
-    own_judge = judge_of_arguments(args)
+    if args.num_threads:
+        use_threads(args.num_threads, None)
+    own_judge = judge_of_arguments(args, args.device)
     limits = pair_limits(args, own_judge) if args.choose_by == "text" else sentence_limits(args)
     rows = read_completions(args.completions_path)
     print(f"Loaded {len(rows)} prompts from {args.completions_path}")

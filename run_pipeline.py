@@ -117,7 +117,9 @@ def add_data_arguments(parser: ArgumentParser) -> None:
         "--demo", action="store_true", help="run on the embedded model and data, with settings made for them"
     )
     data.add_argument(
-        "--small", action="store_true", help="with --demo: less data, fewer steps, looser bounds and no control"
+        "--small",
+        action="store_true",
+        help="with --demo: less data, fewer steps, looser bounds, and no control without --control",
     )
     data.add_argument(
         "--real",
@@ -175,7 +177,7 @@ def add_chain_arguments(parser: ArgumentParser) -> None:
     chain.add_argument(
         "--control",
         action="store_true",
-        help="train the control as well (default: off; always on with --demo and --real, never with --small)",
+        help="train the control as well (default: off; always on with --real, and with --demo without --small)",
     )
     chain.add_argument("--no_base", action="store_true", help="do not evaluate the untrained base model")
     chain.add_argument(
@@ -190,20 +192,22 @@ def add_chain_arguments(parser: ArgumentParser) -> None:
     chain.add_argument(
         "--max_examples", type=at_least(1), metavar="N", help="notes to evaluate on (default: the whole test split)"
     )
-    chain.add_argument("--device", choices=DEVICES, default="auto", help="device, passed to every script")
+    chain.add_argument(
+        "--device", choices=DEVICES, default="auto", help="device, passed to every script that uses a model"
+    )
     chain.add_argument(
         "--num_threads",
         type=at_least(0),
         default=0,
         metavar="N",
-        help="number of threads, passed to every script that loads a model; 0: each script chooses",
+        help="number of threads, passed to every script that uses a model; 0: each script chooses",
     )
     chain.add_argument(
         "--parallel",
         type=at_least(1),
         metavar="N",
         help="stages that may run at a time, each with its share of the cores: Stage B and its control, and the "
-        "evaluations (default: 1; with --demo and --real 2, where there are two cores)",
+        "evaluations (default: 1; with --real, and with --demo without --small, 2, where there are two cores)",
     )
     chain.add_argument(
         "--ignore_memory_estimate", action="store_true", help="train even if the estimated memory exceeds what is free"

@@ -230,7 +230,10 @@ def add_judge_arguments(parser: argparse.ArgumentParser, *, with_rubric: bool = 
 
 
 def judge_of_arguments(args: argparse.Namespace, device: str = "auto") -> Judge:
-    """Return the judge for the flags of `add_judge_arguments`. Raises InputError as `make_judge` does."""
+    """Return the judge for the flags of `add_judge_arguments`, with its model on `device`.
+
+    Raises InputError as `make_judge` does.
+    """
     return make_judge(
         args.judge,
         args.judge_model,

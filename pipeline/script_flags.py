@@ -188,7 +188,7 @@ def describe(handed: HandedFlags) -> list[str]:
     preset = PRESETS[handed.preset]
     lines = [
         f"Hardware {handed.preset}: {preset.fits}; examples of 512 tokens, by estimate (docs/speed_and_memory.md)",
-        f"  every script: --device {preset.device}, unless you pass another",
+        f"  every script that uses a model: --device {preset.device}, unless you pass another",
     ]
     for script in (STAGE_A, STAGE_B, *GENERATING):
         words = handed.preset_words(script)

@@ -110,6 +110,7 @@ def on_policy_pairs(pipeline: Pipeline, phase1: Phase1Tables, model: Path, folde
         *("--completions_path", completions, "--output_dir", folder / "on_policy"),
         # the same seed in every round, so that no prompt validates in one round and trains in another
         *("--seed", str(pipeline.args.seed + 1)),
+        *pipeline.hardware_flags(),
         *pipeline.filled_in(pipeline.recipe.judging),
         *pipeline.evidence_flags(),
         *pipeline.lexicon_flags(),

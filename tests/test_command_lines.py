@@ -274,7 +274,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         **{"completions_path": REQUIRED, "judge": "facts", "judge_model": None, "criterion_file": None},
         **{"val_fraction": 0.1, "output_dir": "phase2_data/on_policy"},
         **{"max_length_bias": 0.05, "repair": "off", "sound_below": 0.45, "flawed_above": 0.8, "growth": 1.0},
-        **{"pairs_per_prompt": 1, "choose_by": "text", "min_margin": None},
+        **{"pairs_per_prompt": 1, "choose_by": "text", "min_margin": None, "device": "auto", "num_threads": 0},
     },
     "sft_inference": {
         **MODEL_FLAGS,

@@ -136,6 +136,23 @@ def test_the_dpo_checker_names_every_bad_line(tmp_path, capsys):
         assert expected in printed, expected
 
 
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("val_dpo.jsonl", "train_dpo.jsonl"),
+        ("train_set_processed.jsonl", "validation_set_processed.jsonl"),  # what prepare_phase1_data.py writes
+        ("validation_set_processed.jsonl", "train_set_processed.jsonl"),
+    ],
+)
+def test_the_dpo_checker_finds_a_prompt_of_the_other_split(tmp_path, capsys, name, other):
+    build_tiny_model(tmp_path / "base")
+    for each in (name, other, "test_set_processed.jsonl"):
+        (tmp_path / each).write_text(json.dumps({"prompt": "P1", "chosen": "A dose.", "rejected": "A drug."}))
+    words = [str(tmp_path / name), "--tokenizer", str(tmp_path / "base")]
+    assert dpo_dataset.main(dpo_dataset.parse_args(words)) == 2
+    assert f"line 1: the prompt is also in {other}; keep it in one split" in capsys.readouterr().out
+
+
 def test_clean_files_are_called_clean(tmp_path, capsys):
     build_tiny_model(tmp_path / "base")
     path = write_triplets(tmp_path / "t.jsonl", 5)

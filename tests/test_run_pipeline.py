@@ -300,8 +300,9 @@ def test_flags_are_handed_to_the_scripts_that_know_them(tmp_path, monkeypatch):
     with_base = {name for name, command in commands.items() if "--base_model" in command}
     assert with_base == {"dpo", "completions_1", "evaluate_dpo_greedy"}
     assert {name for name, command in commands.items() if "--ignore_memory_estimate" in command} == {"sft", "dpo"}
-    with_threads = {name for name, command in commands.items() if "--num_threads" in command}
-    assert with_threads == {"sft", "dpo", "completions_1", "evaluate_dpo_greedy", "evaluate_base_greedy"}
+    for flag in ("--num_threads", "--device"):  # the judge may have a model of its own
+        having = {name for name, command in commands.items() if flag in command}
+        assert having == {"sft", "dpo", "completions_1", "judging_1", "evaluate_dpo_greedy", "evaluate_base_greedy"}
     reading_facts = {name for name, command in commands.items() if "--lexicon_dir" in command}
     assert reading_facts == {"negatives_1", "judging_1", "evaluate_dpo_greedy", "evaluate_base_greedy"}
     for script, *arguments in commands.values():
