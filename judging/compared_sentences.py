@@ -82,7 +82,7 @@ def make_compared_pairs(
             1 / limits.most_words <= length_ratio(rejected, chosen) <= limits.max_length_ratio
         ),
         "within_margin": lambda chosen, rejected: (
-            _difference((chosen, rejected), limits) >= limits.min_difference
+            _difference(chosen, rejected, limits) >= limits.min_difference
             and false_sentences(rejected) - false_sentences(chosen) >= limits.min_fewer
         ),
     }
@@ -106,15 +106,14 @@ def _error_probability(completion: JudgedCompletion) -> float:
     return float(completion.errors > 0) if completion.probability is None else completion.probability
 
 
-def _difference(pair: tuple[JudgedCompletion, ...], limits: SentenceLimits) -> float:
-    chosen, rejected = pair
+def _difference(chosen: JudgedCompletion, rejected: JudgedCompletion, limits: SentenceLimits) -> float:
     measure = false_share if limits.by_share else false_sentences
     return measure(rejected) - measure(chosen)
 
 
-def _clearness(pair: tuple[JudgedCompletion, ...], limits: SentenceLimits) -> float:
+def _clearness(pair: tuple[JudgedCompletion, JudgedCompletion], limits: SentenceLimits) -> float:
     """Return how good a pair of a prompt is: by share, a difference counts for more in a longer text."""
-    return _difference(pair, limits) * (min(pair[1].words, LONG_WORDS) if limits.by_share else 1)
+    return _difference(*pair, limits) * (min(pair[1].words, LONG_WORDS) if limits.by_share else 1)
 
 
 def _without_shared_texts(
