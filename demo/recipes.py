@@ -29,14 +29,14 @@ STAGE_SHARES: Mapping[str, float] = {
 }
 # The same for a model of 135M parameters and 1,201 dialogues; `verdicts` are evaluations by a further judge.
 REAL_STAGE_SHARES: Mapping[str, float] = {
-    "sft": 2950,
-    "completions": 2100,
-    "judging": 1300,
-    "dpo": 750,
-    "control": 630,
-    "evaluate": 200,
-    "verdicts": 150,
-    "comparison": 6,
+    "sft": 2076,
+    "completions": 1962,
+    "judging": 1114,
+    "dpo": 583,
+    "control": 497,
+    "evaluate": 189,
+    "verdicts": 128,
+    "comparison": 2,
 }
 
 
