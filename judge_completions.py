@@ -45,7 +45,6 @@ from judging.repair import RepairLimits
 from judging.repaired_prompts import REPAIR, repaired_results
 from language_model.model_files import model_state
 from language_model.placement import DEVICES
-from language_model.threads import use_threads
 from script_io.errors import ArgumentParser, InputError, at_least, run_script
 from script_io.files import refuse_overwriting, write_json, write_jsonl
 from script_io.folder_lock import lock_folder
@@ -357,9 +356,7 @@ def main(args: argparse.Namespace) -> int:
 
 def judge_rows(args: argparse.Namespace, outputs: Sequence[Path]) -> int:
     """Do what the script is for, while no other run judges into the same folder; return the exit code."""
-    if args.num_threads:
-        use_threads(args.num_threads, None)
-    own_judge = judge_of_arguments(args, args.device)
+    own_judge = judge_of_arguments(args, args.device, args.num_threads)
     limits = pair_limits(args, own_judge) if args.choose_by == "text" else sentence_limits(args)
     rows = read_completions(args.completions_path)
     print(f"Loaded {len(rows)} prompts from {args.completions_path}")

@@ -37,7 +37,6 @@ from language_model.placement import add_base_model_argument, add_model_argument
 from language_model.prompt_flags import PROMPT_FLAGS, template_content
 from language_model.prompt_format import build_prompt
 from language_model.sampler_flags import add_sampling_arguments, local_sampler, sampling_settings
-from language_model.threads import use_threads
 from script_io.columns_flag import EVALUATION_ROLES, add_columns_argument, column_names
 from script_io.csv_files import write_csv
 from script_io.errors import ArgumentParser, InputError, at_least, run_script
@@ -330,9 +329,8 @@ def main(args: argparse.Namespace) -> int:
 def evaluate(args: argparse.Namespace) -> int:
     """Do what the script is for, while no other run writes to the same folder; return the exit code."""
     add_lexicons(args.lexicon_dir)
-    if args.predictions and args.num_threads:  # else the model that generates sets it
-        use_threads(args.num_threads, None)
-    judge = judge_of_arguments(args, args.device)
+    # a model that generates sets the threads itself
+    judge = judge_of_arguments(args, args.device, args.num_threads if args.predictions else 0)
     read_judge_accuracy(args.judge_accuracy, judge.name)  # a wrong file fails here rather than after the summaries
     partial = None if args.predictions else partial_summaries(args)
     with told_when_stopped(lambda: partial.kept() if partial else ""):

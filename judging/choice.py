@@ -29,6 +29,7 @@ from fact_checking.claims import FactCheck
 from judging.judge import FACTS, Judge, NoteAndSummary
 from judging.pair_makers import has_made_pairs
 from judging.rubrics import RUBRICS
+from language_model.threads import use_threads
 from script_io.errors import InputError
 from script_io.files import read_text
 from script_io.progress import progress_bar
@@ -229,11 +230,14 @@ def add_judge_arguments(parser: argparse.ArgumentParser, *, with_rubric: bool = 
     group.add_argument("--yes", action="store_true", help="allow the openai judge to send notes to another machine")
 
 
-def judge_of_arguments(args: argparse.Namespace, device: str = "auto") -> Judge:
+def judge_of_arguments(args: argparse.Namespace, device: str = "auto", num_threads: int = 0) -> Judge:
     """Return the judge for the flags of `add_judge_arguments`, with its model on `device`.
 
+    For a judge with a model on this machine, torch gets `num_threads`, if that is not 0; the others do not load torch.
     Raises InputError as `make_judge` does.
     """
+    if num_threads and (args.evidence_model is not None or args.judge not in (FACTS, "openai")):
+        use_threads(num_threads, None)
     return make_judge(
         args.judge,
         args.judge_model,

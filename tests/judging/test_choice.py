@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import pytest
 
 from fact_checking.checker import check_summary
 from fact_checking.claims import FactCheck
+from judging import choice
 from judging.choice import FactsJudge, add_judge_arguments, judge_of_arguments, make_judge
 from script_io.errors import InputError
 
@@ -54,3 +56,18 @@ def test_only_a_script_that_keeps_grades_offers_a_rubric() -> None:
     assert judge_of_arguments(parser.parse_args(command)).name == "openai:m"
     with pytest.raises(SystemExit):
         parser.parse_args([*command, "--rubric", "risk"])
+
+
+def test_threads_are_set_for_a_judge_with_a_model_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(choice, "use_threads", lambda threads, hidden_size: asked.append(threads))
+    parser = argparse.ArgumentParser()
+    add_judge_arguments(parser)
+    remote = ["--judge", "openai", "--judge_base_url", "http://localhost:8000/v1"]
+    for words in ([], remote):
+        judge_of_arguments(parser.parse_args(words), num_threads=3)
+    assert not asked
+    for flags in (["--evidence_model"], ["--judge", "detector", "--judge_model"], ["--judge", "nli", "--judge_model"]):
+        with pytest.raises(InputError):  # the folder holds no model; the threads come first
+            judge_of_arguments(parser.parse_args([*flags, str(tmp_path)]), "cpu", 3)
+    assert asked == [3, 3, 3]
