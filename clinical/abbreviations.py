@@ -7,10 +7,11 @@ settle is left as it is, and `possible_meanings` returns all of its meanings.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
-from clinical.lexicons import Abbreviation, abbreviations, on_change, phrase_table
+from clinical.lexicons import Abbreviation, abbreviations, concepts, on_change, phrase_table
 from clinical.text import Rewrite, lower_case
 
 _TOKEN = re.compile(r"(?<![\w/&])(?:[A-Za-z]|\d(?=[A-Za-z/]))[\w/&+'’]*(?:[.-][\w/&+]+)*")
@@ -59,10 +60,49 @@ def _abbreviations_in(text: str) -> Iterator[tuple[int, int, tuple[str, ...]]]:
         if found := _meanings(text, match.start(), match.end(), table.get(match[0].lower(), ())):
             yield match.start(), match.end(), found
             continue
+        if drug := _clipped_drug(match[0].lower(), text, match.end()):
+            yield match.start(), match.end(), (drug,)
+            continue
         for part in _PART.finditer(match[0]) if len(match[0]) > 1 else ():  # "HTN/DM2", "post-MI"
             start, end = match.start() + part.start(), match.start() + part.end()
             if part[0] != match[0] and (found := _meanings(text, start, end, table.get(part[0].lower(), ()))):
                 yield start, end, found
+
+
+_LEAST_CLIPPED, _LEAST_CUT = 5, 2  # letters that a clipped name has, and lacks, at least
+_LEAST_DOSED = 4  # letters that it has at least if a dose follows ("biso 2.5")
+_BEFORE_DOSE = re.compile(r" ?\d")
+# words of their own with which the name of a drug begins
+_NOT_CLIPPED = frozenset(
+    "bend clot code coli defer done drop fine form line rise tape test mini perm zone vera".split()
+)
+
+
+def _clipped_drug(word: str, text: str, end: int) -> str | None:
+    """Return the only drug whose name begins so: "amlod", "clonaz"; None if there is none, or several."""
+    least = _LEAST_DOSED if _BEFORE_DOSE.match(text, end) else _LEAST_CLIPPED
+    if len(word) < least or not word.isalpha() or word in _NOT_CLIPPED:
+        return None
+    if (word,) in phrase_table()[0] or (word.removesuffix("s"),) in phrase_table()[0]:
+        return None
+    return _only_drug(word)
+
+
+@lru_cache(maxsize=4096)
+def _only_drug(beginning: str) -> str | None:
+    names, first = _drug_names(), bisect_left(_drug_names(), beginning)
+    found = [name for name in names[first : first + 2] if name.startswith(beginning)]
+    return found[0] if len(found) == 1 and len(found[0]) >= len(beginning) + _LEAST_CUT else None
+
+
+@lru_cache(maxsize=1)
+def _drug_names() -> list[str]:
+    """Return the generic names of one word, sorted."""
+    return sorted(name for name in concepts("drug") if name.isalpha())
+
+
+on_change(_only_drug.cache_clear)
+on_change(_drug_names.cache_clear)
 
 
 _WORD_BEFORE, _WORD_AFTER = re.compile(r"([A-Za-z]+)[ -]$"), re.compile(r"[ -]([A-Za-z]+)")
@@ -98,11 +138,25 @@ def _follows(context: str, before: str) -> bool:
 
 
 def _precedes(context: str, text: str, start: int, end: int) -> bool:
+    if context == "<eye note>":
+        return _has_eyes(text)
     if context == "<heading>":
         line = text[text.rfind("\n", 0, start) + 1 : start]
         opens = not line.strip(" \t-*#•") or line.rstrip().endswith((".", ";"))
         return opens and text[end : end + 1] == ":"
     return re.match(rf"[\s(-]{{0,2}}{_pattern(context)}(?!\w)", text[end : end + 2 * _REACH], re.IGNORECASE) is not None
+
+
+_EYES = re.compile(
+    r"(?<!\w)(?:VA|BCVA|UCVA|UVA|IOPs?|OS|OU|POAG|AMD|CRAO|CRVO|BRVO|phaco|IOL|RAPD|eyes?|eyelids?|vision|visual|cataracts?|"
+    r"glaucoma|uveitis|iritis|conjunctiva\w*|cornea\w*|retina\w*|macula\w*|optic|fundus|ophth\w*|intravitreal)(?!\w)"
+)
+
+
+@lru_cache(maxsize=64)
+def _has_eyes(text: str) -> bool:
+    """Return whether a note is about the eyes, where OD, OS, RE and LE are sides."""
+    return _EYES.search(text) is not None
 
 
 @lru_cache(maxsize=4096)

@@ -103,7 +103,7 @@ _MEASURES = (
     "blood pressure|bp|heart rate|pulse|temperature|weight|oxygen saturation|saturation|respiratory rate|"
     "white (?:blood )?cell count|white (?:blood )?count|wbc|hemoglobin a1c|hemoglobin|a1c|hematocrit|platelet count|"
     "platelets|potassium|sodium|calcium|magnesium|glucose|blood sugars?|creatinine|bun|tsh|cholesterol|ldl|hdl|"
-    "triglycerides|troponins?|lactate|bilirubin|liver enzymes|lfts|lipase|inr|crp|esr|psa|bnp|ejection fraction|"
+    "triglycerides|troponins?|trops?|lactate|bilirubin|liver enzymes|lfts|lipase|inr|crp|esr|psa|bnp|ejection fraction|"
     "albumin|appetite|energy|range of motion|strength|sensation|reflexes|breath sounds|urine output|intake|tone|"
     "vision|hearing|memory|mood|sleep|motion|gait|culture|cultures|test|urinalysis|biopsy|stool|screen|swab|x-ray|"
     "ct|mri|ultrasound|echocardiogram|ekg|exam|examination|symptoms|condition|function|levels?|count"
@@ -189,6 +189,8 @@ _SAME_MEASURE = {
     "motion": "range of motion",
     "cultures": "culture",
     "troponins": "troponin",
+    "trop": "troponin",
+    "trops": "troponin",
     "examination": "exam",
     "levels": "level",
 }

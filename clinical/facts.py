@@ -51,12 +51,25 @@ def _findings(text: str, tokens: Sequence[Token]) -> Iterator[Fact]:
                 start, end = tokens[index].start, tokens[index + length - 1].end
                 following = tokens[index + length].word if index + length < len(tokens) else ""
                 is_change = term.name == "fall" and _CHANGE_OF_VALUE.match(text, end)  # "pressure fell by 30"
-                if is_change or following in _VACCINES or (term.capitals_only and following == ":"):
+                is_other = term.name == "alcohol use" and _drinks_other(text, start, end)
+                if is_change or is_other or following in _NAMES_ON or (term.capitals_only and following == ":"):
                     break  # "flu vaccine" is not flu; "MS:" is a heading
                 yield Fact(term.type, start, end, "", term.name, term.name)
                 index += length - 1
                 break
         index += 1
+
+
+_EATING = ignoring_case(r"\b(?:eat(?:s|ing)?|feeding|fed|food)(?: and| &|,| \+|/| or) ?$")
+_OTHER_DRINKS = ignoring_case(
+    r"(?: (?:about|only|plenty of|some|more|enough|\d+|oz|ounces?|ml|cups?|of|whole|a|lot))* "
+    r"(?:water|milk|fluids?|juice|tea|coffee|well|normally|soda|formula)\b"
+)
+
+
+def _drinks_other(text: str, start: int, end: int) -> bool:
+    """Return whether a word for drinking is not about alcohol: "eating and drinking", "drinks 500 ml of milk"."""
+    return bool(_EATING.search(text, max(0, start - 12), start) or _OTHER_DRINKS.match(text, end))
 
 
 def _term(phrases: dict[Phrase, Term], tokens: Sequence[Token], text: str) -> Term | None:
@@ -87,7 +100,8 @@ def _is_part(name: Fact, lay: Fact) -> bool:
 # -------------------------------------------------------------------------------------------- binding
 
 _STATUS = ignoring_case(
-    r"\b(?:(?P<started>started?(?: on)?|starting|initiated?|prescribed?|treat(?:ed)? with|began|begin|begun|plan:|"
+    r"\b(?:(?P<started>start(?:ed|s)?(?: on)?|starting|put (?:you|him|her|them|patient|pt) on|"
+    r"switch(?:ed|ing)? to|initiated?|prescribed?|treat(?:ed)? with|began|begin|begun|plan:|"
     r"adding|added|add)"
     r"|(?P<stopped>stop(?:ped|ping)?|discontinued?|"
     r"d/?c['’]?e?d(?! (?:w/|on|with|home|to)(?!\w))|discontinuing|held|hold|came off|off of|quit|withheld|"
@@ -97,7 +111,7 @@ _STATUS = ignoring_case(
     r"|(?P<decreased>decrease[sd]?|decreasing|reduced?|reducing|lowered|taper(?:ed)?|downtitrated?))\b"
 )
 _STATUS_AFTER = ignoring_case(
-    r"^(?:[^.;,\n]{0,40}?)\b(?:(?:was|were|is|has been|have been|will be)\s+)?"
+    r"^(?:[^.;,\n(→]{0,40}?)\(?\b(?:(?:was|were|is|has been|have been|will be)\s+)?"
     r"(?:(?P<started>started|initiated|prescribed|begun|added)|(?P<stopped>stopped|discontinued|held|withheld|d/?c['’]?e?d)"
     r"|(?P<continued>continued|unchanged)|(?P<increased>increased|uptitrated|raised)"
     r"|(?P<decreased>decreased|reduced|lowered|tapered))\b"
@@ -129,6 +143,7 @@ _ENDS_ALLERGIES = ignoring_case(
     r"->|→|;|\b(?:so|on|takes?|taking|started|given|received|prescribed|instead|therefore|continues?|home meds?|"
     r"meds|plan)\b"
 )
+_ENDS_STATUS = re.compile(r"[;→]|->|=>")  # "ramipril stopped → Entresto"
 _STATUS_REACH = 300  # characters after a drug, more than either pattern above can span
 REACTION = "reaction"  # value of an allergy that the text tells as a reaction to a drug
 _ADVERSE = ignoring_case(r",?(?: \w+){0,2} caus(?:es|ed|ing)\b")  # "Penicillin caused a rash"
@@ -141,6 +156,10 @@ def _is_just_before(text: str, drug: Fact, position: int) -> bool:
 
 _NEAR_ALLERGY = 30  # characters
 _VACCINES = frozenset({"vaccine", "vaccines", "vaccination", "vaccinations", "immunization", "shot", "shots"})
+
+
+# after such a word, a name is no finding: "flu vaccine", "depression score"
+_NAMES_ON = _VACCINES | {"score", "scale", "questionnaire", "inventory", "prophylaxis", "prevention"}
 
 
 class _Taken:
@@ -207,7 +226,14 @@ def _drug_of(fact: Fact, drugs: Sequence[Fact], text: str, ends: Sequence[int]) 
     after = next((drug for drug in drugs if drug.start >= fact.end), None)
     before = next((drug for drug in reversed(drugs) if drug.end <= fact.start), None)
     sentence = bisect_left(ends, fact.end)
-    if after and fact.type == "dose" and re.fullmatch(r"\s*(?:of )?(?:oral |iv )?", text[fact.end : after.start]):
+    if (
+        after
+        and fact.type == "dose"
+        and re.fullmatch(
+            r"\s*(?:(?:dose|doses|tablets?|capsules?|bolus|infusion) )?(?:of )?(?:oral |iv )?",
+            text[fact.end : after.start],
+        )
+    ):
         return after
     if before and bisect_left(ends, before.end) == sentence:
         return before
@@ -292,7 +318,7 @@ def _drug_status(text: str, drug: Fact, end: int, words: _StatusWords) -> str | 
     if match := _STATUS_AFTER.match(following.split(" and ")[0]):
         return match.lastgroup
     before = words.last_before(drug.start)
-    if before is None or text.find(";", before.end(), drug.start) >= 0:
+    if before is None or _ENDS_STATUS.search(text, before.end(), drug.start):
         return None
     return before.lastgroup
 
@@ -485,6 +511,10 @@ def _scoped(
                 said = said | {"historical"}
             if fact.type in FINDINGS and _is_never_habit(text, fact):
                 said = said | {"negated"}
+            if fact.type == "drug" and (_AVOID.search(text, start, fact.start) or _AVOIDED.match(text, fact.end)):
+                said = said | {"negated"}  # "avoid NSAIDs"; to avoid alcohol or dizziness says nothing of having it
+            if "negated" in said and _is_denied_for_ever(text, fact):
+                said = said | {"historical"}  # in the past too
             if section_at(parts, fact.start) == FAMILY:
                 said = said | {"family"}
             scoped.append(_with_flags(text, fact, said | own, index))
@@ -512,6 +542,9 @@ def _is_source(text: str, test: Fact) -> bool:
 _MARKED = frozenset({*FINDINGS, "word"})  # types of facts whose polarity notation can mark
 _PAST_HABIT = ignoring_case(r"smoked|drank|(?:ex|former)[ -]?smoker|ex[ -]?drinker|used to (?:smoke|drink)")
 _HABITUAL, _NEVER = ignoring_case(r"(?:smok|drink)ers?"), ignoring_case(r"\b(?:non|never)[ -]$")
+_HABIT = ignoring_case(r"(?:never )?(?:smok|drink|vap)\w*|drank|tobacco(?: use)?|cigarettes?|alcohol(?: use)?")
+_EVER = ignoring_case(r"\bnever(?:[ -]\w+){0,2}[ -]$|\blife-?long (?:non|never)[ -]$")
+_EVER_REACH = 30  # characters before a habit in which "never" is looked for
 _FLAGS_OF_MARKS = {AFFIRMED: "", NEGATED: "negated", OPEN: "asked", UNCERTAIN: "uncertain", HISTORICAL: "historical"}
 
 
@@ -519,6 +552,17 @@ def _is_never_habit(text: str, fact: Fact) -> bool:
     """Return whether the word before denies a habit, and only that: "non-smoker, drinks beer"."""
     is_habit = _HABITUAL.fullmatch(text, fact.start, fact.end) is not None
     return is_habit and _NEVER.search(text, max(0, fact.start - 6), fact.start) is not None
+
+
+def _is_denied_for_ever(text: str, fact: Fact) -> bool:
+    """Return whether a habit is denied for the past too: "never smoked", not "non-smoker"."""
+    if not _HABIT.fullmatch(text, fact.start, fact.end):
+        return False
+    return _EVER.search(text, max(0, fact.start - _EVER_REACH), fact.start) is not None
+
+
+_AVOID = ignoring_case(r"\bavoid(?:s|ing)? (?:\w+[ ,/]+){0,3}$")
+_AVOIDED = ignoring_case(r" (?:is|are|was|were|should|to|be|being| )*avoided\b")
 
 
 def _as_marked(flags: Set[str], mark: str | None) -> Set[str]:

@@ -150,6 +150,7 @@ CONTEXT_CLASSES = (
     "<drug>",
     "<acuity>",
     "<age>",
+    "<eye note>",
 )
 
 

@@ -32,6 +32,7 @@ _BLOOD_PRESSURE = re.compile(
     rf"(?:(?<![a-z])(?P<name>bp|b/p|blood pressures?){_IS})?"
     r"(?<![\d./])(?P<systolic>\d{2,3})\s*(?:/|over|by)\s*(?P<diastolic>\d{2,3})\b(?!/)"
 )
+_PAIN_SCORE = "pain score"
 _VITAL_NAMES: tuple[tuple[str, str, str], ...] = (
     ("heart rate", r"heart rates?|hr|pulse rate|pulse", r"bpm|beats(?: per minute)?"),
     (
@@ -50,8 +51,9 @@ _VITAL_NAMES: tuple[tuple[str, str, str], ...] = (
     ("weight", r"(?<!birth )weight|weighs|weighing|weighed|wt", r"kg|kilograms?|kilos?|pounds?|lbs?|g\b|grams?"),
     ("body mass index", r"bmi|body mass index", r"kg/m2|kg/m²"),
     (
-        "pain score",
-        r"pain (?:score|level)|pain(?=[ :]*(?:is|was|rated|at|,|:)?[ ]*(?:as |at |a )?\d{1,2} ?/)",
+        _PAIN_SCORE,
+        r"pain (?:score|level)|pain(?=[ :]*(?:(?:is|was|rated|at|now|has|had|went|improved|worsened|decreased|"
+        r"increased|reduced|rose|fell|dropped|down|up|from|as|a|,|:)[ ]*){0,4}\d{1,2} ?/)",
         r"/ ?10",
     ),
 )
@@ -73,7 +75,7 @@ _PLAUSIBLE = {
     "temperature": (25, 115),
     "respiratory rate": (4, 80),
     "oxygen saturation": (30, 100),
-    "pain score": (0, 10),
+    _PAIN_SCORE: (0, 10),
 }
 
 _FULL_NAME = re.compile(r"(?:heart rate|temperature|respiratory rate|oxygen saturation|pain (?:score|level))\b")
@@ -177,15 +179,15 @@ _LAB_UNITS = (
     r"g/dl|g/l|mg/dl|mmol/l|mmol/mol|meq/l|umol/l|[µμ]mol/l|k/ul|x ?10\^?[39]/?u?l?|ng/ml|ng/l|miu/l|mg/l|"
     r"%|percent|[kmu]+/[a-z]+|copies/ml|cells|ml|mmhg|cm ?h2o|cmh2o"
 )
-_NEXT_UNITS = rf"kg|kilograms?|kilos?|lbs?|pounds?|g\b(?!/)|grams?|°? ?[cf]\b|{_LAB_UNITS}"
+_NEXT_UNITS = rf"/10\b|kg|kilograms?|kilos?|lbs?|pounds?|g\b(?!/)|grams?|°? ?[cf]\b|{_LAB_UNITS}"
 _LAB_VALUE = (
     rf"{_VALUE}(?!\s*(?:mg(?!\s*/)|mcg|times|days?|weeks?|months?|years?|tab|hours?|units)\b)"
     rf"(?:\s*(?P<unit>{_LAB_UNITS}))?"
 )
 _LABS = tuple((name, re.compile(rf"(?<![a-z])(?:{names}){_LAB_VALUE}")) for name, names in (*_LAB_NAMES, *_OTHER_NAMES))
-# the next value of the same measurement: "Cr 2.1 (baseline 1.2)", "88% RA -> 93% on 2L"
+# the next value of the same measurement: "Cr 2.1 (baseline 1.2)", "88% RA -> 93% on 2L", "Hgb 7.2 -> 2u pRBC -> 9.1"
 _NEXT_VALUE = re.compile(
-    rf"(?:\s*(?:%|\((?:['’]\d\d|(?:19|20)\d\d|[a-z]{{1,10}})\)|"
+    rf"(?:\s*(?:%|(?P<event>(?:->|→|=>)[^;,.:\n→>-]{{1,50}})(?=->|→|=>)|\((?:['’]\d\d|(?:19|20)\d\d|[a-z]{{1,10}})\)|"
     r"\(|\)|,| - |/(?=\s?\d)|->|→|=>|-->|–>|;|\b(?:kg|f|c|on|ra|room air|baseline|"
     rf"bl|to|then|now|and|"
     rf"peaked|peak|at|goal|target|prev|"
@@ -195,8 +197,8 @@ _NEXT_VALUE = re.compile(
     rf"ng/ml|day|"
     rf"nadir|nadired|max|with|later|but|by|the|a(?= goal)|of|following|reached|rpt|day \d+|\d+ hours? (?:later|"
     rf"ago))(?![a-z]))\s*)"
-    rf"{{1,8}}(?<![\d.])(?P<low>{NUMBER})(?![\d]|[.,]\d|/|\s*(?:l\b|liters?|days?|weeks?|hours?|months?|years?|units?\b|puffs?|tab|mcg|"
-    rf"h\b|/))"
+    rf"{{1,8}}(?<![\d.])(?P<low>{NUMBER})(?![\d]|[.,]\d|\s*(?:l\b|liters?|days?|weeks?|hours?|months?|years?|units?\b|puffs?|tab|mcg|"
+    rf"h\b|/(?!10\b)))"
     rf"(?:-(?P<high>{NUMBER})(?!\w|[/-]|\.\d))?"
     rf"(?P<comparator>)\s*(?P<unit>{_NEXT_UNITS})?"
 )
@@ -276,6 +278,8 @@ def _measurements(text: str, tokens: Sequence[Token], table: _Patterns) -> Itera
             if match := pattern.match(text, token.start):
                 matches = [match]
                 while len(matches) < _MOST_VALUES and (following := _NEXT_VALUE.match(text, matches[-1].end())):
+                    if _is_date(name, text, following):
+                        break
                     matches.append(following)
                 yield name, matches
                 done = matches[-1].end()
@@ -283,6 +287,13 @@ def _measurements(text: str, tokens: Sequence[Token], table: _Patterns) -> Itera
 
 
 _MOST_VALUES = 8  # of one measurement in a row
+_ON = re.compile(r"\bon $")
+
+
+def _is_date(name: str, text: str, value: re.Match[str]) -> bool:
+    """Return whether a further value is a date: "K 3.1 -> 4/10", but not "pain 8/10 -> 3/10"."""
+    out_of_ten = (value["unit"] or "").startswith("/")
+    return out_of_ten and (name != _PAIN_SCORE or bool(_ON.search(text, value.start(), value.start("low"))))
 
 
 def vital_facts(text: str, tokens: Sequence[Token]) -> Iterator[Fact]:
@@ -352,13 +363,14 @@ def _readings(text: str, matches: Sequence[re.Match[str]]) -> list[tuple[int, in
     found = []
     for match, unit in zip(matches, _units(matches), strict=True):
         low, high = parsed_number(match["low"]), parsed_number(match["high"]) if match["high"] else None
+        start = match.start("low") if match.groupdict().get("event") else match.start()
         written = match["comparator"]
         limit = "" if not written else ">" if written in _MORE else "<"
         if high is not None and (high < low or _FROM.search(text, max(0, match.start("low") - 8), match.start("low"))):
-            found.append((match.start(), match.end("low"), _Reading(low, None, limit, unit)))
+            found.append((start, match.end("low"), _Reading(low, None, limit, unit)))
             found.append((match.start("high"), match.end(), _Reading(high, None, "", unit)))
         else:
-            found.append((match.start(), match.end(), _Reading(low, high, limit, unit)))
+            found.append((start, match.end(), _Reading(low, high, limit, unit)))
     return found
 
 

@@ -26,6 +26,7 @@ _UNITS_OF_TIME = {
 }
 _TIME = "|".join(sorted(_UNITS_OF_TIME, key=len, reverse=True))
 _SEX = {"f": "female", "m": "male"}
+_SIDES = {"R": "right", "L": "left"}
 _NUMBER = r"\d+(?:\.\d+)?"
 _SIGN_CODES = {
     "od": "once daily",
@@ -40,7 +41,10 @@ _SIGN_CODES = {
     "nocte": "at bedtime",
     "mane": "every morning",
 }
-_BARE_DOSE = re.compile(r"[A-Za-z] \d+(?:\.\d+)?$")
+_AFTER_WEEKS = r"(?:ago|later|of|hx|post|prior|now|and)\b"  # elsewhere "w" before a word is "with"
+_BARE_DOSE = re.compile(
+    r"(?:[A-Za-z]|->|→|=>) ?\d+(?:\.\d+)?$|\b(?:oint|ointment|cream|gel|drops|gtts?|spray|inhaler)$"
+)
 _SIGNATURE_REACH = 24  # characters before a signature code in which its dose is looked for
 _DOSED = re.compile(
     r"\d\s?(?:mg|mcg|[µμ]g|g|ml|units?|u|iu|meq|mmol|puffs?|tabs?|caps?|drops?|gtts?|%|mg/\w+|tablets?|capsules?)\.?"
@@ -85,6 +89,26 @@ def _per(match: re.Match[str]) -> str:
     if match["q"]:
         return _PERIODS[match["q"].lower()]
     return " a week" if match["per"][0].lower() == "w" else " a day"
+
+
+def _time_of_day(match: re.Match[str]) -> str:
+    hour = int(match["h"]) % 12 + (12 if match["half"].lower() == "p" else 0)
+    return f"{hour}:{match['m'] or '00'}"
+
+
+def _time_in_words(match: re.Match[str]) -> str:
+    is_late = match["night"] or match["half"] != "morning"
+    return f"{int(match['h']) % 12 + (12 if is_late else 0)}:{match['m'] or '00'}"
+
+
+_FAMILY = re.compile(r"\b(?:FHx?|fam(?:ily)? (?:history|hx))\b[^.\n]*$", re.IGNORECASE)
+_FAMILY_REACH = 200  # characters before a letter in which its line says that it is about the family
+
+
+def _parent(match: re.Match[str]) -> str | None:
+    """Return the parent that a letter means in a line on the family, elsewhere None."""
+    is_family = _FAMILY.search(match.string, max(0, match.start() - _FAMILY_REACH), match.start())
+    return {"F": "father", "M": "mother"}[match["kin"]] if is_family else None
 
 
 def _european(match: re.Match[str]) -> str | None:
@@ -170,10 +194,11 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str], Replace], ...] = (
         re.compile(rf"\bq[ ]?{_RANGE}[ ]?(?P<unit>w|wk|week|mo|month|d|day|min)s?\b", re.IGNORECASE),
         _every,
     ),
-    (  # "5 d", "6 wks", "3d", "24h"; not "5 D" of lenses, "5-mo-old", "2 w/"
+    (  # "5 d", "6 wks", "3d", "24h"; not "5 D" of lenses, "5-mo-old", "2 w/", "pain 3/10 w meds"
         "dhwmy",
         re.compile(
-            rf"(?<![\w.,/°-]){_RANGE}[ ]?(?P<unit>d|h|hr|w|wk|mo|mth|yr|y)s?\b(?![/\w'’-])(?!\.\d)(?! ?(?:old|o\b))"
+            rf"(?<![\w.,/°-]){_RANGE}[ ]?(?!w (?!{_AFTER_WEEKS})[A-Za-z])(?P<unit>d|h|hr|w|wk|mo|mth|yr|y)s?\b"
+            r"(?![/\w'’-])(?!\.\d)(?! ?(?:old|o\b))"
         ),
         _length,
     ),
@@ -184,7 +209,7 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str], Replace], ...] = (
     ),
     (  # "500 mg bd", "10 mg/d od", "2 tabs tds"
         "dDnN",
-        re.compile(r"(?<=\w)[ ](?P<code>od|om|on|bds?|tds|qds|qd|qday|nocte|mane)(?![\w/:])", re.IGNORECASE),
+        re.compile(r"(?<=[\w>→])[ ](?P<code>od|om|on|bds?|tds|qds|qd|qday|nocte|mane)(?![\w/:])", re.IGNORECASE),
         _signature,
     ),
     (  # decimal comma: "38,5", "0,125"; "1,204" is a thousand
@@ -227,7 +252,58 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str], Replace], ...] = (
     (  # sides: "R knee", "nostril L"; not "2 L" and not "L/min"
         "RL",
         re.compile(r"(?<![\w./>+-])(?<!\d )(?<!\d\.\d )(?P<side>[RL])(?=[ ,;.)(-]|$|\n)(?!\.[A-Z ])(?! ?[/>=])"),
-        lambda match: {"R": "right", "L": "left"}[match["side"]],
+        lambda match: _SIDES[match["side"]],
+    ),
+    (  # "edema R>L", "L > R"
+        ">",
+        re.compile(r"(?<![\w.])(?P<more>[RL])[ ]?>[ ]?(?P<less>[RL])(?!\w)"),
+        lambda match: f"{_SIDES[match['more']]} more than {_SIDES[match['less']]}",
+    ),
+    (  # "FHx: M breast ca, F MI"
+        "FM",
+        re.compile(r"(?<=[:;,( ])(?P<kin>[FM])(?=(?: |: ?|[ ]?- ?)[A-Za-z])"),
+        _parent,
+    ),
+    (  # "4 pm", "9:10 a.m.": a time of day
+        "mM",
+        re.compile(
+            r"(?<![\w.:/-])(?P<h>1[0-2]|0?[1-9])(?::(?P<m>[0-5]\d))? ?(?P<half>[ap])(?:\.m\.?|m)(?!\w)", re.IGNORECASE
+        ),
+        _time_of_day,
+    ),
+    (  # "2 in the morning", "9 in the evening"
+        "i",
+        re.compile(
+            r"(?<![\w.:/-])(?P<h>1[0-2]|0?[1-9])(?::(?P<m>[0-5]\d))?(?: o['’]clock)? "
+            r"(?:in the (?P<half>morning|afternoon|evening)|at (?P<night>night)\b)"
+        ),
+        _time_in_words,
+    ),
+    (  # "6-wkly"
+        "k",
+        re.compile(r"(?<![\w.,/-])(?P<number>\d{1,2})[ -]?(?:wkly|weekly)\b"),
+        lambda match: f"every {match['number']} weeks",
+    ),
+    (  # "buckle # distal radius", "R NOF#", "no #"; not "#1" and not the mark of a problem
+        "#",
+        re.compile(r"(?<=[A-Za-z)])[ ]?#(?=[ ]?(?:[A-Za-z,.;:)(→]|$|\n))"),
+        lambda match: " fracture",
+    ),
+    ("øØ∅⌀", re.compile(r"(?<!\w)[øØ∅⌀][ ]?(?=[A-Za-z])"), lambda match: "no "),
+    (  # "wt loss 11 kg/4mo"
+        "/",
+        re.compile(rf"(?<=[a-z%])/(?P<number>\d{{1,2}})[ ]?(?P<unit>{_TIME})s?\b"),
+        lambda match: f" over {_length(match)}",
+    ),
+    (  # "POD1", "POD #2": days after surgery
+        "P",
+        re.compile(r"\bPOD ?#?(?P<number>\d{1,2})\b"),
+        lambda match: f"{match['number']} day{'' if match['number'] == '1' else 's'} after surgery",
+    ),
+    (  # "IOP 9/15": right and left eye
+        "I",
+        re.compile(r"\bIOPs?:? ?(?P<right>\d{1,2})/(?P<left>\d{1,2})\b(?!/)"),
+        lambda match: f"intraocular pressure {match['right']} in the right eye, {match['left']} in the left eye",
     ),
     (  # "wt down 6 kg", "weight ↓"
         "Ww",
@@ -278,6 +354,7 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str], Replace], ...] = (
     ("↑", re.compile(r"[↑⬆]+\s?"), lambda match: "increased "),
     ("↓", re.compile(r"[↓⬇]+\s?"), lambda match: "decreased "),
     ("+", re.compile(r"(?<=[A-Za-z]) \+(?=\s*(?:[,;.)\n]|$))"), lambda match: " positive"),  # "NAAT +"
+    ("-–", re.compile(r"(?<=[A-Za-z]) [-–](?=[ ]?[,;.)])"), lambda match: " negative"),  # "nitrite -"
     ("+ve", re.compile(r"(?<!\w)\+ve\b"), lambda match: "positive"),
     ("-ve", re.compile(r"(?<!\w)[-–]ve\b"), lambda match: "negative"),
     ("½", re.compile(r"(?<=\d)\s?½"), lambda match: ".5"),

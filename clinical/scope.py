@@ -42,7 +42,8 @@ _TRIGGERS: dict[tuple[str, str], str] = {
         "no|denies|denied|deny|denying|without|negative for|no evidence of|no sign of|no signs of|no history of|"
         "no reports of|no complaints of|no known|absence of|absent|free of|rules out|ruled out for|never had|"
         "never|neither|nor|no family history of|does not have|do not have|did not have|not have|n't have|"
-        "not had|n't had|no longer has|unremarkable for|none of|denial of|fails to reveal|"
+        "not had|n't had|not yet had|n't yet had|not yet|no longer has|"
+        "unremarkable for|none of|denial of|fails to reveal|"
         "not reporting|not report|not having|not experiencing|not experience|not complaining of|not complain of|"
         "not endorse|not notice|not noticed"
     ),
@@ -57,7 +58,7 @@ _TRIGGERS: dict[tuple[str, str], str] = {
         "not seen|not identified|not found|not appreciated|not elicited|not palpable|undetectable|no growth|"
         "none seen|"
         "not demonstrated|not visualized|not observed|was unlikely|were unlikely|"
-        "thought unlikely|was thought unlikely|, denies .|, denied .|"
+        "thought unlikely|was thought unlikely|denies .|denies ;|, denies .|, denied .|"
         ": no .|: no ;|: no ,|: none|: negative .|: negative ;|: denied ."
     ),
     ("uncertain", "run"): (
@@ -67,7 +68,9 @@ _TRIGGERS: dict[tuple[str, str], str] = {
         "versus|vs|rule out|r/o|to rule out|differential includes|apparent|cannot exclude|could not exclude|"
         "can not exclude|cannot rule out|could not rule out|not sure|evaluate for|"
         "concerns of|concern of|unknown history of|"
-        "appears to be|seems to be|if"
+        "appears to be|seems to be|if|"
+        "look for|looking for|checking for|to exclude|screen for|screening for|test for|tested for|testing for|"
+        "investigate for"
     ),
     ("uncertain", "back"): (
         "is suspected|was suspected|suspected|suspect|is possible|is likely|is probable|possible|likely|is a concern|"
@@ -100,13 +103,15 @@ _TRIGGERS: dict[tuple[str, str], str] = {
         "complained of|and complains|and i|, i|and the patient|, the patient|admits to|admits|"
         "endorses|is here|came in|because of|and i'm|, i'm|and i've|, i've|then i|and it|and my|, my|, there was|"
         ", there is|, it was|, it is|, it's|, just|, only|even with|"
-        "even after|despite"
+        "even after|despite|in a patient with|in a patient who|in a man with|in a woman with"
     ),
     # a new clause, except for a relative named before it: "Mother is alive and has gout"
     ("end", "clause"): (
         "still has|still have|and reports|, reports|, has|, had|, have|and has|and had|and he|and she|, he|, she|"
         "reports|does have|, with|developed|positive for|states|states that|"
         "and started|and was started|and takes|and is taking|and took|and was given|and received|and is on|"
+        "and a|and an|, 1|, 2|, 3|, 4|, one|, two|, three|, drinks|, drank|, smokes|"
+        ", vapes|, uses|and drinks|and smokes|and vapes|"
         "and continues|and underwent|, started|, was started|, takes|, is taking|, was given|, received|, underwent"
     ),
     # phrases that contain a trigger's words without its meaning
@@ -118,6 +123,7 @@ _TRIGGERS: dict[tuple[str, str], str] = {
         "why not|whether or not|history of present illness|no time|"
         "past week|past month|past year|past day|past few|past several|past couple|over the past|in the past year|"
         "for the past|history taking|likely to|no relief|family doctor|family physician|"
+        "possible cause|possible causes|likely cause|probable cause|"
         "as if|what if|if you|if i|if he|if she|if it|if there|let me know if|presents with his mother|"
         "presents with her mother|presents with his father|"
         "presents with her father|comes in with his mother|comes in with her mother|accompanied by his mother|"
@@ -142,8 +148,11 @@ _SHOWN = (
     "performed done demonstrated visualized observed appreciated evident confirmed indicated recommended prescribed "
     "documented felt described elicited mentioned"
 ).split()
+_NOT_HAD = "|".join(
+    f"not {done}" for done in (*_SHOWN, "had", "required", "req", "tolerated", "continued", "restarted")
+)
 _NOT_SHOWN = ("was not", "were not", "is not", "are not", "has not been", "have not been", "was never")
-_TRIGGERS["negated", "back"] += "".join(f"|{was} {shown}" for was in _NOT_SHOWN for shown in _SHOWN)
+_TRIGGERS["negated", "back"] += "".join(f"|{was} {shown}" for was in _NOT_SHOWN for shown in _SHOWN) + f"|{_NOT_HAD}"
 # a relative who tells of the patient: "brought in by mother", "mother reports"
 _TRIGGERS["pseudo", ""] += "".join(
     [f"|{before} {owner}{kin}" for before in _BROUGHT for owner in _OWNERS for kin in _KIN.split("|")]
@@ -206,7 +215,18 @@ _LIST_GAP = re.compile(
 )
 
 
+# "no lytic - on apixaban", "cultures neg -> amp stopped"; not "denies - fever"
+_DASH = re.compile(
+    r"(?<!denies)(?<!denied)(?<!denying)(?<!negative)(?<!positive)(?<!no)(?<!\bof)(?<=[\w)%]) [–—-] (?=[\w(])"
+    r"|->|→|=>",
+    re.IGNORECASE,
+)
 _REACH = 1500  # characters that a trigger can govern, a limit for texts without sentence ends
+
+
+def _end_of(sentence: str) -> list[Token]:
+    """Return a full stop for a sentence without one, so that phrases which a full stop closes are found there too."""
+    return [] if sentence.endswith((".", "?", "!", ";")) else [Token(".", len(sentence), len(sentence))]
 
 
 @lru_cache(maxsize=20_000)
@@ -217,9 +237,10 @@ def scopes(sentence: str, findings: tuple[Span, ...]) -> tuple[frozenset[str], .
     of their sentences.
     """
     flags: list[set[str]] = [set() for _ in findings]
-    triggers = _triggers(tokens_of(sentence), findings)
-    every_end = [trigger.start for trigger in triggers if trigger.kind == "end"]
-    hard_ends = [trigger.start for trigger in triggers if (trigger.kind, trigger.direction) == ("end", "end")]
+    triggers = _triggers([*tokens_of(sentence), *_end_of(sentence)], findings)
+    dashes = [match.start() for match in _DASH.finditer(sentence)]
+    every_end = sorted([*dashes, *(trigger.start for trigger in triggers if trigger.kind == "end")])
+    hard_ends = [trigger.start for trigger in triggers if trigger[:2] == ("end", "end")]
     starts = [start for start, _ in findings]
     for trigger in triggers:
         if trigger.kind in ("end", "pseudo"):
@@ -242,7 +263,7 @@ def _governed(text: str, trigger: _Trigger, findings: Sequence[Span], inside: Se
     if trigger.direction == "wide":
         return after
     if trigger.direction == "near":
-        return _run(text, trigger, findings, after, 5)
+        return _run(text, trigger, findings, after, 0 if text[trigger.start : trigger.end].lower() == "non" else 5)
     if trigger.direction == "run":
         return _run(text, trigger, findings, after, 4)
     return _run(text, trigger, findings, before, 3)

@@ -283,6 +283,10 @@ _BARE_NUMBER = re.compile(
 _OVER = frozenset({">", "≥", ">=", "greater than", "more than", "over", "above"})
 
 
+_RAISED_OR_LOWERED = re.compile(rf"(?<![\w.,/])(?P<old>{NUMBER}) ?(?:->|-->|→|=>) ?$")
+_REACH_OF_OLD = 16  # characters before a dose in which the one that it replaces is looked for
+
+
 def dose_facts(text: str) -> Iterator[Fact]:
     for match in _dose().finditer(text):
         factor, unit = units()[match["unit"]]
@@ -293,6 +297,9 @@ def dose_facts(text: str) -> Iterator[Fact]:
                     "dose", match.start(end), match.end(end) if end == "low" else match.end(), "", "", f"{value} {unit}"
                 )
             continue
+        if old := _RAISED_OR_LOWERED.search(text, max(0, match.start() - _REACH_OF_OLD), match.start()):
+            value = plain_number(parsed_number(old["old"]) * factor)
+            yield Fact("dose", old.start("old"), old.end("old"), "", "", f"{value} {unit}")  # "80 -> 40 mg"
         yield Fact("dose", match.start(), match.end(), "", "", f"{scaled(match, factor)} {unit}")
 
 

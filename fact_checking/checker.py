@@ -25,15 +25,19 @@ from fact_checking.claims import (
     FactCheck,
     without_citations,
 )
+from fact_checking.closed_sets import closed_set_claims
 from fact_checking.comparison import ATTRIBUTES, STATUSES, Comparison, NoteFacts, compare, numbers_in
 from fact_checking.content_words import WordSupport, content_words, family
 from fact_checking.contrasts import contrast_of
 from fact_checking.earlier_values import with_current_values
+from fact_checking.reversed_changes import reversed_change_claims
 from fact_checking.sided_findings import with_sides
 from fact_checking.unread_notation import UnreadNotation
 from fact_checking.worded_text import Wording
 from fact_checking.wording import wording_claims
 
+_OPERATION = re.compile(r"(?:ec|os|o)tomy$|plasty$|pexy$")
+_SAID_IN_PASSING = frozenset({"infection", "tumor", "fracture", "lesion", "pregnancy", "fall"})
 _LIST_MARK = re.compile(r"[.)](?:\s|$)")
 # all that a fact says, without its place in the text
 _meaning_of = attrgetter(*(field.name for field in fields(Fact) if field.name not in ("start", "end", "sentence")))
@@ -59,7 +63,13 @@ def check_summary(note: str, summary: str) -> FactCheck:
     claims += _word_claims(text, [fact for fact, c in judged if c or fact.type not in ATTRIBUTES], support)
     if note_wording is not None:
         settled = [fact for fact, comparison in judged if not comparison or not _may_be_denied(fact, comparison)]
-        found = wording_claims(note_wording, Wording(text), summary_facts, settled)
+        wording = Wording(text)
+        found = [
+            *wording_claims(note_wording, wording, summary_facts, settled),
+            *closed_set_claims(note_wording, wording),
+        ]
+        found += reversed_change_claims(note, text)
+        found = [claim for claim in found if not _is_told_by_family(claim, claims, text)]
         claims += _without_repeats(found, claims, len(text))
     claims += _sex_claims(text, summary_facts, note_facts, in_dialogue=in_dialogue)
     return FactCheck(tuple(sorted(claims, key=lambda claim: (claim.start, claim.end, claim.type))))
@@ -94,6 +104,14 @@ def _without_repeats(found: Iterable[Claim], claims: Sequence[Claim], length: in
     """Return the found claims that no error among `claims` overlaps."""
     taken = covered(length, (claim for claim in claims if claim.is_wrong and claim.level == ERROR))
     return [claim for claim in found if not any(taken[claim.start : claim.end])]
+
+
+def _is_told_by_family(claim: Claim, claims: Sequence[Claim], text: str) -> bool:
+    """Return whether a wrong relative is in a sentence whose family history has the error already."""
+    if claim.type != "attribution":
+        return False
+    start, end = next((span for span in sentences(text) if span[0] <= claim.start < span[1]), (0, len(text)))
+    return any(each.type == "family_history" and each.is_wrong and start <= each.start < end for each in claims)
 
 
 def _distinct(facts: Sequence[Fact], *, where_findings: bool = False) -> dict[object, Fact]:
@@ -185,6 +203,8 @@ def _compare(
     for it, and a value is open if the note has its numbers without saying what they measure.
     """
     comparison = compare(fact, note_facts)
+    if comparison and comparison.verdict in (CONTRADICTED, UNSUPPORTED) and unread and unread.may_also_state(fact):
+        return Comparison(UNVERIFIABLE, comparison.note_fact, comparison.error_type)
     if not comparison or comparison.verdict != UNSUPPORTED:
         return comparison
     kinds = FINDINGS if unread is None else (*FINDINGS, "family_history")
@@ -197,9 +217,21 @@ def _compare(
     if unread is not None and fact.negated and words and unread.denies(words[-1][1]):
         return Comparison(UNVERIFIABLE, None, comparison.error_type)  # "no effusion" may deny a pleural effusion
     may_be_stated = bool(words) and all(support.has(word) for _, word in words)
-    if may_be_stated or (unread is not None and unread.may_state(fact)):
+    if may_be_stated or (unread is not None and (unread.may_state(fact) or _is_beyond(fact, unread))):
         return Comparison(UNVERIFIABLE, None, comparison.error_type)
     return comparison
+
+
+def _is_beyond(fact: Fact, unread: UnreadNotation) -> bool:
+    """Return whether a note in telegram style may state the finding in a short form that no list has.
+
+    That is so for what is denied, for general words, and for tests and treatments, but not for operations.
+    """
+    if fact.type not in FINDINGS or not unread.is_terse:
+        return False
+    if fact.type == "procedure":
+        return fact.negated or not _OPERATION.search(fact.key)
+    return fact.negated or fact.key in _SAID_IN_PASSING
 
 
 class _NoteSentences:

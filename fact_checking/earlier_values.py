@@ -41,7 +41,7 @@ _SENTENCE_REACH = 400  # characters on either side; a row of values without a fu
 # words by which a sentence of a summary says that its value is not the present one, or compares two
 _OF_ANOTHER_TIME = ignoring_case(
     r"baseline|previous|\bprev|prior|\blast\b|\bfrom\b|before|\bago\b|earlier|initial|admission|arriv|"
-    r"present(?:ed|ation)|triage|booking|\bup\b|\bdown\b|\brose|\bfell|increas|decreas|improv|worsen|->|→|"
+    r"present(?:ed|ation)|triage|booking|\bup\b|\bdown\b|\brose|\brisen|\bfell|\bfallen|\bclimb|\bweaned|increas|decreas|improv|worsen|->|→|"
     r"\b(?:19|20)\d\d\b|goal|target|range|\bthen\b|trend|peak|titrat|taper|chang|reduc|drop|\bto \d"
 )
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from clinical.abbreviations import possible_meanings
 from clinical.facts import Fact, extract_facts
+from clinical.lexicons import abbreviations, on_change, phrase_table
 from clinical.plain_form import plain_form
 from clinical.values import FINDINGS
 from fact_checking.comparison import NO_UNIT, numbers_in
@@ -19,9 +20,27 @@ from fact_checking.comparison import NO_UNIT, numbers_in
 _ABBREVIATION = re.compile(r"(?<![\w])(?=\w*[A-Z]\w*[A-Z])[A-Za-z]{2,6}(?![a-z])|(?<![\w])[A-Z]{2,6}(?=\d)")
 _ATTACHED = re.compile(r"(?<=[A-Za-z#])\d+(?:\.\d+)?(?!\w)|(?<![\d.])\d+(?=/\d)|(?<=\d/)\d+(?![\d.])")
 _NUMBER_IN_NAME = re.compile(r"(?<=[A-Za-z])\d+(?:[A-Za-z]\w*)?(?=\s)")  # "FiO2 40%", "HbA1c 58"
-_TRUNCATED = re.compile(r"(?<!\w)[A-Za-z]{6,9}(?!\w)")
+_TRUNCATED = re.compile(r"(?<!\w)[A-Za-z]{3,9}(?!\w)")
+_LEAST_OF_WORD, _LEAST_OF_DRUG = 6, 3  # letters of a truncated word; short beginnings of other words mean too much
+_SKELETON = re.compile(r"(?<!\w)(?:[A-Z]{2,5}|[b-df-hj-np-tv-xz]{3,5})(?!\w)")  # "MTX", "ppx"
+# three and four letters that begin a word of their own
+_WHOLE = frozenset(
+    """per pro pre for non can car cal con dis int man mid min mod neg pos new not now old one out pan par pat ref rep
+    sat son the tol two was wet all and any are but did end had has her him his how low may mum off our own red run she
+    sit ten too via who yes you able also back been ante anti best both came case cold come cont dose each fell felt
+    from full gave give good half hand have head here high home hour into just last left less lung made mild more most
+    much need next none note once only oral over pain para past plan poor rest same seen self side sips skin slow soft
+    some stop such take team than that them then they this time took unit used very walk want warm week well went were
+    when wife will with work year""".split()
+)
 _WORD = re.compile(r"[A-Za-z]{2,}")
 _LEAST_CUT = 2  # letters that a truncated word lacks at least
+_DOSE_REACH = 45  # characters after a drug in which a number without a unit may be its dose
+_BARE = re.compile(
+    r"(?<![\d.])\d+(?:\.\d+)?(?![\d.]|\s?(?:mg|mcg|[µμ]g|micrograms?|g|grams?|ml|l|units?|u|iu|meq|mmol|puffs?|tabs?)\b|%| ?(?:->|→|=>))"
+)
+_ENDS_DOSES = re.compile(r"[;\n]|\. ")
+_TERSE = 0.12  # rewrites and abbreviations for each word; prose has less than 0.11, shorthand 0.18 or more
 _JOINING = frozenset({"of", "the", "and", "to", "in", "with", "by", "for", "on", "or", "a"})
 _NAMED = frozenset({*FINDINGS, "allergy", "family_history"})
 _MEASURED = frozenset({"age", "dose", "duration", "follow_up", "frequency", "lab", "number", "vital", "date"})
@@ -37,8 +56,36 @@ class UnreadNotation:
         """Return whether the note may state the fact in a form that no rule reads."""
         if fact.type in _NAMED:
             return self._is_abbreviated(fact)
+        if fact.type == "frequency" and fact.value in self._loose_frequencies:
+            return True
         numbers = numbers_in(_NUMBER_IN_NAME.sub("", fact.text))
         return fact.type in _MEASURED and bool(numbers) and numbers <= self._numbers
+
+    @cached_property
+    def is_terse(self) -> bool:
+        """Return whether the note is written in telegram style, of which the rules cannot know every short form."""
+        form, words = plain_form(self.note), _WORD.findall(self.note)
+        short = len(form.changes) + sum(1 for _ in _ABBREVIATION.finditer(form.text))
+        return short >= _TERSE * len(words)
+
+    def may_also_state(self, fact: Fact) -> bool:
+        """Return whether the note may have the dose or frequency besides the one that contradicts it.
+
+        That is a number without a unit shortly after the drug ("clozapine 350 mg/d (150 mane/200 nocte)"), or a
+        frequency that belongs to no drug that the rules know ("MF 500 mg OD, -> BD after 1/52").
+        """
+        if fact.type == "frequency":
+            return fact.value in self._loose_frequencies
+        numbers = numbers_in(fact.text) if fact.type == "dose" else frozenset[str]()
+        return any(numbers <= self._numbers_after(drug) for drug in self._facts if numbers and _is_of(drug, fact.key))
+
+    def _numbers_after(self, drug: Fact) -> frozenset[str]:
+        after = self.note[drug.end : drug.end + _DOSE_REACH]
+        return frozenset(_BARE.findall(_ENDS_DOSES.split(after, 1)[0]))
+
+    @cached_property
+    def _loose_frequencies(self) -> frozenset[str]:
+        return frozenset(fact.value for fact in self._facts if fact.type == "frequency" and not fact.key)
 
     def denies(self, word: str) -> bool:
         """Return whether the note denies something that the word names."""
@@ -49,13 +96,22 @@ class UnreadNotation:
         names = {fact.key, fact.text.lower()}
         if names & self._possible_names:
             return True
-        return any(self._has_short_form(name) for name in names)
+        if fact.type == "drug":
+            names |= _other_names("drug", fact.key)
+        return any(self._has_short_form(name, is_drug=fact.type == "drug") for name in names)
 
-    def _has_short_form(self, name: str) -> bool:
+    def _has_short_form(self, name: str, *, is_drug: bool) -> bool:
+        """Return whether the note has the initials of the name, its first letters or its consonants."""
         words = _WORD.findall(name.lower())
+        least = _LEAST_OF_DRUG if is_drug else _LEAST_OF_WORD
         if len(words) > 1:
             return not self._abbreviations.isdisjoint(_initials(words)) or self._has_short_ending(words)
-        return bool(words) and any(_shortens(short, words[0]) for short in self._abbreviations | self._truncated)
+        cut = {word for word in self._truncated if len(word) >= least}
+        if not words:
+            return False
+        if any(_shortens(short, words[0]) for short in self._abbreviations | cut):
+            return True
+        return is_drug and any(_is_skeleton(short, words[0]) for short in self._skeletons)
 
     def _has_short_ending(self, words: list[str]) -> bool:
         """Return whether the note has the first words and the initials of the others: "bicuspid AV"."""
@@ -82,22 +138,34 @@ class UnreadNotation:
     @cached_property
     def _abbreviations(self) -> frozenset[str]:
         """Return the abbreviations that name no value, in lower case; one in the word lists may have other meanings."""
-        read: set[int] = set()
-        for fact in self._facts:  # "BP 120/80" names a value, and is no back pain
-            if fact.type in _MEASURED:
-                read.update(range(fact.start, fact.end))
-        found = (match for match in _ABBREVIATION.finditer(self.note) if match.start() not in read)
+        found = (match for match in _ABBREVIATION.finditer(self.note) if match.start() not in self._read)
         return frozenset(match[0].lower() for match in found)
 
     @cached_property
+    def _read(self) -> frozenset[int]:
+        """Return the places in names of values: "BP 120/80" is no back pain."""
+        measured = (fact for fact in self._facts if fact.type in _MEASURED)
+        return frozenset(place for fact in measured for place in range(fact.start, fact.end))
+
+    @cached_property
     def _truncated(self) -> frozenset[str]:
-        return frozenset(word.lower() for word in _TRUNCATED.findall(self.note))
+        return frozenset(word.lower() for word in _TRUNCATED.findall(self.note)) - _WHOLE
+
+    @cached_property
+    def _skeletons(self) -> frozenset[str]:
+        """Return the abbreviations of a few capitals or consonants that the word lists do not have, in lower case."""
+        found = (match for match in _SKELETON.finditer(self.note) if match.start() not in self._read)
+        return frozenset(match[0].lower() for match in found) - abbreviations().keys()
 
     @cached_property
     def _possible_names(self) -> frozenset[str]:
         """Return the names of the facts that abbreviations with several meanings may state."""
         meanings = (meaning for _, _, found in possible_meanings(self.note) for meaning in found)
         return frozenset(fact.key for meaning in meanings for fact in extract_facts(meaning))
+
+
+def _is_of(drug: Fact, key: str) -> bool:
+    return drug.type == "drug" and drug.value == key
 
 
 def _initials(words: list[str]) -> Iterator[str]:
@@ -108,3 +176,22 @@ def _initials(words: list[str]) -> Iterator[str]:
 def _shortens(short: str, word: str) -> bool:
     """Return whether `short` is the beginning of the word and lacks some letters of it."""
     return word.startswith(short) and len(word) >= len(short) + _LEAST_CUT
+
+
+def _is_skeleton(short: str, word: str) -> bool:
+    """Return whether the letters of `short` are in the word in this order, its first letter at the beginning."""
+    letters = iter(word)
+    return word[0] == short[0] and len(word) >= len(short) + _LEAST_CUT and all(letter in letters for letter in short)
+
+
+@lru_cache(maxsize=512)
+def _other_names(kind: str, key: str) -> frozenset[str]:
+    """Return the synonyms of one word that the lexicon has for a name."""
+    return frozenset(
+        phrase[0]
+        for phrase, term in phrase_table()[0].items()
+        if (term.type, term.name) == (kind, key) and len(phrase) == 1
+    )
+
+
+on_change(_other_names.cache_clear)

@@ -19,6 +19,7 @@ from fact_checking.worded_text import Said, Word, Wording
 
 _SIDES = {"left": "left", "right": "right", "bilateral": "both", "bilaterally": "both", "both": "both"}
 _REACH_OF_SIDE = 3  # content words after a side, and before it, that it may describe
+_APART = re.compile(r"[,()]|\d")
 _REACH_OF_NUMBER = 3  # numbers in a row after a word
 _CONTEXT = 6  # content words before and after a number
 # each line: words of one meaning, a bar, words of the opposite meaning
@@ -53,7 +54,8 @@ _REACH_OF_OPPOSITE = 2  # content words before and after
 _NOT_DENIED = frozenset(
     """change changes need plan plans time times day days other others further longer new prior previous acute distress
     evidence sign signs history known significant complaint complaints issue issues difficulty use symptom symptoms
-    medication medications medicine treatment family personal patient side effect effects contrast""".split()
+    medication medications medicine treatment family personal patient side effect effects contrast work care
+    admission before""".split()
 )
 _DENIAL_BEFORE = re.compile(
     r"\b(?:no|without|denie[sd]|nil|not|never|negative for|absence of|free of)\b(?: (?:any|evidence of|signs? of))?"
@@ -95,9 +97,14 @@ def _covered(summary: Wording, facts: Sequence[Fact]) -> frozenset[Word]:
 
 def _described(wording: Wording, side: Word) -> tuple[frozenset[str], frozenset[str]]:
     """Return the roots of the words after a side and before it that it may describe, up to the next side."""
-    around = wording.after(side, _REACH_OF_SIDE), wording.before(side, _REACH_OF_SIDE)
-    after, before = (_roots_of(takewhile(lambda word: word.text not in _SIDES, words)) for words in around)
-    return after, before
+    after = takewhile(lambda word: _belongs(wording, side.end, word.start, word), wording.after(side, _REACH_OF_SIDE))
+    before = takewhile(lambda word: _belongs(wording, word.end, side.start, word), wording.before(side, _REACH_OF_SIDE))
+    return _roots_of(after), _roots_of(before)
+
+
+def _belongs(wording: Wording, start: int, end: int, word: Word) -> bool:
+    """Return whether a side may describe the word: no other side, number, comma or bracket, also not between them."""
+    return word.text not in _SIDES and not word.is_number and not _APART.search(wording.form.text, start, end)
 
 
 def _side_claims(note: Wording, summary: Wording) -> Iterator[Claim]:

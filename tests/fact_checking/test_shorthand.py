@@ -119,6 +119,49 @@ LINES = [
     ("Ext: warm, -LE edema", "No lower extremity edema.", "Lower extremity edema was present."),
     # limits
     ("Troponin <0.01 x2, ECG nl.", "Troponin was less than 0.01.", "Troponin was 0.1."),
+    # eyes
+    ("72M. OD cataract, OS clear.", "Cataract in the right eye.", "Cataract in the left eye."),
+    ("VA LE 6/36. LE cataract, RE clear.", "Cataract of the left eye.", "Cataract of the right eye."),
+    # what a dash, an arrow, a number and another person end
+    ("No lytic - on apixaban.", "She is on apixaban.", "She is not on apixaban."),
+    ("BCx neg 48h -> ampicillin stopped.", "Ampicillin was stopped.", "Ampicillin was continued."),
+    ("ICD: no shocks, 1 NSVT.", "She had ventricular tachycardia.", "She had no ventricular tachycardia."),
+    ("Never smoked, drinks socially.", "She drinks alcohol.", "She does not drink alcohol."),
+    ("Tob 1ppd, EtOH denies", "He denies alcohol.", "He drinks alcohol."),
+    ("Gentamicin not given.", "She has not received gentamicin.", "She has received gentamicin."),
+    ("Non-ischemic HF. EF 25%.", "She has heart failure.", "She has no heart failure."),
+    ("∅ clots, ø vomiting.", "She has no vomiting.", "She is vomiting."),
+    # never and no longer
+    ("Ex-smoker, quit 2010.", "She is a former smoker.", "She is a never smoker."),
+    ("Ex-smoker, quit 2010.", "She is a non-smoker.", "She has never smoked."),
+    # tests
+    ("UA: LE +, nitrite -.", "Leukocyte esterase was positive.", "Nitrite was positive."),
+    ("Trop neg x2, EKG NSR no STE", "Troponin was negative.", "Troponin was positive."),
+    ("EKG NSR no STE", "The ECG showed no ST elevation.", "The ECG showed ST elevation."),
+    # pain and other values in a row
+    ("Pain 8/10 -> 3/10 after ketorolac.", "Pain fell from 8/10 to 3/10.", "Pain rose from 3/10 to 8/10."),
+    ("Hgb 7.2 -> 2u pRBC -> 9.1", "Hemoglobin rose from 7.2 to 9.1.", "Hemoglobin fell from 9.1 to 7.2."),
+    ("IOP 9/15.", "Intraocular pressure was 9 in the right eye.", "Intraocular pressure was 12 in the right eye."),
+    # clipped names of drugs, and statuses that belong to one drug
+    ("Metop d/c'd 2/2 brady, start amlod 5.", "Amlodipine was started.", "Amlodipine was stopped."),
+    ("Stop spironolactone, start NaHCO3 650.", "Sodium bicarbonate was started.", "Sodium bicarbonate was stopped."),
+    ("Atorva 80 (simva 40 stopped).", "Simvastatin was stopped.", "Simvastatin was continued."),
+    # changes told the wrong way round
+    ("Gabapentin 300 tds→600 tds.", "Gabapentin was raised from 300 to 600 mg.", "Reduced from 600 to 300 mg."),
+    ("NYHA III→II since last visit.", "NYHA class improved from III to II.", "NYHA class went from II to III."),
+    ("Albumin 24 (was 31).", "Albumin went from 31 to 24.", "Albumin went from 24 to 31."),
+    # relatives
+    ("Dad happy w/ plan.", "The father agrees with the plan.", "The mother agrees with the plan."),
+    ("Dtr informed by phone.", "Her daughter was informed.", "Her son was informed."),
+    ("Mtg w/ wife + 2 sons.", "His wife came.", "His husband came."),
+    ("FHx: M breast ca 45, F MI 60.", "Her mother had breast cancer.", "Her father had breast cancer."),
+    # times of day, weekdays and months
+    ("Warfarin @1800 given, cath out @ 0930.", "Warfarin was given at 6 p.m.", "Warfarin was given at 8 p.m."),
+    ("Off NIV @0600, on @2200.", "NIV stopped at 6 in the morning.", "NIV stopped at 6 in the evening."),
+    ("MS stopped Tues, son visits Fri.", "It was stopped on Tuesday.", "It was stopped on Wednesday."),
+    ("4 faints since Jan.", "Four faints since January.", "Four faints since June."),
+    # fractures
+    ("XR: L wrist #, ulna ok.", "There is a fracture of the left wrist.", "There is a fracture of the right wrist."),
 ]
 
 
@@ -196,6 +239,21 @@ def test_a_specialty_note_tells_a_true_sentence_from_a_wrong_one(note, true, wro
         ("K 3.1 on admission, repeat 4.0.", "Potassium was 4.0."),
         ("Central line placed, later removed 5/2.", "Central line was removed."),
         ("Temp 101.3 F, stable.", "She had a temperature of 101.3 F."),  # F is no sex
+        ("K 3.1, seen 4/10.", "Potassium was 3.1."),  # a date, and no further value
+        ("Pain 8/10, 3/10 w meds.", "Pain was 3/10 with medication."),  # "with", and not 10 weeks
+        ("LE edema R>L.", "Leg edema, worse on the right."),
+        ("Drinking well, eating and drinking.", "She is eating and drinking."),
+        ("Clozapine 350 mg/d (150 mane/200 nocte).", "Clozapine 150 mg in the morning."),
+        ("Metformin 500 mg OD, -> BD after 1/52.", "Metformin goes up to twice daily after a week."),
+        ("Ramipril stopped, 36h washout → Entresto.", "Entresto was started."),
+        ("Furosemide reduced 80 -> 40 mg OD.", "Furosemide was reduced from 80 mg to 40 mg."),
+        ("ASA 324 given by EMS.", "Aspirin 324 mg was given."),
+        ("2/52 post partum. Partner @ bedside.", "The mother is well."),  # the patient herself
+        ("DFU, MRI neg OM, TCC on, RTC 1 wk.", "There is no osteomyelitis."),
+        ("PHQ9 9 (17 in Aug).", "The depression score was 9."),
+        ("No malaria ppx taken.", "She took no malaria prophylaxis."),
+        ("Wt loss 11kg/4mo.", "He lost 11 kg over four months."),
+        ("Add dapagliflozin 10 MWF.", "Dapagliflozin 10 mg three times a week."),
     ],
 )
 def test_other_readings_of_shorthand_stay_open_or_true(note, summary):
