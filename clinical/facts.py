@@ -149,6 +149,15 @@ REACTION = "reaction"  # value of an allergy that the text tells as a reaction t
 _ADVERSE = ignoring_case(r",?(?: \w+){0,2} caus(?:es|ed|ing)\b")  # "Penicillin caused a rash"
 
 
+_RASH_FROM = ignoring_case(  # "gets a rash with penicillin"
+    r"\b(?:rash|hives|anaphyla\w+|angioedema|urticaria|swelling|itching) (?:with|to|from|after|on) (?:oral |iv |the )?$"
+)
+
+
+def _before(fact: Fact) -> Span:
+    return max(0, fact.start - _NEAR_ALLERGY), fact.start
+
+
 def _is_just_before(text: str, drug: Fact, position: int) -> bool:
     """Return whether a drug before the word "allergy" belongs to it: "penicillin allergy", "codeine: allergic"."""
     return position - drug.end <= _NEAR_ALLERGY and not re.search(r"[.;]|->", text[drug.end : position])
@@ -338,7 +347,7 @@ def _with_allergies(
     ]
     changed = [
         replace(fact, type="allergy", value=REACTION)
-        if fact.type == "drug" and _ADVERSE.match(text, fact.end)
+        if fact.type == "drug" and (_ADVERSE.match(text, fact.end) or _RASH_FROM.search(text, *_before(fact)))
         else fact
         for fact in changed
     ]

@@ -110,7 +110,8 @@ _TRIGGERS: dict[tuple[str, str], str] = {
         "still has|still have|and reports|, reports|, has|, had|, have|and has|and had|and he|and she|, he|, she|"
         "reports|does have|, with|developed|positive for|states|states that|"
         "and started|and was started|and takes|and is taking|and took|and was given|and received|and is on|"
-        "and a|and an|, 1|, 2|, 3|, 4|, one|, two|, three|, drinks|, drank|, smokes|"
+        "because|and was|and were|indicated ,|needed ,|required ,|given ,|done ,|and a|"
+        "and an|, 1|, 2|, 3|, 4|, one|, two|, three|, drinks|, drank|, smokes|"
         ", vapes|, uses|and drinks|and smokes|and vapes|"
         "and continues|and underwent|, started|, was started|, takes|, is taking|, was given|, received|, underwent"
     ),
@@ -153,6 +154,11 @@ _NOT_HAD = "|".join(
 )
 _NOT_SHOWN = ("was not", "were not", "is not", "are not", "has not been", "have not been", "was never")
 _TRIGGERS["negated", "back"] += "".join(f"|{was} {shown}" for was in _NOT_SHOWN for shown in _SHOWN) + f"|{_NOT_HAD}"
+_TRIGGERS["negated", "near"] += "".join(  # "was not given steroids"
+    f"|{was}{done}"
+    for was in ("not ", *(f"{was} " for was in _NOT_SHOWN))
+    for done in "given prescribed taken used needed required had received started".split()
+)
 # a relative who tells of the patient: "brought in by mother", "mother reports"
 _TRIGGERS["pseudo", ""] += "".join(
     [f"|{before} {owner}{kin}" for before in _BROUGHT for owner in _OWNERS for kin in _KIN.split("|")]
@@ -210,7 +216,7 @@ def _phrase_length(tokens: Sequence[Token], index: int) -> int:
 
 _LIST_GAP = re.compile(
     r"[\s,]*(?:(?:and/or|and|or|nor|any|no|and no|or any|plus|uses?|utilizes?|consumes?|takes?|abuses?)[\s,]*)*"
-    r"(?:[a-z]+ )?",
+    r"(?:(?!as |so |since )[a-z]+ )?",
     re.IGNORECASE,
 )
 

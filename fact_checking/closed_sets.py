@@ -13,7 +13,7 @@ from clinical.text import MONTHS
 from fact_checking.claims import Claim
 from fact_checking.worded_text import Said, Word, Wording
 
-# each line: a relative, a colon, other words for it; a name in brackets is what the words may also mean
+# relatives that words may mean, and the words
 _KIN = {
     word: frozenset(names.split())
     for names, words in (
@@ -29,7 +29,7 @@ _KIN = {
         ("husband", "husband"),
         ("wife husband partner", "spouse partner"),
         ("grandmother", "grandmother grandma gran granny nan gm mgm pgm"),
-        ("grandfather", "grandfather grandpa grandad granddad gf mgf pgf"),
+        ("grandfather", "grandfather grandpa grandad granddad mgf pgf"),
         ("grandmother grandfather", "grandparents grandparent"),
         ("grandson", "grandson grandsons"),
         ("granddaughter", "granddaughter granddaughters"),
@@ -39,7 +39,8 @@ _KIN = {
         ("nephew", "nephew"),
         ("cousin", "cousin cousins"),
         ("boyfriend partner", "boyfriend bf"),
-        ("girlfriend partner", "girlfriend gf"),
+        ("girlfriend partner", "girlfriend"),
+        ("grandfather girlfriend partner", "gf"),
     )
     for word in words.split()
 }

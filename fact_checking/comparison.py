@@ -84,6 +84,21 @@ _KINDS = {
 }
 
 
+_CLASSES = {  # class of drugs -> groups of the lexicon that belong to it
+    name: re.compile(groups)
+    for name, groups in (
+        ("antibiotics", "antibiotic|penicillin|cephalosporin|carbapenem|fluoroquinolone|tetracycline|aminoglycoside"),
+        ("steroids", "oral steroid"),
+        ("opioids", "^opioid$"),
+        ("diuretics", "diuretic"),
+        ("blood thinner", "anticoagulant"),
+        ("pain medication", "opioid$|nonopioid pain reliever"),
+        ("diabetes medication", "diabetes|insulin|sglt2|incretin"),
+        ("cholesterol medication", "statin|lipid"),
+    )
+}
+
+
 @dataclass(frozen=True)
 class Comparison:
     """A verdict. `error_type` is the type of the fact, or negation, certainty or attribution if that is the error."""
@@ -354,6 +369,9 @@ def _past_habit(fact: Fact, mentions: Sequence[Fact], note_facts: NoteFacts) -> 
 def _compare_unnamed(fact: Fact, note_facts: NoteFacts) -> Comparison:
     """Compare a finding that the note does not name, but may say in wider or narrower words or deny with all others."""
     error_type = "negation" if fact.negated else fact.type
+    member = next((other for other in note_facts.by_type.get("drug", []) if _is_of_class(other, fact)), None)
+    if member:
+        return Comparison(SUPPORTED, member, fact.type)
     allergy = next((other for other in note_facts.by_type.get("allergy", []) if other.key == fact.key), None)
     if fact.type == "drug" and allergy and not (fact.negated or allergy.negated or allergy.asked):
         return Comparison(CONTRADICTED, allergy, error_type)
@@ -372,6 +390,14 @@ def _compare_unnamed(fact: Fact, note_facts: NoteFacts) -> Comparison:
     if silent or _is_in_other_words(fact, note_facts):
         return Comparison(UNVERIFIABLE, silent, error_type)
     return Comparison(UNSUPPORTED, None, error_type)
+
+
+def _is_of_class(drug: Fact, fact: Fact) -> bool:
+    """Return whether the note's drug is one of the class that the summary names: gentamicin of "antibiotics"."""
+    if fact.type != "drug" or fact.key not in _CLASSES or (fact.negated, fact.family) != (drug.negated, drug.family):
+        return False
+    concept = concepts("drug").get(drug.key)
+    return concept is not None and not drug.asked and _CLASSES[fact.key].search(concept.group) is not None
 
 
 def _same_subject(fact: Fact, other: Fact) -> bool:

@@ -36,9 +36,8 @@ _WHOLE = frozenset(
 _WORD = re.compile(r"[A-Za-z]{2,}")
 _LEAST_CUT = 2  # letters that a truncated word lacks at least
 _DOSE_REACH = 45  # characters after a drug in which a number without a unit may be its dose
-_BARE = re.compile(
-    r"(?<![\d.])\d+(?:\.\d+)?(?![\d.]|\s?(?:mg|mcg|[µμ]g|micrograms?|g|grams?|ml|l|units?|u|iu|meq|mmol|puffs?|tabs?)\b|%| ?(?:->|→|=>))"
-)
+_DOSE_UNIT = r"(?:mg|mcg|[µμ]g|micrograms?|g|grams?|ml|l|units?|u|iu|meq|mmol|puffs?|tabs?)\b"
+_BARE = re.compile(rf"(?<![\d.])\d+(?:\.\d+)?(?![\d.]|\s?{_DOSE_UNIT}|%| ?(?:->|→|=>))")
 _ENDS_DOSES = re.compile(r"[;\n]|\. ")
 _TERSE = 0.12  # rewrites and abbreviations for each word; prose has less than 0.11, shorthand 0.18 or more
 _JOINING = frozenset({"of", "the", "and", "to", "in", "with", "by", "for", "on", "or", "a"})
