@@ -1,15 +1,17 @@
 """Measure the fact checker on notes as clinicians type them: matched sentences, whole summaries, layout.
 
 In:  --pairs, JSONL of `{note, true, wrong, kind}`: two summaries of one sentence, `wrong` with one error; and --dense,
-     JSONL of `{note, summary, wrong}` (0 or 1): whole summaries. Either may be left out.
+     JSONL of `{note, summary, wrong}` (0 or 1): whole summaries; and --statements, JSONL of `{note, true, wrong}`:
+     a list of true sentences, and a list of `{text, error}` with one error each. Each may be left out.
 Out: on stdout, with n and 95% Wilson intervals: how many pairs are told apart (only the wrong sentence has an error),
-     inverted (only the true one has), both or neither flagged, the pairs told apart by kind, and how many true
-     summaries pass and wrong ones are found.
+     inverted (only the true one has), both or neither flagged, the pairs told apart by kind, how many true summaries
+     pass and wrong ones are found, and how many true statements are flagged and wrong ones found, by kind of error.
 
     python benchmarks/typed_notes.py --pairs shorthand_pairs.jsonl
     python benchmarks/typed_notes.py --pairs shorthand_pairs.jsonl --dense dense_notes.jsonl --output_file out.json
+    python benchmarks/typed_notes.py --statements benchmarks/typed_notes_data/statements_held_out.jsonl
 
-A note has several pairs, so the pairs are not independent and the intervals are a little too narrow.
+A note has several pairs or statements, so they are not independent and the intervals are a little too narrow.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     data = parser.add_argument_group("Data")
     data.add_argument("--pairs", type=Path, metavar="FILE", help="JSONL of matched sentences (default: none)")
     data.add_argument("--dense", type=Path, metavar="FILE", help="JSONL of whole summaries (default: none)")
+    data.add_argument("--statements", type=Path, metavar="FILE", help="JSONL of statements (default: none)")
     output = parser.add_argument_group("Output")
     output.add_argument("--output_file", type=Path, metavar="FILE", help="JSON file of the figures (default: none)")
     return parser.parse_args(argv)
@@ -90,6 +93,22 @@ def dense_figures(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def statement_figures(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the share of true statements with an error, and of wrong ones with an error, also by kind of error."""
+    true = [_has_error(row["note"], text) for row in rows for text in row["true"]]
+    wrong = [(each["error"], _has_error(row["note"], each["text"])) for row in rows for each in row["wrong"]]
+    kinds, found = Counter(kind for kind, _ in wrong), Counter(kind for kind, is_found in wrong if is_found)
+    return {
+        "true statements flagged": share(true.count(True), len(true)),
+        "wrong statements found": share(found.total(), len(wrong)),
+        "by_kind": {kind: [found[kind], n] for kind, n in kinds.most_common()},
+    }
+
+
+def _has_error(note: str, text: str) -> bool:
+    return check_summary(note, text).has_hallucination
+
+
 def print_figures(figures: dict[str, Any]) -> None:
     """Print one line per share."""
     for name, found in figures.items():
@@ -98,17 +117,18 @@ def print_figures(figures: dict[str, Any]) -> None:
             value = f"{found['share']:.1%}" if found["share"] is not None else "none"
             print(f"{name:<26} {found['count']:>4} of {found['n']:>4} = {value}  [{low:.1%}, {high:.1%}]")
     if kinds := figures.get("by_kind"):
-        print("told apart by kind: " + "; ".join(f"{kind} {told}/{n}" for kind, (told, n) in kinds.items() if n > 1))
+        print("by kind: " + "; ".join(f"{kind} {told}/{n}" for kind, (told, n) in kinds.items() if n > 1))
 
 
 def main(args: argparse.Namespace) -> int:
     """Measure what is given."""
-    if not (args.pairs or args.dense):
-        raise InputError("name a file with --pairs or --dense")
+    if not (args.pairs or args.dense or args.statements):
+        raise InputError("name a file with --pairs, --dense or --statements")
     figures: dict[str, Any] = {}
     for name, path, columns, measure in (
         ("pairs", args.pairs, ("note", "true", "wrong"), pair_figures),
         ("dense", args.dense, ("note", "summary", "wrong"), dense_figures),
+        ("statements", args.statements, ("note", "true", "wrong"), statement_figures),
     ):
         if path:
             figures[name] = measure([row for _, row in read_jsonl(path, columns)])

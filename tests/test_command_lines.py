@@ -804,7 +804,7 @@ MISTAKES = [
     Mistake(
         "benchmarks.blind_reading", "--ratings r.jsonl --reader_kind clinician --output_dir out", ("key.json", NO_FILE)
     ),
-    Mistake("benchmarks.typed_notes", "", ("--pairs or --dense",)),
+    Mistake("benchmarks.typed_notes", "", ("--pairs, --dense or --statements",)),
     Mistake("benchmarks.typed_notes", "--pairs nowhere.jsonl", ("nowhere.jsonl", NO_FILE)),
     Mistake("benchmarks.guard_cost", "--steps 0", ("argument --steps: 0: must be at least 1",)),
     Mistake("benchmarks.gguf_texts", "--model_path sft --notes none.csv", ("none.csv", NO_FILE)),

@@ -33,3 +33,15 @@ def test_the_file_has_the_figures_that_are_printed(tmp_path, capsys):
     assert figures["true summaries that pass"]["count"] == figures["true summaries that pass"]["n"] == 2
     assert figures["wrong summaries found"]["share"] == 1
     assert "true summaries that pass      2 of    2 = 100.0%" in " ".join(capsys.readouterr().out.split("\n"))
+
+
+def test_statements_are_counted_by_kind_of_error(tmp_path):
+    path, out = tmp_path / "statements.jsonl", tmp_path / "out.json"
+    wrong = [{"text": "She has diabetes.", "error": "negation"}, {"text": "Potassium was 5.9.", "error": "value"}]
+    row = {"note": NOTE, "true": ["She has no diabetes.", "She has asthma.", "Potassium was 5.9."], "wrong": wrong}
+    path.write_text(json.dumps(row) + "\n")
+    assert typed_notes.main(typed_notes.parse_args(["--statements", str(path), "--output_file", str(out)])) == 0
+    figures = json.loads(out.read_text())["statements"]
+    assert (figures["true statements flagged"]["count"], figures["true statements flagged"]["n"]) == (1, 3)
+    assert (figures["wrong statements found"]["count"], figures["wrong statements found"]["n"]) == (1, 2)
+    assert figures["by_kind"] == {"negation": [1, 1], "value": [0, 1]}
