@@ -18,7 +18,7 @@ _TOKEN = re.compile(r"(?<![\w/&])(?:[A-Za-z]|\d(?=[A-Za-z/]))[\w/&+'’]*(?:[.-]
 _PART = re.compile(r"[^/\-+&]+")
 _REACH = 24  # characters before and after an abbreviation that can settle its meaning
 _UNIT = r"(?:mg|mcg|[µμ]g|g|ml|l|units?|meq|mmol)"
-_PARTS_OF_BODY = (
+PARTS_OF_BODY = (
     "abdomen|abdominal|achilles|acl|ankle|ant|anterior|arm|armpit|arms|axilla|axillary|back|basal|base|bases|basilar|"
     "big toe|biceps|breast|buttock|calf|carotid|cheek|chest|common|distal|ear|ears|elbow|eye|eyes|face|facial|femoral|"
     "femur|fibula|finger|fingers|flank|foot|forearm|frontal|great toe|groin|hand|heel|hemi|hemiparesis|hip|humerus|"
@@ -33,7 +33,7 @@ _CLASSES = {
     "<number>": r"[<>≤≥~=:]?\s?\d[\d.,/]*",
     "<dose>": rf"\d[\d.,]*\s?{_UNIT}\b",
     "<degree>": r"(?:mild|moderate|severe|trace|critical|mod|minimal|significant|[1-4]\+|mild-mod|mild-to-moderate)",
-    "<body part>": rf"(?:{_PARTS_OF_BODY})\b",
+    "<body part>": rf"(?:{PARTS_OF_BODY})\b",
     "<acuity>": r"20/\d+|6/\d+|cf\b|hm\b|lp\b",
     "<age>": r"\d{1,3}[ -]?(?:y|yo|y/o|year|years|yrs?)(?:[ -]old)?",
 }

@@ -168,7 +168,7 @@ _VACCINES = frozenset({"vaccine", "vaccines", "vaccination", "vaccinations", "im
 
 
 # after such a word, a name is no finding: "flu vaccine", "depression score"
-_NAMES_ON = _VACCINES | {"score", "scale", "questionnaire", "inventory", "prophylaxis", "prevention"}
+_NAMES_ON = _VACCINES | {"score", "scale", "questionnaire", "inventory", "index", "kinase", "prophylaxis", "prevention"}
 
 
 class _Taken:

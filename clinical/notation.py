@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 
+from clinical.abbreviations import PARTS_OF_BODY
 from clinical.text import Rewrite
 
 _UNITS_OF_TIME = {
@@ -253,6 +254,11 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str], Replace], ...] = (
         "RL",
         re.compile(r"(?<![\w./>+-])(?<!\d )(?<!\d\.\d )(?P<side>[RL])(?=[ ,;.)(-]|$|\n)(?!\.[A-Z ])(?! ?[/>=])"),
         lambda match: _SIDES[match["side"]],
+    ),
+    (  # "r elbow" in a note without capitals
+        "rl",
+        re.compile(rf"(?<![\w./>+'’-])(?P<side>[rl]) (?=(?:{PARTS_OF_BODY})\b)"),
+        lambda match: f"{_SIDES[match['side'].upper()]} ",
     ),
     (  # "edema R>L", "L > R"
         ">",

@@ -23,6 +23,14 @@ _NUMBER_IN_NAME = re.compile(r"(?<=[A-Za-z])\d+(?:[A-Za-z]\w*)?(?=\s)")  # "FiO2
 _TRUNCATED = re.compile(r"(?<!\w)[A-Za-z]{3,9}(?!\w)")
 _LEAST_OF_WORD, _LEAST_OF_DRUG = 6, 3  # letters of a truncated word; short beginnings of other words mean too much
 _SKELETON = re.compile(r"(?<!\w)(?:[A-Z]{2,5}|[b-df-hj-np-tv-xz]{3,5})(?!\w)")  # "MTX", "ppx"
+_LEAST_OF_PHRASE, _LEAST_OF_CLIPPED, _LONG = (
+    3,
+    4,
+    6,
+)  # letters; of a word of a name, of a name of one word, and of the word
+_OF_THE_BODY = frozenset(  # headings of an examination, which name no finding
+    "abdo abd card cardio ext lower upper chest resp neuro pulm gast gastro thor vasc derm psych psycho ophth endo musc".split()
+)
 # three and four letters that begin a word of their own
 _WHOLE = frozenset(
     """per pro pre for non can car cal con dis int man mid min mod neg pos new not now old one out pan par pat ref rep
@@ -55,8 +63,8 @@ class UnreadNotation:
         """Return whether the note may state the fact in a form that no rule reads."""
         if fact.type in _NAMED:
             return self._is_abbreviated(fact)
-        if fact.type == "frequency" and fact.value in self._loose_frequencies:
-            return True
+        if fact.type == "frequency":
+            return fact.value in (self._frequencies if self.is_terse else self._loose_frequencies)
         numbers = numbers_in(_NUMBER_IN_NAME.sub("", fact.text))
         return fact.type in _MEASURED and bool(numbers) and numbers <= self._numbers
 
@@ -83,6 +91,10 @@ class UnreadNotation:
         return frozenset(_BARE.findall(_ENDS_DOSES.split(after, 1)[0]))
 
     @cached_property
+    def _frequencies(self) -> frozenset[str]:
+        return frozenset(fact.value for fact in self._facts if fact.type == "frequency")
+
+    @cached_property
     def _loose_frequencies(self) -> frozenset[str]:
         return frozenset(fact.value for fact in self._facts if fact.type == "frequency" and not fact.key)
 
@@ -97,7 +109,16 @@ class UnreadNotation:
             return True
         if fact.type == "drug":
             names |= _other_names("drug", fact.key)
-        return any(self._has_short_form(name, is_drug=fact.type == "drug") for name in names)
+        if any(self._has_short_form(name, is_drug=fact.type == "drug") for name in names):
+            return True
+        return self.is_terse and fact.type != "drug" and any(map(self._has_clipped_word, names))
+
+    def _has_clipped_word(self, name: str) -> bool:
+        """Return whether a note in telegram style has the beginning of a word of the name: "panc ca", "tib #"."""
+        words = _WORD.findall(name)
+        least = _LEAST_OF_PHRASE if len(words) > 1 else _LEAST_OF_CLIPPED
+        clipped = {short for short in self._truncated - _OF_THE_BODY if len(short) >= least}
+        return any(len(word) >= _LONG and _shortens(short, word) for word in words for short in clipped)
 
     def _has_short_form(self, name: str, *, is_drug: bool) -> bool:
         """Return whether the note has the initials of the name, its first letters or its consonants."""
