@@ -23,13 +23,11 @@ _NUMBER_IN_NAME = re.compile(r"(?<=[A-Za-z])\d+(?:[A-Za-z]\w*)?(?=\s)")  # "FiO2
 _TRUNCATED = re.compile(r"(?<!\w)[A-Za-z]{3,9}(?!\w)")
 _LEAST_OF_WORD, _LEAST_OF_DRUG = 6, 3  # letters of a truncated word; short beginnings of other words mean too much
 _SKELETON = re.compile(r"(?<!\w)(?:[A-Z]{2,5}|[b-df-hj-np-tv-xz]{3,5})(?!\w)")  # "MTX", "ppx"
-_LEAST_OF_PHRASE, _LEAST_OF_CLIPPED, _LONG = (
-    3,
-    4,
-    6,
-)  # letters; of a word of a name, of a name of one word, and of the word
+_LEAST_OF_PHRASE, _LEAST_OF_CLIPPED = 3, 4  # letters of a clipped word of a longer name, and of a name of one word
+_LONG = 6  # letters of a word that may be clipped
 _OF_THE_BODY = frozenset(  # headings of an examination, which name no finding
-    "abdo abd card cardio ext lower upper chest resp neuro pulm gast gastro thor vasc derm psych psycho ophth endo musc".split()
+    """abdo abd card cardio ext lower upper chest resp neuro pulm gast gastro thor vasc derm psych psycho ophth endo
+    musc""".split()
 )
 # three and four letters that begin a word of their own
 _WHOLE = frozenset(
