@@ -154,8 +154,10 @@ _RASH_FROM = ignoring_case(  # "gets a rash with penicillin"
 )
 
 
-def _before(fact: Fact) -> Span:
-    return max(0, fact.start - _NEAR_ALLERGY), fact.start
+def _is_reaction(text: str, drug: Fact) -> bool:
+    """Return whether the text tells of a reaction to the drug before it or after it."""
+    before = _RASH_FROM.search(text, max(0, drug.start - _NEAR_ALLERGY), drug.start)
+    return before is not None or _ADVERSE.match(text, drug.end) is not None
 
 
 def _is_just_before(text: str, drug: Fact, position: int) -> bool:
@@ -346,9 +348,7 @@ def _with_allergies(
         if not (is_listed and fact.type in PROBLEMS)
     ]
     changed = [
-        replace(fact, type="allergy", value=REACTION)
-        if fact.type == "drug" and (_ADVERSE.match(text, fact.end) or _RASH_FROM.search(text, *_before(fact)))
-        else fact
+        replace(fact, type="allergy", value=REACTION) if fact.type == "drug" and _is_reaction(text, fact) else fact
         for fact in changed
     ]
     drugs = [fact for fact in changed if fact.type in ("drug", "allergy")]
@@ -520,7 +520,7 @@ def _scoped(
                 said = said | {"historical"}
             if fact.type in FINDINGS and _is_never_habit(text, fact):
                 said = said | {"negated"}
-            if fact.type == "drug" and (_AVOID.search(text, start, fact.start) or _AVOIDED.match(text, fact.end)):
+            if fact.type == "drug" and _is_avoided(text, fact):
                 said = said | {"negated"}  # "avoid NSAIDs"; to avoid alcohol or dizziness says nothing of having it
             if "negated" in said and _is_denied_for_ever(text, fact):
                 said = said | {"historical"}  # in the past too
@@ -570,8 +570,14 @@ def _is_denied_for_ever(text: str, fact: Fact) -> bool:
     return _EVER.search(text, max(0, fact.start - _EVER_REACH), fact.start) is not None
 
 
+_AVOID_REACH = 60  # characters before a drug in which "avoid" is looked for
 _AVOID = ignoring_case(r"\bavoid(?:s|ing)? (?:\w+[ ,/]+){0,3}$")
 _AVOIDED = ignoring_case(r" (?:is|are|was|were|should|to|be|being| )*avoided\b")
+
+
+def _is_avoided(text: str, drug: Fact) -> bool:
+    before = _AVOID.search(text, max(0, drug.start - _AVOID_REACH), drug.start)
+    return before is not None or _AVOIDED.match(text, drug.end) is not None
 
 
 def _as_marked(flags: Set[str], mark: str | None) -> Set[str]:

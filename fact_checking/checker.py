@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import fields
@@ -69,7 +70,7 @@ def check_summary(note: str, summary: str) -> FactCheck:
             *closed_set_claims(note_wording, wording),
         ]
         found += reversed_change_claims(note, text)
-        found = [claim for claim in found if not _is_told_by_family(claim, claims, text)]
+        found = _without_relatives(found, claims, text)
         claims += _without_repeats(found, claims, len(text))
     claims += _sex_claims(text, summary_facts, note_facts, in_dialogue=in_dialogue)
     return FactCheck(tuple(sorted(claims, key=lambda claim: (claim.start, claim.end, claim.type))))
@@ -106,12 +107,15 @@ def _without_repeats(found: Iterable[Claim], claims: Sequence[Claim], length: in
     return [claim for claim in found if not any(taken[claim.start : claim.end])]
 
 
-def _is_told_by_family(claim: Claim, claims: Sequence[Claim], text: str) -> bool:
-    """Return whether a wrong relative is in a sentence whose family history has the error already."""
-    if claim.type != "attribution":
-        return False
-    start, end = next((span for span in sentences(text) if span[0] <= claim.start < span[1]), (0, len(text)))
-    return any(each.type == "family_history" and each.is_wrong and start <= each.start < end for each in claims)
+def _without_relatives(found: Iterable[Claim], claims: Sequence[Claim], text: str) -> list[Claim]:
+    """Return the found claims without the wrong relatives of sentences whose family history has the error already."""
+    bounds = sentences(text)
+
+    def sentence_of(claim: Claim) -> int:
+        return bisect_right(bounds, claim.start, key=lambda span: span[0])
+
+    told = {sentence_of(claim) for claim in claims if claim.type == "family_history" and claim.is_wrong}
+    return [claim for claim in found if claim.type != "attribution" or sentence_of(claim) not in told]
 
 
 def _distinct(facts: Sequence[Fact], *, where_findings: bool = False) -> dict[object, Fact]:

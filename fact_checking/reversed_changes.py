@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator
 
 from clinical.plain_form import plain_form
@@ -26,19 +27,24 @@ _WAS = re.compile(  # "8.4 (was 7.6 in Mar)", "1.7 (bl 1.2)", "Hb 89 (↓ from 1
 def reversed_change_claims(note: str, summary: str) -> Iterator[Claim]:
     """Yield a claim for each change of the summary that the note has the other way round, and not this way."""
     told_form, form = plain_form(note), plain_form(summary)
-    told = [*_ARROW.finditer(told_form.text), *_WAS.finditer(told_form.text)]
-    for change in _FROM_TO.finditer(form.text):
+    told: dict[tuple[str, str], re.Match[str]] = {}
+    for pattern in (_ARROW, _WAS):
+        for match in pattern.finditer(told_form.text):
+            told.setdefault((match["old"], match["new"]), match)
+    for change in _FROM_TO.finditer(form.text) if told else ():
         old, new = change["old"], change["new"]
-        opposite = [each for each in told if (each["old"], each["new"]) == (new, old)]
-        if not opposite or old == new or any((each["old"], each["new"]) == (old, new) for each in told):
+        opposite = told.get((new, old))
+        if opposite is None or old == new or (old, new) in told:
             continue
         start, end = form.original_span(*change.span())
-        place = told_form.original_span(*opposite[0].span())
+        place = told_form.original_span(*opposite.span())
         evidence_start, evidence = _sentence(note, place[0])
         contrast = Contrast("", summary[start:end], note[slice(*place)], *place)
         yield Claim("change", summary[start:end], start, end, CONTRADICTED, ERROR, evidence, evidence_start, contrast)
 
 
 def _sentence(text: str, place: int) -> tuple[int, str]:
-    start, end = next((span for span in sentences(text)[::-1] if span[0] <= place), (0, len(text)))
+    """Return (start, text) of the sentence that holds a place."""
+    spans = sentences(text)
+    start, end = spans[max(0, bisect_right(spans, place, key=lambda span: span[0]) - 1)]
     return start, text[start:end]

@@ -387,7 +387,17 @@ def test_speed() -> None:
 
 
 @pytest.mark.parametrize(
-    "piece", ["in the family gout ", "allergic to penicillin, ", "[ ] gout ", "9/40 ", "pain 3/12, ", "1"]
+    "piece",
+    [
+        "in the family gout ",
+        "allergic to penicillin, ",
+        "[ ] gout ",
+        "9/40 ",
+        "pain 3/12, ",
+        "1",
+        "avoid aspirin ",
+        "no rash -> ",
+    ],
 )
 def test_a_text_of_ten_times_the_length_is_read_in_about_ten_times_the_time(piece: str) -> None:
     """The relatives, the drugs or the boxes of the sentence were looked through again for each finding, the whole text
