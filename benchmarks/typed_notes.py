@@ -105,6 +105,17 @@ def statement_figures(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def _require_statements(where: str, row: dict[str, Any]) -> None:
+    """Raise InputError unless `true` is a list of texts and `wrong` a list of {text, error}."""
+    true, wrong = row["true"], row["wrong"]
+    if not isinstance(true, list) or not all(isinstance(text, str) for text in true):
+        raise InputError(f"{where}: true is not a list of texts")
+    if not isinstance(wrong, list) or not all(
+        isinstance(each, dict) and {"text", "error"} <= each.keys() for each in wrong
+    ):
+        raise InputError(f"{where}: wrong is not a list of objects with text and error")
+
+
 def _has_error(note: str, text: str) -> bool:
     return check_summary(note, text).has_hallucination
 
@@ -131,7 +142,10 @@ def main(args: argparse.Namespace) -> int:
         ("statements", args.statements, ("note", "true", "wrong"), statement_figures),
     ):
         if path:
-            figures[name] = measure([row for _, row in read_jsonl(path, columns)])
+            rows = list(read_jsonl(path, columns))
+            for number, row in rows if name == "statements" else ():
+                _require_statements(f"{path}: line {number}", row)
+            figures[name] = measure([row for _, row in rows])
             print(f"{path.name}")
             print_figures(figures[name])
     if args.output_file:

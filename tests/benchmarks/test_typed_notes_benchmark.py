@@ -3,6 +3,7 @@ import json
 import pytest
 
 from benchmarks import typed_notes
+from script_io.errors import InputError
 
 NOTE = "62F w/ HTN. Diabetes: No. K 5.9. Allergies: penicillin."
 PAIRS = [
@@ -45,3 +46,18 @@ def test_statements_are_counted_by_kind_of_error(tmp_path):
     assert (figures["true statements flagged"]["count"], figures["true statements flagged"]["n"]) == (1, 3)
     assert (figures["wrong statements found"]["count"], figures["wrong statements found"]["n"]) == (1, 2)
     assert figures["by_kind"] == {"negation": [1, 1], "value": [0, 1]}
+
+
+@pytest.mark.parametrize(
+    ("true", "wrong", "said"),
+    [
+        ("She is well.", [], "true is not a list of texts"),
+        (["She is well."], ["She is ill."], "wrong is not a list of objects with text and error"),
+        (["She is well."], [{"text": "She is ill."}], "wrong is not a list of objects with text and error"),
+    ],
+)
+def test_malformed_statements_are_refused_with_their_line(tmp_path, true, wrong, said):
+    path = tmp_path / "statements.jsonl"
+    path.write_text(json.dumps({"note": NOTE, "true": true, "wrong": wrong}) + "\n")
+    with pytest.raises(InputError, match=f"statements.jsonl: line 1: {said}"):
+        typed_notes.main(typed_notes.parse_args(["--statements", str(path)]))
