@@ -72,16 +72,22 @@ def _abbreviations_in(text: str) -> Iterator[tuple[int, int, tuple[str, ...]]]:
 _LEAST_CLIPPED, _LEAST_CUT = 5, 2  # letters that a clipped name has, and lacks, at least
 _LEAST_DOSED = 4  # letters that it has at least if a dose follows ("biso 2.5")
 _BEFORE_DOSE = re.compile(r" ?\d")
-# words of their own with which the name of a drug begins
+# words that begin as a drug does, or whose own beginning is meant: "creat 311" is creatinine, not creatine
 _NOT_CLIPPED = frozenset(
     "bend clot code coli defer done drop fine form line rise tape test mini perm zone vera".split()
 )
+_OTHERS_CLIPPED = (
+    "albumin beta bicarbonate cholecystectomy cholecystitis cholesterol creatinine d-dimer dimer fever finger glucose "
+    "glycosylated immunology lactate levels nitrogen parity statin stimulating sugars troponin vitamin"
+).split()
 
 
 def _clipped_drug(word: str, text: str, end: int) -> str | None:
     """Return the only drug whose name begins so: "amlod", "clonaz"; None if there is none, or several."""
     least = _LEAST_DOSED if _BEFORE_DOSE.match(text, end) else _LEAST_CLIPPED
     if len(word) < least or not word.isalpha() or word in _NOT_CLIPPED:
+        return None
+    if any(other.startswith(word) for other in _OTHERS_CLIPPED):
         return None
     if (word,) in phrase_table()[0] or (word.removesuffix("s"),) in phrase_table()[0]:
         return None

@@ -433,6 +433,11 @@ def _extract(text: str) -> tuple[Fact, ...]:
         named = _with_lay_words(len(plain), named, list(lay_findings(plain)))
     findings = _with_allergies(plain, named, bounds, parts) if bounds else []
     values = _value_facts(plain, tokens, turns, findings, [end for _, end in bounds])
+    if any(fact.type == "change" for fact in values):
+        changes = _Taken(len(plain), [fact for fact in values if fact.type == "change"])
+        findings = [
+            fact for fact in findings if fact.value != "fall" or not changes.overlaps(fact)
+        ]  # "creatinine fell"
     facts = [*_scoped(plain, bounds, turns, findings, parts), *_scoped(plain, bounds, turns, values, [])]
     meant = relatives_meant(plain, bounds, turns)
     facts = [replace(fact, family=True) if fact.sentence in meant else fact for fact in facts]

@@ -266,6 +266,23 @@ _VITALS_BY_WORD = _patterns_by_word(_VITALS, [names for _, names, _ in _VITAL_NA
 _LABS_BY_WORD = _patterns_by_word(_LABS, [names for _, names in (*_LAB_NAMES, *_OTHER_NAMES)])
 
 
+_TOLD = (
+    r"(?: (?:levels?|counts?|score|reading))?(?: (?:has|had|have|is|was|are|were|been|then|since|also|now|already))* "
+    r"(?:(?P<up>risen|rose|rising|increased|increasing|gone up|went up|climbed)|"
+    r"fallen|fell|falling|decreased|decreasing|dropped|gone down|went down|come down|came down)"
+    r"(?![a-z])(?!(?: \w+)? \d)"
+)
+
+
+def _told_patterns(names: Sequence[tuple[str, str]]) -> _Patterns:
+    patterns = [(name, re.compile(rf"(?<![a-z])(?:{written}){_TOLD}")) for name, written in names]
+    return _patterns_by_word(patterns, [written for _, written in names])
+
+
+_VITALS_BY_NAME = _told_patterns([(name, written) for name, written, _ in _VITAL_NAMES])
+_LABS_BY_NAME = _told_patterns((*_LAB_NAMES, *_OTHER_NAMES))
+
+
 def _measurements(text: str, tokens: Sequence[Token], table: _Patterns) -> Iterator[tuple[str, list[re.Match[str]]]]:
     """Yield (name, matches of its values) from left to right, without overlaps.
 
@@ -313,6 +330,7 @@ def vital_facts(text: str, tokens: Sequence[Token]) -> Iterator[Fact]:
             if low <= reading.low <= high or _FULL_NAME.match(text, start):
                 yield Fact("vital", start, end, "", name, _vital_value(name, reading))
         yield from _changes(name, text, readings)
+    yield from _told_changes(text, tokens, _VITALS_BY_NAME)
 
 
 _TO_NEXT_PRESSURE = re.compile(r"\s*(?:->|-->|→|=>|to|then)\s*")
@@ -434,6 +452,17 @@ def lab_facts(text: str, tokens: Sequence[Token]) -> Iterator[Fact]:
         for start, end, reading in readings:
             yield Fact("lab", start, end, "", name, _lab_value(name, reading))
         yield from _changes(name, text, readings)
+    yield from _told_changes(text, tokens, _LABS_BY_NAME)
+
+
+def _told_changes(text: str, tokens: Sequence[Token], table: _Patterns) -> Iterator[Fact]:
+    """Yield changes without a number: "lactate has risen" is "up ? ?"."""
+    for token in tokens:
+        for name, pattern in table.get(token.word, ()):
+            if match := pattern.match(text, token.start):
+                way = "up" if match["up"] else "down"
+                yield Fact("change", match.start(), match.end(), "", name, f"{way} ? ?")
+                break
 
 
 def _lab_value(name: str, reading: _Reading) -> str:

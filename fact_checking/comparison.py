@@ -473,12 +473,16 @@ def _are_comparable(first: str, second: str) -> bool:
 
 
 def _compare_change(fact: Fact, note_facts: NoteFacts) -> Comparison | None:
-    """Compare a change of a measurement ("down 4.2 1.9") with the note's changes that share one of its numbers."""
+    """Compare a change of a measurement ("down 4.2 1.9") with the note's changes that share one of its numbers.
+
+    A change without a number ("has fallen") is compared with all changes of the measurement.
+    """
     direction, *numbers = fact.value.split()
+    told = set(numbers) - {"?"}
     rivals = [
         other
         for other in _same_type(fact, note_facts)
-        if other.key == fact.key and set(numbers) & set(other.value.split()[1:]) - {"?"}
+        if other.key == fact.key and (not told or told & set(other.value.split()[1:]))
     ]
     agreeing = next((other for other in rivals if other.value.split()[0] == direction), None)
     return _decide(fact, agreeing, rivals) if rivals else None

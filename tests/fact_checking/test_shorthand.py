@@ -144,6 +144,7 @@ LINES = [
     ("IOP 9/15.", "Intraocular pressure was 9 in the right eye.", "Intraocular pressure was 12 in the right eye."),
     # clipped names of drugs, and statuses that belong to one drug
     ("Metop d/c'd 2/2 brady, start amlod 5.", "Amlodipine was started.", "Amlodipine was stopped."),
+    ("Creat 311 -> 128.", "Creatinine fell from 311 to 128.", "Creatinine rose from 128 to 311."),
     ("Stop spironolactone, start NaHCO3 650.", "Sodium bicarbonate was started.", "Sodium bicarbonate was stopped."),
     ("Atorva 80 (simva 40 stopped).", "Simvastatin was stopped.", "Simvastatin was continued."),
     # changes told the wrong way round
