@@ -168,11 +168,11 @@ REAL_SMALL_RECIPE = replace(
 # The demo's notes with a pretrained model of about this size, judged by the exact truth. The rules read every fact of
 # these notes, so they make the pairs.
 DEMO_MODEL_RECIPE = Recipe(
-    stage_a=("--num_epochs", "1", *_REAL_STAGE_A),
+    stage_a=("--num_epochs", "2", *_REAL_STAGE_A),
     negatives=None,
     sampling=("--num_completions", "6", "--temperature", "1.0", "--max_prompts", "300", "--max_new_tokens", "100",
               "--batch_size", "64"),
-    stage_b=("--learning_rate", "1e-4", "--num_epochs", "2", "--batch_size", "8", "--beta", "0.1", "--nll_weight", "1",
+    stage_b=("--learning_rate", "1e-4", "--num_epochs", "2", "--batch_size", "8", "--beta", "0.1", "--nll_weight", "2",
              "--loss_on", "differences"),
     generation=("--batch_size", "32", "--max_new_tokens", "100", *_PLAIN),
     examples={"train": 1000, "validation": 60, "test": 200},
