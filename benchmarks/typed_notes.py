@@ -54,15 +54,15 @@ def pair_outcomes(rows: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
     """Return (outcome, kind of error) of each pair."""
     return [
         (
-            OUTCOMES[_is_flagged(row, "true"), _is_flagged(row, "wrong")],
+            OUTCOMES[_has_error(row["note"], row["true"]), _has_error(row["note"], row["wrong"])],
             str(row.get("kind", "")).partition(":")[0],
         )
         for row in rows
     ]
 
 
-def _is_flagged(row: dict[str, Any], side: str) -> bool:
-    return check_summary(row["note"], row[side]).has_hallucination
+def _has_error(note: str, text: str) -> bool:
+    return check_summary(note, text).has_hallucination
 
 
 def share(count: int, n: int) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def pair_figures(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def dense_figures(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the share of true summaries without an error, and of wrong ones with an error."""
-    flags = [(bool(row["wrong"]), check_summary(row["note"], row["summary"]).has_hallucination) for row in rows]
+    flags = [(bool(row["wrong"]), _has_error(row["note"], row["summary"])) for row in rows]
     true, wrong = ([flag for is_wrong, flag in flags if is_wrong is kind] for kind in (False, True))
     return {
         "true summaries that pass": share(true.count(False), len(true)),
@@ -116,10 +116,6 @@ def _require_statements(where: str, row: dict[str, Any]) -> None:
         raise InputError(f"{where}: wrong is not a list of objects with text and error")
 
 
-def _has_error(note: str, text: str) -> bool:
-    return check_summary(note, text).has_hallucination
-
-
 def print_figures(figures: dict[str, Any]) -> None:
     """Print one line per share."""
     for name, found in figures.items():
@@ -142,7 +138,7 @@ def main(args: argparse.Namespace) -> int:
         ("statements", args.statements, ("note", "true", "wrong"), statement_figures),
     ):
         if path:
-            rows = list(read_jsonl(path, columns))
+            rows = read_jsonl(path, columns)
             for number, row in rows if name == "statements" else ():
                 _require_statements(f"{path}: line {number}", row)
             figures[name] = measure([row for _, row in rows])

@@ -55,12 +55,13 @@ def possible_meanings(text: str) -> list[tuple[int, int, tuple[str, ...]]]:
 def _abbreviations_in(text: str) -> Iterator[tuple[int, int, tuple[str, ...]]]:
     table = abbreviations()
     for match in _TOKEN.finditer(text):
-        if match[0].lower() in table and _is_in_a_name(text, match):
+        word = match[0].lower()
+        if word in table and _is_in_a_name(text, match):
             continue
-        if found := _meanings(text, match.start(), match.end(), table.get(match[0].lower(), ())):
+        if found := _meanings(text, match.start(), match.end(), table.get(word, ())):
             yield match.start(), match.end(), found
             continue
-        if drug := _clipped_drug(match[0].lower(), text, match.end()):
+        if drug := _clipped_drug(word, text, match.end()):
             yield match.start(), match.end(), (drug,)
             continue
         for part in _PART.finditer(match[0]) if len(match[0]) > 1 else ():  # "HTN/DM2", "post-MI"
@@ -85,17 +86,16 @@ _OTHERS_CLIPPED = (
 def _clipped_drug(word: str, text: str, end: int) -> str | None:
     """Return the only drug whose name begins so: "amlod", "clonaz"; None if there is none, or several."""
     least = _LEAST_DOSED if _BEFORE_DOSE.match(text, end) else _LEAST_CLIPPED
-    if len(word) < least or not word.isalpha() or word in _NOT_CLIPPED:
-        return None
-    if any(other.startswith(word) for other in _OTHERS_CLIPPED):
-        return None
-    if (word,) in phrase_table()[0] or (word.removesuffix("s"),) in phrase_table()[0]:
-        return None
-    return _only_drug(word)
+    return _only_drug(word) if len(word) >= least else None
 
 
 @lru_cache(maxsize=4096)
 def _only_drug(beginning: str) -> str | None:
+    phrases = phrase_table()[0]
+    if (beginning,) in phrases or (beginning.removesuffix("s"),) in phrases or beginning in _NOT_CLIPPED:
+        return None
+    if any(other.startswith(beginning) for other in _OTHERS_CLIPPED):
+        return None
     names, first = _drug_names(), bisect_left(_drug_names(), beginning)
     found = [name for name in names[first : first + 2] if name.startswith(beginning)]
     return found[0] if len(found) == 1 and len(found[0]) >= len(beginning) + _LEAST_CUT else None

@@ -147,8 +147,6 @@ _ENDS_STATUS = re.compile(r"[;→]|->|=>")  # "ramipril stopped → Entresto"
 _STATUS_REACH = 300  # characters after a drug, more than either pattern above can span
 REACTION = "reaction"  # value of an allergy that the text tells as a reaction to a drug
 _ADVERSE = ignoring_case(r",?(?: \w+){0,2} caus(?:es|ed|ing)\b")  # "Penicillin caused a rash"
-
-
 _RASH_FROM = ignoring_case(  # "gets a rash with penicillin"
     r"\b(?:rash|hives|anaphyla\w+|angioedema|urticaria|swelling|itching) (?:with|to|from|after|on) (?:oral |iv |the )?$"
 )
@@ -475,7 +473,11 @@ def _value_facts(
 ) -> list[Fact]:
     """Return values and attributes, sorted by start. Text that an earlier pattern has read is not read again."""
     lower = lower_case(text)
-    measured = [*measurements.vital_facts(lower, tokens), *measurements.lab_facts(lower, tokens)]
+    measured = [
+        *measurements.vital_facts(lower, tokens),
+        *measurements.lab_facts(lower, tokens),
+        *measurements.told_changes(lower, tokens),
+    ]
     facts = _without_overlaps(
         len(text),
         [fact for fact in measured if fact.type != "change"],

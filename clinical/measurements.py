@@ -279,8 +279,7 @@ def _told_patterns(names: Sequence[tuple[str, str]]) -> _Patterns:
     return _patterns_by_word(patterns, [written for _, written in names])
 
 
-_VITALS_BY_NAME = _told_patterns([(name, written) for name, written, _ in _VITAL_NAMES])
-_LABS_BY_NAME = _told_patterns((*_LAB_NAMES, *_OTHER_NAMES))
+_TOLD_BY_WORD = _told_patterns([(row[0], row[1]) for row in (*_VITAL_NAMES, *_LAB_NAMES, *_OTHER_NAMES)])
 
 
 def _measurements(text: str, tokens: Sequence[Token], table: _Patterns) -> Iterator[tuple[str, list[re.Match[str]]]]:
@@ -330,7 +329,6 @@ def vital_facts(text: str, tokens: Sequence[Token]) -> Iterator[Fact]:
             if low <= reading.low <= high or _FULL_NAME.match(text, start):
                 yield Fact("vital", start, end, "", name, _vital_value(name, reading))
         yield from _changes(name, text, readings)
-    yield from _told_changes(text, tokens, _VITALS_BY_NAME)
 
 
 _TO_NEXT_PRESSURE = re.compile(r"\s*(?:->|-->|→|=>|to|then)\s*")
@@ -452,13 +450,12 @@ def lab_facts(text: str, tokens: Sequence[Token]) -> Iterator[Fact]:
         for start, end, reading in readings:
             yield Fact("lab", start, end, "", name, _lab_value(name, reading))
         yield from _changes(name, text, readings)
-    yield from _told_changes(text, tokens, _LABS_BY_NAME)
 
 
-def _told_changes(text: str, tokens: Sequence[Token], table: _Patterns) -> Iterator[Fact]:
+def told_changes(text: str, tokens: Sequence[Token]) -> Iterator[Fact]:
     """Yield changes without a number: "lactate has risen" is "up ? ?"."""
     for token in tokens:
-        for name, pattern in table.get(token.word, ()):
+        for name, pattern in _TOLD_BY_WORD.get(token.word, ()):
             if match := pattern.match(text, token.start):
                 way = "up" if match["up"] else "down"
                 yield Fact("change", match.start(), match.end(), "", name, f"{way} ? ?")

@@ -93,13 +93,9 @@ def _per(match: re.Match[str]) -> str:
 
 
 def _time_of_day(match: re.Match[str]) -> str:
-    hour = int(match["h"]) % 12 + (12 if match["half"].lower() == "p" else 0)
-    return f"{hour}:{match['m'] or '00'}"
-
-
-def _time_in_words(match: re.Match[str]) -> str:
-    is_late = match["night"] or match["half"] != "morning"
-    return f"{int(match['h']) % 12 + (12 if is_late else 0)}:{match['m'] or '00'}"
+    """Return the time on a clock of 24 hours: the half of the day is "a", "morning", or another."""
+    is_early = (match["half"] or "").lower() in ("a", "morning")
+    return f"{int(match['h']) % 12 + (0 if is_early else 12)}:{match['m'] or '00'}"
 
 
 _FAMILY = re.compile(r"\b(?:FHx?|fam(?:ily)? (?:history|hx))\b[^.\n]*$", re.IGNORECASE)
@@ -281,9 +277,9 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str], Replace], ...] = (
         "i",
         re.compile(
             r"(?<![\w.:/-])(?P<h>1[0-2]|0?[1-9])(?::(?P<m>[0-5]\d))?(?: o['’]clock)? "
-            r"(?:in the (?P<half>morning|afternoon|evening)|at (?P<night>night)\b)"
+            r"(?:in the (?P<half>morning|afternoon|evening)|at night\b)"
         ),
-        _time_in_words,
+        _time_of_day,
     ),
     (  # "6-wkly"
         "k",

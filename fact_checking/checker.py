@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import fields
@@ -68,9 +67,9 @@ def check_summary(note: str, summary: str) -> FactCheck:
         found = [
             *wording_claims(note_wording, wording, summary_facts, settled),
             *closed_set_claims(note_wording, wording),
+            *reversed_change_claims(note_wording, wording),
         ]
-        found += reversed_change_claims(note, text)
-        found = _without_relatives(found, claims, text)
+        found = _without_relatives(found, claims, wording)
         claims += _without_repeats(found, claims, len(text))
     claims += _sex_claims(text, summary_facts, note_facts, in_dialogue=in_dialogue)
     return FactCheck(tuple(sorted(claims, key=lambda claim: (claim.start, claim.end, claim.type))))
@@ -107,15 +106,11 @@ def _without_repeats(found: Iterable[Claim], claims: Sequence[Claim], length: in
     return [claim for claim in found if not any(taken[claim.start : claim.end])]
 
 
-def _without_relatives(found: Iterable[Claim], claims: Sequence[Claim], text: str) -> list[Claim]:
+def _without_relatives(found: Iterable[Claim], claims: Sequence[Claim], wording: Wording) -> list[Claim]:
     """Return the found claims without the wrong relatives of sentences whose family history has the error already."""
-    bounds = sentences(text)
-
-    def sentence_of(claim: Claim) -> int:
-        return bisect_right(bounds, claim.start, key=lambda span: span[0])
-
-    told = {sentence_of(claim) for claim in claims if claim.type == "family_history" and claim.is_wrong}
-    return [claim for claim in found if claim.type != "attribution" or sentence_of(claim) not in told]
+    family = (claim for claim in claims if claim.type == "family_history" and claim.is_wrong)
+    told = {wording.sentence_at(claim.start) for claim in family}
+    return [claim for claim in found if claim.type != "attribution" or wording.sentence_at(claim.start) not in told]
 
 
 def _distinct(facts: Sequence[Fact], *, where_findings: bool = False) -> dict[object, Fact]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from clinical.text import MONTHS
 from fact_checking.claims import Claim
-from fact_checking.worded_text import Said, Word, Wording
+from fact_checking.worded_text import Word, Wording
 
 # relatives that words may mean, and the words
 _KIN = {
@@ -79,16 +79,19 @@ def _month(word: Word) -> frozenset[str]:
 
 
 def _claims(note: Wording, summary: Wording, kind: str, names_of: _Names) -> Iterator[Claim]:
-    told = [(word, names) for word in note.words if (names := names_of(word))]
-    known = frozenset[str]().union(*(names for _, names in told))
+    told: dict[frozenset[str], Word] = {}
+    for word in note.words:
+        if names := names_of(word):
+            told.setdefault(names, word)
+    known = frozenset[str]().union(*told)
     for word in summary.words if known else ():
         names = names_of(word)
         if not names or names & known:
             continue
         # a note on a pregnancy calls its patient no mother, but may name her husband
-        rivals = [each for each, others in told if not (names <= _PARENTS and others <= _SPOUSES)]
-        if rivals:
-            yield summary.claim(kind, word, note, rivals[0])
+        rivals = (each for others, each in told.items() if not (names <= _PARENTS and others <= _SPOUSES))
+        if rival := next(rivals, None):
+            yield summary.claim(kind, word, note, rival)
 
 
 # -------------------------------------------------------------------------------------- times of day
@@ -102,7 +105,7 @@ def _time_claims(note: Wording, summary: Wording) -> Iterator[Claim]:
     for word in summary.words if told else ():
         time = _CLOCK.fullmatch(word.text)
         if time and _minutes(time) not in known:
-            yield summary.claim("date", word, note, told[0], Said("", summary.written(word), note.written(told[0])))
+            yield summary.claim("date", word, note, told[0])
 
 
 def _minutes(time: re.Match[str]) -> int:

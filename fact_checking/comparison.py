@@ -369,9 +369,10 @@ def _past_habit(fact: Fact, mentions: Sequence[Fact], note_facts: NoteFacts) -> 
 def _compare_unnamed(fact: Fact, note_facts: NoteFacts) -> Comparison:
     """Compare a finding that the note does not name, but may say in wider or narrower words or deny with all others."""
     error_type = "negation" if fact.negated else fact.type
-    member = next((other for other in note_facts.by_type.get("drug", []) if _is_of_class(other, fact)), None)
-    if member:
-        return Comparison(SUPPORTED, member, fact.type)
+    if fact.type == "drug" and fact.key in _CLASSES:
+        drugs = note_facts.by_type.get("drug", [])
+        if member := next((drug for drug in drugs if _is_of_class(drug, fact)), None):
+            return Comparison(SUPPORTED, member, fact.type)
     allergy = next((other for other in note_facts.by_type.get("allergy", []) if other.key == fact.key), None)
     if fact.type == "drug" and allergy and not (fact.negated or allergy.negated or allergy.asked):
         return Comparison(CONTRADICTED, allergy, error_type)
@@ -394,10 +395,10 @@ def _compare_unnamed(fact: Fact, note_facts: NoteFacts) -> Comparison:
 
 def _is_of_class(drug: Fact, fact: Fact) -> bool:
     """Return whether the note's drug is one of the class that the summary names: gentamicin of "antibiotics"."""
-    if fact.type != "drug" or fact.key not in _CLASSES or (fact.negated, fact.family) != (drug.negated, drug.family):
+    if drug.asked or (fact.negated, fact.family) != (drug.negated, drug.family):
         return False
     concept = concepts("drug").get(drug.key)
-    return concept is not None and not drug.asked and _CLASSES[fact.key].search(concept.group) is not None
+    return concept is not None and _CLASSES[fact.key].search(concept.group) is not None
 
 
 def _same_subject(fact: Fact, other: Fact) -> bool:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
 from collections.abc import Iterator
 
-from clinical.plain_form import plain_form
-from clinical.text import sentences
-from fact_checking.claims import CONTRADICTED, ERROR, Claim, Contrast
+from fact_checking.claims import Claim
+from fact_checking.worded_text import Word, Wording
 
 _VALUE = r"(?:\d+(?:\.\d+)?(?:/\d+(?:\.\d+)?)?|[IVX]{1,4})"
 _OFTEN = r"(?: (?:\d times|once|twice) daily)?"
@@ -24,27 +22,19 @@ _WAS = re.compile(  # "8.4 (was 7.6 in Mar)", "1.7 (bl 1.2)", "Hb 89 (↓ from 1
 )
 
 
-def reversed_change_claims(note: str, summary: str) -> Iterator[Claim]:
+def reversed_change_claims(note: Wording, summary: Wording) -> Iterator[Claim]:
     """Yield a claim for each change of the summary that the note has the other way round, and not this way."""
-    told_form, form = plain_form(note), plain_form(summary)
     told: dict[tuple[str, str], re.Match[str]] = {}
     for pattern in (_ARROW, _WAS):
-        for match in pattern.finditer(told_form.text):
+        for match in pattern.finditer(note.form.text):
             told.setdefault((match["old"], match["new"]), match)
-    for change in _FROM_TO.finditer(form.text) if told else ():
+    for change in _FROM_TO.finditer(summary.form.text) if told else ():
         old, new = change["old"], change["new"]
         opposite = told.get((new, old))
-        if opposite is None or old == new or (old, new) in told:
-            continue
-        start, end = form.original_span(*change.span())
-        place = told_form.original_span(*opposite.span())
-        evidence_start, evidence = _sentence(note, place[0])
-        contrast = Contrast("", summary[start:end], note[slice(*place)], *place)
-        yield Claim("change", summary[start:end], start, end, CONTRADICTED, ERROR, evidence, evidence_start, contrast)
+        if opposite is not None and old != new and (old, new) not in told:
+            yield summary.claim("change", _as_word(change), note, _as_word(opposite))
 
 
-def _sentence(text: str, place: int) -> tuple[int, str]:
-    """Return (start, text) of the sentence that holds a place."""
-    spans = sentences(text)
-    start, end = spans[max(0, bisect_right(spans, place, key=lambda span: span[0]) - 1)]
-    return start, text[start:end]
+def _as_word(match: re.Match[str]) -> Word:
+    """Return the words of a match as one, so that a claim can be made about them."""
+    return Word(match[0], match.start(), match.end(), clause=0)

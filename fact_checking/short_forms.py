@@ -61,7 +61,7 @@ class ShortForms:
         """Return whether the note has the beginning of one word of the name: "panc ca", "tib #"."""
         words = _WORD.findall(name.lower())
         least = _LEAST_OF_PHRASE if len(words) > 1 else _LEAST_OF_NAME
-        return any(len(word) >= _LONG and _begins(word, self._clipped - _OF_THE_BODY, least) for word in words)
+        return any(len(word) >= _LONG and _begins(word, self._clipped_findings, least) for word in words)
 
     def _has_short_ending(self, words: list[str]) -> bool:
         """Return whether the note has the first words and the initials of the others: "bicuspid AV"."""
@@ -82,6 +82,10 @@ class ShortForms:
     @cached_property
     def _clipped(self) -> frozenset[str]:
         return frozenset(word.lower() for word in _CLIPPED.findall(self._note)) - _WHOLE
+
+    @cached_property
+    def _clipped_findings(self) -> frozenset[str]:
+        return self._clipped - _OF_THE_BODY
 
     @cached_property
     def _skeletons(self) -> dict[str, list[str]]:

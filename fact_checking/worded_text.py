@@ -95,7 +95,10 @@ class Wording:
 
     def sentence_of(self, word: Word) -> tuple[int, str]:
         """Return (start, text) of the sentence of the original text that holds the word."""
-        place = self.span(word)[0]
+        return self.sentence_at(self.span(word)[0])
+
+    def sentence_at(self, place: int) -> tuple[int, str]:
+        """Return (start, text) of the sentence that holds a place of the original text."""
         index = bisect_right(self._sentences, place, key=lambda bounds: bounds[0]) - 1
         start, end = self._sentences[max(0, index)]
         return start, self._text[start:end]
